@@ -1,0 +1,193 @@
+//! The stream under every client and every server connection.
+//!
+//! An idle plain stream owns no buffer: its owner waits with [`Stream::wait_readable`] and takes a buffer only when bytes
+//! have come.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected socket of either kind.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP, with `TCP_NODELAY` set by whoever connected or accepted it.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+/// A [`Socket`], perhaps with TLS on it. The TLS state is boxed: most streams have none, and idle clients are many.
+#[derive(Debug)]
+pub enum Stream {
+    /// No TLS.
+    Plain(Socket),
+    /// TLS in either direction.
+    Tls(Box<tokio_rustls::TlsStream<Socket>>),
+}
+
+/// What an idle stream looks like, told without waiting. See [`Stream::idle`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Idle {
+    /// Nothing has come: as it should be between statements.
+    Quiet,
+    /// The peer has closed its side.
+    Closed,
+    /// Bytes have come that nobody asked for (a server's shutdown notice, a pipelined command).
+    Bytes,
+}
+
+impl Socket {
+    fn try_io<R>(&self, f: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        match self {
+            Socket::Tcp(s) => s.try_io(Interest::READABLE, f),
+            Socket::Unix(s) => s.try_io(Interest::READABLE, f),
+        }
+    }
+
+    fn peek_byte(&self) -> io::Result<usize> {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        match self {
+            Socket::Tcp(s) => socket2::SockRef::from(s).peek(&mut byte),
+            Socket::Unix(s) => socket2::SockRef::from(s).peek(&mut byte),
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(s) => s.readable().await,
+            Socket::Unix(s) => s.readable().await,
+        }
+    }
+
+    /// The peer's address as text: `10.0.0.1:3306`, or `localhost` for a unix socket (as a MySQL server calls it).
+    pub fn peer(&self) -> String {
+        match self {
+            Socket::Tcp(s) => s.peer_addr().map_or_else(|_| "unknown".to_owned(), |a| a.to_string()),
+            Socket::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+impl Stream {
+    /// The socket underneath.
+    pub fn socket(&self) -> &Socket {
+        match self {
+            Stream::Plain(s) => s,
+            Stream::Tls(s) => s.get_ref().0,
+        }
+    }
+
+    /// Takes the bare socket back for an upgrade to TLS. `None` when it already speaks TLS.
+    pub fn into_plain(self) -> Option<Socket> {
+        match self {
+            Stream::Plain(s) => Some(s),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    /// Whether TLS is on.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    /// Waits, without holding a buffer, until a read would find bytes or the end. For TLS that may wake for a record that
+    /// carries no application data; the read that follows then waits on.
+    ///
+    /// # Errors
+    /// Those of the reactor.
+    pub async fn wait_readable(&self) -> io::Result<()> {
+        self.socket().readable().await
+    }
+
+    /// Looks at an idle stream without waiting, and without a system call as long as the kernel has reported nothing.
+    pub fn idle(&self) -> Idle {
+        let mut seen = Idle::Quiet;
+        let socket = self.socket();
+        // `try_io` runs the closure only when the reactor has noted readiness; WouldBlock clears that note.
+        let _ = socket.try_io(|| match socket.peek_byte() {
+            Ok(0) => {
+                seen = Idle::Closed;
+                Ok(())
+            }
+            Ok(_) => {
+                seen = Idle::Bytes;
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
+            Err(_) => {
+                seen = Idle::Closed;
+                Ok(())
+            }
+        });
+        seen
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(s: TcpStream) -> Stream {
+        Stream::Plain(Socket::Tcp(s))
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(s: UnixStream) -> Stream {
+        Stream::Plain(Socket::Unix(s))
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $s:ident => $call:expr, $($variant:path),*) => {
+        match $self.get_mut() { $($variant($s) => $call),* }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_read(cx, buf), Socket::Tcp, Socket::Unix)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, s => Pin::new(s).poll_write(cx, buf), Socket::Tcp, Socket::Unix)
+    }
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs), Socket::Tcp, Socket::Unix)
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_flush(cx), Socket::Tcp, Socket::Unix)
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_shutdown(cx), Socket::Tcp, Socket::Unix)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_read(cx, buf), Stream::Plain, Stream::Tls)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, s => Pin::new(s).poll_write(cx, buf), Stream::Plain, Stream::Tls)
+    }
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs), Stream::Plain, Stream::Tls)
+    }
+    fn is_write_vectored(&self) -> bool {
+        !self.is_tls()
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_flush(cx), Stream::Plain, Stream::Tls)
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_shutdown(cx), Stream::Plain, Stream::Tls)
+    }
+}

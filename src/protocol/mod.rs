@@ -1,0 +1,5 @@
+//! Bytes of the MySQL client/server protocol: framing, packets, and what a reply looks like.
+
+pub mod capability;
+
+pub use capability::Capabilities;

@@ -1,0 +1,7 @@
+//! Servers, GTIDs, diagnosis: what the observations of the monitor mean.
+
+pub mod flavor;
+pub mod server;
+
+pub use flavor::Flavor;
+pub use server::{Role, ServerId, State};
