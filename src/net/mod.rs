@@ -1,5 +1,8 @@
-//! One byte stream to a client or a server: TCP or unix socket, plain or in TLS. Knows nothing of MySQL.
+//! One byte stream to a client or a server: TCP or unix socket, plain or in TLS, and the buffer to read it with. Knows
+//! nothing of MySQL.
 
+pub mod buffer;
 pub mod stream;
 
+pub use buffer::Buffer;
 pub use stream::{Idle, Socket, Stream};

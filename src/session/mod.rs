@@ -1,1 +1,10 @@
-//! Placeholder.
+//! One client's conversation as a machine: what it has set, what pins it, what it has written.
+
+pub mod machine;
+pub mod pin;
+pub mod prepared;
+pub mod state;
+
+pub use machine::{Learned, Session};
+pub use pin::{PinReason, Pins};
+pub use state::State;

@@ -1,0 +1,356 @@
+//! One connection to a server, as the pool keeps it and a statement uses it: the stream, what it negotiated, the session
+//! state it was last brought to, and the statements prepared on it.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::backend::connect::Connected;
+use crate::net::{Buffer, Idle, Stream};
+use crate::protocol::Capabilities;
+use crate::protocol::command::Com;
+use crate::protocol::ok_err_eof::ErrPacket;
+use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
+use crate::session::state::State;
+use crate::topology::{Flavor, ServerId};
+
+/// What makes connections interchangeable: everything that changes a reply's bytes and cannot be changed by a statement.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PoolKey {
+    /// The account.
+    pub user: Arc<str>,
+    /// Which learning of the account's password it was opened with; a changed password makes a new pool.
+    pub generation: u64,
+    /// The capabilities that a session chooses (see [`key_capabilities`]).
+    pub capabilities: Capabilities,
+    /// The handshake's collation id where it has no name that a `SET` could restore, else 0.
+    pub raw_collation: u16,
+}
+
+/// Capabilities that follow the client into the pool's key: they change replies or what statements mean.
+pub const KEY_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
+    .with(Capabilities::NO_SCHEMA)
+    .with(Capabilities::LOCAL_FILES)
+    .with(Capabilities::IGNORE_SPACE)
+    .with(Capabilities::INTERACTIVE)
+    .with(Capabilities::MULTI_STATEMENTS)
+    .with(Capabilities::MULTI_RESULTS)
+    .with(Capabilities::PS_MULTI_RESULTS)
+    .with(Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS)
+    .with(Capabilities::DEPRECATE_EOF);
+
+/// Capabilities that every server connection asks for, whatever the client can do.
+pub const ALWAYS_CAPABILITIES: Capabilities = Capabilities::LONG_PASSWORD
+    .with(Capabilities::LONG_FLAG)
+    .with(Capabilities::PROTOCOL_41)
+    .with(Capabilities::TRANSACTIONS)
+    .with(Capabilities::SECURE_CONNECTION)
+    .with(Capabilities::PLUGIN_AUTH)
+    .with(Capabilities::PLUGIN_AUTH_LENENC)
+    .with(Capabilities::CONNECT_ATTRS)
+    .with(Capabilities::SESSION_TRACK);
+
+/// The part of a client's capabilities that goes into its pool key.
+pub fn key_capabilities(client: Capabilities) -> Capabilities {
+    client & KEY_CAPABILITIES
+}
+
+/// The text of a prepared statement together with what its meaning depends on at the time it is prepared.
+#[derive(Debug, Clone)]
+pub struct PreparedText {
+    /// The statement as the client sent it.
+    pub sql: Box<[u8]>,
+    /// Schema, `sql_mode` and charsets when the client prepared it; the statement keeps them.
+    pub state: Arc<State>,
+    /// Set for a statement that must not be shared (a cursor is open on it, long data was sent to it).
+    pub private: u64,
+}
+
+impl PartialEq for PreparedText {
+    fn eq(&self, other: &PreparedText) -> bool {
+        let same = |name| self.state.system(name) == other.state.system(name);
+        self.private == other.private
+            && self.sql == other.sql
+            && self.state.schema() == other.state.schema()
+            && PREPARE_DEPENDS_ON.iter().all(|name| same(name))
+    }
+}
+impl Eq for PreparedText {}
+
+/// The system variables that a server reads when it prepares a statement rather than when it executes it.
+const PREPARE_DEPENDS_ON: [&str; 4] = ["sql_mode", "character_set_client", "character_set_connection", "collation_connection"];
+
+impl Hash for PreparedText {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.sql.hash(hasher);
+        self.private.hash(hasher);
+    }
+}
+
+/// A statement prepared on one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerStatement {
+    /// The server's number for it.
+    pub id: u32,
+    last_used: u64,
+}
+
+/// Statements one connection may hold prepared; the least recently used is closed to make room. With a hundred
+/// connections a server stays well below the default `max_prepared_stmt_count` of 16,382.
+pub const PREPARED_MAX: usize = 128;
+
+/// One connection to a server.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub stream: Stream,
+    /// Which server.
+    pub server: ServerId,
+    /// Its family.
+    pub flavor: Flavor,
+    /// The server's own number for this connection (`CONNECTION_ID()` there), for `KILL`.
+    pub thread_id: u64,
+    /// What was agreed with the server.
+    pub capabilities: Capabilities,
+    /// Where in the pool it belongs.
+    pub key: Arc<PoolKey>,
+    /// The state it was last brought to.
+    pub have: Arc<State>,
+    /// When it was opened.
+    pub opened: Instant,
+    prepared: HashMap<Arc<PreparedText>, ServerStatement>,
+    to_close: Vec<u32>,
+    uses: u64,
+    /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
+    pub tainted: bool,
+}
+
+/// Why a command of our own failed.
+#[derive(Debug)]
+pub enum CommandError {
+    /// The server's ERR packet, whole payload.
+    Refused(Vec<u8>),
+    /// The connection broke.
+    Io(std::io::Error),
+    /// The server answered something that is no answer.
+    Nonsense(String),
+}
+
+impl std::fmt::Display for CommandError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CommandError::Refused(payload) => match ErrPacket::parse(payload, Capabilities::PROTOCOL_41) {
+                Ok(err) => write!(f, "{} {}", err.errno, String::from_utf8_lossy(err.message)),
+                Err(_) => f.write_str("an unreadable error packet"),
+            },
+            CommandError::Io(e) => write!(f, "connection lost: {e}"),
+            CommandError::Nonsense(what) => write!(f, "unexpected answer: {what}"),
+        }
+    }
+}
+
+impl From<std::io::Error> for CommandError {
+    fn from(e: std::io::Error) -> CommandError {
+        CommandError::Io(e)
+    }
+}
+
+/// A command packet (sequence id 0) appended to `out`. `payload` must be shorter than 16 MiB - 1, as our own commands are.
+pub fn put_command(out: &mut Vec<u8>, com: Com, payload: &[u8]) {
+    let len = payload.len() + 1;
+    out.extend_from_slice(&[len as u8, (len >> 8) as u8, (len >> 16) as u8, 0, com as u8]);
+    out.extend_from_slice(payload);
+}
+
+impl Connection {
+    /// A connection that has just been authenticated.
+    pub fn new(connected: Connected, server: ServerId, key: Arc<PoolKey>, have: Arc<State>, now: Instant) -> Connection {
+        Connection {
+            flavor: Flavor::from_version(&connected.greeting.version),
+            stream: connected.stream,
+            server,
+            thread_id: connected.connection_id,
+            capabilities: connected.capabilities,
+            key,
+            have,
+            opened: now,
+            prepared: HashMap::new(),
+            to_close: Vec::new(),
+            uses: 0,
+            tainted: false,
+        }
+    }
+
+    /// Whether it is fit for the next statement: nothing came while it was idle, the server has not closed it. Costs no
+    /// system call when all is well.
+    pub fn is_quiet(&self) -> bool {
+        self.stream.idle() == Idle::Quiet
+    }
+
+    /// Has the server track what sessions change and which GTIDs they write: one command, once per connection.
+    ///
+    /// # Errors
+    /// When the server refuses it or the connection breaks.
+    pub async fn track_session(&mut self) -> Result<(), CommandError> {
+        let sql: &[u8] = match self.flavor {
+            Flavor::MariaDb => b"SET SESSION session_track_system_variables='*', session_track_schema=ON",
+            // '*' would add the statement's number to every OK packet.
+            Flavor::MySql => {
+                b"SET SESSION session_track_gtids=OWN_GTID, session_track_schema=ON, \
+                  session_track_system_variables='autocommit,character_set_client,character_set_connection,\
+character_set_results,collation_connection,sql_mode,time_zone,transaction_isolation,transaction_read_only,\
+foreign_key_checks,unique_checks,sql_safe_updates,sql_select_limit,max_join_size,lc_time_names,lc_messages,\
+group_concat_max_len,max_execution_time,innodb_lock_wait_timeout,lock_wait_timeout,wait_timeout,\
+interactive_timeout,net_read_timeout,net_write_timeout,optimizer_switch,sql_log_bin,sql_auto_is_null,sql_big_selects,\
+sql_buffer_result,sql_notes,sql_quote_show_create,sql_warnings,default_storage_engine,default_tmp_storage_engine,\
+default_week_format,div_precision_increment,explicit_defaults_for_timestamp,auto_increment_increment,\
+auto_increment_offset,big_tables,cte_max_recursion_depth,completion_type,end_markers_in_json,eq_range_index_dive_limit,\
+join_buffer_size,max_allowed_packet,max_error_count,max_heap_table_size,max_length_for_sort_data,max_sort_length,\
+max_sp_recursion_depth,min_examined_row_limit,optimizer_prune_level,optimizer_search_depth,read_buffer_size,\
+read_rnd_buffer_size,sort_buffer_size,tmp_table_size,timestamp,updatable_views_with_limit,windowing_use_high_precision,\
+character_set_database,collation_database,character_set_filesystem,default_collation_for_utf8mb4,\
+session_track_gtids,session_track_schema,session_track_state_change,information_schema_stats_expiry,profiling,\
+long_query_time,range_optimizer_max_mem_size,set_operations_buffer_size,show_create_table_verbosity,\
+sql_require_primary_key,sql_generate_invisible_primary_key,print_identified_with_as_hex,use_secondary_engine,resultset_metadata,\
+select_into_buffer_size,query_alloc_block_size,query_prealloc_size,transaction_alloc_block_size,binlog_format,\
+binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_locks,innodb_ft_enable_stopword'"
+            }
+        };
+        self.command(Com::Query, sql).await
+    }
+
+    /// Sends one command and waits for its OK.
+    ///
+    /// # Errors
+    /// The server's refusal, a broken connection, an answer that is neither.
+    pub async fn command(&mut self, com: Com, payload: &[u8]) -> Result<(), CommandError> {
+        let mut out = Vec::with_capacity(payload.len() + 5);
+        put_command(&mut out, com, payload);
+        self.stream.write_all(&out).await?;
+        let mut buffer = Buffer::new();
+        self.expect_oks(&mut buffer, 1).await?;
+        if buffer.is_empty() { Ok(()) } else { Err(CommandError::Nonsense("more than one answer".to_owned())) }
+    }
+
+    /// Reads `count` replies that must be OKs; what follows them stays in `buffer`. All are read even when one is a refusal,
+    /// as long as the connection holds; the first refusal is returned.
+    ///
+    /// # Errors
+    /// See [`Connection::command`].
+    pub async fn expect_oks(&mut self, buffer: &mut Buffer, count: usize) -> Result<(), CommandError> {
+        let mut refused = None;
+        for _ in 0..count {
+            let mut tracker = ReplyTracker::new(Expect::Query, self.capabilities);
+            loop {
+                let walk = tracker.walk(buffer.filled()).map_err(|e| CommandError::Nonsense(e.to_string()))?;
+                match walk.event {
+                    Event::Packet { kind, len, done } => {
+                        let payload = buffer.filled().get(walk.pass + 4..walk.pass + len).unwrap_or(&[]);
+                        if kind == PacketKind::Err {
+                            refused.get_or_insert_with(|| payload.to_vec());
+                        }
+                        buffer.consume(walk.pass + len);
+                        if done {
+                            break;
+                        }
+                    }
+                    Event::NeedMore => {
+                        buffer.consume(walk.pass);
+                        if tracker.is_done() {
+                            break;
+                        }
+                        if buffer.fill(&mut self.stream).await? == 0 {
+                            return Err(CommandError::Io(std::io::ErrorKind::UnexpectedEof.into()));
+                        }
+                    }
+                }
+            }
+        }
+        refused.map_or(Ok(()), |payload| Err(CommandError::Refused(payload)))
+    }
+
+    /// Commands that bring this connection to `want`, appended to `out`; how many replies they will bring. The caller sets
+    /// [`Connection::have`] once they have been answered.
+    pub fn put_restore(&self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
+        if Arc::ptr_eq(&self.have, want) {
+            return 0;
+        }
+        let restore = self.have.restore(want);
+        let mut count = 0;
+        if let Some(set) = &restore.system {
+            put_command(out, Com::Query, set);
+            count += 1;
+        }
+        if let Some(schema) = &restore.schema {
+            put_command(out, Com::InitDb, schema);
+            count += 1;
+        }
+        if let Some(set) = &restore.user {
+            put_command(out, Com::Query, set);
+            count += 1;
+        }
+        count
+    }
+
+    /// How well it suits a session: `None` not at all, `u32::MAX` nothing needs to be sent.
+    pub fn suits(&self, want: &Arc<State>, text: Option<&Arc<PreparedText>>) -> Option<u32> {
+        let same = Arc::ptr_eq(&self.have, want) || self.have == *want;
+        let prepared = text.is_none_or(|text| self.prepared.contains_key(text));
+        match (same, prepared) {
+            (true, true) => Some(u32::MAX),
+            (false, true) if self.have.schema() == want.schema() => Some(3),
+            (true, false) => Some(2),
+            _ if self.have.schema().is_some() && want.schema().is_none() => None,
+            _ if self.have.schema() == want.schema() => Some(1),
+            _ => Some(0),
+        }
+    }
+
+    /// The server's number for a statement, if it is prepared here.
+    pub fn prepared(&mut self, text: &Arc<PreparedText>) -> Option<u32> {
+        self.uses += 1;
+        let statement = self.prepared.get_mut(text)?;
+        statement.last_used = self.uses;
+        Some(statement.id)
+    }
+
+    /// Notes that the server prepared `text` as `id`. The statement that must go for it is closed with the next command.
+    pub fn note_prepared(&mut self, text: Arc<PreparedText>, id: u32) {
+        self.uses += 1;
+        if let Some(old) = self.prepared.insert(text, ServerStatement { id, last_used: self.uses }) {
+            self.to_close.push(old.id);
+        }
+        if self.prepared.len() > PREPARED_MAX
+            && let Some(oldest) = self.prepared.iter().min_by_key(|(_, s)| s.last_used).map(|(text, _)| text.clone())
+        {
+            self.forget_prepared(&oldest);
+        }
+    }
+
+    /// Closes a statement with the next command, if it is prepared here.
+    pub fn forget_prepared(&mut self, text: &Arc<PreparedText>) {
+        if let Some(statement) = self.prepared.remove(text) {
+            self.to_close.push(statement.id);
+        }
+    }
+
+    /// How many statements are prepared here.
+    pub fn prepared_count(&self) -> usize {
+        self.prepared.len()
+    }
+
+    /// `COM_STMT_CLOSE` for what is to be closed, appended to `out`; they have no replies.
+    pub fn put_closes(&mut self, out: &mut Vec<u8>) {
+        for id in self.to_close.drain(..) {
+            put_command(out, Com::StmtClose, &id.to_le_bytes());
+        }
+    }
+
+    /// Whether [`Connection::put_closes`] has something to say.
+    pub fn has_closes(&self) -> bool {
+        !self.to_close.is_empty()
+    }
+}

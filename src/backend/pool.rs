@@ -1,0 +1,443 @@
+//! The pool of one server: [`pool_book`](super::pool_book) keeps the books, this file opens, hands out, takes back and
+//! closes.
+//!
+//! No lock is held across an await. A [`Lease`] that is dropped instead of given back closes its connection and frees its
+//! place, whatever happened to the task that held it.
+
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::auth::Credential;
+use crate::backend::connect::{self, ConnectError, Connected, Login, ServerAddress};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, Connection, PoolKey, PreparedText};
+use crate::backend::pool_book::{Checkout, Counts, Given, PoolBook, Ticket};
+use crate::backend::tls::ServerTls;
+use crate::metrics::histogram::AtomicHistogram;
+use crate::session::state::State;
+use crate::topology::ServerId;
+
+/// How a pool behaves.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// Unused for this long: closed.
+    pub idle_timeout: Duration,
+    /// Open for this long: closed instead of given back.
+    pub max_lifetime: Duration,
+    /// How long a statement waits for a connection.
+    pub checkout_timeout: Duration,
+    /// How long opening a connection may take.
+    pub connect_timeout: Duration,
+}
+
+impl Default for PoolSettings {
+    fn default() -> PoolSettings {
+        PoolSettings {
+            idle_timeout: Duration::from_secs(300),
+            max_lifetime: Duration::from_secs(3600),
+            checkout_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Who asks for a connection, and in which state he needs it.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Which connections are his.
+    pub key: &'a Arc<PoolKey>,
+    /// How a new one logs in.
+    pub credential: &'a Arc<Credential>,
+    /// The handshake's collation id for a new one.
+    pub collation: u16,
+    /// The state he will bring it to.
+    pub state: &'a Arc<State>,
+    /// The state a new connection has right after its login with that collation and no schema.
+    pub fresh: &'a Arc<State>,
+    /// The prepared statement he will execute.
+    pub text: Option<&'a Arc<PreparedText>>,
+}
+
+/// Why no connection was to be had.
+#[derive(Debug)]
+pub enum CheckoutError {
+    /// All are in use, and none came back in time.
+    Exhausted {
+        /// How long was waited.
+        waited: Duration,
+        /// The books at the end.
+        counts: Counts,
+    },
+    /// A new one could not be opened.
+    Connect(ConnectError),
+    /// A new one was opened but would not be set up.
+    Setup(CommandError),
+}
+
+type Handed = Option<Box<Connection>>;
+
+struct Inside {
+    book: PoolBook<Arc<PoolKey>, Box<Connection>>,
+    waiters: HashMap<Ticket, oneshot::Sender<Handed>>,
+}
+
+/// The pool of one server.
+pub struct ServerPool {
+    /// Which server.
+    pub server: ServerId,
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    address: ServerAddress,
+    tls: ServerTls,
+    settings: Mutex<PoolSettings>,
+    inside: Mutex<Inside>,
+    /// Connections opened since the start.
+    pub opened: AtomicU64,
+    /// Connections closed since the start.
+    pub closed: AtomicU64,
+    /// Checkouts served by an idle connection.
+    pub reused: AtomicU64,
+    /// How long checkouts took that had to wait or open, in microseconds.
+    pub wait_us: AtomicHistogram,
+}
+
+/// A connection in somebody's hands.
+pub struct Lease {
+    connection: Option<Box<Connection>>,
+    pool: Arc<ServerPool>,
+}
+
+impl Deref for Lease {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("a lease holds its connection until it is given back")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("a lease holds its connection until it is given back")
+    }
+}
+
+impl Lease {
+    /// Gives the connection back in good order: nothing unread, no transaction open, [`Connection::have`] true.
+    pub fn give_back(mut self, now: Instant) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.clone().take_back(connection, now);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.connection.take().is_some() {
+            self.pool.closed.fetch_add(1, Ordering::Relaxed);
+            self.pool.place_free();
+        }
+    }
+}
+
+/// A place in the books held while a connection is being opened; dropped (the client may go away meanwhile), it is freed.
+struct Place(Option<Arc<ServerPool>>);
+
+impl Place {
+    fn filled(mut self) -> Arc<ServerPool> {
+        self.0.take().expect("a place is filled once")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            pool.place_free();
+        }
+    }
+}
+
+/// A waiter; dropped before it was served, it leaves the queue, or passes on what it had just been given.
+struct Waiting {
+    pool: Arc<ServerPool>,
+    ticket: Ticket,
+    receiver: oneshot::Receiver<Handed>,
+    served: bool,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.served {
+            return;
+        }
+        let left = {
+            let mut inside = self.pool.inside.lock();
+            inside.waiters.remove(&self.ticket);
+            inside.book.give_up(self.ticket)
+        };
+        if left {
+            return;
+        }
+        match self.receiver.try_recv() {
+            Ok(Some(connection)) => self.pool.clone().take_back(connection, Instant::now()),
+            _ => self.pool.place_free(),
+        }
+    }
+}
+
+impl ServerPool {
+    /// An empty pool.
+    pub fn new(server: ServerId, name: Arc<str>, address: ServerAddress, tls: ServerTls, max: usize, settings: PoolSettings) -> Arc<ServerPool> {
+        Arc::new(ServerPool {
+            server,
+            name,
+            address,
+            tls,
+            settings: Mutex::new(settings),
+            inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new() }),
+            opened: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+            reused: AtomicU64::new(0),
+            wait_us: AtomicHistogram::new(),
+        })
+    }
+
+    /// Where the server is.
+    pub fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    /// How to speak TLS to it.
+    pub fn tls(&self) -> &ServerTls {
+        &self.tls
+    }
+
+    /// The books as they stand.
+    pub fn counts(&self) -> Counts {
+        self.inside.lock().book.counts()
+    }
+
+    /// Per account: idle connections and waiters.
+    pub fn by_user(&self) -> Vec<(Arc<str>, usize, usize)> {
+        let inside = self.inside.lock();
+        let mut users: Vec<(Arc<str>, usize, usize)> = Vec::new();
+        let mut add = |user: &Arc<str>, idle: usize, waiting: usize| match users.iter_mut().find(|(u, ..)| u == user) {
+            Some(row) => {
+                row.1 += idle;
+                row.2 += waiting;
+            }
+            None => users.push((user.clone(), idle, waiting)),
+        };
+        for (key, idle) in inside.book.idle_by_key() {
+            add(&key.user, idle, 0);
+        }
+        for key in inside.book.waiting_keys() {
+            add(&key.user, 0, 1);
+        }
+        users
+    }
+
+    /// New limits and times; idle connections above the limit are closed.
+    pub fn configure(&self, max: usize, settings: PoolSettings) {
+        *self.settings.lock() = settings;
+        let closed = self.inside.lock().book.set_max(max);
+        self.count_closed(closed.len());
+    }
+
+    fn count_closed(&self, n: usize) {
+        self.closed.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    /// A connection for `wanted`: idle, else new, else the first that comes back.
+    ///
+    /// # Errors
+    /// See [`CheckoutError`].
+    pub async fn checkout(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<Lease, CheckoutError> {
+        loop {
+            let checkout = {
+                let mut inside = self.inside.lock();
+                let checkout = inside.book.checkout(wanted.key, |c| c.suits(wanted.state, wanted.text));
+                match checkout {
+                    Checkout::Wait(ticket) => {
+                        let (sender, receiver) = oneshot::channel();
+                        inside.waiters.insert(ticket, sender);
+                        Err(Waiting { pool: self.clone(), ticket, receiver, served: false })
+                    }
+                    other => Ok(other),
+                }
+            };
+            match checkout {
+                Ok(Checkout::Use(connection)) => {
+                    let lease = Lease { connection: Some(connection), pool: self.clone() };
+                    if lease.is_quiet() {
+                        self.reused.fetch_add(1, Ordering::Relaxed);
+                        return Ok(lease);
+                    }
+                    // The server closed it while it was idle; dropping the lease frees the place.
+                }
+                Ok(Checkout::Open { evict }) => {
+                    if evict.is_some() {
+                        self.count_closed(1);
+                    }
+                    drop(evict);
+                    return Box::pin(self.open(Place(Some(self.clone())), wanted, Instant::now())).await;
+                }
+                Ok(Checkout::Wait(_)) => unreachable!("made into a waiter above"),
+                Err(waiting) => {
+                    if let Some(lease) = Box::pin(self.wait(waiting, wanted)).await? {
+                        return Ok(lease);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn wait(self: &Arc<Self>, mut waiting: Waiting, wanted: Wanted<'_>) -> Result<Option<Lease>, CheckoutError> {
+        let started = Instant::now();
+        let limit = self.settings.lock().checkout_timeout;
+        let handed = match tokio::time::timeout(limit, &mut waiting.receiver).await {
+            Ok(Ok(handed)) => handed,
+            Ok(Err(_)) => unreachable!("a waiter's sender lives in the books until it is used"),
+            Err(_) => {
+                return Err(CheckoutError::Exhausted { waited: started.elapsed(), counts: self.counts() });
+            }
+        };
+        waiting.served = true;
+        drop(waiting);
+        match handed {
+            Some(connection) => {
+                self.note_wait(started);
+                let lease = Lease { connection: Some(connection), pool: self.clone() };
+                let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_quiet();
+                if suits {
+                    self.reused.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Some(lease));
+                }
+                // Its place goes back to the books, and the search begins again.
+                Ok(None)
+            }
+            None => Ok(Some(self.open(Place(Some(self.clone())), wanted, started).await?)),
+        }
+    }
+
+    async fn open(self: &Arc<Self>, place: Place, wanted: Wanted<'_>, started: Instant) -> Result<Lease, CheckoutError> {
+        let timeout = self.settings.lock().connect_timeout;
+        let login = Login {
+            user: wanted.key.user.to_string(),
+            credential: Credential::clone(wanted.credential),
+            schema: None,
+            collation: wanted.collation,
+            capabilities: ALWAYS_CAPABILITIES | wanted.key.capabilities,
+            attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
+        };
+        let connected = connect::connect(&self.address, &self.tls, &login, timeout).await.map_err(CheckoutError::Connect)?;
+        let mut connection = Connection::new(connected, self.server, wanted.key.clone(), wanted.fresh.clone(), Instant::now());
+        connection.track_session().await.map_err(CheckoutError::Setup)?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.note_wait(started);
+        Ok(Lease { connection: Some(Box::new(connection)), pool: place.filled() })
+    }
+
+    /// Takes in a connection that a login opened, when there is room for it; else it is closed.
+    pub async fn adopt(self: &Arc<Self>, connected: Connected, key: &Arc<PoolKey>, fresh: &Arc<State>) {
+        let place = {
+            let mut inside = self.inside.lock();
+            let counts = inside.book.counts();
+            if counts.used + counts.idle >= counts.max {
+                return;
+            }
+            match inside.book.checkout(key, |_| None) {
+                Checkout::Open { evict } => {
+                    drop(evict);
+                    Place(Some(self.clone()))
+                }
+                // The only other answers are a place in the queue and an idle connection, which the score rules out.
+                Checkout::Wait(ticket) => {
+                    inside.book.give_up(ticket);
+                    return;
+                }
+                Checkout::Use(_) => return,
+            }
+        };
+        let mut connection = Connection::new(connected, self.server, key.clone(), fresh.clone(), Instant::now());
+        if connection.track_session().await.is_ok() {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            Lease { connection: Some(Box::new(connection)), pool: place.filled() }.give_back(Instant::now());
+        }
+    }
+
+    fn note_wait(&self, started: Instant) {
+        self.wait_us.record(started.elapsed().as_micros().try_into().unwrap_or(u64::MAX));
+    }
+
+    fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {
+        let too_old = now.duration_since(connection.opened) > self.settings.lock().max_lifetime;
+        if connection.tainted || too_old {
+            self.count_closed(1);
+            drop(connection);
+            self.place_free();
+            return;
+        }
+        let key = connection.key.clone();
+        let given = {
+            let mut inside = self.inside.lock();
+            let given = inside.book.give_back(&key, connection, now);
+            Self::sender(&mut inside, given)
+        };
+        self.pass_on(given);
+    }
+
+    fn place_free(&self) {
+        let given = {
+            let mut inside = self.inside.lock();
+            let given = inside.book.lost();
+            Self::sender(&mut inside, given)
+        };
+        self.pass_on(given);
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn sender(inside: &mut Inside, given: Given<Box<Connection>>) -> (Option<(oneshot::Sender<Handed>, Handed)>, Option<Box<Connection>>) {
+        match given {
+            Given::Kept => (None, None),
+            Given::Close(connection) => (None, Some(connection)),
+            Given::To(ticket, connection) => match inside.waiters.remove(&ticket) {
+                Some(sender) => (Some((sender, Some(connection))), None),
+                None => (None, Some(connection)),
+            },
+            Given::Place(ticket, close) => (inside.waiters.remove(&ticket).map(|sender| (sender, None)), close),
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn pass_on(&self, (to, close): (Option<(oneshot::Sender<Handed>, Handed)>, Option<Box<Connection>>)) {
+        if close.is_some() {
+            self.count_closed(1);
+        }
+        drop(close);
+        if let Some((sender, handed)) = to {
+            // A waiter that left meanwhile finds what it was given when it is dropped.
+            let _ = sender.send(handed);
+        }
+    }
+
+    /// Closes idle connections that are too old, were idle too long, or were closed by the server.
+    pub fn retire(&self, now: Instant) {
+        let settings = self.settings.lock().clone();
+        let retired = self.inside.lock().book.retire(|_, connection, since| {
+            now.duration_since(since) > settings.idle_timeout
+                || now.duration_since(connection.opened) > settings.max_lifetime
+                || !connection.is_quiet()
+        });
+        self.count_closed(retired.len());
+    }
+
+    /// Closes every idle connection (of one account, or of all), as when the server left the rotation or the password was refused.
+    pub fn close_idle(&self, user: Option<&str>) {
+        let closed = self.inside.lock().book.retire(|key, _, _| user.is_none_or(|user| *key.user == *user));
+        self.count_closed(closed.len());
+    }
+}

@@ -1,0 +1,331 @@
+//! One client after its login: reads commands, hands statements to [`query`](super::query), answers the rest.
+//!
+//! Between commands a client holds no buffer, and unless it is pinned no server connection.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+
+use crate::auth::Credential;
+use crate::backend::connection::{PoolKey, PreparedText};
+use crate::backend::pool::Lease;
+use crate::frontend::errors::{ClientError, Source};
+use crate::frontend::registry::{ClientEntry, ClientState};
+use crate::frontend::shared::Shared;
+use crate::net::{Buffer, Stream};
+use crate::protocol::Capabilities;
+use crate::protocol::command::Com;
+use crate::protocol::frame::{HEADER_LEN, Header, put_packet};
+use crate::protocol::ok_err_eof::{OkPacket, write_ok};
+use crate::session::machine::Session;
+use crate::session::prepared::Statements;
+use crate::session::state::State;
+
+/// The longest command kept in memory. Longer ones are passed on piece by piece where that is possible, else refused.
+pub const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The client is no more: it left, or was told why it must go.
+#[derive(Debug)]
+pub struct Gone;
+
+impl From<io::Error> for Gone {
+    fn from(_: io::Error) -> Gone {
+        Gone
+    }
+}
+
+/// A logged-in client.
+pub struct Client {
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: Stream,
+    /// What was agreed with the client.
+    pub(super) capabilities: Capabilities,
+    pub(super) session: Session,
+    pub(super) statements: Statements<PreparedText>,
+    pub(super) entry: Arc<ClientEntry>,
+    pub(super) account: Account,
+    /// The connection it is pinned to.
+    pub(super) held: Option<Lease>,
+    /// The raw reply of `SHOW WARNINGS` after the last statement, when that had any.
+    pub(super) warnings: Option<Box<[u8]>>,
+}
+
+/// Who the client is, for the servers and for the rules.
+#[derive(Clone)]
+pub struct Account {
+    /// Its connections in the pools.
+    pub key: Arc<PoolKey>,
+    /// How they log in.
+    pub credential: Arc<Credential>,
+    /// The collation of the client's handshake.
+    pub collation: u16,
+    /// The state of a connection opened with that collation and no schema.
+    pub fresh: Arc<State>,
+    /// Where the client is.
+    pub ip: Option<IpAddr>,
+    /// The account may only read.
+    pub read_only: bool,
+    /// The only schemas it may use; empty: all.
+    pub schemas: Arc<[String]>,
+}
+
+impl Client {
+    /// A client right after its login.
+    pub fn new(shared: Arc<Shared>, stream: Stream, capabilities: Capabilities, session: Session, entry: Arc<ClientEntry>, account: Account) -> Client {
+        Client {
+            shared,
+            stream,
+            capabilities,
+            session,
+            statements: Statements::default(),
+            entry,
+            account,
+            held: None,
+            warnings: None,
+        }
+    }
+
+    /// Serves the client until it leaves or is told to.
+    pub async fn run(mut self) {
+        let entry = self.entry.clone();
+        let kill = entry.kill.notified();
+        tokio::pin!(kill);
+        let served = async {
+            while let Ok(mut buffer) = self.next_bytes().await {
+                loop {
+                    match self.next_command(&mut buffer).await {
+                        Ok(true) => {}
+                        Ok(false) => break,
+                        Err(Gone) => return,
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = &mut kill => {}
+        }
+    }
+
+    /// Waits until the client says something. Holds no buffer while it waits.
+    async fn next_bytes(&mut self) -> Result<Buffer, Gone> {
+        loop {
+            let mut buffer = Buffer::new();
+            let first = std::future::poll_fn(|cx| match buffer.poll_fill(&mut self.stream, cx) {
+                Poll::Ready(read) => Poll::Ready(Some(read)),
+                Poll::Pending => Poll::Ready(None),
+            })
+            .await;
+            match first {
+                Some(Ok(0)) => return Err(Gone),
+                Some(Ok(_)) => return Ok(buffer),
+                Some(Err(e)) => return Err(e.into()),
+                None => drop(buffer),
+            }
+            if self.shared.draining.load(Ordering::Relaxed) && self.held.is_none() {
+                return Err(Gone);
+            }
+            self.stream.wait_readable().await?;
+        }
+    }
+
+    /// Runs the next command in the buffer. `false`: the buffer is used up.
+    async fn next_command(&mut self, buffer: &mut Buffer) -> Result<bool, Gone> {
+        if buffer.is_empty() {
+            return Ok(false);
+        }
+        let header = loop {
+            if let Some(header) = Header::parse(buffer.filled()) {
+                break header;
+            }
+            if buffer.fill(&mut self.stream).await? == 0 {
+                return Err(Gone);
+            }
+        };
+        if header.seq != 0 {
+            let text = format!("got packet with sequence id {} where a command begins with 0; the connection is closed", header.seq);
+            return self.refuse(ClientError::new(Source::Client, 1156, b"08S01", text).fatal()).await.map(|()| true);
+        }
+        if header.continues() {
+            self.large_command(buffer).await?;
+            return Ok(true);
+        }
+        let whole = header.packet_len();
+        while buffer.len() < whole {
+            buffer.reserve(whole);
+            if buffer.fill(&mut self.stream).await? == 0 {
+                return Err(Gone);
+            }
+        }
+        let Some(&code) = buffer.filled().get(HEADER_LEN) else {
+            let text = "an empty command packet; the connection is closed";
+            return self.refuse(ClientError::new(Source::Client, 1835, b"HY000", text).fatal()).await.map(|()| true);
+        };
+        self.command(code, buffer, whole).await?;
+        buffer.consume(whole);
+        Ok(true)
+    }
+
+    async fn command(&mut self, code: u8, buffer: &mut Buffer, whole: usize) -> Result<(), Gone> {
+        let Some(com) = Com::from_byte(code) else {
+            return self.refuse(unknown_command(code)).await;
+        };
+        let packet = buffer.filled_mut().get_mut(..whole).unwrap_or(&mut []);
+        match com {
+            Com::Query => self.query(packet).await,
+            Com::StmtPrepare => self.prepare(packet).await,
+            Com::StmtExecute => self.execute(packet).await,
+            Com::StmtSendLongData => self.long_data(packet).await,
+            Com::StmtClose => self.close_statement(packet),
+            Com::StmtReset => self.reset_statement(packet).await,
+            Com::StmtFetch => self.fetch(packet).await,
+            Com::InitDb => self.init_db(packet).await,
+            Com::FieldList | Com::Statistics => self.plain_read(com, packet).await,
+            Com::Ping => self.ok("").await,
+            Com::SetOption => self.set_option(packet).await,
+            Com::ResetConnection => self.reset_connection().await,
+            Com::ChangeUser => self.change_user(packet).await,
+            Com::ProcessKill => self.process_kill(packet).await,
+            Com::Debug => self.eof().await,
+            Com::Quit => Err(Gone),
+            _ => self.refuse(unknown_command(code)).await,
+        }
+    }
+
+    /// Tells the client of an error of ours, and ends it when the error is fatal.
+    pub(super) async fn refuse(&mut self, error: ClientError) -> Result<(), Gone> {
+        self.shared.metrics.error(error.source.as_str());
+        if error.source != Source::Client {
+            tracing::warn!(client = self.entry.id, user = %self.account.key.user, errno = error.errno, "{}", error.text);
+        }
+        self.stream.write_all(&error.packet(1)).await?;
+        self.stream.flush().await?;
+        if error.fatal { Err(Gone) } else { Ok(()) }
+    }
+
+    /// Passes on an ERR packet's payload as a server sent it.
+    pub(super) async fn server_error(&mut self, payload: &[u8]) -> Result<(), Gone> {
+        self.shared.metrics.error(Source::Server.as_str());
+        let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
+        put_packet(&mut out, 1, payload);
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        Ok(())
+    }
+
+    /// An OK of our own, with the session's status.
+    pub(super) async fn ok(&mut self, info: &str) -> Result<(), Gone> {
+        let mut payload = BytesMut::with_capacity(16 + info.len());
+        let ok = OkPacket { status: self.session.status, info: info.as_bytes(), ..OkPacket::default() };
+        write_ok(&mut payload, &ok, self.capabilities, 0);
+        let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
+        put_packet(&mut out, 1, &payload);
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        Ok(())
+    }
+
+    /// The EOF with which `COM_SET_OPTION` and `COM_DEBUG` are answered (an OK in the place of EOF where EOF is deprecated).
+    pub(super) async fn eof(&mut self) -> Result<(), Gone> {
+        let mut payload = BytesMut::with_capacity(16);
+        if self.capabilities.has(Capabilities::DEPRECATE_EOF) {
+            let ok = OkPacket { status: self.session.status, ..OkPacket::default() };
+            write_ok(&mut payload, &ok, self.capabilities, 0xFE);
+        } else {
+            crate::protocol::ok_err_eof::write_eof(&mut payload, 0, self.session.status);
+        }
+        let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
+        put_packet(&mut out, 1, &payload);
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        Ok(())
+    }
+
+    async fn set_option(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let option = packet.get(HEADER_LEN + 1..HEADER_LEN + 3).and_then(|b| b.try_into().ok()).map(u16::from_le_bytes);
+        let on = match option {
+            Some(0) => true,
+            Some(1) => false,
+            _ => return self.refuse(unknown_command(Com::SetOption as u8)).await,
+        };
+        // A connection that is held was opened with the other setting, and must be told itself.
+        if let Some(lease) = self.held.as_mut() {
+            let payload = [u8::from(!on), 0];
+            if lease.command(Com::SetOption, &payload).await.is_err() {
+                return self.lost_pinned().await;
+            }
+            lease.tainted = true;
+        }
+        let mut key = PoolKey::clone(&self.account.key);
+        key.capabilities = if on {
+            key.capabilities | Capabilities::MULTI_STATEMENTS
+        } else {
+            key.capabilities - Capabilities::MULTI_STATEMENTS
+        };
+        self.account.key = Arc::new(key);
+        self.eof().await
+    }
+
+    async fn reset_connection(&mut self) -> Result<(), Gone> {
+        self.forget_session();
+        self.ok("").await
+    }
+
+    /// Everything a reset takes away. What the held connection carries goes with the connection.
+    pub(super) fn forget_session(&mut self) {
+        if let Some(mut lease) = self.held.take() {
+            lease.tainted = true;
+            lease.give_back(Instant::now());
+        }
+        self.session.reset();
+        self.statements.clear();
+        self.warnings = None;
+        self.show_idle();
+    }
+
+    /// The pinned connection broke between two statements.
+    pub(super) async fn lost_pinned(&mut self) -> Result<(), Gone> {
+        let server = self.held.take().map(|lease| self.shared.name(lease.server));
+        let why = self.session.pins.first().map_or("unknown", |p| p.as_str());
+        let fatal = self.session.pins.beyond_transaction();
+        self.session.connection_lost();
+        let text = format!(
+            "lost the connection to {} that this session was pinned to ({why}); {}",
+            server.as_deref().unwrap_or("a server"),
+            if fatal { "what it held is gone, reconnect" } else { "its transaction was rolled back, begin it again" }
+        );
+        let error = ClientError::new(Source::Server, 2013, b"08S01", text);
+        self.refuse(if fatal { error.fatal() } else { error }).await
+    }
+
+    /// Notes in the registry that the client is between statements.
+    pub(super) fn show_idle(&self) {
+        let mut view = self.entry.view.lock();
+        view.state = ClientState::Idle;
+        view.since = Some(Instant::now());
+        view.pins = self.session.pins;
+        view.server = self.held.as_ref().map(|lease| lease.server);
+        view.thread_id = self.held.as_ref().map_or(0, |lease| lease.thread_id);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // A pinned connection carries this session's state; it is closed, and the server rolls back and cleans up.
+        if let Some(mut lease) = self.held.take() {
+            lease.tainted = true;
+        }
+        self.shared.registry.leave(self.entry.id);
+    }
+}
+
+fn unknown_command(code: u8) -> ClientError {
+    let name = Com::from_byte(code).map_or_else(|| format!("0x{code:02x}"), |com| com.name().to_owned());
+    ClientError::new(Source::Client, 1047, b"08S01", format!("Unknown command {name}"))
+}

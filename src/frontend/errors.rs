@@ -1,0 +1,68 @@
+//! Sluice's own errors, as the client reads them: errno and SQLSTATE where MySQL has one that fits, and a text that begins
+//! with `sluice: ` and says what happened, to which server, since when, and what to do.
+
+use bytes::BytesMut;
+
+use crate::protocol::frame::put_packet;
+use crate::protocol::ok_err_eof::write_err;
+
+/// Whose fault an error was: the label of `sluice_errors_total`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The client sent what it must not.
+    Client,
+    /// Sluice could not do what was asked.
+    Proxy,
+    /// A server failed.
+    Server,
+}
+
+impl Source {
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Client => "client",
+            Source::Proxy => "proxy",
+            Source::Server => "server",
+        }
+    }
+}
+
+/// An error of ours for the client.
+#[derive(Clone, Debug)]
+pub struct ClientError {
+    /// MySQL's error number.
+    pub errno: u16,
+    /// Its SQLSTATE.
+    pub sqlstate: [u8; 5],
+    /// The text, without the prefix.
+    pub text: String,
+    /// Whose fault it was.
+    pub source: Source,
+    /// The client's connection is closed after it.
+    pub fatal: bool,
+}
+
+impl ClientError {
+    /// An error of ours after which the session goes on.
+    pub fn new(source: Source, errno: u16, sqlstate: &[u8; 5], text: impl Into<String>) -> ClientError {
+        ClientError { errno, sqlstate: *sqlstate, text: text.into(), source, fatal: false }
+    }
+
+    /// The same, but the session ends with it.
+    #[must_use]
+    pub fn fatal(mut self) -> ClientError {
+        self.fatal = true;
+        self
+    }
+
+    /// The ERR packet, whole.
+    pub fn packet(&self, seq: u8) -> Vec<u8> {
+        let mut payload = BytesMut::new();
+        let text = if self.text.starts_with("sluice: ") { self.text.clone() } else { format!("sluice: {}", self.text) };
+        write_err(&mut payload, self.errno, &self.sqlstate, text.as_bytes());
+        let mut out = BytesMut::with_capacity(payload.len() + 4);
+        put_packet(&mut out, seq, &payload);
+        out.to_vec()
+    }
+}

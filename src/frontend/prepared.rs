@@ -1,0 +1,253 @@
+//! Prepared statements in the binary protocol: the client has its own number for each, and each is prepared on whichever
+//! server connection executes it, when it does.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::backend::connection::{PreparedText, put_command};
+use crate::frontend::client::{Client, Gone};
+use crate::frontend::errors::{ClientError, Source};
+use crate::frontend::query::{Job, Payload};
+use crate::protocol::command::Com;
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::ok_err_eof::Status;
+use crate::protocol::prepared::execute_types;
+use crate::protocol::reply::Expect;
+use crate::session::pin::PinReason;
+use crate::session::prepared::ClientStatement;
+
+/// The cursor flags of `COM_STMT_EXECUTE`; the server sends no rows until they are fetched.
+const CURSOR_FLAGS: u8 = 0x07;
+
+fn statement_id(packet: &[u8]) -> Option<u32> {
+    packet.get(HEADER_LEN + 1..HEADER_LEN + 5).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
+}
+
+impl Client {
+    /// `COM_STMT_PREPARE`.
+    pub(super) async fn prepare(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let sql = packet.get(HEADER_LEN + 1..).unwrap_or(&[]);
+        if !self.statements.has_room() {
+            let text = "Can't create more prepared statements in this session; close some (COM_STMT_CLOSE)";
+            return self.refuse(ClientError::new(Source::Client, 1461, b"42000", text)).await;
+        }
+        let (statement, hint) = self.classify(sql);
+        let id = self.statements.next_id();
+        let text = Arc::new(PreparedText { sql: sql.into(), state: self.session.state.clone(), private: 0 });
+        let job = Job {
+            com: Com::StmtPrepare,
+            expect: Expect::Prepare,
+            statement: &statement,
+            hint: hint.as_ref(),
+            sql,
+            payload: Payload::Packet(packet),
+            text: Some(&text),
+            statement_id: id,
+            params: 0,
+            types: None,
+            prefer: None,
+        };
+        let outcome = self.run_job(job).await?;
+        if let Some(prepared) = outcome.told.and_then(|told| told.prepared) {
+            self.statements.insert(
+                id,
+                ClientStatement {
+                    text,
+                    classified: statement,
+                    params: prepared.params,
+                    types: None,
+                    prepared_on: outcome.server,
+                    long_data: false,
+                    cursor: false,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// `COM_STMT_EXECUTE`.
+    pub(super) async fn execute(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let payload = packet.get(HEADER_LEN..).unwrap_or(&[]);
+        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_EXECUTE").await };
+        let flags = payload.get(5).copied().unwrap_or(0);
+        let cursor = flags & CURSOR_FLAGS != 0;
+        let capabilities = self.capabilities;
+        let Some(statement) = self.statements.get_mut(id) else { return self.unknown_statement(id, "mysqld_stmt_execute").await };
+        if (cursor || statement.cursor) && statement.text.private == 0 {
+            // A cursor is a state of the server's statement, which others must not share.
+            let text = PreparedText { private: u64::from(id), ..PreparedText::clone(&statement.text) };
+            statement.text = Arc::new(text);
+        }
+        match execute_types(payload, statement.params, capabilities) {
+            Ok(Some(types)) => {
+                if statement.types.as_deref() != Some(types) {
+                    statement.types = Some(types.into());
+                }
+            }
+            Ok(None) => {}
+            Err(_) => return self.malformed("COM_STMT_EXECUTE").await,
+        }
+        let prefer = statement.prepared_on.take();
+        let statement = statement.clone();
+        let job = Job {
+            com: Com::StmtExecute,
+            expect: Expect::Execute,
+            statement: &statement.classified,
+            hint: None,
+            sql: &statement.text.sql,
+            payload: Payload::Execute(payload),
+            text: Some(&statement.text),
+            statement_id: id,
+            params: statement.params,
+            types: statement.types.as_deref(),
+            prefer,
+        };
+        if cursor {
+            // The pin must stand before the reply is learned from, or the connection would be given back with the cursor open.
+            self.session.pins.set(PinReason::Cursor, true);
+        }
+        let outcome = self.run_job(job).await?;
+        let open = outcome.told.as_ref().is_some_and(|told| told.errno.is_none() && told.status.is_some_and(|s| s.contains(Status::CURSOR_EXISTS)));
+        if let Some(statement) = self.statements.get_mut(id) {
+            statement.cursor = open;
+            statement.long_data = false;
+        }
+        self.settle_statements();
+        Ok(())
+    }
+
+    /// Ends the pins of cursors and long data when no statement has any, and lets the connection go if that was all.
+    fn settle_statements(&mut self) {
+        if !self.session.pins.has(PinReason::Cursor) && !self.session.pins.has(PinReason::LongData) {
+            return;
+        }
+        self.session.pins.set(PinReason::Cursor, self.statements.any_cursor());
+        self.session.pins.set(PinReason::LongData, self.statements.any_long_data());
+        if !self.session.pins.any()
+            && let Some(lease) = self.held.take()
+        {
+            lease.give_back(std::time::Instant::now());
+        }
+        self.show_idle();
+    }
+
+    /// `COM_STMT_SEND_LONG_DATA`: has no reply, so an error shows at the execution, as with a server.
+    pub(super) async fn long_data(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let Some(id) = statement_id(packet) else { return Ok(()) };
+        let Some(statement) = self.statements.get_mut(id) else { return Ok(()) };
+        if statement.text.private == 0 {
+            let text = PreparedText { private: u64::from(id), ..PreparedText::clone(&statement.text) };
+            statement.text = Arc::new(text);
+        }
+        let statement = statement.clone();
+        if self.held.is_none() && !self.pin_for(&statement.classified, &statement.text, PinReason::LongData).await? {
+            return Ok(());
+        }
+        let Some(mut lease) = self.held.take() else { return Ok(()) };
+        let mut out = Vec::new();
+        let server_id = match lease.prepared(&statement.text) {
+            Some(id) => id,
+            None => match self.prepare_on_held(&mut lease, &statement.text).await {
+                Some(id) => id,
+                None => {
+                    self.held = Some(lease);
+                    return self.lost_pinned().await;
+                }
+            },
+        };
+        out.extend_from_slice(packet);
+        if let Some(place) = out.get_mut(HEADER_LEN + 1..HEADER_LEN + 5) {
+            place.copy_from_slice(&server_id.to_le_bytes());
+        }
+        let written = lease.stream.write_all(&out).await;
+        self.held = Some(lease);
+        if written.is_err() {
+            return self.lost_pinned().await;
+        }
+        self.session.pins.set(PinReason::LongData, true);
+        if let Some(statement) = self.statements.get_mut(id) {
+            statement.long_data = true;
+        }
+        self.show_idle();
+        Ok(())
+    }
+
+    /// `COM_STMT_CLOSE`: has no reply. The server's statement stays prepared for the next one who prepares the same text.
+    pub(super) fn close_statement(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        if let Some(statement) = statement_id(packet).and_then(|id| self.statements.remove(id)) {
+            if let Some(lease) = self.held.as_mut()
+                && statement.text.private != 0
+            {
+                lease.forget_prepared(&statement.text);
+            }
+            self.settle_statements();
+        }
+        Ok(())
+    }
+
+    /// `COM_STMT_RESET`: closes the cursor and drops long data.
+    pub(super) async fn reset_statement(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_RESET").await };
+        let Some(statement) = self.statements.get_mut(id) else { return self.unknown_statement(id, "mysqld_stmt_reset").await };
+        let busy = statement.cursor || statement.long_data;
+        statement.cursor = false;
+        statement.long_data = false;
+        let text = statement.text.clone();
+        if busy && let Some(lease) = self.held.as_mut() {
+            let server_id = lease.prepared(&text);
+            if let Some(server_id) = server_id
+                && lease.command(Com::StmtReset, &server_id.to_le_bytes()).await.is_err()
+            {
+                return self.lost_pinned().await;
+            }
+        }
+        self.settle_statements();
+        self.ok("").await
+    }
+
+    /// `COM_STMT_FETCH`.
+    pub(super) async fn fetch(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_FETCH").await };
+        let Some(statement) = self.statements.get_mut(id) else { return self.unknown_statement(id, "mysqld_stmt_fetch").await };
+        let statement = statement.clone();
+        let server_id = self.held.as_mut().and_then(|lease| lease.prepared(&statement.text));
+        let (true, Some(server_id)) = (statement.cursor, server_id) else {
+            let text = format!("The statement ({id}) has no open cursor.");
+            return self.refuse(ClientError::new(Source::Client, 1421, b"HY000", text)).await;
+        };
+        let mut command = Vec::with_capacity(16);
+        put_command(&mut command, Com::StmtFetch, &[&server_id.to_le_bytes()[..], packet.get(HEADER_LEN + 5..).unwrap_or(&[])].concat());
+        let job = Job {
+            com: Com::StmtFetch,
+            expect: Expect::Fetch,
+            statement: &statement.classified,
+            hint: None,
+            sql: b"",
+            payload: Payload::Packet(&command),
+            text: None,
+            statement_id: id,
+            params: 0,
+            types: None,
+            prefer: None,
+        };
+        let outcome = self.run_job(job).await?;
+        let ended = outcome.told.is_none_or(|told| told.errno.is_some() || told.status.is_some_and(|s| s.contains(Status::LAST_ROW_SENT)));
+        if ended {
+            if let Some(statement) = self.statements.get_mut(id) {
+                statement.cursor = false;
+            }
+            self.settle_statements();
+        }
+        Ok(())
+    }
+
+    async fn malformed(&mut self, what: &str) -> Result<(), Gone> {
+        self.refuse(ClientError::new(Source::Client, 1835, b"HY000", format!("malformed packet: {what}"))).await
+    }
+
+    async fn unknown_statement(&mut self, id: u32, function: &str) -> Result<(), Gone> {
+        let text = format!("Unknown prepared statement handler ({id}) given to {function}");
+        self.refuse(ClientError::new(Source::Client, 1243, b"HY000", text)).await
+    }
+}

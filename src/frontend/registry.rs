@@ -1,0 +1,136 @@
+//! Who is connected: one entry a client, for `SHOW CLIENTS`, `KILL` and the drain.
+//!
+//! The entry is written by the client's own task (a short lock that nobody else holds but a `SHOW CLIENTS`), and read by
+//! the admin room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::session::pin::Pins;
+use crate::sql::classify::Classified;
+use crate::topology::ServerId;
+
+/// What a client is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ClientState {
+    /// Shaking hands.
+    #[default]
+    Login,
+    /// Between statements.
+    Idle,
+    /// A statement of it is running on a server.
+    Active,
+    /// It waits for a connection or a master.
+    Waiting,
+}
+
+impl ClientState {
+    /// The word in `SHOW CLIENTS` and the label of `sluice_clients`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClientState::Login => "login",
+            ClientState::Idle => "idle",
+            ClientState::Active => "active",
+            ClientState::Waiting => "waiting",
+        }
+    }
+}
+
+/// What is told of a client.
+#[derive(Clone, Default)]
+pub struct ClientView {
+    /// The account; empty during the login.
+    pub user: Arc<str>,
+    /// The current schema.
+    pub schema: Option<Arc<str>>,
+    /// What it is doing.
+    pub state: ClientState,
+    /// The server it is using or pinned to.
+    pub server: Option<ServerId>,
+    /// That server's number for the connection in use.
+    pub thread_id: u64,
+    /// Why it is pinned.
+    pub pins: Pins,
+    /// What runs now or ran last.
+    pub statement: Option<Arc<Classified>>,
+    /// Since when it is in this state.
+    pub since: Option<Instant>,
+    /// Statements so far.
+    pub queries: u64,
+    /// It speaks TLS.
+    pub tls: bool,
+}
+
+/// One client.
+pub struct ClientEntry {
+    /// The number the client sees (in the greeting, `KILL`, `SHOW CLIENTS`).
+    pub id: u32,
+    /// Where it comes from.
+    pub host: String,
+    /// What it is doing.
+    pub view: Mutex<ClientView>,
+    /// Notified to end the client.
+    pub kill: Notify,
+    /// The client was asked to end.
+    pub killed: std::sync::atomic::AtomicBool,
+}
+
+/// All clients.
+#[derive(Default)]
+pub struct Registry {
+    clients: Mutex<HashMap<u32, Arc<ClientEntry>>>,
+    next_id: AtomicU32,
+    count: AtomicUsize,
+}
+
+impl Registry {
+    /// Takes in a client that has just connected.
+    pub fn enter(&self, host: String) -> Arc<ClientEntry> {
+        let mut clients = self.clients.lock();
+        let id = loop {
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            if id != 0 && !clients.contains_key(&id) {
+                break id;
+            }
+        };
+        let entry = Arc::new(ClientEntry {
+            id,
+            host,
+            view: Mutex::new(ClientView { since: Some(Instant::now()), ..ClientView::default() }),
+            kill: Notify::new(),
+            killed: std::sync::atomic::AtomicBool::new(false),
+        });
+        clients.insert(id, entry.clone());
+        self.count.store(clients.len(), Ordering::Relaxed);
+        entry
+    }
+
+    /// A client has gone.
+    pub fn leave(&self, id: u32) {
+        let mut clients = self.clients.lock();
+        clients.remove(&id);
+        self.count.store(clients.len(), Ordering::Relaxed);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// One of them.
+    pub fn get(&self, id: u32) -> Option<Arc<ClientEntry>> {
+        self.clients.lock().get(&id).cloned()
+    }
+
+    /// All of them, by number.
+    pub fn all(&self) -> Vec<Arc<ClientEntry>> {
+        let mut all: Vec<_> = self.clients.lock().values().cloned().collect();
+        all.sort_by_key(|c| c.id);
+        all
+    }
+}

@@ -1,0 +1,342 @@
+//! One reply from a server to a client: bytes go through as they were read, and only the short packets that end a result
+//! are looked at.
+//!
+//! The last piece of a reply is not written here but handed back as [`Pending`], so that the caller can give the server's
+//! connection back to the pool before it waits for the client.
+
+use std::io;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+
+use crate::backend::connection::Connection;
+use crate::net::{Buffer, Idle, Stream};
+use crate::protocol::Capabilities;
+use crate::protocol::frame::{HEADER_LEN, MAX_PAYLOAD, put_packet};
+use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
+use crate::protocol::prepared::PrepareOk;
+use crate::protocol::reply::{Event, PacketKind, ReplyTracker};
+use crate::protocol::session_track::{self, Change as TrackedChange};
+
+/// A read this full makes the next one larger: a long result then costs fewer system calls.
+const LONG_REPLY_BUFFER: usize = 128 * 1024;
+/// Session changes kept of one reply; a reply that tracks more leaves the session pinned.
+pub const TRACKED_MAX: usize = 512;
+
+/// What a reply told about itself and the session.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The last ERR packet's errno; `None` when the reply ended well.
+    pub errno: Option<u16>,
+    /// The last status flags; meaningless after an error.
+    pub status: Option<Status>,
+    /// Warnings of the last result.
+    pub warnings: u16,
+    /// Affected rows of the last OK.
+    pub affected_rows: u64,
+    /// `last_insert_id` of the last OK that had one.
+    pub last_insert_id: u64,
+    /// Rows of all result sets.
+    pub rows: u64,
+    /// Bytes read from the server.
+    pub bytes: u64,
+    /// System variables that changed: name and value.
+    pub variables: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// The schema, when it changed.
+    pub schema: Option<Box<[u8]>>,
+    /// GTIDs of what was written: MySQL's tracker, or MariaDB's `last_gtid`.
+    pub gtid: Option<Box<[u8]>>,
+    /// More was tracked than is kept.
+    pub overflow: bool,
+    /// The prepared statement's OK, for `COM_STMT_PREPARE`.
+    pub prepared: Option<PrepareOk>,
+}
+
+/// How relaying ended.
+#[derive(Debug)]
+pub enum End {
+    /// The whole reply was read; the last piece of it is still to be written.
+    Done,
+    /// The server's connection broke, or what it sent is no reply.
+    Server {
+        /// What happened.
+        error: io::Error,
+        /// Bytes of this reply went to the client already.
+        forwarded: bool,
+    },
+    /// The client went away.
+    Client(io::Error),
+}
+
+/// The piece of a reply that the caller writes.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// Rewritten bytes; if empty, the first `from_buffer` bytes of the buffer are the piece.
+    pub out: Vec<u8>,
+    /// See `out`.
+    pub from_buffer: usize,
+}
+
+/// One relay.
+pub struct Relay<'a> {
+    /// The server's side.
+    pub server: &'a mut Connection,
+    /// The client's side.
+    pub client: &'a mut Stream,
+    /// What the client negotiated.
+    pub client_capabilities: Capabilities,
+    /// Walks the reply.
+    pub tracker: ReplyTracker,
+    /// Put into a PREPARE's OK instead of the server's number.
+    pub statement_id: u32,
+}
+
+impl Relay<'_> {
+    /// Reads the reply to its end and forwards all but its last piece.
+    pub async fn run(&mut self, buffer: &mut Buffer, told: &mut Told, pending: &mut Pending) -> End {
+        let mut forwarded = false;
+        let mut watch_client = true;
+        loop {
+            let ready = match self.process(buffer, told, pending) {
+                Ok(ready) => ready,
+                Err(error) => return End::Server { error, forwarded },
+            };
+            if ready.done {
+                told.rows = self.tracker.rows();
+                return End::Done;
+            }
+            if pending.from_buffer > 0 || !pending.out.is_empty() {
+                if let Err(error) = write_pending(self.client, buffer, pending).await {
+                    return End::Client(error);
+                }
+                forwarded = true;
+            }
+            if ready.local_infile {
+                match self.local_infile().await {
+                    Ok(()) => continue,
+                    Err(end) => return end,
+                }
+            }
+            let room_was_full = buffer.len() == buffer.capacity();
+            if room_was_full && buffer.capacity() < LONG_REPLY_BUFFER {
+                buffer.reserve(LONG_REPLY_BUFFER);
+            }
+            match self.fill(buffer, &mut watch_client).await {
+                Ok(0) => return End::Server { error: io::ErrorKind::UnexpectedEof.into(), forwarded },
+                Ok(n) => {
+                    told.bytes += n as u64;
+                    if n >= crate::net::buffer::STANDARD_LEN && buffer.capacity() < LONG_REPLY_BUFFER {
+                        buffer.reserve(LONG_REPLY_BUFFER);
+                    }
+                }
+                Err(Gone::Server(error)) => return End::Server { error, forwarded },
+                Err(Gone::Client) => return End::Client(io::ErrorKind::ConnectionReset.into()),
+            }
+        }
+    }
+
+    /// Waits for the server, and meanwhile notices when the client leaves.
+    async fn fill(&mut self, buffer: &mut Buffer, watch_client: &mut bool) -> Result<usize, Gone> {
+        let server = &mut self.server.stream;
+        let client = &*self.client;
+        tokio::select! {
+            biased;
+            read = buffer.fill(server) => read.map_err(Gone::Server),
+            () = client_left(client, *watch_client) => Err(Gone::Client),
+        }
+    }
+
+    /// Walks what is in the buffer, looks at control packets, and says what of it may be written.
+    fn process(&mut self, buffer: &mut Buffer, told: &mut Told, pending: &mut Pending) -> io::Result<Ready> {
+        let rewrite = self.server.capabilities.has(Capabilities::SESSION_TRACK)
+            != self.client_capabilities.has(Capabilities::SESSION_TRACK);
+        let mut at = 0;
+        let mut copied = 0;
+        let mut ready = Ready::default();
+        loop {
+            let walk = self.tracker.walk(buffer.filled().get(at..).unwrap_or(&[])).map_err(invalid)?;
+            at += walk.pass;
+            let Event::Packet { kind, len, done } = walk.event else {
+                ready.done = self.tracker.is_done();
+                break;
+            };
+            let packet = buffer.filled().get(at..at + len).unwrap_or(&[]);
+            let payload = packet.get(HEADER_LEN..).unwrap_or(&[]);
+            match kind {
+                PacketKind::Ok => {
+                    let ok = OkPacket::parse(payload, self.server.capabilities).map_err(invalid)?;
+                    told.note_ok(&ok);
+                    if rewrite {
+                        let mut short = BytesMut::with_capacity(64);
+                        rewrite_ok(payload, self.server.capabilities, self.client_capabilities, &mut short).map_err(invalid)?;
+                        pending.out.extend_from_slice(buffer.filled().get(copied..at).unwrap_or(&[]));
+                        let seq = packet.get(3).copied().unwrap_or(1);
+                        let mut framed = BytesMut::with_capacity(short.len() + HEADER_LEN);
+                        put_packet(&mut framed, seq, &short);
+                        pending.out.extend_from_slice(&framed);
+                        copied = at + len;
+                    }
+                }
+                PacketKind::Err => {
+                    told.errno = Some(ErrPacket::parse(payload, Capabilities::PROTOCOL_41).map_or(0, |e| e.errno));
+                }
+                PacketKind::Eof => {
+                    if let Ok(eof) = EofPacket::parse(payload) {
+                        told.status = Some(eof.status);
+                        told.warnings = eof.warnings;
+                    }
+                }
+                PacketKind::PrepareOk => {
+                    told.prepared = Some(PrepareOk::parse(payload).map_err(invalid)?);
+                    let id = self.statement_id.to_le_bytes();
+                    if let Some(place) = buffer.filled_mut().get_mut(at + HEADER_LEN + 1..at + HEADER_LEN + 5) {
+                        place.copy_from_slice(&id);
+                    }
+                }
+                PacketKind::LocalInfile => ready.local_infile = true,
+                PacketKind::Progress => {}
+            }
+            at += len;
+            if done {
+                ready.done = true;
+                break;
+            }
+            if ready.local_infile {
+                break;
+            }
+        }
+        if pending.out.is_empty() {
+            pending.from_buffer = at;
+        } else {
+            pending.out.extend_from_slice(buffer.filled().get(copied..at).unwrap_or(&[]));
+            pending.from_buffer = 0;
+            buffer.consume(at);
+        }
+        Ok(ready)
+    }
+
+    /// `LOAD DATA LOCAL INFILE`: the client's file goes to the server, packet by packet, up to the empty one.
+    async fn local_infile(&mut self) -> Result<(), End> {
+        let mut buffer = Buffer::new();
+        let mut left_in_packet = 0usize;
+        loop {
+            // Whole headers are looked at; what is between them passes as it is.
+            let mut at = 0;
+            let mut ended = false;
+            loop {
+                let filled = buffer.filled();
+                let step = left_in_packet.min(filled.len() - at);
+                at += step;
+                left_in_packet -= step;
+                if left_in_packet > 0 {
+                    break;
+                }
+                let Some(header) = filled.get(at..at + HEADER_LEN) else { break };
+                let len = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
+                at += HEADER_LEN;
+                left_in_packet = len;
+                if len == 0 {
+                    ended = true;
+                    break;
+                }
+            }
+            if at > 0 {
+                let bytes = buffer.filled().get(..at).unwrap_or(&[]);
+                if let Err(error) = self.server.stream.write_all(bytes).await {
+                    return Err(End::Server { error, forwarded: true });
+                }
+                buffer.consume(at);
+            }
+            if ended {
+                return Ok(());
+            }
+            match buffer.fill(self.client).await {
+                Ok(0) => return Err(End::Client(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(error) => return Err(End::Client(error)),
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Ready {
+    done: bool,
+    local_infile: bool,
+}
+
+enum Gone {
+    Server(io::Error),
+    Client,
+}
+
+fn invalid(e: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, e.to_string())
+}
+
+/// Ends when the client has closed its side. A client that has sent more (a pipelined command) is not watched further.
+async fn client_left(client: &Stream, watch: bool) {
+    if watch && client.wait_readable().await.is_ok() && client.idle() == Idle::Closed {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Writes the piece and takes it out of the buffer.
+///
+/// # Errors
+/// The client's.
+pub async fn write_pending(client: &mut Stream, buffer: &mut Buffer, pending: &mut Pending) -> io::Result<()> {
+    if pending.out.is_empty() {
+        let bytes = buffer.filled().get(..pending.from_buffer).unwrap_or(&[]);
+        client.write_all(bytes).await?;
+        buffer.consume(pending.from_buffer);
+        pending.from_buffer = 0;
+    } else {
+        client.write_all(&pending.out).await?;
+        pending.out.clear();
+    }
+    if client.is_tls() {
+        client.flush().await?;
+    }
+    Ok(())
+}
+
+impl Told {
+    fn note_ok(&mut self, ok: &OkPacket<'_>) {
+        self.status = Some(ok.status);
+        self.warnings = ok.warnings;
+        self.affected_rows = ok.affected_rows;
+        if ok.last_insert_id != 0 {
+            self.last_insert_id = ok.last_insert_id;
+        }
+        if ok.session_state.is_empty() {
+            return;
+        }
+        for change in session_track::changes(ok.session_state) {
+            match change {
+                Ok(TrackedChange::SystemVariable { name, value }) => {
+                    if name == b"last_gtid" {
+                        self.gtid = Some(value.into());
+                    } else if self.variables.len() < TRACKED_MAX {
+                        self.variables.push((name.into(), value.into()));
+                    } else {
+                        self.overflow = true;
+                    }
+                }
+                Ok(TrackedChange::Schema(name)) => self.schema = Some(name.into()),
+                Ok(TrackedChange::Gtids(gtids)) => self.gtid = Some(gtids.into()),
+                Ok(_) => {}
+                Err(_) => {
+                    self.overflow = true;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a packet of this length is followed by more of the same.
+pub fn continues(len: usize) -> bool {
+    len == MAX_PAYLOAD
+}

@@ -1,0 +1,122 @@
+//! What all clients share: the servers as they are now, the pools, the settings, the counters.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::backend::pool::ServerPool;
+use crate::frontend::registry::Registry;
+use crate::metrics::Metrics;
+use crate::metrics::events::EventLog;
+use crate::metrics::statements::Statements;
+use crate::monitor::MonitorHandle;
+use crate::routing::decide::RoutingSettings;
+use crate::routing::rules::Rules;
+use crate::sql::classify::{Classified, ClassifyCache};
+use crate::topology::gtid::GtidSet;
+use crate::topology::known::KnownGtids;
+use crate::topology::snapshot::Snapshot;
+use crate::topology::{Flavor, ServerId};
+
+/// How long a schema that a server let an account use at login needs no asking again.
+pub const SCHEMA_CONFIRMED_FOR: Duration = Duration::from_secs(5);
+/// Confirmed schemas kept; beyond it the table is emptied.
+const SCHEMAS_CONFIRMED_MAX: usize = 10_000;
+
+/// Settings that `RELOAD CONFIG` may change under running clients.
+#[derive(Clone, Debug)]
+pub struct FrontendSettings {
+    /// `[routing]`.
+    pub routing: RoutingSettings,
+    /// `[[rule]]`.
+    pub rules: Rules,
+    /// `failover.hold_timeout`.
+    pub hold_timeout: Duration,
+    /// How long a replica may be waited for until it has the session's last write.
+    pub write_wait: Duration,
+    /// `proxy.max_clients`.
+    pub max_clients: usize,
+}
+
+/// See the module.
+pub struct Shared {
+    /// The servers as they are now.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Wakes whoever waits for a change of the snapshot.
+    pub changed: watch::Receiver<u64>,
+    /// For telling the monitor what a statement met.
+    pub monitor: MonitorHandle,
+    /// Transactions that servers were seen to have, between heartbeats.
+    pub known: Arc<KnownGtids>,
+    /// A pool for each server, by [`ServerId`].
+    pub pools: Vec<Arc<ServerPool>>,
+    /// What statements are.
+    pub classify: ClassifyCache,
+    /// How `COM_INIT_DB` is classified.
+    pub class_use: Arc<Classified>,
+    /// How `COM_FIELD_LIST` and `COM_STATISTICS` are classified.
+    pub class_read: Arc<Classified>,
+    /// Settings.
+    pub settings: ArcSwap<FrontendSettings>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Statistics by digest.
+    pub statement_stats: Arc<Statements>,
+    /// What happened.
+    pub events: Arc<EventLog>,
+    /// Who is connected.
+    pub registry: Registry,
+    /// Counts routing decisions, for the round robin.
+    pub turn: AtomicU64,
+    /// The newest write of any session, for `consistency = "global"`.
+    pub newest_write: Mutex<Option<GtidSet>>,
+    /// `PAUSE`: new statements wait.
+    pub paused: watch::Receiver<bool>,
+    /// The process is shutting down: idle clients leave.
+    pub draining: AtomicBool,
+    /// (user, schema) that a server confirmed, and when.
+    pub schemas: Mutex<HashMap<(Arc<str>, Box<[u8]>), Instant>>,
+    /// Recent statement latency per server in microseconds (moving average).
+    pub latency_us: Vec<AtomicU64>,
+}
+
+impl Shared {
+    /// A server's name.
+    pub fn name(&self, server: ServerId) -> Arc<str> {
+        self.pools.get(server.index()).map_or_else(|| "?".into(), |pool| pool.name.clone())
+    }
+
+    /// The family of the servers, as far as one is known.
+    pub fn flavor(&self) -> Option<Flavor> {
+        self.snapshot.load().servers.iter().find_map(|s| s.flavor)
+    }
+
+    /// Whether the schema was confirmed for the account a moment ago.
+    pub fn schema_confirmed(&self, user: &Arc<str>, schema: &[u8], now: Instant) -> bool {
+        let schemas = self.schemas.lock();
+        schemas.get(&(user.clone(), schema.into())).is_some_and(|at| now.duration_since(*at) < SCHEMA_CONFIRMED_FOR)
+    }
+
+    /// Notes that a server let the account use the schema.
+    pub fn confirm_schema(&self, user: &Arc<str>, schema: &[u8], now: Instant) {
+        let mut schemas = self.schemas.lock();
+        if schemas.len() >= SCHEMAS_CONFIRMED_MAX {
+            schemas.clear();
+        }
+        schemas.insert((user.clone(), schema.into()), now);
+    }
+
+    /// Moves a server's average latency a little towards `us`.
+    pub fn note_latency(&self, server: ServerId, us: u64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        if let Some(average) = self.latency_us.get(server.index()) {
+            let old = average.load(Relaxed);
+            average.store(if old == 0 { us.max(1) } else { (old * 15 + us) / 16 }, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The routing decision itself: a pure function whose text is the order of the rules.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::routing::balance::{self, Candidate, Load, ReadBalance};
+use crate::routing::decision::{Decision, Reason, Target};
+use crate::routing::rules::{Action, Rules, Subject};
+use crate::session::pin::PinReason;
+use crate::sql::classify::{Class, ClassReason, Classified};
+use crate::sql::effects::Begins;
+use crate::sql::hint::{Hint, HintTarget};
+use crate::topology::gtid::GtidSet;
+use crate::topology::snapshot::{ServerView, Snapshot};
+use crate::topology::{Role, ServerId};
+
+/// `routing.consistency`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Consistency {
+    /// Reads may be older than the session's own writes.
+    None,
+    /// A session reads its own writes.
+    #[default]
+    Session,
+    /// Every session reads all writes that returned before it asked: reads go to the master or wait for its position.
+    Global,
+}
+
+/// `routing.read_from_master`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReadFromMaster {
+    /// Not even when no replica is left.
+    Never,
+    /// When no replica can serve.
+    #[default]
+    Fallback,
+    /// It takes its turn like a replica.
+    Always,
+}
+
+/// `[routing]`, as this room needs it.
+#[derive(Clone, Debug, Default)]
+pub struct RoutingSettings {
+    /// Which replica takes a read.
+    pub read_balance: ReadBalance,
+    /// What a read must have seen.
+    pub consistency: Consistency,
+    /// Whether the master serves reads.
+    pub read_from_master: ReadFromMaster,
+    /// Where this proxy stands; readers in the same zone come first. Empty: nowhere.
+    pub zone: Arc<str>,
+}
+
+/// Everything the decision depends on.
+pub struct Question<'a> {
+    /// What the statement is.
+    pub statement: &'a Classified,
+    /// Its text, for the patterns of rules.
+    pub sql: &'a [u8],
+    /// The hint in its comments.
+    pub hint: Option<&'a Hint>,
+    /// The account.
+    pub user: &'a str,
+    /// Where the client is.
+    pub client: Option<IpAddr>,
+    /// The session's current schema.
+    pub schema: Option<&'a [u8]>,
+    /// Where the session is pinned, and why.
+    pub pinned: Option<(ServerId, PinReason)>,
+    /// `autocommit` of the session.
+    pub autocommit: bool,
+    /// The account may only read.
+    pub read_only_account: bool,
+    /// What the session's reads must have seen: its own last write, or with global consistency the newest known write.
+    pub written: Option<&'a GtidSet>,
+    /// The servers as they are now.
+    pub snapshot: &'a Snapshot,
+    /// The operator's rules.
+    pub rules: &'a Rules,
+    /// The settings.
+    pub settings: &'a RoutingSettings,
+    /// Servers that already failed this statement.
+    pub failed: &'a [ServerId],
+    /// Counts up with every decision.
+    pub turn: u64,
+    /// What a server is doing now.
+    pub load: &'a dyn Fn(ServerId) -> Load,
+    /// Whether a server is known to have these transactions, from the last heartbeat or from what it was seen to have since.
+    pub has: &'a dyn Fn(ServerId, &GtidSet) -> bool,
+}
+
+/// Where the statement goes, and why.
+pub fn decide(q: &Question<'_>) -> Decision {
+    let subject = Subject { user: q.user, schema: q.schema, sql: q.sql, digest: q.statement.digest_hash, client: q.client };
+    let rule = if q.rules.0.is_empty() { None } else { q.rules.first_match(&subject) };
+
+    // What is refused is refused everywhere, pinned or not.
+    if let Some((number, rule)) = rule
+        && rule.action == Action::Deny
+    {
+        return answer(Target::Deny, Reason::Rule(number));
+    }
+    if q.read_only_account && !allowed_to_readers(q.statement.class) {
+        return answer(Target::Deny, Reason::ReadOnlyAccount);
+    }
+
+    // 1. Pinned.
+    if let Some((server, pin)) = q.pinned {
+        return Decision { target: Target::Server, server: Some(server), reason: Reason::Pinned(pin), wait_for_write: false, may_retry: false };
+    }
+    let effects = &q.statement.effects;
+    if effects.ends_transaction_only() {
+        return answer(Target::Proxy, Reason::Answered);
+    }
+
+    let may_read = readable(q.statement);
+    let mut unusable = None;
+    // 2. Hint.
+    if let Some(target) = q.hint.and_then(|hint| hint.target.as_ref()) {
+        match aim(q, Aim::from(target), may_read, Reason::Hint) {
+            Some(decision) => return decision,
+            None => unusable = Some(Reason::HintUnusable),
+        }
+    }
+    // 3. Rule.
+    if let Some((number, rule)) = rule {
+        let target = match &rule.action {
+            Action::Master => Some(Aim::Master),
+            Action::Replica => Some(Aim::Replica),
+            Action::Server(name) => Some(Aim::Server(name)),
+            Action::Deny | Action::Cache | Action::NoCache => None,
+        };
+        if let Some(decision) = target.and_then(|target| aim(q, target, may_read, Reason::Rule(number))) {
+            return decision;
+        }
+    }
+    // 4. Class.
+    let decision = by_class(q);
+    match unusable {
+        Some(reason) => Decision { reason, ..decision },
+        None => decision,
+    }
+}
+
+fn by_class(q: &Question<'_>) -> Decision {
+    let class = q.statement.class;
+    if !q.autocommit && matches!(class, Class::Read | Class::LockingRead) && !q.statement.tables.is_empty() {
+        return master(q, Reason::AutocommitOff);
+    }
+    match class {
+        Class::Read => read(q, Reason::Read),
+        Class::Transaction if q.statement.effects.begins == Some(Begins::ReadOnly) => read(q, Reason::ReadOnlyTransaction),
+        Class::Session => match q.snapshot.master {
+            Some(_) => master(q, Reason::Session),
+            None => read(q, Reason::Session),
+        },
+        Class::Transaction => master(q, Reason::Transaction),
+        Class::LockingRead => master(q, Reason::LockingRead),
+        Class::Write => master(q, Reason::Write),
+        Class::Ddl => master(q, Reason::Ddl),
+        Class::Administrative => master(q, Reason::Administrative),
+        Class::Unknown => master(q, Reason::Unknown),
+    }
+}
+
+/// A hint's or a rule's wish.
+enum Aim<'a> {
+    Master,
+    Replica,
+    Server(&'a str),
+}
+
+impl<'a> From<&'a HintTarget> for Aim<'a> {
+    fn from(target: &'a HintTarget) -> Aim<'a> {
+        match target {
+            HintTarget::Master => Aim::Master,
+            HintTarget::Replica => Aim::Replica,
+            HintTarget::Server(name) => Aim::Server(name),
+        }
+    }
+}
+
+/// A wish fulfilled, or `None` where fulfilling it would send a write to a server that is not the master.
+fn aim(q: &Question<'_>, aim: Aim<'_>, may_read: bool, reason: Reason) -> Option<Decision> {
+    match aim {
+        Aim::Master => Some(master(q, reason)),
+        Aim::Replica if may_read => Some(Decision { reason, ..read(q, reason) }),
+        Aim::Replica => None,
+        Aim::Server(name) => {
+            let server = q.snapshot.servers.iter().find(|s| &*s.name == name)?;
+            if q.snapshot.master == Some(server.id) {
+                return Some(master(q, reason));
+            }
+            let usable = may_read && server.read_ok && !q.failed.contains(&server.id);
+            usable.then(|| {
+                let wait_for_write = q.written.is_some_and(|written| !(q.has)(server.id, written));
+                Decision { target: Target::Server, server: Some(server.id), reason, wait_for_write, may_retry: true }
+            })
+        }
+    }
+}
+
+/// Whether a server that is not the master may run it: a proved read, or a `SELECT` whose only doubt is a function that the
+/// operator, by naming the server, vouches for (servers that are not the master are read-only anyway).
+fn readable(statement: &Classified) -> bool {
+    match statement.class {
+        Class::Read => true,
+        Class::Write => matches!(statement.reason, ClassReason::UnknownFunction(_)),
+        Class::Transaction => statement.effects.begins == Some(Begins::ReadOnly),
+        _ => false,
+    }
+}
+
+fn allowed_to_readers(class: Class) -> bool {
+    matches!(class, Class::Read | Class::Session | Class::Transaction)
+}
+
+fn answer(target: Target, reason: Reason) -> Decision {
+    Decision { target, server: None, reason, wait_for_write: false, may_retry: false }
+}
+
+fn master(q: &Question<'_>, reason: Reason) -> Decision {
+    Decision { target: Target::Master, server: q.snapshot.master, reason, wait_for_write: false, may_retry: false }
+}
+
+/// Whether this server takes reads at all now.
+fn serves(q: &Question<'_>, server: &ServerView) -> bool {
+    server.read_ok && !q.failed.contains(&server.id)
+}
+
+fn read(q: &Question<'_>, reason: Reason) -> Decision {
+    let written = match q.settings.consistency {
+        Consistency::None => None,
+        Consistency::Session | Consistency::Global => q.written,
+    };
+    let always = q.settings.read_from_master == ReadFromMaster::Always;
+    let mut fresh: Vec<&ServerView> = Vec::new();
+    let mut behind: Vec<&ServerView> = Vec::new();
+    for server in &q.snapshot.servers {
+        let is_master = server.role == Role::Master && q.snapshot.master == Some(server.id);
+        if !serves(q, server) || (is_master && !always) {
+            continue;
+        }
+        match written {
+            Some(written) if !is_master && !(q.has)(server.id, written) => behind.push(server),
+            _ => fresh.push(server),
+        }
+    }
+    if let Some(server) = choose(q, &fresh) {
+        let is_master = q.snapshot.master == Some(server);
+        return Decision {
+            target: if is_master { Target::Master } else { Target::Replica },
+            server: Some(server),
+            reason: match (is_master, written.is_some() && reason == Reason::Read) {
+                (true, _) => Reason::ReadFromMaster,
+                (false, true) => Reason::ReadYourWrites,
+                (false, false) => reason,
+            },
+            wait_for_write: false,
+            may_retry: true,
+        };
+    }
+    if let Some(server) = choose(q, &behind) {
+        // A replica that was well behind at its last heartbeat will not have it in a moment either.
+        let hopeless = q.snapshot.server(server).and_then(|s| s.lag_ms).is_some_and(|lag| lag > WAITING_LAG_MS_MAX);
+        if !hopeless || q.settings.read_from_master == ReadFromMaster::Never || q.snapshot.master.is_none() {
+            return Decision {
+                target: Target::Replica,
+                server: Some(server),
+                reason: Reason::ReadYourWritesWait,
+                wait_for_write: true,
+                may_retry: true,
+            };
+        }
+        return Decision { may_retry: true, ..master(q, Reason::ReplicasBehind) };
+    }
+    match q.settings.read_from_master {
+        ReadFromMaster::Never => {
+            Decision { target: Target::Replica, server: None, reason: Reason::NoReplicaAllowed, wait_for_write: false, may_retry: true }
+        }
+        // The master may have failed this statement, too; then it waits for a master as a write does.
+        _ => Decision { may_retry: true, ..master(q, if written.is_some() { Reason::ReplicasBehind } else { Reason::NoReplica }) },
+    }
+}
+
+/// A replica further behind than this is not asked to wait for a session's write; the read goes to the master.
+pub const WAITING_LAG_MS_MAX: u64 = 200;
+
+/// One of these, by zone first and then by the settings' balance.
+fn choose(q: &Question<'_>, servers: &[&ServerView]) -> Option<ServerId> {
+    let zone = &q.settings.zone;
+    let near = !zone.is_empty() && servers.iter().any(|s| s.zone == *zone && s.weight > 0);
+    let candidates: Vec<Candidate> = servers
+        .iter()
+        .filter(|s| !near || s.zone == *zone)
+        .map(|s| Candidate { id: s.id, weight: s.weight, load: (q.load)(s.id) })
+        .collect();
+    balance::pick(q.settings.read_balance, &candidates, q.turn)
+}

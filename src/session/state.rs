@@ -1,0 +1,386 @@
+//! The state of a session that must stand on a server connection before a statement may run there: schema, system
+//! variables, user variables.
+//!
+//! A session has the state its client built up ("want"); a connection has the state it was last brought to ("have").
+//! [`State::restore`] says what to send so that have becomes want, and nothing when they are the same. States are shared
+//! as `Arc<State>`: a connection that served this session last time is recognised by pointer.
+//!
+//! Values come from two sources. What the server tracked in its OK packet (the manual's "Server Tracking of Client Session
+//! State") is the truth. Where a server does not track a variable, the literal the client wrote stands for it.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use crate::sql::lexer::{ByteCharset, LexMode};
+
+/// How a value is written into the `SET` that restores it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Value {
+    /// As the server reported it: quoted unless it is a number.
+    Reported(Box<[u8]>),
+    /// SQL text of a literal, as the client wrote it.
+    Literal(Box<[u8]>),
+}
+
+/// More than this many variables a session cannot take along; it is pinned to its connection instead.
+pub const VARIABLES_MAX: usize = 256;
+/// User variables longer than this (name and value) are not taken along; the session is pinned instead.
+pub const USER_VARIABLE_BYTES_MAX: usize = 4096;
+
+/// Schema and variables of one session or one connection.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    schema: Option<Box<[u8]>>,
+    /// System variables that differ from what a fresh connection has, by lower-case name.
+    system: BTreeMap<Box<str>, Value>,
+    /// User variables by lower-case name.
+    user: BTreeMap<Box<str>, Value>,
+    hash: u64,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &State) -> bool {
+        self.hash == other.hash && self.schema == other.schema && self.system == other.system && self.user == other.user
+    }
+}
+
+/// What to send, in this order, so that a connection comes to the wanted state. Each part is one command.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Restore {
+    /// Name for a `COM_INIT_DB`.
+    pub schema: Option<Box<[u8]>>,
+    /// `SET` of system variables for a `COM_QUERY`.
+    pub system: Option<Vec<u8>>,
+    /// `SET` of user variables for a `COM_QUERY`; apart, because it must be read in the charset that the first one brought.
+    pub user: Option<Vec<u8>>,
+    /// The connection must be reset first: it has a schema and the session has none, which no statement can bring about.
+    pub impossible: bool,
+}
+
+impl Restore {
+    /// Nothing needs to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.schema.is_none() && self.system.is_none() && self.user.is_none()
+    }
+}
+
+impl State {
+    /// The state right after login: a schema or none, and the four charset variables that the handshake's collation brings
+    /// (names, where the collation is known; see [`charset_of_collation`]).
+    pub fn at_login(schema: Option<&[u8]>, collation: Option<(&str, &str)>) -> State {
+        let mut state = State { schema: schema.map(Into::into), ..State::default() };
+        if let Some((charset, collation)) = collation {
+            for name in ["character_set_client", "character_set_connection", "character_set_results"] {
+                state.system.insert(name.into(), Value::Reported(charset.as_bytes().into()));
+            }
+            state.system.insert("collation_connection".into(), Value::Reported(collation.as_bytes().into()));
+        }
+        state.rehash();
+        state
+    }
+
+    /// The current schema.
+    pub fn schema(&self) -> Option<&[u8]> {
+        self.schema.as_deref()
+    }
+
+    /// A system variable's value when it was changed in this session, as text.
+    pub fn system(&self, name: &str) -> Option<&[u8]> {
+        self.system.get(name).map(|v| match v {
+            Value::Reported(b) | Value::Literal(b) => &b[..],
+        })
+    }
+
+    /// Whether the user variable (lower-case name) is one that is taken along.
+    pub fn has_user(&self, name: &str) -> bool {
+        self.user.contains_key(name)
+    }
+
+    /// Whether any user variable is set.
+    pub fn has_users(&self) -> bool {
+        !self.user.is_empty()
+    }
+
+    /// This state with other contents.
+    #[must_use]
+    pub fn changed(&self, changes: &[Change]) -> State {
+        let mut state = self.clone();
+        for change in changes {
+            match change.clone() {
+                Change::Schema(name) => state.schema = name,
+                Change::System(name, Some(value)) => {
+                    // A charset's default collation comes with it; an explicit one follows in `changes`.
+                    if &*name == "character_set_connection" {
+                        state.system.remove("collation_connection");
+                    }
+                    if &*name == "collation_connection" {
+                        state.system.remove("character_set_connection");
+                    }
+                    state.system.insert(name, value);
+                }
+                Change::System(name, None) => {
+                    state.system.remove(&name);
+                }
+                Change::User(name, value) => {
+                    state.user.insert(name, value);
+                }
+            }
+        }
+        state.rehash();
+        state
+    }
+
+    /// Whether it has grown past what a session may take along.
+    pub fn too_large(&self) -> bool {
+        self.system.len() + self.user.len() > VARIABLES_MAX
+    }
+
+    /// Equal or not, told from the hash alone where that suffices.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn rehash(&mut self) {
+        let mut hasher = foldhash::fast::FixedState::with_seed(0x51).build_hasher();
+        self.schema.hash(&mut hasher);
+        self.system.hash(&mut hasher);
+        self.user.hash(&mut hasher);
+        self.hash = hasher.finish();
+    }
+
+    /// What brings a connection in state `self` to `want`.
+    pub fn restore(&self, want: &State) -> Restore {
+        let mut restore = Restore::default();
+        if std::ptr::eq(self, want) || self == want {
+            return restore;
+        }
+        if self.schema != want.schema {
+            restore.impossible = want.schema.is_none();
+            restore.schema.clone_from(&want.schema);
+        }
+        let mut set = Vec::new();
+        for name in self.system.keys().filter(|name| !want.system.contains_key(*name)) {
+            // Collation and charset of the connection determine each other; the one that is wanted is set below.
+            let covered = match &**name {
+                "collation_connection" => want.system.contains_key("character_set_connection"),
+                "character_set_connection" => want.system.contains_key("collation_connection"),
+                _ => false,
+            };
+            if !covered {
+                assignment(&mut set, name, b"DEFAULT");
+            }
+        }
+        let charset_changes = self.system.get("character_set_connection") != want.system.get("character_set_connection");
+        for (name, value) in &want.system {
+            let collation_lost = charset_changes && &**name == "collation_connection";
+            let charset_lost = &**name == "character_set_connection"
+                && self.system.get("collation_connection") != want.system.get("collation_connection");
+            if self.system.get(name) != Some(value) || collation_lost || charset_lost {
+                assignment(&mut set, name, &value.sql(name));
+            }
+        }
+        if !set.is_empty() {
+            restore.system = Some(set);
+        }
+        let mut set = Vec::new();
+        for name in self.user.keys().filter(|name| !want.user.contains_key(*name)) {
+            assignment(&mut set, &user_name(name), b"NULL");
+        }
+        for (name, value) in &want.user {
+            if self.user.get(name) != Some(value) {
+                assignment(&mut set, &user_name(name), &value.sql(name));
+            }
+        }
+        if !set.is_empty() {
+            restore.user = Some(set);
+        }
+        restore
+    }
+
+    /// How the lexer must read statements of this session. `default` is the server's own mode, for what the session has not set.
+    pub fn lex_mode(&self, default: LexMode) -> LexMode {
+        let mut mode = default;
+        if let Some(sql_mode) = self.system("sql_mode") {
+            let text = String::from_utf8_lossy(sql_mode).to_ascii_uppercase();
+            let has = |word: &str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == word);
+            mode.ansi_quotes = ["ANSI_QUOTES", "ANSI", "ORACLE", "POSTGRESQL", "DB2", "MSSQL", "MAXDB"].iter().any(|w| has(w));
+            mode.no_backslash_escapes = has("NO_BACKSLASH_ESCAPES");
+        }
+        if let Some(charset) = self.system("character_set_client") {
+            let text = String::from_utf8_lossy(charset).to_ascii_lowercase();
+            mode.charset = ByteCharset::from_name(text.trim_matches(|c| c == '\'' || c == '"'));
+        }
+        mode
+    }
+}
+
+/// One change of a session's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The current schema, or none.
+    Schema(Option<Box<[u8]>>),
+    /// A system variable; `None` returns it to what a fresh connection has.
+    System(Box<str>, Option<Value>),
+    /// A user variable.
+    User(Box<str>, Value),
+}
+
+impl Value {
+    fn sql(&self, name: &str) -> Vec<u8> {
+        match self {
+            Value::Literal(text) => text.to_vec(),
+            Value::Reported(bytes) => {
+                if bytes.is_empty() && name == "character_set_results" {
+                    return b"NULL".to_vec();
+                }
+                let number = !bytes.is_empty()
+                    && bytes.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-'))
+                    && bytes.iter().any(u8::is_ascii_digit)
+                    && !bytes.iter().skip(1).any(|b| *b == b'-')
+                    && bytes.iter().filter(|b| **b == b'.').count() <= 1;
+                if number {
+                    return bytes.to_vec();
+                }
+                let plain = bytes.iter().all(|b| (0x20..0x7f).contains(b) && !matches!(b, b'\\' | b'\''));
+                if plain {
+                    let mut text = Vec::with_capacity(bytes.len() + 2);
+                    text.push(b'\'');
+                    text.extend_from_slice(bytes);
+                    text.push(b'\'');
+                    return text;
+                }
+                // No quoting rule holds in every sql_mode and charset; hexadecimal does.
+                let mut text = b"x'".to_vec();
+                for byte in bytes {
+                    text.extend_from_slice(format!("{byte:02x}").as_bytes());
+                }
+                text.push(b'\'');
+                text
+            }
+        }
+    }
+}
+
+fn user_name(name: &str) -> String {
+    format!("@`{}`", name.replace('`', "``"))
+}
+
+fn assignment(set: &mut Vec<u8>, name: &str, value: &[u8]) {
+    set.extend_from_slice(if set.is_empty() { b"SET " } else { b"," });
+    set.extend_from_slice(name.as_bytes());
+    set.push(b'=');
+    set.extend_from_slice(value);
+}
+
+/// Charset and collation names of a handshake's collation id, when every server of that flavour knows it by that name.
+/// `None`: the id goes into the pool's key instead, so that the server itself makes of it what it will.
+pub fn charset_of_collation(id: u16, mariadb: bool) -> Option<(&'static str, &'static str)> {
+    use mysql_common::collations::{Collation, CollationId};
+    // MySQL's 0900 collations are unknown to MariaDB 10.11, which then takes its own default.
+    if id == 0 || (mariadb && (255..=323).contains(&id)) {
+        return None;
+    }
+    let collation = Collation::resolve(CollationId::from(id));
+    let (charset, name) = (collation.charset(), collation.collation());
+    if charset.is_empty() || name.is_empty() || name.contains("UNKNOWN") || name.starts_with("unknown") {
+        return None;
+    }
+    Some((charset, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(name: &str, value: &str) -> Change {
+        Change::System(name.into(), Some(Value::Reported(value.as_bytes().into())))
+    }
+
+    fn text(set: &Option<Vec<u8>>) -> String {
+        set.as_deref().map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_same_state_costs_nothing() {
+        let a = State::at_login(Some(b"shop"), Some(("utf8mb4", "utf8mb4_general_ci")));
+        assert!(a.restore(&a.clone()).is_empty());
+        assert!(a.restore(&State::at_login(Some(b"shop"), Some(("utf8mb4", "utf8mb4_general_ci")))).is_empty());
+    }
+
+    #[test]
+    fn what_differs_is_set_and_what_is_extra_goes_back_to_its_default() {
+        let base = State::at_login(Some(b"shop"), Some(("utf8mb4", "utf8mb4_general_ci")));
+        let have = base.changed(&[system("sql_mode", "ANSI_QUOTES"), system("max_join_size", "12345")]);
+        let want = base.changed(&[system("time_zone", "+03:00"), Change::Schema(Some(b"other"[..].into()))]);
+        let restore = have.restore(&want);
+        assert_eq!(restore.schema.as_deref(), Some(&b"other"[..]));
+        assert_eq!(text(&restore.system), "SET max_join_size=DEFAULT,sql_mode=DEFAULT,time_zone='+03:00'");
+        assert_eq!(text(&want.restore(&have).system), "SET time_zone=DEFAULT,max_join_size=12345,sql_mode='ANSI_QUOTES'");
+    }
+
+    #[test]
+    fn a_charset_brings_its_default_collation_unless_one_is_named() {
+        let latin = State::at_login(None, Some(("latin1", "latin1_swedish_ci")));
+        let set_names = latin.changed(&[
+            system("character_set_client", "utf8mb4"),
+            system("character_set_connection", "utf8mb4"),
+            system("character_set_results", "utf8mb4"),
+        ]);
+        assert_eq!(
+            text(&latin.restore(&set_names).system),
+            "SET character_set_client='utf8mb4',character_set_connection='utf8mb4',character_set_results='utf8mb4'"
+        );
+        // Back: the collation must follow its charset, although a charset alone would do here.
+        assert_eq!(
+            text(&set_names.restore(&latin).system),
+            "SET character_set_client='latin1',character_set_connection='latin1',character_set_results='latin1',collation_connection='latin1_swedish_ci'"
+        );
+        let with_collation =
+            latin.changed(&[system("character_set_connection", "latin1"), system("collation_connection", "latin1_bin")]);
+        assert_eq!(text(&latin.restore(&with_collation).system), "SET collation_connection='latin1_bin'");
+    }
+
+    #[test]
+    fn values_are_written_so_that_any_sql_mode_reads_them_alike() {
+        for (reported, sql) in [
+            ("12345", "12345"),
+            ("0.500000", "0.500000"),
+            ("-1", "-1"),
+            ("+03:00", "'+03:00'"),
+            ("ON", "'ON'"),
+            ("", "''"),
+            ("it's", "x'69742773'"),
+            ("2026-11-22", "'2026-11-22'"),
+            (".", "'.'"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&Value::Reported(reported.as_bytes().into()).sql("x")), sql, "{reported}");
+        }
+        assert_eq!(Value::Reported(b""[..].into()).sql("character_set_results"), b"NULL");
+    }
+
+    #[test]
+    fn user_variables_travel_apart_and_leave_nothing_behind() {
+        let base = State::at_login(None, None);
+        let with = base.changed(&[Change::User("a".into(), Value::Literal(b"5"[..].into()))]);
+        assert_eq!(text(&base.restore(&with).user), "SET @`a`=5");
+        assert_eq!(text(&with.restore(&base).user), "SET @`a`=NULL");
+    }
+
+    #[test]
+    fn a_schema_cannot_be_taken_away() {
+        let none = State::at_login(None, None);
+        let some = State::at_login(Some(b"shop"), None);
+        assert!(some.restore(&none).impossible);
+        assert!(!none.restore(&some).impossible);
+    }
+
+    #[test]
+    fn collations_have_names_unless_the_flavour_lacks_them() {
+        assert_eq!(charset_of_collation(45, true), Some(("utf8mb4", "utf8mb4_general_ci")));
+        assert_eq!(charset_of_collation(8, false), Some(("latin1", "latin1_swedish_ci")));
+        assert_eq!(charset_of_collation(255, false), Some(("utf8mb4", "utf8mb4_0900_ai_ci")));
+        assert_eq!(charset_of_collation(255, true), None);
+        assert_eq!(charset_of_collation(0, false), None);
+        assert_eq!(charset_of_collation(9999, false), None);
+    }
+}
