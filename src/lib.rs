@@ -4,6 +4,8 @@ pub mod admin;
 pub mod auth;
 pub mod backend;
 pub mod cache;
+pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod frontend;
 pub mod metrics;

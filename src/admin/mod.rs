@@ -1,1 +1,2 @@
-//! Placeholder.
+//! The proxy's own SQL and HTTP.
+pub mod nearest;

@@ -1,0 +1,463 @@
+//! Every metric of `/metrics`, by the names of the product's contract, each with its labels looked up beforehand.
+//!
+//! Looking a label up costs a hash and a lock; the handles here cost one atomic addition. A [`Metrics`] owns its registry:
+//! two proxies in one process (a test) do not see each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use crate::topology::{Role, ServerId};
+
+/// Enums whose words are label values, with an index for tables of handles.
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vdoc])* $variant),* }
+
+        impl $name {
+            /// All of them, in the order of their indices.
+            pub const ALL: &'static [$name] = &[$($name::$variant),*];
+
+            /// The label's value.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word),* }
+            }
+
+            /// The one with that label value.
+            pub fn from_word(word: &str) -> Option<$name> {
+                match word { $($word => Some($name::$variant),)* _ => None }
+            }
+        }
+    )*};
+}
+
+labels! {
+    /// The classes of statements.
+    Class {
+        /// Proved read-only.
+        Read = "read",
+        /// `SELECT ... FOR UPDATE` and the like.
+        LockingRead = "locking_read",
+        /// Changes rows, or may.
+        Write = "write",
+        /// Changes definitions.
+        Ddl = "ddl",
+        /// `BEGIN`, `COMMIT`, `SAVEPOINT`.
+        Transaction = "transaction",
+        /// `SET`, `USE`.
+        Session = "session",
+        /// `KILL`, `FLUSH`, `SHOW`, replication.
+        Administrative = "administrative",
+        /// Not understood.
+        Unknown = "unknown",
+    }
+    /// Where a statement went.
+    Target {
+        /// To the current master.
+        Master = "master",
+        /// To a server that serves reads.
+        Replica = "replica",
+        /// To a server that was named or that the session is pinned to.
+        Server = "server",
+        /// Answered from the cache.
+        Cache = "cache",
+        /// Answered by the proxy itself.
+        Proxy = "proxy",
+        /// Refused by a rule.
+        Deny = "deny",
+    }
+    /// Whose error a client got.
+    ErrorSource {
+        /// Malformed packets, broken connections, refused statements.
+        Client = "client",
+        /// Sluice's own errors.
+        Proxy = "proxy",
+        /// A server's error, passed on.
+        Server = "server",
+    }
+    /// How a login ended.
+    LoginResult {
+        /// Logged in.
+        Ok = "ok",
+        /// Wrong name or password, or refused by a limit.
+        Refused = "refused",
+        /// The peer stalled, hung up or sent garbage.
+        Failed = "failed",
+    }
+}
+
+const CLASSES: usize = 8;
+const TARGETS: usize = 6;
+/// From 50 microseconds, what a point select costs on loopback, to 30 seconds.
+const LATENCY_SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2,
+    6.4, 15.0, 30.0,
+];
+const OVERHEAD_SECONDS: &[f64] =
+    &[0.000_001, 0.000_002, 0.000_004, 0.000_008, 0.000_016, 0.000_032, 0.000_064, 0.000_128, 0.000_256, 0.000_5, 0.001, 0.01];
+const WAIT_SECONDS: &[f64] = &[0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
+const FAILOVER_SECONDS: &[f64] = &[0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
+
+/// The ready handles of one server (or of statements that went to none).
+#[derive(Debug)]
+pub struct ServerMetrics {
+    name: String,
+    queries: [[IntCounter; TARGETS]; CLASSES],
+    duration: [Histogram; CLASSES],
+    /// `sluice_server_up`: 1 while it answers.
+    pub up: IntGauge,
+    /// `sluice_server_lag_seconds`.
+    pub lag_seconds: Gauge,
+    /// `sluice_pool_connections{state="used"}`.
+    pub pool_used: IntGauge,
+    /// `sluice_pool_connections{state="idle"}`.
+    pub pool_idle: IntGauge,
+    roles: [IntGauge; 3],
+}
+
+impl ServerMetrics {
+    /// The server's name; empty for statements that went to none.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The counter of `sluice_queries_total` for a class and a target.
+    pub fn queries(&self, class: Class, target: Target) -> &IntCounter {
+        &self.queries[class as usize][target as usize]
+    }
+
+    /// The histogram of `sluice_query_duration_seconds` for a class.
+    pub fn duration(&self, class: Class) -> &Histogram {
+        &self.duration[class as usize]
+    }
+
+    /// Counts a statement and its duration.
+    pub fn statement(&self, class: Class, target: Target, duration: Duration) {
+        self.queries(class, target).inc();
+        self.duration(class).observe(duration.as_secs_f64());
+    }
+
+    /// Sets `sluice_server_role`: 1 for that role, 0 for the others.
+    pub fn set_role(&self, role: Role) {
+        for (gauge, each) in self.roles.iter().zip(ROLES) {
+            gauge.set(i64::from(each == role));
+        }
+    }
+
+    /// The sum of `sluice_queries_total` of this server, for the status page.
+    pub fn queries_total(&self) -> u64 {
+        self.queries.iter().flatten().map(IntCounter::get).sum()
+    }
+}
+
+const ROLES: [Role; 3] = [Role::Master, Role::Standby, Role::Replica];
+
+/// All metrics of one proxy.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    queries: IntCounterVec,
+    duration: HistogramVec,
+    up: IntGaugeVec,
+    role: IntGaugeVec,
+    lag: GaugeVec,
+    pool: IntGaugeVec,
+    clients: IntGaugeVec,
+    pinned: IntGaugeVec,
+    failovers: IntCounterVec,
+    errors: [IntCounter; 3],
+    logins: [IntCounter; 3],
+    servers: ArcSwap<Vec<Arc<ServerMetrics>>>,
+    none: Arc<ServerMetrics>,
+    /// `sluice_proxy_overhead_seconds`: a statement's time in Sluice, the server's time taken out.
+    pub overhead: Histogram,
+    /// `sluice_pool_wait_seconds`: how long statements waited for a connection.
+    pub pool_wait: Histogram,
+    /// `sluice_clients{state="active"}`: a statement is running.
+    pub clients_active: IntGauge,
+    /// `sluice_clients{state="idle"}`.
+    pub clients_idle: IntGauge,
+    /// `sluice_clients{state="login"}`: connected, not yet logged in.
+    pub clients_login: IntGauge,
+    /// `sluice_cache_hits_total`
+    pub cache_hits: IntCounter,
+    /// `sluice_cache_misses_total`
+    pub cache_misses: IntCounter,
+    /// `sluice_cache_stores_total`
+    pub cache_stores: IntCounter,
+    /// `sluice_cache_evictions_total`
+    pub cache_evictions: IntCounter,
+    /// `sluice_cache_invalidations_total`
+    pub cache_invalidations: IntCounter,
+    /// `sluice_cache_bytes`
+    pub cache_bytes: IntGauge,
+    /// `sluice_failover_duration_seconds`
+    pub failover_duration: Histogram,
+    /// `sluice_held_statements`: waiting for a master now.
+    pub held_statements: IntGauge,
+}
+
+/// Registration fails only for a wrong or doubled name: all are constants here, and a test makes one of each.
+const CONSTANT: &str = "metric names are constants and differ";
+
+fn add<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect(CONSTANT);
+    registry.register(Box::new(collector.clone())).expect(CONSTANT);
+    collector
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero, with a registry of their own.
+    pub fn new() -> Metrics {
+        let r = Registry::new();
+        let counter = |name: &str, help: &str| add(&r, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| add(&r, IntGauge::new(name, help));
+        let counters = |name: &str, help: &str, labels: &[&str]| add(&r, IntCounterVec::new(Opts::new(name, help), labels));
+        let gauges = |name: &str, help: &str, labels: &[&str]| add(&r, IntGaugeVec::new(Opts::new(name, help), labels));
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            add(&r, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+        };
+
+        let build = gauges("sluice_build_info", "Always 1; the version is a label.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let queries = counters(
+            "sluice_queries_total",
+            "Statements, by where they went; server is empty for none.",
+            &["server", "class", "target"],
+        );
+        let duration = add(
+            &r,
+            HistogramVec::new(
+                HistogramOpts::new("sluice_query_duration_seconds", "From the statement's last byte to the reply's last byte.")
+                    .buckets(LATENCY_SECONDS.to_vec()),
+                &["server", "class"],
+            ),
+        );
+        let up = gauges("sluice_server_up", "1 while the server answers heartbeats.", &["server"]);
+        let role = gauges("sluice_server_role", "1 for the role the server has now.", &["server", "role"]);
+        let lag =
+            add(&r, GaugeVec::new(Opts::new("sluice_server_lag_seconds", "How far the server is behind the master."), &["server"]));
+        let pool = gauges("sluice_pool_connections", "Connections to the server, by state.", &["server", "state"]);
+        let clients = gauges("sluice_clients", "Clients connected, by state.", &["state"]);
+        let errors = counters("sluice_errors_total", "Errors that clients got, by whose they were.", &["source"]);
+        let logins = counters("sluice_logins_total", "Login attempts, by how they ended.", &["result"]);
+        let none = {
+            let at = |class: Class, target: Target| queries.with_label_values(&["", class.as_str(), target.as_str()]);
+            let _ = at(Class::Read, Target::Proxy);
+            server_metrics("", &queries, &duration, None)
+        };
+        Metrics {
+            none: Arc::new(none),
+            servers: ArcSwap::from_pointee(Vec::new()),
+            clients_active: clients.with_label_values(&["active"]),
+            clients_idle: clients.with_label_values(&["idle"]),
+            clients_login: clients.with_label_values(&["login"]),
+            errors: std::array::from_fn(|i| errors.with_label_values(&[ErrorSource::ALL[i].as_str()])),
+            logins: std::array::from_fn(|i| logins.with_label_values(&[LoginResult::ALL[i].as_str()])),
+            pinned: gauges("sluice_pinned_sessions", "Sessions bound to one server, by reason.", &["reason"]),
+            failovers: counters("sluice_failovers_total", "Failovers and switchovers, by how they ended.", &["kind", "result"]),
+            overhead: histogram("sluice_proxy_overhead_seconds", "A statement's time inside Sluice.", OVERHEAD_SECONDS),
+            pool_wait: histogram("sluice_pool_wait_seconds", "How long a statement waited for a connection.", WAIT_SECONDS),
+            cache_hits: counter("sluice_cache_hits_total", "Reads answered from the cache."),
+            cache_misses: counter("sluice_cache_misses_total", "Cacheable reads that were not in the cache."),
+            cache_stores: counter("sluice_cache_stores_total", "Results stored."),
+            cache_evictions: counter("sluice_cache_evictions_total", "Entries that gave way to others."),
+            cache_invalidations: counter("sluice_cache_invalidations_total", "Entries voided by a write."),
+            cache_bytes: gauge("sluice_cache_bytes", "Memory held by entries."),
+            failover_duration: histogram("sluice_failover_duration_seconds", "From suspicion to the new master.", FAILOVER_SECONDS),
+            held_statements: gauge("sluice_held_statements", "Statements waiting for a master."),
+            registry: r,
+            queries,
+            duration,
+            up,
+            role,
+            lag,
+            pool,
+            clients,
+        }
+    }
+
+    /// Names the servers, in the order of their `ServerId`s; at start and after a reload. Counters of a name that stays go
+    /// on counting; series of names that are gone are removed.
+    pub fn set_servers<S: AsRef<str>>(&self, names: &[S]) {
+        let known = self.servers.load_full();
+        let next: Vec<Arc<ServerMetrics>> = names
+            .iter()
+            .map(|name| {
+                let name = name.as_ref();
+                known.iter().find(|s| s.name == name).cloned().unwrap_or_else(|| {
+                    let gauges = ServerGauges { up: &self.up, role: &self.role, lag: &self.lag, pool: &self.pool };
+                    Arc::new(server_metrics(name, &self.queries, &self.duration, Some(gauges)))
+                })
+            })
+            .collect();
+        for gone in known.iter().filter(|s| !next.iter().any(|n| n.name == s.name)) {
+            let name = gone.name.as_str();
+            for class in Class::ALL {
+                for target in Target::ALL {
+                    let _ = self.queries.remove_label_values(&[name, class.as_str(), target.as_str()]);
+                }
+                let _ = self.duration.remove_label_values(&[name, class.as_str()]);
+            }
+            let _ = self.up.remove_label_values(&[name]);
+            let _ = self.lag.remove_label_values(&[name]);
+            for role in ROLES {
+                let _ = self.role.remove_label_values(&[name, role.as_str()]);
+            }
+            for state in ["used", "idle"] {
+                let _ = self.pool.remove_label_values(&[name, state]);
+            }
+        }
+        self.servers.store(Arc::new(next));
+    }
+
+    /// The handles of a server, to be kept by whoever counts often. An id that was never named gets the handles of no server.
+    pub fn server(&self, id: ServerId) -> Arc<ServerMetrics> {
+        self.servers.load().get(id.index()).unwrap_or(&self.none).clone()
+    }
+
+    /// The handles for statements that went to no server (target `cache`, `proxy`, `deny`).
+    pub fn no_server(&self) -> &ServerMetrics {
+        &self.none
+    }
+
+    /// All named servers.
+    pub fn servers(&self) -> Vec<Arc<ServerMetrics>> {
+        self.servers.load().to_vec()
+    }
+
+    /// `sluice_errors_total`
+    pub fn errors(&self, source: ErrorSource) -> &IntCounter {
+        &self.errors[source as usize]
+    }
+
+    /// `sluice_logins_total`
+    pub fn logins(&self, result: LoginResult) -> &IntCounter {
+        &self.logins[result as usize]
+    }
+
+    /// `sluice_pinned_sessions`; keep the handle, the look-up costs a lock.
+    pub fn pinned(&self, reason: &str) -> IntGauge {
+        self.pinned.with_label_values(&[reason])
+    }
+
+    /// `sluice_failovers_total`: `kind` is `failover`, `switchover` or `rejoin`, `result` is `ok`, `refused` or `failed`.
+    pub fn failovers(&self, kind: &str, result: &str) -> IntCounter {
+        self.failovers.with_label_values(&[kind, result])
+    }
+
+    /// `sluice_clients` of another state than those with a handle of their own.
+    pub fn clients(&self, state: &str) -> IntGauge {
+        self.clients.with_label_values(&[state])
+    }
+
+    /// Everything in Prometheus' text format. Counters that never counted are left out of `sluice_queries_total` and
+    /// `sluice_query_duration_seconds`: eight classes, six targets and twenty buckets for each server are mostly zeros.
+    pub fn text(&self) -> String {
+        let mut families = self.registry.gather();
+        for family in &mut families {
+            match family.name() {
+                "sluice_queries_total" => family.mut_metric().retain(|m| m.get_counter().get_value() > 0.0),
+                "sluice_query_duration_seconds" => family.mut_metric().retain(|m| m.get_histogram().get_sample_count() > 0),
+                _ => {}
+            }
+        }
+        families.retain(|family| !family.get_metric().is_empty());
+        prometheus::TextEncoder::new().encode_to_string(&families).unwrap_or_else(|e| format!("# cannot be shown: {e}\n"))
+    }
+}
+
+struct ServerGauges<'m> {
+    up: &'m IntGaugeVec,
+    role: &'m IntGaugeVec,
+    lag: &'m GaugeVec,
+    pool: &'m IntGaugeVec,
+}
+
+/// Without `gauges`, those handles stand for themselves and are not registered: "no server" is neither up nor behind.
+fn server_metrics(name: &str, queries: &IntCounterVec, duration: &HistogramVec, gauges: Option<ServerGauges<'_>>) -> ServerMetrics {
+    let loose = || IntGauge::new("sluice_unregistered", "-").expect(CONSTANT);
+    ServerMetrics {
+        name: name.to_owned(),
+        queries: std::array::from_fn(|class| {
+            std::array::from_fn(|target| {
+                queries.with_label_values(&[name, Class::ALL[class].as_str(), Target::ALL[target].as_str()])
+            })
+        }),
+        duration: std::array::from_fn(|class| duration.with_label_values(&[name, Class::ALL[class].as_str()])),
+        up: gauges.as_ref().map_or_else(loose, |g| g.up.with_label_values(&[name])),
+        lag_seconds: gauges
+            .as_ref()
+            .map_or_else(|| Gauge::new("sluice_unregistered", "-").expect(CONSTANT), |g| g.lag.with_label_values(&[name])),
+        pool_used: gauges.as_ref().map_or_else(loose, |g| g.pool.with_label_values(&[name, "used"])),
+        pool_idle: gauges.as_ref().map_or_else(loose, |g| g.pool.with_label_values(&[name, "idle"])),
+        roles: ROLES.map(|role| gauges.as_ref().map_or_else(loose, |g| g.role.with_label_values(&[name, role.as_str()]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_the_contract_is_there() {
+        let m = Metrics::new();
+        m.set_servers(&["db1", "db2"]);
+        m.server(ServerId(0)).statement(Class::Read, Target::Replica, Duration::from_micros(300));
+        m.server(ServerId(1)).set_role(Role::Master);
+        m.pinned("transaction").inc();
+        m.failovers("failover", "ok").inc();
+        let text = m.text();
+        for name in [
+            "sluice_queries_total{class=\"read\",server=\"db1\",target=\"replica\"} 1",
+            "sluice_query_duration_seconds_bucket{class=\"read\",server=\"db1\",le=\"0.0004\"} 1",
+            "sluice_proxy_overhead_seconds_count 0",
+            "sluice_clients{state=\"active\"} 0",
+            "sluice_server_up{server=\"db1\"} 0",
+            "sluice_server_role{role=\"master\",server=\"db2\"} 1",
+            "sluice_server_lag_seconds{server=\"db1\"} 0",
+            "sluice_pool_connections{server=\"db1\",state=\"idle\"} 0",
+            "sluice_pool_wait_seconds_count 0",
+            "sluice_pinned_sessions{reason=\"transaction\"} 1",
+            "sluice_cache_hits_total 0",
+            "sluice_cache_misses_total 0",
+            "sluice_cache_stores_total 0",
+            "sluice_cache_evictions_total 0",
+            "sluice_cache_invalidations_total 0",
+            "sluice_cache_bytes 0",
+            "sluice_failovers_total{kind=\"failover\",result=\"ok\"} 1",
+            "sluice_failover_duration_seconds_count 0",
+            "sluice_held_statements 0",
+            "sluice_errors_total{source=\"client\"} 0",
+            "sluice_logins_total{result=\"ok\"} 0",
+            "sluice_build_info{version=",
+        ] {
+            assert!(text.contains(name), "{name} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn servers_come_and_go_and_counters_stay() {
+        let m = Metrics::new();
+        m.set_servers(&["db1", "db2"]);
+        m.server(ServerId(1)).queries(Class::Write, Target::Master).inc_by(7);
+        m.set_servers(&["db2"]);
+        assert_eq!(m.server(ServerId(0)).queries_total(), 7);
+        assert_eq!(m.server(ServerId(9)).name(), "");
+        assert!(!m.text().contains("db1"), "{}", m.text());
+        m.no_server().queries(Class::Read, Target::Cache).inc();
+        assert!(m.text().contains("sluice_queries_total{class=\"read\",server=\"\",target=\"cache\"} 1"));
+    }
+}
