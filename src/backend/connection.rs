@@ -12,7 +12,9 @@ use crate::backend::connect::Connected;
 use crate::net::{Buffer, Idle, Stream};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
+use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::ErrPacket;
+use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
 use crate::session::state::State;
 use crate::topology::{Flavor, ServerId};
@@ -102,6 +104,9 @@ pub struct ServerStatement {
 /// connections a server stays well below the default `max_prepared_stmt_count` of 16,382.
 pub const PREPARED_MAX: usize = 128;
 
+/// The longest reply to a statement of our own.
+pub const RAW_REPLY_MAX: usize = 256 * 1024;
+
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Connection {
@@ -124,6 +129,8 @@ pub struct Connection {
     prepared: HashMap<Arc<PreparedText>, ServerStatement>,
     to_close: Vec<u32>,
     uses: u64,
+    /// Counts up whenever it is handed out: with the same number nobody has used it since.
+    pub serial: u64,
     /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
     pub tainted: bool,
 }
@@ -172,7 +179,7 @@ impl Connection {
             flavor: Flavor::from_version(&connected.greeting.version),
             stream: connected.stream,
             server,
-            thread_id: connected.connection_id,
+            thread_id: u64::from(connected.connection_id),
             capabilities: connected.capabilities,
             key,
             have,
@@ -180,6 +187,7 @@ impl Connection {
             prepared: HashMap::new(),
             to_close: Vec::new(),
             uses: 0,
+            serial: 0,
             tainted: false,
         }
     }
@@ -270,6 +278,95 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
             }
         }
         refused.map_or(Ok(()), |payload| Err(CommandError::Refused(payload)))
+    }
+
+    /// Brings it to `want`, waiting for the answers.
+    ///
+    /// # Errors
+    /// See [`Connection::command`]. After one the state is not known and the connection must be closed.
+    pub async fn bring_to(&mut self, want: &Arc<State>) -> Result<(), CommandError> {
+        let mut out = Vec::new();
+        let answers = self.put_restore(want, &mut out);
+        if answers > 0 {
+            self.stream.write_all(&out).await?;
+            self.stream.flush().await?;
+            let mut buffer = Buffer::new();
+            self.expect_oks(&mut buffer, answers).await?;
+        }
+        self.have = want.clone();
+        Ok(())
+    }
+
+    /// Runs a statement of our own and returns its whole reply as the server sent it, up to [`RAW_REPLY_MAX`] bytes.
+    ///
+    /// # Errors
+    /// A broken connection, or a longer reply.
+    pub async fn raw_reply(&mut self, sql: &[u8]) -> Result<Vec<u8>, CommandError> {
+        let mut out = Vec::with_capacity(sql.len() + 5);
+        put_command(&mut out, Com::Query, sql);
+        self.read_raw(out, Expect::Query).await
+    }
+
+    async fn read_raw(&mut self, command: Vec<u8>, expect: Expect) -> Result<Vec<u8>, CommandError> {
+        self.stream.write_all(&command).await?;
+        self.stream.flush().await?;
+        let mut reply = Vec::new();
+        let mut buffer = Buffer::new();
+        let mut tracker = ReplyTracker::new(expect, self.capabilities);
+        while !tracker.is_done() {
+            let walk = tracker.walk(buffer.filled()).map_err(|e| CommandError::Nonsense(e.to_string()))?;
+            let used = match walk.event {
+                Event::Packet { len, .. } => walk.pass + len,
+                Event::NeedMore => walk.pass,
+            };
+            reply.extend_from_slice(buffer.filled().get(..used).unwrap_or(&[]));
+            buffer.consume(used);
+            if reply.len() > RAW_REPLY_MAX {
+                return Err(CommandError::Nonsense(format!("a reply of more than {RAW_REPLY_MAX} bytes")));
+            }
+            if matches!(walk.event, Event::NeedMore) && !tracker.is_done() && buffer.fill(&mut self.stream).await? == 0 {
+                return Err(CommandError::Io(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Ok(reply)
+    }
+
+    /// The first column of the first row of a statement of our own, or `None` for no row or NULL.
+    ///
+    /// # Errors
+    /// See [`Connection::command`].
+    pub async fn scalar(&mut self, sql: &str) -> Result<Option<Vec<u8>>, CommandError> {
+        let reply = self.raw_reply(sql.as_bytes()).await?;
+        let mut rest = &reply[..];
+        let mut packets = Vec::new();
+        while let Some(header) = Header::parse(rest) {
+            packets.push(rest.get(HEADER_LEN..header.packet_len()).unwrap_or(&[]));
+            rest = rest.get(header.packet_len()..).unwrap_or(&[]);
+        }
+        if let Some(first) = packets.first().filter(|p| p.first() == Some(&0xFF)) {
+            return Err(CommandError::Refused(first.to_vec()));
+        }
+        // Column count, one definition, an EOF where it is not deprecated, then the row.
+        let row = packets.get(if self.capabilities.has(Capabilities::DEPRECATE_EOF) { 2 } else { 3 });
+        Ok(row.and_then(|row| {
+            let len = usize::from(*row.first().filter(|b| **b < 0xFB)?);
+            row.get(1..=len).map(<[u8]>::to_vec)
+        }))
+    }
+
+    /// Reads the reply to a `COM_STMT_PREPARE` and returns the server's number for the statement.
+    ///
+    /// # Errors
+    /// See [`Connection::command`].
+    pub async fn read_prepared(&mut self) -> Result<u32, CommandError> {
+        let reply = self.read_raw(Vec::new(), Expect::Prepare).await?;
+        let payload = Header::parse(&reply).and_then(|h| reply.get(HEADER_LEN..h.packet_len())).unwrap_or(&[]);
+        if payload.first() == Some(&0xFF) {
+            return Err(CommandError::Refused(payload.to_vec()));
+        }
+        PrepareOk::parse(payload)
+            .map(|ok| ok.statement_id)
+            .ok_or_else(|| CommandError::Nonsense("an unreadable answer to COM_STMT_PREPARE".to_owned()))
     }
 
     /// Commands that bring this connection to `want`, appended to `out`; how many replies they will bring. The caller sets

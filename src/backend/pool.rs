@@ -271,8 +271,9 @@ impl ServerPool {
             };
             match checkout {
                 Ok(Checkout::Use(connection)) => {
-                    let lease = Lease { connection: Some(connection), pool: self.clone() };
+                    let mut lease = Lease { connection: Some(connection), pool: self.clone() };
                     if lease.is_quiet() {
+                        lease.serial += 1;
                         self.reused.fetch_add(1, Ordering::Relaxed);
                         return Ok(lease);
                     }
@@ -295,6 +296,13 @@ impl ServerPool {
         }
     }
 
+    /// The connection that was given back as (`thread_id`, `serial`), if nobody has used it since and it is idle.
+    pub fn retake(self: &Arc<Self>, key: &Arc<PoolKey>, thread_id: u64, serial: u64) -> Option<Lease> {
+        let connection = self.inside.lock().book.retake(key, |c| c.thread_id == thread_id && c.serial == serial)?;
+        let lease = Lease { connection: Some(connection), pool: self.clone() };
+        lease.is_quiet().then_some(lease)
+    }
+
     async fn wait(self: &Arc<Self>, mut waiting: Waiting, wanted: Wanted<'_>) -> Result<Option<Lease>, CheckoutError> {
         let started = Instant::now();
         let limit = self.settings.lock().checkout_timeout;
@@ -310,9 +318,10 @@ impl ServerPool {
         match handed {
             Some(connection) => {
                 self.note_wait(started);
-                let lease = Lease { connection: Some(connection), pool: self.clone() };
+                let mut lease = Lease { connection: Some(connection), pool: self.clone() };
                 let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_quiet();
                 if suits {
+                    lease.serial += 1;
                     self.reused.fetch_add(1, Ordering::Relaxed);
                     return Ok(Some(lease));
                 }
@@ -370,7 +379,7 @@ impl ServerPool {
     }
 
     fn note_wait(&self, started: Instant) {
-        self.wait_us.record(started.elapsed().as_micros().try_into().unwrap_or(u64::MAX));
+        self.wait_us.record(started.elapsed());
     }
 
     fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {

@@ -113,6 +113,13 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
         Checkout::Wait(ticket)
     }
 
+    /// Takes an idle connection for which `is` holds, whoever waits: it was his a moment ago.
+    pub fn retake(&mut self, key: &K, is: impl Fn(&C) -> bool) -> Option<C> {
+        let taken = self.take_best(key, |c| is(c).then_some(u32::MAX))?;
+        self.used += 1;
+        Some(taken)
+    }
+
     fn take_best(&mut self, key: &K, score: impl Fn(&C) -> Option<u32>) -> Option<C> {
         let list = self.idle.get_mut(key)?;
         let mut best: Option<(usize, u32)> = None;

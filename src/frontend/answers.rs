@@ -17,10 +17,11 @@ use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::reply::Expect;
 use crate::session::pin::PinReason;
 use crate::sql::classify::Classified;
+use crate::sql::classify::effects::Kill;
 
 impl Client {
     /// Statements that Sluice answers without a server. `None`: this one needs a server.
-    pub(super) async fn answer_itself(&mut self, statement: &Arc<Classified>, _sql: &[u8]) -> Result<Option<Result<(), Gone>>, Gone> {
+    pub(super) async fn answer_itself(&mut self, statement: &Arc<Classified>, sql: &[u8]) -> Result<Option<Result<(), Gone>>, Gone> {
         let effects = &statement.effects;
         if effects.reads_diagnostics
             && self.held.is_none()
@@ -31,8 +32,11 @@ impl Client {
             self.stream.flush().await?;
             return Ok(Some(Ok(())));
         }
-        if let Some(kill) = &effects.kill {
-            return Ok(Some(self.kill(kill.id, kill.query_only).await));
+        if let Some(kill) = effects.kill {
+            // KILL [CONNECTION | QUERY] n; whatever else it may name is no number that a client could have seen.
+            let id = sql.rsplit(|b| !b.is_ascii_digit()).find(|w| !w.is_empty()).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
+            let id = if kill == Kill::User { None } else { id };
+            return Ok(Some(self.kill(id, kill == Kill::Query).await));
         }
         Ok(None)
     }

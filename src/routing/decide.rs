@@ -8,7 +8,7 @@ use crate::routing::decision::{Decision, Reason, Target};
 use crate::routing::rules::{Action, Rules, Subject};
 use crate::session::pin::PinReason;
 use crate::sql::classify::{Class, ClassReason, Classified};
-use crate::sql::effects::Begins;
+use crate::sql::classify::effects::Access;
 use crate::sql::hint::{Hint, HintTarget};
 use crate::topology::gtid::GtidSet;
 use crate::topology::snapshot::{ServerView, Snapshot};

@@ -104,7 +104,7 @@ pub struct Session {
     lex_default: LexMode,
     temporary_tables: Names,
     text_prepared: Names,
-    handlers: Names,
+    handlers: u32,
     named_locks: u32,
     pending_transaction: bool,
 }
@@ -123,7 +123,7 @@ impl Session {
             written: None,
             temporary_tables: Names::default(),
             text_prepared: Names::default(),
-            handlers: Names::default(),
+            handlers: 0,
             named_locks: 0,
             pending_transaction: false,
         }
@@ -183,7 +183,7 @@ impl Session {
         }
         // Even a refused statement may have done a part (a multi-statement, a procedure): pins that begin are kept, pins that
         // end must have ended well.
-        self.learn_effects(statement, learned.ok);
+        self.learn_effects(statement, sql, learned.ok);
         self.pins.set(PinReason::Transaction, self.in_transaction());
     }
 
@@ -209,19 +209,29 @@ impl Session {
             }
             changes.push(Change::System(name.into(), Some(Value::Reported(value.clone()))));
         }
-        if effects.sets_anything() && learned.ok {
-            if statement.multi {
-                // Tracked system variables were taken in above; user variables are not tracked.
-                self.pins.set(PinReason::UserVariable, effects.sets_user_variables());
-            } else {
+        let sets_user = !effects.sets_user_variables.is_empty();
+        let sets_system = !effects.sets_system_variables.is_empty();
+        if statement.class == Class::Session && !statement.multi && (sets_user || sets_system) {
+            if learned.ok {
                 match set::parse(sql, self.lex) {
                     Some(assignments) => self.learn_assignments(&assignments, &mut changes),
-                    None if effects.sets_user_variables() => self.pins.set(PinReason::UserVariable, true),
-                    None => self.pins.set(PinReason::SessionVariable, true),
+                    None => {
+                        self.pins.set(PinReason::UserVariable, sets_user || self.pins.has(PinReason::UserVariable));
+                        self.pins.set(PinReason::SessionVariable, sets_system || self.pins.has(PinReason::SessionVariable));
+                    }
                 }
             }
-        } else if effects.sets_user_variables() {
-            self.pins.set(PinReason::UserVariable, true);
+        } else {
+            // In a multi-statement or inside a SELECT: system variables are tracked by the server, user variables are not.
+            if sets_user {
+                self.pins.set(PinReason::UserVariable, true);
+            }
+            if sets_system && learned.variables.is_empty() {
+                self.pins.set(PinReason::SessionVariable, true);
+            }
+        }
+        if effects.sets_last_insert_id && learned.last_insert_id == 0 {
+            self.pins.set(PinReason::SessionVariable, true);
         }
         self.change(&changes);
     }
@@ -268,26 +278,24 @@ impl Session {
         }
     }
 
-    fn learn_effects(&mut self, statement: &Classified, ok: bool) {
+    fn learn_effects(&mut self, statement: &Classified, sql: &[u8], ok: bool) {
         let effects = &statement.effects;
-        if effects.creates_temporary_table {
-            for table in &statement.tables {
-                self.temporary_tables.add(&table.name);
-            }
+        for table in &effects.creates_temporary_tables {
+            self.temporary_tables.add(table);
         }
-        if ok && effects.drops_table && self.temporary_tables.any() {
-            for table in &statement.tables {
-                self.temporary_tables.remove(&table.name);
+        if ok && self.temporary_tables.any() {
+            for table in &effects.drops_tables {
+                self.temporary_tables.remove(table);
             }
         }
         self.pins.set(PinReason::TemporaryTable, self.temporary_tables.any());
 
-        if effects.lock_tables || effects.flush_tables_with_read_lock {
-            self.pins.set(PinReason::LockTables, true);
-        }
         // START TRANSACTION releases table locks, but not those of FLUSH TABLES WITH READ LOCK: only UNLOCK TABLES surely ends both.
         if ok && effects.unlock_tables {
             self.pins.set(PinReason::LockTables, false);
+        }
+        if effects.lock_tables || effects.flush_tables_with_read_lock {
+            self.pins.set(PinReason::LockTables, true);
         }
 
         if effects.get_lock {
@@ -309,31 +317,26 @@ impl Session {
         }
         self.pins.set(PinReason::TextPrepared, self.text_prepared.any());
 
-        if let Some(name) = &effects.handler_open {
-            self.handlers.add(name);
+        if effects.handler_open {
+            self.handlers = self.handlers.saturating_add(1);
         }
-        if ok && let Some(name) = &effects.handler_close {
-            self.handlers.remove(name);
+        if ok && effects.handler_use && last_word_is(sql, b"CLOSE") {
+            self.handlers = self.handlers.saturating_sub(1);
         }
-        self.pins.set(PinReason::Handler, self.handlers.any());
+        self.pins.set(PinReason::Handler, self.handlers > 0);
 
-        if effects.xa_begins {
-            self.pins.set(PinReason::Xa, true);
-        }
-        if ok && effects.xa_ends {
-            self.pins.set(PinReason::Xa, false);
+        if effects.xa {
+            let ended = ok && [&b"COMMIT"[..], b"ROLLBACK"].iter().any(|word| second_word_is(sql, word));
+            self.pins.set(PinReason::Xa, !ended && (self.pins.has(PinReason::Xa) || second_word_is(sql, b"START") || second_word_is(sql, b"BEGIN")));
         }
         if effects.set_role {
             self.pins.set(PinReason::Role, true);
-        }
-        if statement.class == Class::Unknown {
-            self.pins.set(PinReason::Unknown, self.pins.has(PinReason::Unknown) || effects.may_leave_state);
         }
 
         // What SQL_CALC_FOUND_ROWS counted can be asked by the next statement, or never.
         self.pins.set(PinReason::FoundRows, ok && effects.calc_found_rows);
 
-        if ok && effects.set_transaction {
+        if ok && effects.set_transaction == Some(false) {
             self.pending_transaction = true;
         } else if self.pending_transaction && !self.in_transaction() && statement.class != Class::Session {
             self.pending_transaction = false;
@@ -347,7 +350,7 @@ impl Session {
         self.pins = Pins::default();
         self.temporary_tables = Names::default();
         self.text_prepared = Names::default();
-        self.handlers = Names::default();
+        self.handlers = 0;
         self.named_locks = 0;
         self.pending_transaction = false;
     }
@@ -373,6 +376,16 @@ fn portable(text: &[u8]) -> bool {
             && text.iter().skip(1).rev().skip(1).all(|b| (0x20..0x7f).contains(b) && !matches!(b, b'\\' | b'\''))
     };
     !text.is_empty() && (number() || word() || hex() || quoted())
+}
+
+fn last_word_is(sql: &[u8], word: &[u8]) -> bool {
+    let sql = sql.trim_ascii_end();
+    let sql = sql.strip_suffix(b";").unwrap_or(sql).trim_ascii_end();
+    sql.len() > word.len() && sql.get(sql.len() - word.len()..).is_some_and(|end| end.eq_ignore_ascii_case(word))
+}
+
+fn second_word_is(sql: &[u8], word: &[u8]) -> bool {
+    sql.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).nth(1).is_some_and(|w| w.eq_ignore_ascii_case(word))
 }
 
 /// A bare word as in `SET sql_mode = ANSI`, `SET autocommit = ON`.
