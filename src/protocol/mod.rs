@@ -1,5 +1,17 @@
 //! Bytes of the MySQL client/server protocol: framing, packets, and what a reply looks like.
 
 pub mod capability;
+pub mod command;
+pub mod errno;
+pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod ok_err_eof;
+pub mod prepared;
+pub mod primitives;
+pub mod query;
+pub mod reply;
+pub mod result_set;
+pub mod session_track;
 
 pub use capability::Capabilities;
