@@ -2,6 +2,18 @@
 
 pub mod capability;
 pub mod handshake;
+pub mod command;
+pub mod errno;
+pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod ok_err_eof;
+pub mod prepared;
+pub mod primitives;
+pub mod query;
+pub mod reply;
+pub mod result_set;
+pub mod session_track;
 
 pub use capability::Capabilities;
 #[doc(hidden)]

@@ -1,0 +1,251 @@
+//! Prepared statements: the answer to a PREPARE, and executing a client's statement under the server's id.
+//!
+//! The client's ids are Sluice's own; every server connection numbers its statements itself. A client sends the types of its parameters with the first
+//! execution only, so what it sent is remembered and put in where another server connection has not seen it.
+//!
+//! Sources: MySQL manual, "COM_STMT_PREPARE Response", "COM_STMT_EXECUTE"; MariaDB knowledge base, "COM_STMT_EXECUTE", "COM_STMT_BULK_EXECUTE".
+
+use std::ops::Range;
+
+use bytes::BytesMut;
+use thiserror::Error;
+
+use super::Capabilities;
+use super::command::Com;
+use super::ok_err_eof::OK_HEADER;
+use super::primitives::Reader;
+
+/// Flag of COM_STMT_EXECUTE: the parameter count is sent even when the statement has none, since attributes may come on top.
+pub const PARAMETER_COUNT_AVAILABLE: u8 = 0x08;
+/// Flag of COM_STMT_EXECUTE: open a read-only cursor.
+pub const CURSOR_TYPE_READ_ONLY: u8 = 0x01;
+
+/// The most parameters a statement can have: the answer to a PREPARE counts them in 16 bits, and attributes come on top.
+pub const MAX_PARAMS: u64 = 0xFFFF;
+
+/// Where the statement id stands in every command that names one.
+const ID_RANGE: Range<usize> = 1..5;
+
+/// The answer to a PREPARE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PrepareOk {
+    /// The server's id of the statement, valid on this connection.
+    pub statement_id: u32,
+    /// Columns of its result set, 0 when it has none.
+    pub num_columns: u16,
+    /// Its parameters.
+    pub num_params: u16,
+    /// Warnings of the PREPARE.
+    pub warnings: u16,
+    /// Whether definitions follow; only sent with `OPTIONAL_RESULTSET_METADATA`, otherwise true.
+    pub metadata_follows: bool,
+}
+
+impl PrepareOk {
+    /// Reads the payload; `None` when it is something else or cut short.
+    pub fn parse(payload: &[u8]) -> Option<PrepareOk> {
+        let mut r = Reader::new(payload);
+        if r.u8()? != OK_HEADER {
+            return None;
+        }
+        let (statement_id, num_columns, num_params) = (r.u32()?, r.u16()?, r.u16()?);
+        // A filler, then the warnings.
+        r.u8()?;
+        let warnings = r.u16()?;
+        Some(PrepareOk { statement_id, num_columns, num_params, warnings, metadata_follows: r.u8().is_none_or(|flag| flag != 0) })
+    }
+
+    /// Appends the payload for a connection with `caps`.
+    pub fn write(&self, out: &mut BytesMut, caps: Capabilities) {
+        out.extend_from_slice(&[OK_HEADER]);
+        out.extend_from_slice(&self.statement_id.to_le_bytes());
+        out.extend_from_slice(&self.num_columns.to_le_bytes());
+        out.extend_from_slice(&self.num_params.to_le_bytes());
+        out.extend_from_slice(&[0]);
+        out.extend_from_slice(&self.warnings.to_le_bytes());
+        if caps.has(Capabilities::OPTIONAL_RESULTSET_METADATA) {
+            out.extend_from_slice(&[u8::from(self.metadata_follows)]);
+        }
+    }
+}
+
+/// Why an execution cannot be read or rewritten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum ExecuteError {
+    /// The packet ends too early or contradicts itself.
+    #[error("malformed COM_STMT_EXECUTE")]
+    Malformed,
+    /// The client sent no types and none are remembered: it never executed this statement before.
+    #[error("COM_STMT_EXECUTE without parameter types, and none were sent before")]
+    TypesUnknown,
+    /// The remembered types are those of another number of parameters.
+    #[error("COM_STMT_EXECUTE with {now} parameters, but types of {remembered} were sent before")]
+    TypesDiffer {
+        /// Parameters of this execution.
+        now: usize,
+        /// Parameters when the types were sent.
+        remembered: usize,
+    },
+}
+
+/// What a COM_STMT_EXECUTE says before its values.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExecuteHeader {
+    /// The statement.
+    pub statement_id: u32,
+    /// [`CURSOR_TYPE_READ_ONLY`], [`PARAMETER_COUNT_AVAILABLE`], ...
+    pub flags: u8,
+    /// Always 1.
+    pub iterations: u32,
+    /// Parameters and attributes sent with this execution.
+    pub num_params: usize,
+    /// Where the NULL bitmap stands in the payload; empty without parameters.
+    pub null_bitmap: Range<usize>,
+    /// Where the byte stands that says whether types follow; `None` without parameters.
+    pub new_params_bound_at: Option<usize>,
+    /// Where the types stand (and names, with `QUERY_ATTRIBUTES`); empty when the client sent none.
+    pub types: Range<usize>,
+    /// Where the values begin; they go to the end of the payload.
+    pub values_at: usize,
+}
+
+impl ExecuteHeader {
+    /// Reads a COM_STMT_EXECUTE of a statement with `num_params` parameters, on a connection with `caps`.
+    ///
+    /// With `QUERY_ATTRIBUTES` types carry names, and the packet carries a parameter count of its own: always when the statement has
+    /// parameters (MySQL 9.7 insists on it whatever the flag says), else when the flag says so.
+    pub fn parse(payload: &[u8], num_params: u16, caps: Capabilities) -> Result<ExecuteHeader, ExecuteError> {
+        ExecuteHeader::read(payload, num_params, caps).ok_or(ExecuteError::Malformed)
+    }
+
+    fn read(payload: &[u8], num_params: u16, caps: Capabilities) -> Option<ExecuteHeader> {
+        let mut r = Reader::new(payload);
+        let at = |r: &Reader<'_>| payload.len() - r.remaining();
+        if r.u8()? != Com::StmtExecute.byte() {
+            return None;
+        }
+        let (statement_id, flags, iterations) = (r.u32()?, r.u8()?, r.u32()?);
+        let attributes = caps.has(Capabilities::QUERY_ATTRIBUTES);
+        let counted = attributes && (num_params > 0 || flags & PARAMETER_COUNT_AVAILABLE != 0);
+        let num_params: usize =
+            if counted { r.lenenc_int().filter(|n| *n <= MAX_PARAMS)? as usize } else { usize::from(num_params) };
+        let mut header = ExecuteHeader {
+            statement_id,
+            flags,
+            iterations,
+            num_params,
+            null_bitmap: at(&r)..at(&r),
+            new_params_bound_at: None,
+            types: at(&r)..at(&r),
+            values_at: at(&r),
+        };
+        if num_params == 0 {
+            return Some(header);
+        }
+        r.bytes(num_params.div_ceil(8))?;
+        header.null_bitmap.end = at(&r);
+        header.new_params_bound_at = Some(at(&r));
+        let bound = r.u8()?;
+        header.types = at(&r)..at(&r);
+        if bound != 0 {
+            skip_types(&mut r, num_params, attributes)?;
+            header.types.end = at(&r);
+        }
+        header.values_at = at(&r);
+        Some(header)
+    }
+
+    /// Whether the client sent the types of its parameters.
+    pub fn has_types(&self) -> bool {
+        !self.types.is_empty()
+    }
+
+    /// Whether a cursor is asked for.
+    pub fn wants_cursor(&self) -> bool {
+        self.flags & !PARAMETER_COUNT_AVAILABLE != 0
+    }
+}
+
+/// Two bytes a parameter, and with `QUERY_ATTRIBUTES` its name.
+fn skip_types(r: &mut Reader<'_>, num_params: usize, names: bool) -> Option<()> {
+    for _ in 0..num_params {
+        r.u16()?;
+        if names {
+            r.lenenc_bytes()?;
+        }
+    }
+    Some(())
+}
+
+/// How many parameters a remembered type block describes; `None` when it is damaged.
+fn types_len(types: &[u8], names: bool) -> Option<usize> {
+    let (mut r, mut n) = (Reader::new(types), 0);
+    while !r.is_empty() {
+        skip_types(&mut r, 1, names)?;
+        n += 1;
+    }
+    Some(n)
+}
+
+/// The types an execution has to be remembered by: its bytes `payload[header.types]`.
+pub fn types_of<'a>(payload: &'a [u8], header: &ExecuteHeader) -> Option<&'a [u8]> {
+    payload.get(header.types.clone()).filter(|types| !types.is_empty())
+}
+
+/// Appends the execution `payload` to `out` with `new_id` in place of the client's statement id.
+///
+/// With `remembered_types` (of [`types_of`]) given and none in the payload they are put in, for a server connection that has not seen them. Give `None` when this very
+/// server statement was executed with these types before. `num_params` and `caps` are those the payload was written for; the server connection
+/// must agree with the client on `QUERY_ATTRIBUTES`, as the values' layout hangs on it. On an error `out` is left as it was.
+pub fn rewrite_execute(
+    payload: &[u8],
+    new_id: u32,
+    num_params: u16,
+    caps: Capabilities,
+    remembered_types: Option<&[u8]>,
+    out: &mut BytesMut,
+) -> Result<ExecuteHeader, ExecuteError> {
+    let header = ExecuteHeader::parse(payload, num_params, caps)?;
+    let start = out.len();
+    match (header.new_params_bound_at, remembered_types) {
+        (Some(flag_at), Some(types)) if !header.has_types() => {
+            let names = caps.has(Capabilities::QUERY_ATTRIBUTES);
+            let remembered = types_len(types, names).ok_or(ExecuteError::Malformed)?;
+            if remembered == 0 {
+                return Err(ExecuteError::TypesUnknown);
+            }
+            if remembered != header.num_params {
+                return Err(ExecuteError::TypesDiffer { now: header.num_params, remembered });
+            }
+            out.reserve(payload.len() + types.len());
+            out.extend_from_slice(payload.get(..flag_at).ok_or(ExecuteError::Malformed)?);
+            out.extend_from_slice(&[1]);
+            out.extend_from_slice(types);
+            out.extend_from_slice(payload.get(header.values_at..).unwrap_or_default());
+        }
+        _ => out.extend_from_slice(payload),
+    }
+    if let Some(written) = out.get_mut(start..) {
+        set_statement_id(written, new_id);
+    }
+    Ok(header)
+}
+
+/// The statement id in a COM_STMT_EXECUTE, BULK_EXECUTE, SEND_LONG_DATA, CLOSE, RESET or FETCH; `None` when the payload is too short.
+pub fn statement_id(payload: &[u8]) -> Option<u32> {
+    payload.get(ID_RANGE)?.first_chunk::<4>().map(|id| u32::from_le_bytes(*id))
+}
+
+/// Puts `id` into such a command, or into the answer to a PREPARE; `false` when the payload is too short.
+pub fn set_statement_id(payload: &mut [u8], id: u32) -> bool {
+    match payload.get_mut(ID_RANGE) {
+        Some(place) => {
+            place.copy_from_slice(&id.to_le_bytes());
+            true
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Changes of the session's state, as the tail of an OK packet tells them.
+//!
+//! Sources: MySQL manual, "OK_Packet, Session State Information"; MariaDB knowledge base, "OK_Packet".
+//! MySQL writes one SYSTEM_VARIABLES entry per variable, MariaDB may write several variables into one: both are read.
+
+use thiserror::Error;
+
+use super::primitives::Reader;
+
+/// One change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change<'a> {
+    /// A tracked variable was set, be it to the value it had.
+    SystemVariable {
+        /// The variable's name.
+        name: &'a [u8],
+        /// Its value now.
+        value: &'a [u8],
+    },
+    /// The default schema now.
+    Schema(&'a [u8]),
+    /// With `session_track_state_change`: whether something of the session changed.
+    StateChange(bool),
+    /// GTIDs, as MySQL writes them: the transaction's own, or all executed, by `session_track_gtids`.
+    Gtids(&'a [u8]),
+    /// Statements that would start a transaction like the current one; empty when there is none.
+    TransactionCharacteristics(&'a [u8]),
+    /// Eight characters: `T`/`I` transaction, `r` `R` `w` `W` reads and writes, `s` unsafe statement, `S` result set, `L` locked tables.
+    TransactionState(&'a [u8]),
+}
+
+/// The bytes ended within an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("session state information of type {kind} is cut short")]
+pub struct TrackError {
+    /// The entry's type byte.
+    pub kind: u8,
+}
+
+/// The changes in an OK packet's `session_state`; types not known here are skipped.
+pub fn changes(session_state: &[u8]) -> Changes<'_> {
+    Changes { rest: Reader::new(session_state), variables: Reader::new(&[]) }
+}
+
+/// See [`changes`]. After an error there is nothing more.
+#[derive(Clone, Debug)]
+pub struct Changes<'a> {
+    rest: Reader<'a>,
+    /// What is left of the SYSTEM_VARIABLES entry being read.
+    variables: Reader<'a>,
+}
+
+const SYSTEM_VARIABLES: u8 = 0;
+const SCHEMA: u8 = 1;
+const STATE_CHANGE: u8 = 2;
+const GTIDS: u8 = 3;
+const TRANSACTION_CHARACTERISTICS: u8 = 4;
+const TRANSACTION_STATE: u8 = 5;
+
+impl<'a> Changes<'a> {
+    fn variable(&mut self) -> Option<Change<'a>> {
+        Some(Change::SystemVariable { name: self.variables.lenenc_bytes()?, value: self.variables.lenenc_bytes()? })
+    }
+
+    /// The change an entry holds; `Ok(None)` when the entry is to be skipped.
+    fn entry(&mut self, kind: u8) -> Option<Option<Change<'a>>> {
+        let mut data = Reader::new(self.rest.lenenc_bytes()?);
+        Some(match kind {
+            SYSTEM_VARIABLES => {
+                self.variables = data;
+                if data.is_empty() { None } else { Some(self.variable()?) }
+            }
+            SCHEMA => Some(Change::Schema(data.lenenc_bytes()?)),
+            STATE_CHANGE => Some(Change::StateChange(data.lenenc_bytes()? == b"1")),
+            // One byte says how the GTIDs are written; 0 (text) is the only way there is.
+            GTIDS => match data.u8()? {
+                0 => Some(Change::Gtids(data.lenenc_bytes()?)),
+                _ => None,
+            },
+            TRANSACTION_CHARACTERISTICS => Some(Change::TransactionCharacteristics(data.lenenc_bytes()?)),
+            TRANSACTION_STATE => Some(Change::TransactionState(data.lenenc_bytes()?)),
+            _ => None,
+        })
+    }
+
+    fn fail(&mut self, kind: u8) -> Option<Result<Change<'a>, TrackError>> {
+        *self = changes(&[]);
+        Some(Err(TrackError { kind }))
+    }
+}
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = Result<Change<'a>, TrackError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.variables.is_empty() {
+            return match self.variable() {
+                Some(change) => Some(Ok(change)),
+                None => self.fail(SYSTEM_VARIABLES),
+            };
+        }
+        loop {
+            let kind = self.rest.u8()?;
+            match self.entry(kind) {
+                Some(Some(change)) => return Some(Ok(change)),
+                Some(None) => {}
+                None => return self.fail(kind),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Change::*;
+    use super::*;
+
+    fn all(bytes: &[u8]) -> Result<Vec<Change<'_>>, TrackError> {
+        changes(bytes).collect()
+    }
+
+    fn variable<'a>(name: &'a str, value: &'a str) -> Change<'a> {
+        SystemVariable { name: name.as_bytes(), value: value.as_bytes() }
+    }
+
+    #[test]
+    fn what_servers_send() {
+        let table: &[(&str, &[u8], Vec<Change>)] = &[
+            ("nothing", b"", vec![]),
+            ("use test", b"\x01\x05\x04test", vec![Schema(b"test")]),
+            (
+                "mysql: one entry a variable",
+                b"\x00\x0f\x0aautocommit\x03OFF\x00\x11\x09time_zone\x06+01:00\x02\x01\x31",
+                vec![variable("autocommit", "OFF"), variable("time_zone", "+01:00"), StateChange(true)],
+            ),
+            (
+                "several variables in one entry",
+                b"\x00\x20\x0aautocommit\x03OFF\x09time_zone\x06+01:00\x01\x05\x04test",
+                vec![variable("autocommit", "OFF"), variable("time_zone", "+01:00"), Schema(b"test")],
+            ),
+            (
+                "mysql: commit with session_track_gtids",
+                b"\x03\x28\x00\x26e15868fb-e6c6-11f1-b580-02fc00000001:7\x05\x09\x08________",
+                vec![Gtids(b"e15868fb-e6c6-11f1-b580-02fc00000001:7"), TransactionState(b"________")],
+            ),
+            (
+                "start transaction read only",
+                b"\x05\x09\x08T_______\x04\x1d\x1cSTART TRANSACTION READ ONLY;",
+                vec![TransactionState(b"T_______"), TransactionCharacteristics(b"START TRANSACTION READ ONLY;")],
+            ),
+            ("its end", b"\x04\x01\x00", vec![TransactionCharacteristics(b"")]),
+            ("an unknown type is skipped", b"\x63\x03abc\x01\x02\x01x", vec![Schema(b"x")]),
+            ("an unknown way to write GTIDs is skipped", b"\x03\x03\x01\x01x\x02\x02\x01\x30", vec![StateChange(false)]),
+            ("an empty entry", b"\x00\x00\x01\x02\x01x", vec![Schema(b"x")]),
+        ];
+        for (what, bytes, expected) in table {
+            assert_eq!(all(bytes).as_ref(), Ok(expected), "{what}");
+        }
+    }
+
+    #[test]
+    fn cut_anywhere_it_ends_with_an_error_or_early_but_never_wrong() {
+        let whole = b"\x00\x20\x0aautocommit\x03OFF\x09time_zone\x06+01:00\x01\x05\x04test";
+        let right = all(whole).unwrap();
+        for cut in 0..whole.len() {
+            let got: Vec<_> = changes(&whole[..cut]).collect();
+            let good = got.iter().filter(|c| c.is_ok()).count();
+            assert!(got.len() - good <= 1, "at most one error");
+            for (got, right) in got.iter().flatten().zip(&right) {
+                assert_eq!(got, right);
+            }
+            if cut != 0 && cut != 34 {
+                assert!(got.last().is_some_and(|last| last.is_err()), "cut at {cut}");
+            }
+        }
+        assert_eq!(all(b"\x00\x03\x05ab"), Err(TrackError { kind: 0 }), "a name longer than its entry");
+        let mut twice = changes(b"\x01\x09\x04te");
+        assert!(twice.next().is_some_and(|c| c.is_err()));
+        assert_eq!(twice.next(), None);
+    }
+}
