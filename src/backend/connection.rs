@@ -149,9 +149,9 @@ pub enum CommandError {
 impl std::fmt::Display for CommandError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            CommandError::Refused(payload) => match ErrPacket::parse(payload, Capabilities::PROTOCOL_41) {
-                Ok(err) => write!(f, "{} {}", err.errno, String::from_utf8_lossy(err.message)),
-                Err(_) => f.write_str("an unreadable error packet"),
+            CommandError::Refused(payload) => match ErrPacket::parse(payload) {
+                Some(err) => write!(f, "{} {}", err.errno, String::from_utf8_lossy(err.message)),
+                None => f.write_str("an unreadable error packet"),
             },
             CommandError::Io(e) => write!(f, "connection lost: {e}"),
             CommandError::Nonsense(what) => write!(f, "unexpected answer: {what}"),

@@ -16,8 +16,7 @@ use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::reply::Expect;
 use crate::session::pin::PinReason;
-use crate::sql::classify::Classified;
-use crate::sql::classify::effects::Kill;
+use crate::sql::classify::{Classified, Kill};
 
 impl Client {
     /// Statements that Sluice answers without a server. `None`: this one needs a server.

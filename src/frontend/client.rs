@@ -22,7 +22,7 @@ use crate::net::{Buffer, Stream};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet};
-use crate::protocol::ok_err_eof::{OkPacket, write_ok};
+use crate::protocol::ok_err_eof::{OK_HEADER, OkPacket, write_end_of_rows};
 use crate::session::machine::Session;
 use crate::session::prepared::Statements;
 use crate::session::state::State;
@@ -223,7 +223,7 @@ impl Client {
     pub(super) async fn ok(&mut self, info: &str) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16 + info.len());
         let ok = OkPacket { status: self.session.status, info: info.as_bytes(), ..OkPacket::default() };
-        write_ok(&mut payload, &ok, self.capabilities, 0);
+        ok.write(&mut payload, self.capabilities, OK_HEADER);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
         self.stream.write_all(&out).await?;
@@ -234,12 +234,7 @@ impl Client {
     /// The EOF with which `COM_SET_OPTION` and `COM_DEBUG` are answered (an OK in the place of EOF where EOF is deprecated).
     pub(super) async fn eof(&mut self) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16);
-        if self.capabilities.has(Capabilities::DEPRECATE_EOF) {
-            let ok = OkPacket { status: self.session.status, ..OkPacket::default() };
-            write_ok(&mut payload, &ok, self.capabilities, 0xFE);
-        } else {
-            crate::protocol::ok_err_eof::write_eof(&mut payload, 0, self.session.status);
-        }
+        write_end_of_rows(&mut payload, self.capabilities, self.session.status, 0);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
         self.stream.write_all(&out).await?;

@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 
 use crate::protocol::frame::put_packet;
-use crate::protocol::ok_err_eof::write_err;
+use crate::protocol::ok_err_eof::ErrPacket;
 
 /// Whose fault an error was: the label of `sluice_errors_total`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +60,7 @@ impl ClientError {
     pub fn packet(&self, seq: u8) -> Vec<u8> {
         let mut payload = BytesMut::new();
         let text = if self.text.starts_with("sluice: ") { self.text.clone() } else { format!("sluice: {}", self.text) };
-        write_err(&mut payload, self.errno, &self.sqlstate, text.as_bytes());
+        ErrPacket::write(&mut payload, self.errno, self.sqlstate, text.as_bytes());
         let mut out = BytesMut::with_capacity(payload.len() + 4);
         put_packet(&mut out, seq, &payload);
         out.to_vec()

@@ -12,7 +12,7 @@ use crate::frontend::query::{Job, Payload};
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::ok_err_eof::Status;
-use crate::protocol::prepared::execute_types;
+use crate::protocol::prepared::{ExecuteHeader, types_of};
 use crate::protocol::reply::Expect;
 use crate::session::pin::PinReason;
 use crate::session::prepared::ClientStatement;
@@ -69,7 +69,7 @@ impl Client {
     /// `COM_STMT_EXECUTE`.
     pub(super) async fn execute(&mut self, packet: &[u8]) -> Result<(), Gone> {
         let payload = packet.get(HEADER_LEN..).unwrap_or(&[]);
-        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_EXECUTE").await };
+        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_EXECUTE", &"too short").await };
         let flags = payload.get(5).copied().unwrap_or(0);
         let cursor = flags & CURSOR_FLAGS != 0;
         let capabilities = self.capabilities;
@@ -79,14 +79,15 @@ impl Client {
             let text = PreparedText { private: u64::from(id), ..PreparedText::clone(&statement.text) };
             statement.text = Arc::new(text);
         }
-        match execute_types(payload, statement.params, capabilities) {
-            Ok(Some(types)) => {
-                if statement.types.as_deref() != Some(types) {
+        match ExecuteHeader::parse(payload, statement.params, capabilities) {
+            Ok(header) => {
+                if let Some(types) = types_of(payload, &header)
+                    && statement.types.as_deref() != Some(types)
+                {
                     statement.types = Some(types.into());
                 }
             }
-            Ok(None) => {}
-            Err(_) => return self.malformed("COM_STMT_EXECUTE").await,
+            Err(e) => return self.malformed("COM_STMT_EXECUTE", &e).await,
         }
         let prefer = statement.prepared_on.take();
         let statement = statement.clone();
@@ -108,7 +109,7 @@ impl Client {
             self.session.pins.set(PinReason::Cursor, true);
         }
         let outcome = self.run_job(job).await?;
-        let open = outcome.told.as_ref().is_some_and(|told| told.errno.is_none() && told.status.is_some_and(|s| s.contains(Status::CURSOR_EXISTS)));
+        let open = outcome.told.as_ref().is_some_and(|told| told.errno.is_none() && told.status.is_some_and(|s| s.has(Status::CURSOR_EXISTS)));
         if let Some(statement) = self.statements.get_mut(id) {
             statement.cursor = open;
             statement.long_data = false;
@@ -188,7 +189,7 @@ impl Client {
 
     /// `COM_STMT_RESET`: closes the cursor and drops long data.
     pub(super) async fn reset_statement(&mut self, packet: &[u8]) -> Result<(), Gone> {
-        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_RESET").await };
+        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_RESET", &"too short").await };
         let Some(statement) = self.statements.get_mut(id) else { return self.unknown_statement(id, "mysqld_stmt_reset").await };
         let busy = statement.cursor || statement.long_data;
         statement.cursor = false;
@@ -208,7 +209,7 @@ impl Client {
 
     /// `COM_STMT_FETCH`.
     pub(super) async fn fetch(&mut self, packet: &[u8]) -> Result<(), Gone> {
-        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_FETCH").await };
+        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_FETCH", &"too short").await };
         let Some(statement) = self.statements.get_mut(id) else { return self.unknown_statement(id, "mysqld_stmt_fetch").await };
         let statement = statement.clone();
         let server_id = self.held.as_mut().and_then(|lease| lease.prepared(&statement.text));
@@ -232,7 +233,7 @@ impl Client {
             prefer: None,
         };
         let outcome = self.run_job(job).await?;
-        let ended = outcome.told.is_none_or(|told| told.errno.is_some() || told.status.is_some_and(|s| s.contains(Status::LAST_ROW_SENT)));
+        let ended = outcome.told.is_none_or(|told| told.errno.is_some() || told.status.is_some_and(|s| s.has(Status::LAST_ROW_SENT)));
         if ended {
             if let Some(statement) = self.statements.get_mut(id) {
                 statement.cursor = false;
@@ -242,8 +243,9 @@ impl Client {
         Ok(())
     }
 
-    async fn malformed(&mut self, what: &str) -> Result<(), Gone> {
-        self.refuse(ClientError::new(Source::Client, 1835, b"HY000", format!("malformed packet: {what}"))).await
+    async fn malformed(&mut self, what: &str, why: &dyn std::fmt::Display) -> Result<(), Gone> {
+        let text = format!("malformed packet: {what}: {why}");
+        self.refuse(ClientError::new(Source::Client, 1835, b"HY000", text)).await
     }
 
     async fn unknown_statement(&mut self, id: u32, function: &str) -> Result<(), Gone> {

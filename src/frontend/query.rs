@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
 use crate::backend::connect::ConnectError;
@@ -20,6 +21,8 @@ use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::net::{Buffer, Idle};
 use crate::protocol::command::Com;
+use crate::protocol::frame::{HEADER_LEN, put_packet};
+use crate::protocol::prepared::rewrite_execute;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
@@ -507,7 +510,14 @@ impl Client {
         match job.payload {
             Payload::Packet(packet) => out.extend_from_slice(packet),
             Payload::Execute(payload) => {
-                if let Err(e) = crate::protocol::prepared::rewrite_execute(payload, execute_id, job.params, job.types, self.capabilities, &mut out) {
+                let mut body = BytesMut::with_capacity(payload.len() + 64);
+                let rewritten = rewrite_execute(payload, execute_id, job.params, self.capabilities, job.types, &mut body);
+                if rewritten.is_ok() {
+                    let mut framed = BytesMut::with_capacity(body.len() + HEADER_LEN);
+                    put_packet(&mut framed, 0, &body);
+                    out.extend_from_slice(&framed);
+                }
+                if let Err(e) = rewritten {
                     let error = ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed COM_STMT_EXECUTE: {e}"));
                     self.refuse(error).await?;
                     return Ok(Err(Failed::Answered));
@@ -561,8 +571,7 @@ impl Client {
         }
         lease.have = state.clone();
         let mut command = std::mem::take(out);
-        command.reserve(text.sql.len() + 5);
-        crate::protocol::prepared::put_prepare(&mut command, &text.sql);
+        put_command(&mut command, Com::StmtPrepare, &text.sql);
         lease.stream.write_all(&command).await?;
         lease.stream.flush().await?;
         let id = lease.read_prepared().await?;

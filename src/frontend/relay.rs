@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use crate::backend::connection::Connection;
 use crate::net::{Buffer, Idle, Stream};
 use crate::protocol::Capabilities;
-use crate::protocol::frame::{HEADER_LEN, MAX_PAYLOAD, put_packet};
+use crate::protocol::frame::{HEADER_LEN, put_packet};
 use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Event, PacketKind, ReplyTracker};
@@ -164,11 +164,11 @@ impl Relay<'_> {
             let payload = packet.get(HEADER_LEN..).unwrap_or(&[]);
             match kind {
                 PacketKind::Ok => {
-                    let ok = OkPacket::parse(payload, self.server.capabilities).map_err(invalid)?;
+                    let ok = OkPacket::parse(payload, self.server.capabilities).ok_or_else(|| invalid("an unreadable OK packet"))?;
                     told.note_ok(&ok);
                     if rewrite {
                         let mut short = BytesMut::with_capacity(64);
-                        rewrite_ok(payload, self.server.capabilities, self.client_capabilities, &mut short).map_err(invalid)?;
+                        rewrite_ok(payload, self.server.capabilities, self.client_capabilities, &mut short);
                         pending.out.extend_from_slice(buffer.filled().get(copied..at).unwrap_or(&[]));
                         let seq = packet.get(3).copied().unwrap_or(1);
                         let mut framed = BytesMut::with_capacity(short.len() + HEADER_LEN);
@@ -178,16 +178,16 @@ impl Relay<'_> {
                     }
                 }
                 PacketKind::Err => {
-                    told.errno = Some(ErrPacket::parse(payload, Capabilities::PROTOCOL_41).map_or(0, |e| e.errno));
+                    told.errno = Some(ErrPacket::parse(payload).map_or(0, |e| e.errno));
                 }
                 PacketKind::Eof => {
-                    if let Ok(eof) = EofPacket::parse(payload) {
+                    if let Some(eof) = EofPacket::parse(payload) {
                         told.status = Some(eof.status);
                         told.warnings = eof.warnings;
                     }
                 }
                 PacketKind::PrepareOk => {
-                    told.prepared = Some(PrepareOk::parse(payload).map_err(invalid)?);
+                    told.prepared = Some(PrepareOk::parse(payload).ok_or_else(|| invalid("an unreadable answer to COM_STMT_PREPARE"))?);
                     let id = self.statement_id.to_le_bytes();
                     if let Some(place) = buffer.filled_mut().get_mut(at + HEADER_LEN + 1..at + HEADER_LEN + 5) {
                         place.copy_from_slice(&id);
@@ -334,9 +334,4 @@ impl Told {
             }
         }
     }
-}
-
-/// Whether a packet of this length is followed by more of the same.
-pub fn continues(len: usize) -> bool {
-    len == MAX_PAYLOAD
 }

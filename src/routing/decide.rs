@@ -7,8 +7,7 @@ use crate::routing::balance::{self, Candidate, Load, ReadBalance};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::routing::rules::{Action, Rules, Subject};
 use crate::session::pin::PinReason;
-use crate::sql::classify::{Class, ClassReason, Classified};
-use crate::sql::classify::effects::Access;
+use crate::sql::classify::{Access, Class, ClassReason, Classified};
 use crate::sql::hint::{Hint, HintTarget};
 use crate::topology::gtid::GtidSet;
 use crate::topology::snapshot::{ServerView, Snapshot};
@@ -108,8 +107,7 @@ pub fn decide(q: &Question<'_>) -> Decision {
     if let Some((server, pin)) = q.pinned {
         return Decision { target: Target::Server, server: Some(server), reason: Reason::Pinned(pin), wait_for_write: false, may_retry: false };
     }
-    let effects = &q.statement.effects;
-    if effects.ends_transaction_only() {
+    if ends_nothing(q.statement) {
         return answer(Target::Proxy, Reason::Answered);
     }
 
@@ -149,7 +147,7 @@ fn by_class(q: &Question<'_>) -> Decision {
     }
     match class {
         Class::Read => read(q, Reason::Read),
-        Class::Transaction if q.statement.effects.begins == Some(Begins::ReadOnly) => read(q, Reason::ReadOnlyTransaction),
+        Class::Transaction if begins_read_only(q.statement) => read(q, Reason::ReadOnlyTransaction),
         Class::Session => match q.snapshot.master {
             Some(_) => master(q, Reason::Session),
             None => read(q, Reason::Session),
@@ -206,9 +204,22 @@ fn readable(statement: &Classified) -> bool {
     match statement.class {
         Class::Read => true,
         Class::Write => matches!(statement.reason, ClassReason::UnknownFunction(_)),
-        Class::Transaction => statement.effects.begins == Some(Begins::ReadOnly),
+        Class::Transaction => begins_read_only(statement),
         _ => false,
     }
+}
+
+fn begins_read_only(statement: &Classified) -> bool {
+    statement.effects.begins_transaction.is_some_and(|start| start.access == Access::ReadOnly)
+}
+
+/// `COMMIT` or `ROLLBACK` by itself: without an open transaction there is nothing to do. `AND CHAIN` begins a new one, and
+/// `RELEASE` ends the session, so these need a server.
+fn ends_nothing(statement: &Classified) -> bool {
+    let end = statement.effects.ends_transaction;
+    !statement.multi
+        && statement.class == Class::Transaction
+        && end.is_some_and(|end| end.chain != Some(true) && end.release != Some(true))
 }
 
 fn allowed_to_readers(class: Class) -> bool {

@@ -11,7 +11,7 @@ use crate::session::pin::{PinReason, Pins};
 use crate::session::state::{Change, State, USER_VARIABLE_BYTES_MAX, Value};
 use crate::sql::classify::{Class, Classified};
 use crate::sql::lexer::LexMode;
-use crate::sql::set::{self, Assignment, Scope, SetValue};
+use crate::sql::set::{self, Assignment, Scope, SetStatement, SetValue};
 use crate::topology::gtid::GtidSet;
 
 /// What a reply said, as far as the session is concerned.
@@ -140,12 +140,12 @@ impl Session {
 
     /// Whether statements commit by themselves.
     pub fn autocommit(&self) -> bool {
-        self.status.contains(Status::AUTOCOMMIT)
+        self.status.has(Status::AUTOCOMMIT)
     }
 
     /// Whether a transaction is open.
     pub fn in_transaction(&self) -> bool {
-        self.status.contains(Status::IN_TRANS)
+        self.status.has(Status::IN_TRANS)
     }
 
     /// Whether the statement needs `LAST_INSERT_ID()` restored on the connection it runs on.
@@ -214,7 +214,9 @@ impl Session {
         if statement.class == Class::Session && !statement.multi && (sets_user || sets_system) {
             if learned.ok {
                 match set::parse(sql, self.lex) {
-                    Some(assignments) => self.learn_assignments(&assignments, &mut changes),
+                    Some(SetStatement::Assignments(assignments)) => self.learn_assignments(&assignments, &mut changes),
+                    // Tracked as variables, or told by the effects.
+                    Some(SetStatement::Transaction { .. } | SetStatement::Role(_) | SetStatement::Account) => {}
                     None => {
                         self.pins.set(PinReason::UserVariable, sets_user || self.pins.has(PinReason::UserVariable));
                         self.pins.set(PinReason::SessionVariable, sets_system || self.pins.has(PinReason::SessionVariable));
@@ -242,6 +244,16 @@ impl Session {
             let name = assignment.name.to_ascii_lowercase();
             match (&assignment.scope, &assignment.value) {
                 (Scope::Global | Scope::Persist, _) => {}
+                (Scope::Session, _) if name == "names" || name == "character set" => {
+                    let tracked = changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *"character_set_client"));
+                    if !tracked {
+                        self.learn_names(assignment, changes);
+                    }
+                    if let Some(collation) = &assignment.collation {
+                        let value = Value::Reported(collation.as_bytes().into());
+                        changes.push(Change::System("collation_connection".into(), Some(value)));
+                    }
+                }
                 (Scope::User, SetValue::Literal(text)) if portable(text) && name.len() + text.len() <= USER_VARIABLE_BYTES_MAX => {
                     changes.push(Change::User(name.into(), Value::Literal(text.as_slice().into())));
                 }
@@ -275,6 +287,18 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    /// `SET NAMES` of a server that does not track it: the literal names all three charsets.
+    fn learn_names(&mut self, assignment: &Assignment, changes: &mut Vec<Change>) {
+        match assignment.value.as_text() {
+            Some(charset) if assignment.name == "names" => {
+                for name in ["character_set_client", "character_set_connection", "character_set_results"] {
+                    changes.push(Change::System(name.into(), Some(Value::Reported(charset.as_bytes().into()))));
+                }
+            }
+            _ => self.pins.set(PinReason::SessionVariable, true),
         }
     }
 
