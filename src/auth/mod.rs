@@ -3,15 +3,20 @@
 //!
 //! [`answer`] is Sluice logging in at a server; [`exchange`] is a client logging in at Sluice.
 
+pub mod accounts;
 pub mod answer;
 pub mod caching_sha2;
 pub mod credential;
+pub mod credentials;
+pub mod exchange;
 pub mod native_password;
 pub mod plugin;
 pub mod rsa;
 pub mod secret;
 
+pub use accounts::{Accounts, Override, Source};
 pub use credential::Credential;
+pub use credentials::{Credentials, Known};
 pub use plugin::Plugin;
 pub use secret::Secret;
 

@@ -71,37 +71,28 @@ impl Opening {
             .ok()
             .filter(|c| *c != 0 && (login.user.is_ascii() && login.schema.as_ref().is_none_or(|s| s.is_ascii()) || is_utf8(*c)))
             .unwrap_or(COLLATION_DEFAULT);
-        let mut opening = Opening { stream, sequence, greeting, capabilities, collation };
-        opening.encrypt(address, tls).await?;
-        Ok(opening)
+        Opening { stream, sequence, greeting, capabilities, collation }.encrypt(address, tls).await
     }
 
-    async fn encrypt(&mut self, address: &ServerAddress, tls: &ServerTls) -> Result<(), ConnectError> {
+    async fn encrypt(mut self, address: &ServerAddress, tls: &ServerTls) -> Result<Opening, ConnectError> {
         // As the MySQL client does: a unix socket is safe by itself, so `preferred` uses no TLS there.
         let is_unix = matches!(address, ServerAddress::Unix(_));
-        let Some(connector) = tls.connector().filter(|_| tls.mode.is_mandatory() || !is_unix) else { return Ok(()) };
+        let Some(connector) = tls.connector().filter(|_| tls.mode.is_mandatory() || !is_unix) else { return Ok(self) };
+        let failed = |why: String| ConnectError::Tls { address: address.clone(), why };
         if !self.greeting.capabilities.has(Capabilities::SSL) {
             return match tls.mode.is_mandatory() {
-                true => Err(ConnectError::Tls { address: address.clone(), why: "the server offers no TLS".to_owned() }),
-                false => Ok(()),
+                true => Err(failed("the server offers no TLS".to_owned())),
+                false => Ok(self),
             };
         }
         self.capabilities = self.capabilities | Capabilities::SSL;
-        let request = SslRequest { capabilities: self.capabilities, max_packet: MAX_PACKET_LEN, collation: self.collation };
         let mut packet = Vec::with_capacity(SslRequest::LEN);
-        request.write(&mut packet);
-        self.write(&packet).await.map_err(|e| ConnectError::Lost { address: address.clone(), source: e })?;
-        let name = address.server_name().map_err(|why| ConnectError::Tls { address: address.clone(), why })?;
-        let Stream::Plain(socket) = &mut self.stream else { return Ok(()) };
-        // The socket is taken out for the handshake; a closed one stands in until it comes back in TLS.
-        let stand_in = UnixStream::pair().map_err(|e| ConnectError::Lost { address: address.clone(), source: e })?.0;
-        let socket = std::mem::replace(socket, Socket::Unix(stand_in));
-        let stream = connector
-            .connect(name, socket)
-            .await
-            .map_err(|e| ConnectError::Tls { address: address.clone(), why: e.to_string() })?;
-        self.stream = Stream::Tls(Box::new(stream.into()));
-        Ok(())
+        SslRequest { capabilities: self.capabilities, max_packet: MAX_PACKET_LEN, collation: self.collation }.write(&mut packet);
+        self.write(&packet).await.map_err(|source| ConnectError::Lost { address: address.clone(), source })?;
+        let name = address.server_name().map_err(failed)?;
+        let Stream::Plain(socket) = self.stream else { return Ok(self) };
+        let stream = connector.connect(name, socket).await.map_err(|e| failed(e.to_string()))?;
+        Ok(Opening { stream: Stream::Tls(Box::new(stream.into())), ..self })
     }
 
     /// Sends the handshake response with this plugin's answer.

@@ -1,0 +1,240 @@
+//! From an accepted socket, or a COM_CHANGE_USER, to a client that is who it says.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::client::{Client, LoginError};
+use super::server::AtServers;
+use super::{Arrival, ChangeUserRequest, LoggedIn, LoginRoom, Peer, greeting, now};
+use crate::auth::accounts::Source;
+use crate::auth::exchange::{Accepted, Action, Event, Exchange, Start};
+use crate::auth::{Known, Secret};
+use crate::frontend::tls::ClientTlsMode;
+use crate::net::{Socket, Stream};
+use crate::protocol::Capabilities;
+use crate::protocol::handshake::{AUTH_MORE_DATA, ChangeUser, HandshakeResponse, Malformed, NONCE_LEN, ServerError, SslRequest};
+
+/// Greets a client, takes it into TLS when it wants that, and finds out whether it is who it says. A client that is not
+/// has been told why, and is closed, when this returns.
+///
+/// # Errors
+/// See [`LoginError`].
+pub async fn log_in(stream: Stream, arrival: &Arrival, room: &LoginRoom) -> Result<LoggedIn, LoginError> {
+    let mut client = Client { stream: Some(stream), sequence: 0 };
+    match timeout(room.limits.login, arrive(&mut client, arrival, room)).await.unwrap_or(Err(LoginError::Stalled)) {
+        Ok(asked) => finish(client, asked),
+        Err(error) => {
+            client.close_with(&error).await;
+            Err(error)
+        }
+    }
+}
+
+/// COM_CHANGE_USER: the same in a running session. The client is always given a new challenge: its answer in the command
+/// is for one that it may have seen answered before.
+///
+/// # Errors
+/// See [`LoginError`]. As on a server, a client that is refused is closed.
+pub async fn change_user(
+    stream: Stream,
+    peer: &Peer,
+    request: ChangeUserRequest<'_>,
+    room: &LoginRoom,
+) -> Result<LoggedIn, LoginError> {
+    let mut client = Client { stream: Some(stream), sequence: 1 };
+    match timeout(room.limits.login, change(&mut client, peer, request, room)).await.unwrap_or(Err(LoginError::Stalled)) {
+        Ok(asked) => finish(client, asked),
+        Err(error) => {
+            client.close_with(&error).await;
+            Err(error)
+        }
+    }
+}
+
+/// What the client said of itself, and what became of it.
+struct Asked {
+    peer: Peer,
+    user: String,
+    schema: Option<String>,
+    collation: u16,
+    capabilities: Capabilities,
+    max_packet: u32,
+    attributes: Vec<(String, String)>,
+    outcome: Option<Outcome>,
+}
+
+struct Outcome {
+    credential: Option<Known>,
+    account: Option<Arc<crate::auth::Override>>,
+    first: Option<super::First>,
+    fast: bool,
+}
+
+fn finish(client: Client, asked: Asked) -> Result<LoggedIn, LoginError> {
+    let (Some(stream), Some(outcome)) = (client.stream, asked.outcome) else {
+        return Err(LoginError::Gone(std::io::ErrorKind::NotConnected.into()));
+    };
+    Ok(LoggedIn {
+        tls: stream.is_tls(),
+        stream,
+        user: asked.user,
+        host: asked.peer.host,
+        schema: asked.schema,
+        collation: asked.collation,
+        capabilities: asked.capabilities,
+        max_packet: asked.max_packet,
+        attributes: asked.attributes,
+        credential: outcome.credential,
+        account: outcome.account,
+        first: outcome.first,
+        sequence: client.sequence,
+        fast: outcome.fast,
+    })
+}
+
+async fn arrive(client: &mut Client, arrival: &Arrival, room: &LoginRoom) -> Result<Asked, LoginError> {
+    let tls = room.tls.load_full();
+    let nonce = greeting::nonce()?;
+    let greeting = room.greeting.load().greet(arrival.connection_id, nonce, tls.acceptor().is_some());
+    let mut packet = Vec::with_capacity(128);
+    greeting.write(&mut packet);
+    client.write(&packet).await?;
+
+    let mut packet = client.read().await?;
+    let head = SslRequest::parse(&packet)?;
+    if let (Some(_), Some(acceptor)) = (head, tls.acceptor()) {
+        let socket = client.stream.take().and_then(Stream::into_plain);
+        let socket = socket.ok_or(Malformed { field: "TLS request", why: "TLS is on already" })?;
+        let stream = acceptor.accept(socket).await.map_err(|e| LoginError::Tls(e.to_string()))?;
+        client.stream = Some(Stream::Tls(Box::new(stream.into())));
+        packet = client.read().await?;
+    }
+    let mut response = HandshakeResponse::parse(&packet)?;
+    let is_tls = client.stream.as_ref().is_some_and(Stream::is_tls);
+    let secure = is_secure(client);
+    if tls.mode == ClientTlsMode::Required && !secure {
+        // ER_SECURE_TRANSPORT_REQUIRED, word for word.
+        let text = "Connections using insecure transport are prohibited while --require_secure_transport=ON.";
+        return Err(LoginError::Refused { user: response.user, error: ServerError::new(3159, "HY000", text) });
+    }
+    // What the client wants and was offered; SSL only when it came true.
+    let agreed = (response.capabilities & greeting.capabilities).without(Capabilities::SSL) | Capabilities::LONG_PASSWORD;
+    let asked = Asked {
+        peer: arrival.peer.clone(),
+        user: std::mem::take(&mut response.user),
+        schema: response.schema.take(),
+        collation: u16::from(response.collation),
+        capabilities: if is_tls { agreed | Capabilities::SSL } else { agreed },
+        max_packet: response.max_packet,
+        attributes: std::mem::take(&mut response.attributes),
+        outcome: None,
+    };
+    let answer = Some(Zeroizing::new(std::mem::take(&mut response.auth)));
+    exchange(client, asked, &response.plugin, answer, nonce, room).await
+}
+
+async fn change(client: &mut Client, peer: &Peer, request: ChangeUserRequest<'_>, room: &LoginRoom) -> Result<Asked, LoginError> {
+    let command = ChangeUser::parse(request.packet, request.capabilities)?;
+    let asked = Asked {
+        peer: peer.clone(),
+        user: command.user,
+        schema: command.schema,
+        collation: command.collation.unwrap_or(0),
+        capabilities: request.capabilities,
+        max_packet: request.max_packet,
+        attributes: command.attributes,
+        outcome: None,
+    };
+    exchange(client, asked, &command.plugin, None, request.nonce, room).await
+}
+
+fn is_secure(client: &Client) -> bool {
+    client.stream.as_ref().is_some_and(|s| s.is_tls() || matches!(s.socket(), Socket::Unix(_)))
+}
+
+/// Drives the machine to its end.
+async fn exchange(
+    client: &mut Client,
+    mut asked: Asked,
+    plugin: &str,
+    answer: Option<Zeroizing<Vec<u8>>>,
+    nonce: [u8; NONCE_LEN],
+    room: &LoginRoom,
+) -> Result<Asked, LoginError> {
+    let accounts = room.accounts.load_full();
+    let refused = |user: &str, error: ServerError| LoginError::Refused { user: user.to_owned(), error };
+    accounts
+        .admit(&asked.user, asked.peer.ip, &asked.peer.host, asked.schema.as_deref())
+        .map_err(|error| refused(&asked.user, error))?;
+    let ask_servers = accounts.source() == Source::Servers;
+    let learned = if ask_servers { room.credentials.get(&asked.user) } else { None };
+    let known = accounts.configured(&asked.user).or(learned);
+    let start = Start {
+        user: asked.user.clone(),
+        host: asked.peer.host.clone(),
+        plugin: plugin.to_owned(),
+        answer,
+        nonce,
+        secure: is_secure(client),
+        can_switch: asked.capabilities.has(Capabilities::PLUGIN_AUTH),
+        known: known.as_ref().map(|k| k.credential.clone()),
+        confirm: ask_servers && known.as_ref().is_some_and(|k| k.is_due(now(), room.limits.confirm_after)),
+        ask_servers,
+    };
+    let mut at_servers = AtServers::new(room, &asked.user, asked.capabilities, asked.collation, &asked.attributes);
+    let (mut machine, mut action) = Exchange::begin(start);
+    loop {
+        action = match action {
+            Action::Ask(packet) => {
+                client.write(&packet).await?;
+                machine.step(Event::Client(&client.read().await?))
+            }
+            Action::SendKey => {
+                let key = room.password_key().await.map_err(|e| no_key(&asked.user, &e))?;
+                let mut packet = vec![AUTH_MORE_DATA];
+                packet.extend_from_slice(key.public_pem());
+                client.write(&packet).await?;
+                machine.step(Event::Client(&client.read().await?))
+            }
+            Action::Decrypt { encrypted, nonce } => {
+                let key = room.password_key().await.map_err(|e| no_key(&asked.user, &e))?;
+                let opened: Result<Secret, _> = key.decrypt_password(&encrypted, &nonce);
+                machine.step(Event::Decrypted(opened))
+            }
+            Action::Probe => machine.step(Event::Probed(at_servers.probe().await)),
+            Action::Relay(answer) => machine.step(Event::Verdict(at_servers.relay(&answer).await)),
+            Action::LogIn(credential) => machine.step(Event::Verdict(at_servers.log_in(&credential).await)),
+            Action::ReadAccount => machine.step(Event::Account(at_servers.account().await)),
+            Action::Accept(Accepted { credential, fast, confirmed }) => {
+                let credential = match (credential, known) {
+                    (Some(c), Some(known)) if known.generation == 0 && *known.credential == *c => Some(known),
+                    (Some(c), _) if confirmed => Some(room.credentials.learn(&asked.user, (*c).clone(), now())),
+                    (Some(c), Some(known)) if *known.credential == *c => Some(known),
+                    (Some(c), _) => Some(Known::configured(c)),
+                    (None, _) => None,
+                };
+                let account = accounts.entry(&asked.user).cloned();
+                asked.outcome = Some(Outcome { credential, account, first: at_servers.first.take(), fast });
+                return Ok(asked);
+            }
+            Action::Refuse { error, forget } => {
+                if let (true, Some(known)) = (forget, &known) {
+                    room.credentials.forget(&asked.user, known.generation);
+                }
+                let user = asked.user;
+                return Err(if error.code == 2003 {
+                    LoginError::NoServer { user, error }
+                } else {
+                    LoginError::Refused { user, error }
+                });
+            }
+        };
+    }
+}
+
+fn no_key(user: &str, e: &crate::auth::rsa::RsaError) -> LoginError {
+    let text = format!("sluice: the password cannot be taken without TLS: {e}");
+    LoginError::Refused { user: user.to_owned(), error: ServerError::new(1105, "HY000", text) }
+}

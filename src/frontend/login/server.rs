@@ -1,0 +1,209 @@
+//! The servers' end of a login: asking which plugin an account uses, and having a proof judged.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{First, LoginRoom, LoginServer};
+use crate::auth::Credential;
+use crate::auth::answer::{Answerer, SWITCHES_MAX, Step};
+use crate::auth::exchange::{Probed, Verdict};
+use crate::backend::client::run_query;
+use crate::backend::handshake::{Opening, broken};
+use crate::backend::packets::PacketError;
+use crate::backend::{ConnectError, Login, connect};
+use crate::protocol::Capabilities;
+use crate::protocol::handshake::{AuthSwitchRequest, ServerError};
+use crate::topology::Flavor;
+
+/// The plugin servers are told first. None has it, so each answers by naming the account's own.
+const PROBE_PLUGIN: &str = "sluice_probe";
+/// How long a server may take to hear that a probe has come to nothing.
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(2);
+/// MariaDB shows a user his own password hash; MySQL shows `<secret>` without a right to `mysql.user`.
+const READ_ACCOUNT: &str = "SHOW CREATE USER CURRENT_USER()";
+
+/// How the user is to be logged in at servers: as the client will be, but without schema.
+pub(super) struct AtServers<'a> {
+    room: &'a LoginRoom,
+    login: Login,
+    probe: Probe,
+    pub(super) first: Option<First>,
+}
+
+/// A server that waits for a proof. When it is dropped unanswered the server is given an empty one: a login broken off
+/// in the middle counts there against our host (`max_connect_errors`), a refused one does not.
+struct Probe(Option<(LoginServer, Opening, Vec<u8>)>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Some((_, mut opening, _)) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move {
+                let _ = timeout(ABANDON_TIMEOUT, async {
+                    opening.write(&[]).await.ok()?;
+                    opening.read().await.ok()
+                })
+                .await;
+            });
+        }
+    }
+}
+
+impl<'a> AtServers<'a> {
+    pub(super) fn new(
+        room: &'a LoginRoom,
+        user: &str,
+        capabilities: Capabilities,
+        collation: u16,
+        attributes: &[(String, String)],
+    ) -> AtServers<'a> {
+        let login = Login {
+            user: user.to_owned(),
+            credential: Credential::None,
+            schema: None,
+            collation,
+            capabilities,
+            attributes: attributes.to_vec(),
+        };
+        AtServers { room, login, probe: Probe(None), first: None }
+    }
+
+    /// Asks the first server that answers for the account's plugin.
+    pub(super) async fn probe(&mut self) -> Probed {
+        let limit = self.room.limits.server;
+        let mut why = "no server is known".to_owned();
+        for server in (self.room.servers)() {
+            match timeout(limit, self.probe_one(&server)).await {
+                Err(_) => why = format!("{} did not answer within {limit:?}", server.address),
+                Ok(Err(ConnectError::Refused(e))) if !is_busy(&e) => return Probed::Refused(e),
+                Ok(Err(e)) => why = e.to_string(),
+                Ok(Ok(probed)) => return probed,
+            }
+        }
+        Probed::Unreachable(why)
+    }
+
+    async fn probe_one(&mut self, server: &LoginServer) -> Result<Probed, ConnectError> {
+        let lost = |source| ConnectError::Lost { address: server.address.clone(), source };
+        let mut opening = Opening::greet(&server.address, &server.tls, &self.login).await?;
+        opening.respond(&self.login, PROBE_PLUGIN, &[]).await.map_err(lost)?;
+        let packet = opening.read().await.map_err(|e| broken(&server.address, e))?;
+        match packet.first() {
+            Some(0) => {
+                self.first = Some(First { server: server.id, connected: opening.finish() });
+                Ok(Probed::Open)
+            }
+            Some(&ServerError::HEADER) => Ok(Probed::Refused(ServerError::parse(&packet)?)),
+            _ => {
+                let request = AuthSwitchRequest::parse(&packet)?;
+                let nonce = request.nonce();
+                let shows_hash = Flavor::from_version(&opening.greeting().version) == Flavor::MariaDb;
+                self.probe = Probe(Some((server.clone(), opening, packet)));
+                Ok(Probed::Switch { plugin: request.plugin, nonce, shows_hash })
+            }
+        }
+    }
+
+    /// Gives the probed server the client's own answer.
+    pub(super) async fn relay(&mut self, answer: &[u8]) -> Verdict {
+        let Some((server, mut opening, _)) = self.probe.0.take() else {
+            return Verdict::Unreachable("the server is gone".to_owned());
+        };
+        let judge = async {
+            opening.write(answer).await?;
+            let mut packet = opening.read().await?;
+            // MariaDB tries an account's other plugins when the first does not fit ("… OR ed25519"). The client cannot be
+            // asked again, so they get an empty answer, and the client the server's last word.
+            for _ in 0..SWITCHES_MAX {
+                if packet.first() != Some(&AuthSwitchRequest::HEADER) {
+                    break;
+                }
+                opening.write(&[]).await?;
+                packet = opening.read().await?;
+            }
+            Ok::<_, PacketError>(packet)
+        };
+        let packet = match timeout(self.room.limits.server, judge).await {
+            Ok(Ok(packet)) => packet,
+            Ok(Err(e)) => return Verdict::Unreachable(format!("{}: {e}", server.address)),
+            Err(_) => return Verdict::Unreachable(format!("{} did not answer", server.address)),
+        };
+        if packet.first() == Some(&0) {
+            self.first = Some(First { server: server.id, connected: opening.finish() });
+            return Verdict::Accepted;
+        }
+        ServerError::parse(&packet).map_or_else(|e| Verdict::Unreachable(format!("{}: {e}", server.address)), Verdict::Refused)
+    }
+
+    /// Logs in with a credential: on the probed connection when there is one, else on a new one.
+    pub(super) async fn log_in(&mut self, credential: &Credential) -> Verdict {
+        let limit = self.room.limits.server;
+        if let Some((server, opening, packet)) = self.probe.0.take() {
+            let late = ConnectError::Timeout { address: server.address.clone(), after: limit };
+            let went = timeout(limit, go_on(&server, opening, &packet, credential)).await.unwrap_or(Err(late));
+            return self.verdict(went);
+        }
+        self.login.credential = credential.clone();
+        let mut verdict = Verdict::Unreachable("no server is known".to_owned());
+        for server in (self.room.servers)() {
+            let went = connect(&server.address, &server.tls, &self.login, limit).await;
+            verdict = self.verdict(went.map(|connected| First { server: server.id, connected }));
+            if !matches!(verdict, Verdict::Unreachable(_)) {
+                break;
+            }
+        }
+        verdict
+    }
+
+    fn verdict(&mut self, went: Result<First, ConnectError>) -> Verdict {
+        match went {
+            Ok(first) => {
+                self.first = Some(first);
+                Verdict::Accepted
+            }
+            Err(ConnectError::Refused(e)) if !is_busy(&e) => Verdict::Refused(e),
+            Err(e @ (ConnectError::PluginNotSupported { .. } | ConnectError::CannotAnswer(_))) => Verdict::Unfit(e.to_string()),
+            Err(e) => Verdict::Unreachable(e.to_string()),
+        }
+    }
+
+    /// What the server says of the account, on the connection that has just been accepted.
+    pub(super) async fn account(&mut self) -> Option<String> {
+        let connected = &mut self.first.as_mut()?.connected;
+        let ask = run_query(&mut connected.stream, READ_ACCOUNT, connected.capabilities);
+        match timeout(self.room.limits.server, ask).await {
+            Ok(Ok(results)) => results.into_iter().next()?.rows.into_iter().next()?.into_iter().next()?,
+            // The server has said no: the connection is as good as before.
+            Ok(Err(crate::backend::QueryError::Server(_))) => None,
+            _ => {
+                self.first = None;
+                None
+            }
+        }
+    }
+}
+
+/// Answers the switch that a probe has brought about.
+async fn go_on(server: &LoginServer, mut opening: Opening, switch: &[u8], credential: &Credential) -> Result<First, ConnectError> {
+    let lost = |source| ConnectError::Lost { address: server.address.clone(), source };
+    let greeting = opening.greeting();
+    let mut answerer = Answerer::new(credential, opening.is_secure(), &greeting.plugin, greeting.nonce);
+    let mut packet = switch.to_vec();
+    loop {
+        match answerer.step(&packet)? {
+            Step::Send(payload) => opening.write(&payload).await.map_err(lost)?,
+            Step::Wait => {}
+            Step::Done => return Ok(First { server: server.id, connected: opening.finish() }),
+            Step::Refused(e) => return Err(ConnectError::Refused(e)),
+        }
+        packet = opening.read().await.map_err(|e| broken(&server.address, e))?;
+    }
+}
+
+/// A refusal that says nothing of the user, so that the next server may be asked: too many connections, out of memory,
+/// shutting down, our host blocked there.
+fn is_busy(e: &ServerError) -> bool {
+    matches!(e.code, 1040 | 1041 | 1053 | 1129)
+}

@@ -1,0 +1,122 @@
+//! TLS towards clients.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use tokio_rustls::TlsAcceptor;
+
+use crate::backend::tls::{TlsSetupError, provider, read_certs, read_key, read_roots};
+
+/// Whether clients may, or must, use TLS (`proxy.tls.mode`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ClientTlsMode {
+    /// Not offered.
+    Disabled,
+    /// Offered.
+    #[default]
+    Preferred,
+    /// Clients without it are refused, but on a unix socket, which is safe by itself (as the servers see it too).
+    Required,
+}
+
+impl ClientTlsMode {
+    /// The words of the configuration file.
+    pub const WORDS: &'static [&'static str] = &["disabled", "preferred", "required"];
+
+    /// The word in the configuration file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClientTlsMode::Disabled => "disabled",
+            ClientTlsMode::Preferred => "preferred",
+            ClientTlsMode::Required => "required",
+        }
+    }
+}
+
+impl FromStr for ClientTlsMode {
+    type Err = String;
+    fn from_str(word: &str) -> Result<ClientTlsMode, String> {
+        [ClientTlsMode::Disabled, ClientTlsMode::Preferred, ClientTlsMode::Required]
+            .into_iter()
+            .find(|mode| mode.as_str() == word)
+            .ok_or_else(|| format!("`{word}` is no TLS mode for clients; there are {}", ClientTlsMode::WORDS.join(", ")))
+    }
+}
+
+/// How to speak TLS with clients. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientTls {
+    /// The mode.
+    pub mode: ClientTlsMode,
+    acceptor: Option<TlsAcceptor>,
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientTls({})", self.mode.as_str())
+    }
+}
+
+impl ClientTls {
+    /// Not offered.
+    pub fn disabled() -> ClientTls {
+        ClientTls { mode: ClientTlsMode::Disabled, acceptor: None }
+    }
+
+    /// Reads the files and makes an acceptor. Without `cert` and `key` a self-signed certificate is made, new at each
+    /// start; it hides the traffic and proves nothing. With `client_ca`, a certificate that a client shows must be signed
+    /// by it, and under `required` every client in TLS must show one.
+    ///
+    /// # Errors
+    /// See [`TlsSetupError`].
+    pub fn new(
+        mode: ClientTlsMode,
+        cert: Option<&Path>,
+        key: Option<&Path>,
+        client_ca: Option<&Path>,
+    ) -> Result<ClientTls, TlsSetupError> {
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some((read_certs(cert)?, read_key(key)?)),
+            (None, None) => None,
+            _ => return Err(TlsSetupError::HalfIdentity),
+        };
+        let client_roots = client_ca.map(read_roots).transpose()?;
+        if mode == ClientTlsMode::Disabled {
+            return Ok(ClientTls::disabled());
+        }
+        let (certs, key) = identity.map_or_else(self_signed, Ok)?;
+        let provider = provider();
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        let builder = match client_roots {
+            None => builder.with_no_client_auth(),
+            Some(roots) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = if mode == ClientTlsMode::Required { verifier } else { verifier.allow_unauthenticated() };
+                builder.with_client_cert_verifier(verifier.build().map_err(|e| rustls::Error::General(e.to_string()))?)
+            }
+        };
+        let mut config = builder.with_single_cert(certs, key)?;
+        // MySQL's clients do not resume sessions by themselves: tickets would cost every login bytes and memory.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(ClientTls { mode, acceptor: Some(TlsAcceptor::from(Arc::new(config))) })
+    }
+
+    /// The acceptor; `None` when TLS is not offered.
+    pub fn acceptor(&self) -> Option<&TlsAcceptor> {
+        self.acceptor.as_ref()
+    }
+}
+
+fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsSetupError> {
+    let failed = |e: rcgen::Error| rustls::Error::General(format!("no self-signed certificate could be made: {e}"));
+    let names = vec!["localhost".to_owned(), "sluice".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).map_err(failed)?;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(|e| rustls::Error::General(e.to_owned()))?;
+    Ok((vec![made.cert.der().clone()], key))
+}
