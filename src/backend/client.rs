@@ -125,7 +125,7 @@ pub async fn connect_admin(
 
 impl AdminConnection {
     /// From a connection that was agreed upon without `DEPRECATE_EOF` and `SESSION_TRACK`.
-    fn new(connected: Connected, limit: Duration) -> AdminConnection {
+    pub fn new(connected: Connected, limit: Duration) -> AdminConnection {
         AdminConnection {
             stream: connected.stream,
             version: connected.greeting.version,

@@ -134,7 +134,7 @@ impl Opening {
 
     /// Whether a password may be sent as it is: in TLS or on a unix socket.
     pub fn is_secure(&self) -> bool {
-        self.stream.is_tls() || matches!(self.stream.socket(), Socket::Unix(_))
+        self.stream.is_tls() || matches!(self.stream.socket(), Some(Socket::Unix(_)))
     }
 
     /// The server's greeting.

@@ -1,9 +1,13 @@
-//! Connections to servers: how they are made, kept and used.
+//! Connections to servers: logging in, the pool, bringing a connection to a session's state.
 
 pub mod client;
 pub mod connect;
+pub mod connection;
 pub mod handshake;
+pub mod kill;
 pub mod packets;
+pub mod pool;
+pub mod pool_book;
 pub mod tls;
 
 pub use client::{AdminConnection, QueryError, TextResult, connect_admin};

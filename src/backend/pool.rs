@@ -79,6 +79,18 @@ pub enum CheckoutError {
     Setup(CommandError),
 }
 
+impl std::fmt::Display for CheckoutError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CheckoutError::Exhausted { waited, counts } => {
+                write!(f, "all {} connections are in use and {} others wait; gave up after {} ms", counts.max, counts.waiting, waited.as_millis())
+            }
+            CheckoutError::Connect(error) => write!(f, "cannot open a connection: {error}"),
+            CheckoutError::Setup(error) => write!(f, "a new connection could not be set up: {error}"),
+        }
+    }
+}
+
 type Handed = Option<Box<Connection>>;
 
 struct Inside {
@@ -201,7 +213,7 @@ impl ServerPool {
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             reused: AtomicU64::new(0),
-            wait_us: AtomicHistogram::new(),
+            wait_us: AtomicHistogram::default(),
         })
     }
 

@@ -2,8 +2,6 @@
 //! back, `KILL`, `COM_INIT_DB`, commands too long to be kept in memory.
 
 use std::sync::Arc;
-use std::time::Instant;
-
 use tokio::io::AsyncWriteExt;
 
 use crate::backend::connection::PreparedText;
@@ -190,54 +188,6 @@ impl Client {
             rest = rest.get(header.packet_len()..).unwrap_or(&[]);
         }
         self.execute(&whole).await
-    }
-
-    /// The initial schema of the login, tried at a server. `Err(payload)`: what the server said against it.
-    pub(super) async fn enter_schema(&mut self, schema: &[u8]) -> Result<Result<(), Vec<u8>>, Gone> {
-        let user = self.account.key.user.clone();
-        if self.shared.schema_confirmed(&user, schema, Instant::now()) {
-            self.session.schema_at_login(schema);
-            return Ok(Ok(()));
-        }
-        let snapshot = self.shared.snapshot.load_full();
-        let mut servers: Vec<_> = snapshot.master.into_iter().chain(snapshot.readers().map(|s| s.id)).collect();
-        servers.dedup();
-        let mut last = "no server is up".to_owned();
-        for server in servers {
-            let Some(pool) = self.shared.pools.get(server.index()) else { continue };
-            let wanted = Wanted {
-                key: &self.account.key,
-                credential: &self.account.credential,
-                collation: self.account.collation,
-                state: &self.session.state,
-                fresh: &self.account.fresh,
-                text: None,
-            };
-            let mut lease = match pool.checkout(wanted).await {
-                Ok(lease) => lease,
-                Err(e) => {
-                    last = format!("{}: {e:?}", pool.name);
-                    continue;
-                }
-            };
-            match lease.command(Com::InitDb, schema).await {
-                Ok(()) => {
-                    lease.have = Arc::new(lease.have.changed(&[crate::session::state::Change::Schema(Some(schema.into()))]));
-                    lease.give_back(Instant::now());
-                    self.shared.confirm_schema(&user, schema, Instant::now());
-                    self.session.schema_at_login(schema);
-                    return Ok(Ok(()));
-                }
-                Err(crate::backend::connection::CommandError::Refused(payload)) => {
-                    lease.give_back(Instant::now());
-                    return Ok(Err(payload));
-                }
-                Err(e) => last = format!("{}: {e}", pool.name),
-            }
-        }
-        let text = format!("cannot tell whether the schema may be used: {last}");
-        let error = ClientError::new(Source::Server, 2003, b"HY000", text);
-        Ok(Err(error.packet(0).split_off(HEADER_LEN)))
     }
 }
 

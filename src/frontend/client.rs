@@ -26,6 +26,7 @@ use crate::protocol::ok_err_eof::{OK_HEADER, OkPacket, write_end_of_rows};
 use crate::session::machine::Session;
 use crate::session::prepared::Statements;
 use crate::session::state::State;
+use crate::topology::ServerId;
 
 /// The longest command kept in memory. Longer ones are passed on piece by piece where that is possible, else refused.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -54,6 +55,12 @@ pub struct Client {
     pub(super) held: Option<Lease>,
     /// The raw reply of `SHOW WARNINGS` after the last statement, when that had any.
     pub(super) warnings: Option<Box<[u8]>>,
+    /// The longest packet the client says it takes.
+    pub(super) max_packet: u32,
+    /// The connection of the last statement as it was given back: (server, thread id, serial).
+    pub(super) last: Option<(ServerId, u64, u64)>,
+    /// Another value serves this client now.
+    pub(super) replaced: bool,
 }
 
 /// Who the client is, for the servers and for the rules.
@@ -77,7 +84,7 @@ pub struct Account {
 
 impl Client {
     /// A client right after its login.
-    pub fn new(shared: Arc<Shared>, stream: Stream, capabilities: Capabilities, session: Session, entry: Arc<ClientEntry>, account: Account) -> Client {
+    pub fn new(shared: Arc<Shared>, stream: Stream, capabilities: Capabilities, max_packet: u32, session: Session, entry: Arc<ClientEntry>, account: Account) -> Client {
         Client {
             shared,
             stream,
@@ -88,6 +95,9 @@ impl Client {
             account,
             held: None,
             warnings: None,
+            max_packet,
+            last: None,
+            replaced: false,
         }
     }
 
@@ -200,7 +210,7 @@ impl Client {
 
     /// Tells the client of an error of ours, and ends it when the error is fatal.
     pub(super) async fn refuse(&mut self, error: ClientError) -> Result<(), Gone> {
-        self.shared.metrics.error(error.source.as_str());
+        self.shared.metrics.errors(error.source).inc();
         if error.source != Source::Client {
             tracing::warn!(client = self.entry.id, user = %self.account.key.user, errno = error.errno, "{}", error.text);
         }
@@ -211,7 +221,7 @@ impl Client {
 
     /// Passes on an ERR packet's payload as a server sent it.
     pub(super) async fn server_error(&mut self, payload: &[u8]) -> Result<(), Gone> {
-        self.shared.metrics.error(Source::Server.as_str());
+        self.shared.metrics.errors(Source::Server).inc();
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, payload);
         self.stream.write_all(&out).await?;
@@ -316,7 +326,9 @@ impl Drop for Client {
         if let Some(mut lease) = self.held.take() {
             lease.tainted = true;
         }
-        self.shared.registry.leave(self.entry.id);
+        if !self.replaced {
+            self.shared.registry.leave(self.entry.id);
+        }
     }
 }
 

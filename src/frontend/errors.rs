@@ -6,27 +6,7 @@ use bytes::BytesMut;
 use crate::protocol::frame::put_packet;
 use crate::protocol::ok_err_eof::ErrPacket;
 
-/// Whose fault an error was: the label of `sluice_errors_total`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
-    /// The client sent what it must not.
-    Client,
-    /// Sluice could not do what was asked.
-    Proxy,
-    /// A server failed.
-    Server,
-}
-
-impl Source {
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Source::Client => "client",
-            Source::Proxy => "proxy",
-            Source::Server => "server",
-        }
-    }
-}
+pub use crate::metrics::ErrorSource as Source;
 
 /// An error of ours for the client.
 #[derive(Clone, Debug)]

@@ -1,6 +1,19 @@
-//! Clients: accepting them, logging them in, serving them.
+//! Clients: accept, log in, one loop each, one statement at a time, the reply relayed.
+//!
+//! Reading order: [`listener`], [`login`], [`enter`], [`client`], [`query`], [`relay`]; then [`prepared`] and [`answers`].
 
+pub mod answers;
+pub mod client;
+mod count;
+pub mod enter;
+pub mod errors;
+pub mod listener;
 pub mod login;
+pub mod prepared;
+pub mod query;
+pub mod registry;
+pub mod relay;
+pub mod shared;
 pub mod tls;
 
 pub use login::{LoggedIn, LoginError, LoginRoom};

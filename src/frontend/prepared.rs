@@ -55,7 +55,7 @@ impl Client {
                 ClientStatement {
                     text,
                     classified: statement,
-                    params: prepared.params,
+                    params: prepared.num_params,
                     types: None,
                     prepared_on: outcome.server,
                     long_data: false,
@@ -243,7 +243,7 @@ impl Client {
         Ok(())
     }
 
-    async fn malformed(&mut self, what: &str, why: &dyn std::fmt::Display) -> Result<(), Gone> {
+    async fn malformed(&mut self, what: &str, why: &(dyn std::fmt::Display + Sync)) -> Result<(), Gone> {
         let text = format!("malformed packet: {what}: {why}");
         self.refuse(ClientError::new(Source::Client, 1835, b"HY000", text)).await
     }

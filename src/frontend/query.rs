@@ -139,7 +139,7 @@ impl Client {
                     return Ok(ANSWERED);
                 }
                 Target::Proxy => {
-                    self.count(&job, None, "proxy", started, None);
+                    self.count(&job, None, Target::Proxy, started, None);
                     self.ok("").await?;
                     return Ok(ANSWERED);
                 }
@@ -236,7 +236,7 @@ impl Client {
             failed,
             turn: shared.turn.fetch_add(1, Ordering::Relaxed),
             load: &|server| self.load(server),
-            has: &|server, gtid| shared.has(&snapshot, server, gtid),
+            has: &|server, gtid| shared.has(server, gtid),
         });
         if let (Some(prefer), Reason::Read, Target::Replica) = (job.prefer, decision.reason, decision.target)
             && !failed.contains(&prefer)
@@ -270,7 +270,7 @@ impl Client {
         let mut changed = self.shared.changed.clone();
         let mut resumed = self.shared.paused.clone();
         changed.borrow_and_update();
-        let _held = self.shared.metrics.held_statement();
+        let _held = Held::new(&self.shared.metrics.held_statements);
         loop {
             let snapshot = self.shared.snapshot.load_full();
             let still_paused = *resumed.borrow_and_update();
@@ -304,6 +304,9 @@ impl Client {
             self.lost_pinned().await?;
             return Ok(Err(Failed::Answered));
         }
+        if let Some(lease) = self.retake(job) {
+            return Ok(Ok(lease));
+        }
         let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
         let wanted = Wanted {
             key: &self.account.key,
@@ -331,14 +334,18 @@ impl Client {
                 );
                 Err(Failed::Before(ClientError::new(Source::Proxy, 1203, b"42000", text)))
             }
-            Err(CheckoutError::Connect(ConnectError::Refused(refused))) if refused.is_access_denied() => {
-                // The password that was learned is no longer right: forget it, and tell the client what the server said.
-                self.shared.forget_password(&self.account.key);
-                self.server_error(&refused.payload).await?;
-                return Err(Gone);
-            }
             Err(CheckoutError::Connect(error)) => {
-                self.shared.monitor.poke(server, failure_of(&error));
+                if let ConnectError::Refused(refused) = &error
+                    && error.is_access_denied()
+                {
+                    // The password that was learned is no longer right: forget it, and tell the client what the server said.
+                    self.shared.forget_password(&self.account.key);
+                    self.server_error(&refused.payload).await?;
+                    return Err(Gone);
+                }
+                if let Some(failure) = failure_of(&error) {
+                    self.shared.monitor.poke(server, failure);
+                }
                 let text = format!("cannot open a connection to {name}: {error}; see SHOW SERVERS on the admin port");
                 Err(Failed::Before(ClientError::new(Source::Server, 2003, b"HY000", text)))
             }
@@ -353,6 +360,16 @@ impl Client {
         })
     }
 
+    /// A statement that asks what the one before it left on its connection gets that connection, if nobody has used it since.
+    fn retake(&mut self, job: &Job<'_>) -> Option<Lease> {
+        let effects = &job.statement.effects;
+        if !(effects.session_bound || effects.reads_diagnostics || effects.reads_found_rows || effects.reads_row_count) {
+            return None;
+        }
+        let (server, thread_id, serial) = self.last?;
+        self.shared.pools.get(server.index())?.retake(&self.account.key, thread_id, serial)
+    }
+
     /// Steps 7 to 10 on one server.
     async fn attempt(
         &mut self,
@@ -364,19 +381,16 @@ impl Client {
         let server = lease.server;
         self.show_active(job, &lease);
         let mut buffer = Buffer::new();
-        let mut tracker = ReplyTracker::new(job.expect, lease.capabilities);
+        let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
         if let Err(failed) = self.send(job, &mut lease, decision, &mut buffer).await? {
-            if matches!(failed, Failed::Before(_)) {
-                self.shared.monitor.poke(server, Failure::Io);
+            if let Failed::Before(error) = &failed {
+                self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
             }
             return Ok(Err(failed));
         }
         let mut told = Told::default();
         let mut pending = Pending::default();
-        if matches!(job.expect, Expect::Query) && job.com == Com::Statistics {
-            tracker = ReplyTracker::new(Expect::Statistics, lease.capabilities);
-        }
         let mut relay = Relay {
             server: &mut lease,
             client: &mut self.stream,
@@ -395,7 +409,7 @@ impl Client {
             End::Server { error, forwarded } => {
                 let name = self.shared.name(server);
                 drop(lease);
-                self.shared.monitor.poke(server, Failure::Io);
+                self.shared.monitor.poke(server, Failure::Io(error.to_string()));
                 let in_transaction = self.session.in_transaction();
                 let text = if in_transaction {
                     format!("lost {name} while a statement ran there ({error}); the transaction was rolled back unless its COMMIT was the statement that was lost")
@@ -407,7 +421,7 @@ impl Client {
                 let error = ClientError::new(Source::Server, 2013, b"08S01", text);
                 if forwarded {
                     // Part of a result is with the client; nothing can be put behind it.
-                    self.shared.metrics.error(Source::Server.as_str());
+                    self.shared.metrics.errors(Source::Server).inc();
                     tracing::warn!(client = self.entry.id, server = %name, "{}; its client is closed in the middle of a result", error.text);
                     return Err(Gone);
                 }
@@ -417,7 +431,7 @@ impl Client {
         }
         self.learn(job, &mut lease, &told);
         let want_warnings = (told.warnings > 0 || told.errno.is_some()) && !job.statement.effects.reads_diagnostics;
-        self.count(job, Some((server, sent)), decision.target.as_str(), started, Some(&told));
+        self.count(job, Some((server, sent)), decision.target, started, Some(&told));
         if want_warnings && !self.session.pins.any() {
             // What SHOW WARNINGS would say lives on this connection; it is fetched before the connection goes to somebody else,
             // and after the client has its reply.
@@ -437,6 +451,7 @@ impl Client {
     /// Keeps the connection while a pin holds, else gives it back.
     fn settle(&mut self, lease: Lease) {
         let now = Instant::now();
+        self.last = Some((lease.server, lease.thread_id, lease.serial));
         if self.session.pins.any() {
             self.held = Some(lease);
         } else {
@@ -454,8 +469,9 @@ impl Client {
         decision: &Decision,
         buffer: &mut Buffer,
     ) -> Result<Result<(), Failed>, Gone> {
-        let broken = |lease: &Lease, e: &dyn std::fmt::Display| {
-            let name = self.shared.name(lease.server);
+        let shared = self.shared.clone();
+        let broken = |lease: &Lease, e: &(dyn std::fmt::Display + Sync)| {
+            let name = shared.name(lease.server);
             Failed::Before(ClientError::new(Source::Server, 2013, b"08S01", format!("lost the connection to {name} before a statement was sent: {e}")))
         };
         let restore_id = self.session.needs_last_insert_id(job.statement);
@@ -560,7 +576,7 @@ impl Client {
     }
 
     /// Prepares a statement of this session on a connection that does not have it yet, in the state it was prepared in.
-    async fn prepare_on(&self, lease: &mut Lease, text: &Arc<PreparedText>, out: &mut Vec<u8>) -> Result<u32, CommandError> {
+    pub(super) async fn prepare_on(&self, lease: &mut Lease, text: &Arc<PreparedText>, out: &mut Vec<u8>) -> Result<u32, CommandError> {
         let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) { &self.session.state } else { &text.state };
         let answers = lease.put_restore(state, out);
         if answers > 0 {
@@ -690,30 +706,6 @@ impl Client {
     pub(super) fn show_schema(&self) {
         self.entry.view.lock().schema = self.session.state.schema().map(|s| String::from_utf8_lossy(s).into());
     }
-
-    /// Step 10: the counters.
-    fn count(&self, job: &Job<'_>, ran: Option<(ServerId, Instant)>, target: &'static str, started: Instant, told: Option<&Told>) {
-        if matches!(job.com, Com::StmtPrepare) {
-            return;
-        }
-        let now = Instant::now();
-        let class = job.statement.class;
-        let elapsed = now.duration_since(started);
-        self.shared.metrics.statement(ran.map(|(server, _)| server), class, target, elapsed);
-        if let Some((server, sent)) = ran {
-            self.shared.note_latency(server, now.duration_since(sent).as_micros() as u64);
-            self.shared.metrics.overhead(sent.duration_since(started));
-        }
-        self.shared.statement_stats.record(
-            job.statement,
-            self.session.state.schema().unwrap_or(b""),
-            &self.account.key.user,
-            target,
-            elapsed,
-            told.map_or(0, |t| t.rows),
-            told.is_some_and(|t| t.errno.is_some()),
-        );
-    }
 }
 
 fn same_for_prepare(a: &State, b: &State) -> bool {
@@ -735,15 +727,38 @@ async fn gone(stream: &crate::net::Stream) {
     std::future::pending::<()>().await;
 }
 
-fn failure_of(error: &ConnectError) -> Failure {
-    Failure::from_connect(error)
+/// What a failed connect says about the server; `None` when it says something about the account instead.
+fn failure_of(error: &ConnectError) -> Option<Failure> {
+    match error {
+        ConnectError::Unreachable { source, .. } => Some(Failure::ConnectRefused(source.to_string())),
+        ConnectError::Lost { source, .. } => Some(Failure::Io(source.to_string())),
+        ConnectError::Timeout { .. } => Some(Failure::ConnectTimeout),
+        ConnectError::Refused(_) if error.is_retryable() => Some(Failure::TooManyConnections),
+        _ => None,
+    }
+}
+
+/// Counts a held statement for as long as it lives.
+struct Held<'a>(&'a prometheus::IntGauge);
+
+impl<'a> Held<'a> {
+    fn new(gauge: &'a prometheus::IntGauge) -> Held<'a> {
+        gauge.inc();
+        Held(gauge)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Nobody to send it to: the diagnosis, and since when.
 fn no_server(snapshot: &crate::topology::snapshot::Snapshot, decision: &Decision, hold: Duration) -> ClientError {
     let why = match (&snapshot.no_master, decision.target) {
         (_, Target::Replica) => "no server serves reads, and read_from_master is \"never\"".to_owned(),
-        (Some(no_master), _) => format!("there is no master that takes writes: {no_master}"),
+        (Some(no_master), _) => format!("there is no master that takes writes: {} ({})", no_master.detail, no_master.diagnosis),
         (None, _) => "there is no master that takes writes".to_owned(),
     };
     let text = format!("{why}; waited {} ms (failover.hold_timeout); see SHOW SERVERS and SHOW EVENTS on the admin port", hold.as_millis());

@@ -9,9 +9,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::backend::pool::ServerPool;
-use crate::frontend::registry::Registry;
-use crate::metrics::Metrics;
+use crate::backend::kill;
+use crate::backend::pool::{Lease, ServerPool};
+use crate::backend::connection::PoolKey;
+use crate::frontend::client::Account;
+use crate::frontend::login::{LoginError, LoginRoom};
+use crate::frontend::registry::{ClientEntry, Registry};
+use crate::metrics::{LoginResult, Metrics};
 use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
 use crate::monitor::MonitorHandle;
@@ -49,6 +53,8 @@ pub struct Shared {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Wakes whoever waits for a change of the snapshot.
     pub changed: watch::Receiver<u64>,
+    /// What logins share.
+    pub login: LoginRoom,
     /// For telling the monitor what a statement met.
     pub monitor: MonitorHandle,
     /// Transactions that servers were seen to have, between heartbeats.
@@ -109,6 +115,60 @@ impl Shared {
             schemas.clear();
         }
         schemas.insert((user.clone(), schema.into()), now);
+    }
+
+    /// Whether a server is known to have these transactions.
+    pub fn has(&self, server: ServerId, gtid: &GtidSet) -> bool {
+        self.known.has(server, gtid)
+    }
+
+    /// A server refused what was learned of a password: it is forgotten, and connections opened with it are closed.
+    pub fn forget_password(&self, key: &PoolKey) {
+        if self.login.credentials.forget(&key.user, key.generation) {
+            self.events.push("password_forgotten", None, format!("a server refused what was learned of {}", key.user));
+        }
+        for pool in &self.pools {
+            pool.close_idle(Some(&key.user));
+        }
+    }
+
+    /// Counts and logs a login that failed.
+    pub fn note_login_error(&self, error: &LoginError, host: &str) {
+        match error {
+            LoginError::Gone(_) => self.metrics.logins(LoginResult::Failed).inc(),
+            LoginError::Refused { .. } => {
+                self.metrics.logins(LoginResult::Refused).inc();
+                tracing::info!(client = host, "{error}");
+                return;
+            }
+            _ => self.metrics.logins(LoginResult::Failed).inc(),
+        }
+        tracing::debug!(client = host, "{error}");
+    }
+
+    /// Ends what a connection is doing at its server, because its client is gone. Opens a connection of the same account for it.
+    pub fn kill_on_server(&self, lease: &Lease, account: &Account) {
+        if let Some(pool) = self.pools.get(lease.server.index()) {
+            tokio::spawn(kill::kill(pool.clone(), account.key.user.clone(), account.credential.clone(), lease.thread_id, false));
+        }
+    }
+
+    /// Ends a client, or what it is running. `account` is whose connection does it at the server.
+    pub fn kill_client(&self, target: &ClientEntry, query_only: bool, account: Option<&Account>) {
+        let (server, thread_id) = {
+            let view = target.view.lock();
+            (view.server, view.thread_id)
+        };
+        if let (Some(server), Some(account)) = (server, account)
+            && thread_id != 0
+            && let Some(pool) = self.pools.get(server.index())
+        {
+            tokio::spawn(kill::kill(pool.clone(), account.key.user.clone(), account.credential.clone(), thread_id, query_only));
+        }
+        if !query_only {
+            target.killed.store(true, std::sync::atomic::Ordering::Relaxed);
+            target.kill.notify_one();
+        }
     }
 
     /// Moves a server's average latency a little towards `us`.

@@ -26,6 +26,8 @@ pub enum Stream {
     Plain(Socket),
     /// TLS in either direction.
     Tls(Box<tokio_rustls::TlsStream<Socket>>),
+    /// Taken away (handed to somebody else): reads find the end, writes fail.
+    Gone,
 }
 
 /// What an idle stream looks like, told without waiting. See [`Stream::idle`].
@@ -73,18 +75,25 @@ impl Socket {
 
 impl Stream {
     /// The socket underneath.
-    pub fn socket(&self) -> &Socket {
+    pub fn socket(&self) -> Option<&Socket> {
         match self {
-            Stream::Plain(s) => s,
-            Stream::Tls(s) => s.get_ref().0,
+            Stream::Plain(s) => Some(s),
+            Stream::Tls(s) => Some(s.get_ref().0),
+            Stream::Gone => None,
         }
+    }
+
+    /// Takes the stream out of its place and leaves [`Stream::Gone`].
+    #[must_use]
+    pub fn take(&mut self) -> Stream {
+        std::mem::replace(self, Stream::Gone)
     }
 
     /// Takes the bare socket back for an upgrade to TLS. `None` when it already speaks TLS.
     pub fn into_plain(self) -> Option<Socket> {
         match self {
             Stream::Plain(s) => Some(s),
-            Stream::Tls(_) => None,
+            Stream::Tls(_) | Stream::Gone => None,
         }
     }
 
@@ -99,13 +108,16 @@ impl Stream {
     /// # Errors
     /// Those of the reactor.
     pub async fn wait_readable(&self) -> io::Result<()> {
-        self.socket().readable().await
+        match self.socket() {
+            Some(socket) => socket.readable().await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// Looks at an idle stream without waiting, and without a system call as long as the kernel has reported nothing.
     pub fn idle(&self) -> Idle {
         let mut seen = Idle::Quiet;
-        let socket = self.socket();
+        let Some(socket) = self.socket() else { return Idle::Closed };
         // `try_io` runs the closure only when the reactor has noted readiness; WouldBlock clears that note.
         let _ = socket.try_io(|| match socket.peek_byte() {
             Ok(0) => {
@@ -144,6 +156,16 @@ macro_rules! each {
     };
 }
 
+macro_rules! each_or {
+    ($self:expr, $s:ident => $call:expr, $gone:expr) => {
+        match $self.get_mut() {
+            Stream::Plain($s) => $call,
+            Stream::Tls($s) => $call,
+            Stream::Gone => $gone,
+        }
+    };
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         each!(self, s => Pin::new(s).poll_read(cx, buf), Socket::Tcp, Socket::Unix)
@@ -170,24 +192,24 @@ impl AsyncWrite for Socket {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => Pin::new(s).poll_read(cx, buf), Stream::Plain, Stream::Tls)
+        each_or!(self, s => Pin::new(s).poll_read(cx, buf), Poll::Ready(Ok(())))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self, s => Pin::new(s).poll_write(cx, buf), Stream::Plain, Stream::Tls)
+        each_or!(self, s => Pin::new(s).poll_write(cx, buf), Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())))
     }
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs), Stream::Plain, Stream::Tls)
+        each_or!(self, s => Pin::new(s).poll_write_vectored(cx, bufs), Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())))
     }
     fn is_write_vectored(&self) -> bool {
         !self.is_tls()
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => Pin::new(s).poll_flush(cx), Stream::Plain, Stream::Tls)
+        each_or!(self, s => Pin::new(s).poll_flush(cx), Poll::Ready(Ok(())))
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => Pin::new(s).poll_shutdown(cx), Stream::Plain, Stream::Tls)
+        each_or!(self, s => Pin::new(s).poll_shutdown(cx), Poll::Ready(Ok(())))
     }
 }

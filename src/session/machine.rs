@@ -158,6 +158,12 @@ impl Session {
         self.change(&[Change::Schema(Some(name.into()))]);
     }
 
+    /// The schema that the login named: a reset comes back to it.
+    pub fn schema_at_login(&mut self, name: &[u8]) {
+        self.schema_is(name);
+        self.initial = self.state.clone();
+    }
+
     fn change(&mut self, changes: &[Change]) {
         if changes.is_empty() {
             return;

@@ -274,7 +274,7 @@ fn assignment(set: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 /// Charset and collation names of a handshake's collation id, when every server of that flavour knows it by that name.
 /// `None`: the id goes into the pool's key instead, so that the server itself makes of it what it will.
-pub fn charset_of_collation(id: u16, mariadb: bool) -> Option<(&'static str, &'static str)> {
+pub fn charset_of_collation(id: u16, mariadb: bool) -> Option<(String, String)> {
     use mysql_common::collations::{Collation, CollationId};
     // MySQL's 0900 collations are unknown to MariaDB 10.11, which then takes its own default.
     if id == 0 || (mariadb && (255..=323).contains(&id)) {
@@ -285,7 +285,7 @@ pub fn charset_of_collation(id: u16, mariadb: bool) -> Option<(&'static str, &'s
     if charset.is_empty() || name.is_empty() || name.contains("UNKNOWN") || name.starts_with("unknown") {
         return None;
     }
-    Some((charset, name))
+    Some((charset.to_string(), name.to_string()))
 }
 
 #[cfg(test)]
@@ -376,9 +376,9 @@ mod tests {
 
     #[test]
     fn collations_have_names_unless_the_flavour_lacks_them() {
-        assert_eq!(charset_of_collation(45, true), Some(("utf8mb4", "utf8mb4_general_ci")));
-        assert_eq!(charset_of_collation(8, false), Some(("latin1", "latin1_swedish_ci")));
-        assert_eq!(charset_of_collation(255, false), Some(("utf8mb4", "utf8mb4_0900_ai_ci")));
+        assert_eq!(charset_of_collation(45, true), Some(("utf8mb4".to_owned(), "utf8mb4_general_ci".to_owned())));
+        assert_eq!(charset_of_collation(8, false), Some(("latin1".to_owned(), "latin1_swedish_ci".to_owned())));
+        assert_eq!(charset_of_collation(255, false), Some(("utf8mb4".to_owned(), "utf8mb4_0900_ai_ci".to_owned())));
         assert_eq!(charset_of_collation(255, true), None);
         assert_eq!(charset_of_collation(0, false), None);
         assert_eq!(charset_of_collation(9999, false), None);

@@ -151,7 +151,7 @@ async fn change(client: &mut Client, peer: &Peer, request: ChangeUserRequest<'_>
 }
 
 fn is_secure(client: &Client) -> bool {
-    client.stream.as_ref().is_some_and(|s| s.is_tls() || matches!(s.socket(), Socket::Unix(_)))
+    client.stream.as_ref().is_some_and(|s| s.is_tls() || matches!(s.socket(), Some(Socket::Unix(_))))
 }
 
 /// Drives the machine to its end.
