@@ -1,2 +1,47 @@
-//! The proxy's own SQL and HTTP.
+//! The proxy's own SQL (MySQL protocol, port 6032) and HTTP (port 6070): how people and tools look in and command.
+//!
+//! [`execute`] answers a statement and knows no socket: it asks a [`House`] for rows and hands it commands. [`server`]
+//! brings it to MySQL clients, [`http`] brings the metrics, the health answers and the status page to everybody else.
+//!
+//! Reading order: [`answer`], [`house`] (what is asked of the other rooms), [`commands`] (the statements), [`select`],
+//! [`tables`]; then [`server`] with [`login`] and [`wire`].
+
+pub mod answer;
+mod commands;
+pub mod house;
 pub mod nearest;
+mod select;
+mod tables;
+mod variables;
+mod wire;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use answer::{AdminError, Answer, Column, Kind, Table, Value};
+pub use commands::{execute, execute_in};
+pub use house::{
+    CacheEntryRow, CacheRow, ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow,
+    StatementRow, UserRow,
+};
+pub use variables::SERVER_VERSION;
+
+/// What the admin port remembers of a client.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The account.
+    pub user: String,
+    /// Where the client comes from.
+    pub host: String,
+    /// What `USE` named: the schema for `EXPLAIN ROUTE`, or this port's own `sluice`.
+    pub schema: Option<String>,
+    /// The connection's id.
+    pub connection_id: u32,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session { user: "admin".to_owned(), host: "localhost".to_owned(), schema: None, connection_id: 0 }
+    }
+}

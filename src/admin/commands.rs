@@ -1,0 +1,478 @@
+//! The statements of the admin port: which one is it, what does it ask of the house, and what would have been right.
+
+use super::answer::{AdminError, Answer, Column, Kind, Table, Value};
+use super::house::{Command, House};
+use super::nearest::nearest;
+use super::select::select;
+use super::tables::{self, TABLES};
+use super::words::{Token, like, tokens};
+use super::{Session, variables};
+
+/// Answers one statement as a client that has just logged in would see it.
+pub async fn execute(sql: &str, house: &dyn House) -> Answer {
+    execute_in(sql, &mut Session::default(), house).await
+}
+
+/// Answers one statement of a session. A wrong one gets an error that says what would have been right.
+pub async fn execute_in(sql: &str, session: &mut Session, house: &dyn House) -> Answer {
+    match statement(sql, session, house).await {
+        Ok(answer) => answer,
+        Err(error) => Answer::Error(error),
+    }
+}
+
+type Result<T> = std::result::Result<T, AdminError>;
+
+async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Result<Answer> {
+    // SELECT and EXPLAIN ROUTE carry SQL whose quotes are not ours to judge; the first words are enough to know them.
+    let head = head(sql)?;
+    if head.upper == "SELECT" || head.upper == "(" {
+        return select(sql.trim_end().trim_end_matches(';'), session, house).map(Answer::Table);
+    }
+    if head.upper == "EXPLAIN"
+        && let Some(answer) = explain_route(&sql[head.end..], session, house)?
+    {
+        return Ok(answer);
+    }
+    let words = tokens(sql)?;
+    let mut words = Words { words: &words, next: 0, sql };
+    let first = words.take().unwrap_or_default();
+    let text = |info: String| Answer::Ok { affected: 0, info };
+    let command = match first.as_str() {
+        "SHOW" => return show(words, session, house).map(Answer::Table),
+        "DESC" | "DESCRIBE" | "EXPLAIN" => {
+            let table = words.name("the table")?;
+            return columns(&table, false).map(Answer::Table);
+        }
+        "HELP" | "?" | "\\H" => return tables::table(None, "help", house).map(Answer::Table),
+        "USE" => {
+            session.schema = Some(words.name("the schema")?);
+            words.end("USE schema")?;
+            return Ok(Answer::done());
+        }
+        // Drivers open and close transactions around everything; there is nothing here to roll back.
+        "BEGIN" | "COMMIT" | "ROLLBACK" | "START" => return Ok(Answer::done()),
+        "PING" | "DO" => return Ok(Answer::done()),
+        "SET" => match set(&mut words)? {
+            Some(command) => command,
+            None => return Ok(Answer::done()),
+        },
+        "DRAIN" => Command::DrainServer(words.server("DRAIN SERVER db3")?),
+        "ONLINE" => Command::OnlineServer(words.server("ONLINE SERVER db3")?),
+        "OFFLINE" => Command::OfflineServer(words.server("OFFLINE SERVER db3")?),
+        "REJOIN" => Command::RejoinServer(words.server("REJOIN SERVER db1")?),
+        "SWITCHOVER" => {
+            let form = "SWITCHOVER TO db2 [DRY RUN]";
+            words.expect("TO", form)?;
+            let to = words.name("the new master")?;
+            let dry_run = words.is("DRY");
+            if dry_run {
+                words.expect("RUN", form)?;
+            }
+            words.end(form)?;
+            Command::Switchover { to, dry_run }
+        }
+        "FAILOVER" => {
+            let form = "FAILOVER TO db2 [FORCE]";
+            words.expect("TO", form)?;
+            let to = words.name("the new master")?;
+            let force = words.is("FORCE");
+            words.end(form)?;
+            Command::Failover { to, force }
+        }
+        "PAUSE" => words.end("PAUSE").map(|()| Command::Pause)?,
+        "RESUME" => words.end("RESUME").map(|()| Command::Resume)?,
+        "SHUTDOWN" => words.end("SHUTDOWN").map(|()| Command::Shutdown)?,
+        "RELOAD" => {
+            words.expect("CONFIG", "RELOAD CONFIG")?;
+            words.end("RELOAD CONFIG")?;
+            Command::ReloadConfig
+        }
+        "FLUSH" => match words.take().as_deref() {
+            Some("STATEMENTS") => words.end("FLUSH STATEMENTS").map(|()| Command::FlushStatements)?,
+            Some("CACHE") => {
+                let form = "FLUSH CACHE [TABLE shop.items]";
+                let table = if words.is("TABLE") { Some(words.name("the table")?) } else { None };
+                words.end(form)?;
+                Command::FlushCache(table)
+            }
+            _ => return Err(AdminError::syntax("FLUSH what? FLUSH CACHE [TABLE shop.items] or FLUSH STATEMENTS")),
+        },
+        "KILL" => {
+            let query = words.is("QUERY");
+            if !query {
+                words.is("CONNECTION");
+            }
+            let id = words.number("KILL [QUERY] id; SHOW CLIENTS lists the ids")?;
+            words.end("KILL [QUERY] id")?;
+            Command::Kill { id, query }
+        }
+        "" => return Err(AdminError::new(1065, "42000", "the statement is empty; HELP lists what there is")),
+        _ => return Err(unknown(sql)),
+    };
+    house.command(command).await.map(text)
+}
+
+/// The first word behind comments. A SELECT in parentheses begins with `(`.
+fn head(sql: &str) -> Result<Token> {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start();
+        if rest.starts_with("/*") {
+            let end = rest.find("*/").ok_or_else(|| AdminError::syntax("a comment that begins with /* does not end"))?;
+            rest = &rest[end + 2..];
+        } else if rest.starts_with('#') || rest.starts_with("-- ") {
+            rest = rest.find('\n').map_or("", |i| &rest[i..]);
+        } else {
+            break;
+        }
+    }
+    let start = sql.len() - rest.len();
+    let letters = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+    let length = if letters == 0 { rest.chars().next().map_or(0, char::len_utf8) } else { letters };
+    let text = rest[..length].to_owned();
+    Ok(Token { upper: text.to_uppercase(), text, start, end: start + length })
+}
+
+/// `EXPLAIN ROUTE [FOR USER u] <statement>`, given what follows EXPLAIN; `None` when ROUTE does not follow.
+fn explain_route(rest: &str, session: &Session, house: &dyn House) -> Result<Option<Answer>> {
+    let route = head(rest)?;
+    if route.upper != "ROUTE" {
+        return Ok(None);
+    }
+    let mut statement = &rest[route.end..];
+    let mut user = None;
+    let mark = head(statement)?;
+    if mark.upper == "FOR" {
+        let after = &statement[mark.end..];
+        let word = head(after)?;
+        if word.upper != "USER" {
+            return Err(AdminError::syntax("EXPLAIN ROUTE FOR what? EXPLAIN ROUTE [FOR USER name] statement"));
+        }
+        let after = after[word.end..].trim_start();
+        // A name may be quoted; the statement behind it is not for our tokenizer.
+        let quote = after.chars().next().filter(|c| matches!(c, '\'' | '"' | '`'));
+        let (name, behind) = match quote {
+            Some(quote) => {
+                after[1..].split_once(quote).ok_or_else(|| AdminError::syntax(format_args!("the quote {quote} does not end")))?
+            }
+            None => after.split_once(char::is_whitespace).unwrap_or((after, "")),
+        };
+        user = Some(name.to_owned());
+        statement = behind;
+    }
+    let statement = statement.trim().trim_end_matches(';').trim_end();
+    if statement.is_empty() {
+        return Err(AdminError::syntax("EXPLAIN ROUTE needs a statement: EXPLAIN ROUTE [FOR USER name] SELECT 1"));
+    }
+    let schema = session.schema.as_deref().filter(|s| *s != tables::SCHEMA);
+    let row = house.explain_route(user.as_deref(), schema, statement);
+    Ok(Some(Answer::Table(tables::of_row(&row))))
+}
+
+/// `SET SERVER x WEIGHT n` is a command; what drivers set for themselves is taken and forgotten; anything that would be
+/// expected to change the proxy is refused, never silently taken.
+fn set(words: &mut Words<'_>) -> Result<Option<Command>> {
+    let form = "SET SERVER db3 WEIGHT 5";
+    if words.is("SERVER") {
+        let server = words.name("the server")?;
+        words.expect("WEIGHT", form)?;
+        words.is("=");
+        let weight = words.number(form)?;
+        words.end(form)?;
+        return match u32::try_from(weight) {
+            Ok(weight @ 1..=1_000_000) => Ok(Some(Command::SetWeight { server, weight })),
+            _ => Err(AdminError::syntax("a weight is a number from 1 to 1000000; OFFLINE SERVER takes a server out")),
+        };
+    }
+    let next = words.peek();
+    if matches!(next, "GLOBAL" | "PERSIST" | "PERSIST_ONLY") || next.starts_with("@@GLOBAL.") || next.starts_with("@@PERSIST") {
+        return Err(AdminError::new(1235, "42000", "settings are changed in the configuration file, then RELOAD CONFIG"));
+    }
+    let harmless = matches!(next, "NAMES" | "CHARACTER" | "CHARSET" | "SESSION" | "LOCAL" | "TRANSACTION")
+        || next.starts_with('@')
+        || words.words.iter().any(|t| t.upper == "=" || t.upper.ends_with(':'));
+    if !harmless || next.is_empty() {
+        return Err(AdminError::syntax(format_args!("SET what? {form}")));
+    }
+    Ok(None)
+}
+
+const SHOWS: &[&str] = &[
+    "SERVERS",
+    "CLIENTS",
+    "POOLS",
+    "STATEMENTS",
+    "CACHE",
+    "EVENTS",
+    "RULES",
+    "USERS",
+    "CONFIG",
+    "STATUS",
+    "VARIABLES",
+    "METRICS",
+    "PROCESSLIST",
+    "VERSION",
+    "TABLES",
+    "DATABASES",
+    "COLUMNS",
+    "WARNINGS",
+];
+
+fn show(mut words: Words<'_>, session: &Session, house: &dyn House) -> Result<Table> {
+    let full = words.is("FULL");
+    for scope in ["GLOBAL", "SESSION", "LOCAL"] {
+        words.is(scope);
+    }
+    let what = words.take().unwrap_or_default();
+    let name = match what.as_str() {
+        "SERVERS" | "CLIENTS" | "POOLS" | "STATEMENTS" | "EVENTS" | "RULES" | "USERS" | "STATUS" | "VARIABLES" | "METRICS"
+        | "PROCESSLIST" | "VERSION" | "HELP" => what.to_lowercase(),
+        "CACHE" if words.is("ENTRIES") => "cache_entries".to_owned(),
+        "CONFIG" if words.is("DIFF") => "config_diff".to_owned(),
+        "CACHE" | "CONFIG" => what.to_lowercase(),
+        "DATABASES" | "SCHEMAS" => {
+            let rows = vec![vec!["information_schema".to_owned()], vec![tables::SCHEMA.to_owned()]];
+            return words.like(Table::of_text(&["Database"], rows));
+        }
+        "TABLES" => return words.tables(full, session),
+        "COLUMNS" | "FIELDS" => {
+            words.from()?;
+            let table = words.name("the table")?;
+            if words.from().is_ok() {
+                words.name("the schema")?;
+            }
+            return words.like(columns(&table, full)?);
+        }
+        "WARNINGS" | "ERRORS" => {
+            let mut table = Table::of_text(&["Level", "Code", "Message"], Vec::new());
+            table.columns[1].kind = Kind::UInt;
+            return Ok(table);
+        }
+        "COLLATION" => {
+            let row = vec!["utf8mb4_general_ci", "utf8mb4", "45", "Yes", "Yes", "1"];
+            let row = row.into_iter().map(str::to_owned).collect();
+            return words.like(Table::of_text(&["Collation", "Charset", "Id", "Default", "Compiled", "Sortlen"], vec![row]));
+        }
+        "CHARSET" | "CHARACTER" => {
+            words.is("SET");
+            let row = ["utf8mb4", "UTF-8 Unicode", "utf8mb4_general_ci", "4"].map(str::to_owned).to_vec();
+            return words.like(Table::of_text(&["Charset", "Description", "Default collation", "Maxlen"], vec![row]));
+        }
+        "ENGINES" => {
+            let row = ["SLUICE", "DEFAULT", "Tables of the proxy itself", "NO", "NO", "NO"].map(str::to_owned).to_vec();
+            return Ok(Table::of_text(&["Engine", "Support", "Comment", "Transactions", "XA", "Savepoints"], vec![row]));
+        }
+        // Asked by tools that draw a tree; there are none of them here.
+        "PLUGINS" => return Ok(Table::of_text(&["Name", "Status", "Type", "Library", "License"], Vec::new())),
+        "TRIGGERS" => return Ok(Table::of_text(&["Trigger", "Event", "Table", "Statement", "Timing"], Vec::new())),
+        "PROCEDURE" | "FUNCTION" => return Ok(Table::of_text(&["Db", "Name", "Type", "Definer", "Comment"], Vec::new())),
+        "INDEX" | "INDEXES" | "KEYS" => {
+            return Ok(Table::of_text(&["Table", "Non_unique", "Key_name", "Seq_in_index", "Column_name"], Vec::new()));
+        }
+        "" => return Err(AdminError::syntax("SHOW what? SHOW SERVERS, for example; HELP lists what there is")),
+        other => {
+            let advice = match nearest(other, SHOWS.iter().copied()) {
+                Some(near) => format!("did you mean SHOW {near}?"),
+                None => "HELP lists what there is".to_owned(),
+            };
+            return Err(AdminError::syntax(format_args!("unknown statement SHOW {other}; {advice}")));
+        }
+    };
+    match words.peek() {
+        "" => tables::table(None, &name, house),
+        "LIKE" => words.like(tables::table(None, &name, house)?),
+        "WHERE" | "ORDER" | "LIMIT" | "GROUP" => {
+            let rest = words.rest().trim_end_matches([';', ' ', '\n']);
+            select(&format!("SELECT * FROM {}.{name} {rest}", tables::SCHEMA), session, house)
+        }
+        other => Err(AdminError::syntax(format_args!(
+            "`{}` cannot follow SHOW {what}; LIKE 'pattern', WHERE, ORDER BY and LIMIT can",
+            other.to_lowercase()
+        ))),
+    }
+}
+
+/// <https://dev.mysql.com/doc/refman/8.4/en/show-columns.html>
+fn columns(table: &str, full: bool) -> Result<Table> {
+    let bare = table.rsplit('.').next().unwrap_or(table);
+    let Some(all) = tables::columns_of(bare) else {
+        let advice = match nearest(bare, TABLES.iter().map(|(name, _)| *name)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "SHOW TABLES lists them".to_owned(),
+        };
+        return Err(AdminError::new(1146, "42S02", format_args!("no table is called `{bare}`; {advice}")));
+    };
+    let mut names = vec!["Field", "Type", "Null", "Key", "Default", "Extra"];
+    if full {
+        names.splice(2..2, ["Collation"]);
+        names.extend(["Privileges", "Comment"]);
+    }
+    let rows = all
+        .iter()
+        .map(|column| {
+            let mut row = vec![
+                Value::from(column.name.as_str()),
+                Value::from(column.kind.as_str()),
+                Value::from("YES"),
+                Value::from(""),
+                Value::Null,
+                Value::from(""),
+            ];
+            if full {
+                row.insert(2, if column.kind == Kind::Text { Value::from("utf8mb4_general_ci") } else { Value::Null });
+                row.extend([Value::from("select"), Value::from("")]);
+            }
+            row
+        })
+        .collect();
+    Ok(Table { columns: names.into_iter().map(|name| Column::new(name, Kind::Text)).collect(), rows })
+}
+
+/// What to say to a statement that begins like nothing we know.
+fn unknown(sql: &str) -> AdminError {
+    const SHOWN_LETTERS_MAX: usize = 60;
+    let mut shown: String = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    if shown.chars().count() > SHOWN_LETTERS_MAX {
+        shown = shown.chars().take(SHOWN_LETTERS_MAX).chain(" ...".chars()).collect();
+    }
+    // Compare the first two words with those of every form, then the first alone.
+    let words: Vec<&str> = shown.split(' ').collect();
+    let forms = tables::HELP.iter().map(|(form, _)| *form);
+    let begin = |form: &str, n: usize| form.split(' ').take(n).collect::<Vec<_>>().join(" ");
+    let mut near = None;
+    for n in [2, 1] {
+        let typed = words.iter().take(n).copied().collect::<Vec<_>>().join(" ");
+        let begins: Vec<(String, &str)> = forms.clone().map(|form| (begin(form, n), form)).collect();
+        if let Some(found) = nearest(&typed, begins.iter().map(|(b, _)| b.as_str())) {
+            near = begins.iter().find(|(b, _)| b == found).map(|(_, form)| *form);
+            break;
+        }
+    }
+    let sql_words = ["INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "REPLACE", "GRANT", "LOAD", "TRUNCATE"];
+    let advice = match near {
+        _ if words.first().is_some_and(|w| sql_words.contains(&w.to_uppercase().as_str())) => {
+            "this is the proxy's admin port; statements for the servers go to the port of the clients".to_owned()
+        }
+        Some(form) => format!("did you mean {form}?"),
+        None => "HELP lists what there is".to_owned(),
+    };
+    AdminError::syntax(format_args!("unknown statement `{shown}`; {advice}"))
+}
+
+/// The words of a command, taken one by one.
+struct Words<'w> {
+    words: &'w [Token],
+    next: usize,
+    sql: &'w str,
+}
+
+impl Words<'_> {
+    /// The next word in upper case, empty at the end and for quoted text.
+    fn peek(&self) -> &str {
+        self.words.get(self.next).map_or("", |t| t.upper.as_str())
+    }
+
+    fn take(&mut self) -> Option<String> {
+        let word = self.words.get(self.next)?;
+        self.next += 1;
+        Some(word.upper.clone())
+    }
+
+    /// Takes the word if it is next.
+    fn is(&mut self, word: &str) -> bool {
+        let found = self.peek() == word;
+        self.next += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, word: &str, form: &str) -> Result<()> {
+        if self.is(word) { Ok(()) } else { Err(AdminError::syntax(format_args!("{word} is missing; write {form}"))) }
+    }
+
+    /// A name, bare or quoted.
+    fn name(&mut self, what: &str) -> Result<String> {
+        match self.words.get(self.next) {
+            Some(token) if !token.text.is_empty() => {
+                self.next += 1;
+                Ok(token.text.clone())
+            }
+            _ => Err(AdminError::syntax(format_args!("{what} is missing at the end of `{}`", self.sql.trim()))),
+        }
+    }
+
+    fn number(&mut self, form: &str) -> Result<u64> {
+        let number = self.words.get(self.next).and_then(|t| t.text.parse().ok());
+        self.next += 1;
+        number.ok_or_else(|| AdminError::syntax(format_args!("a number is missing; write {form}")))
+    }
+
+    /// `SERVER name` and nothing behind it.
+    fn server(&mut self, form: &str) -> Result<String> {
+        self.expect("SERVER", form)?;
+        let name = self.name("the server")?;
+        self.end(form)?;
+        Ok(name)
+    }
+
+    fn end(&self, form: &str) -> Result<()> {
+        match self.words.get(self.next) {
+            None => Ok(()),
+            Some(token) => Err(AdminError::syntax(format_args!("`{}` is too much; write {form}", token.text))),
+        }
+    }
+
+    fn from(&mut self) -> Result<()> {
+        if self.is("FROM") || self.is("IN") {
+            Ok(())
+        } else {
+            Err(AdminError::syntax("FROM is missing; write SHOW COLUMNS FROM servers"))
+        }
+    }
+
+    /// All that follows, as it was written.
+    fn rest(&self) -> &str {
+        self.words.get(self.next).map_or("", |t| &self.sql[t.start..])
+    }
+
+    /// `[LIKE 'pattern']` on the first column, then the end. A WHERE that tools append is not judged here.
+    fn like(&mut self, mut table: Table) -> Result<Table> {
+        if self.is("LIKE") {
+            let pattern = self.name("the pattern")?;
+            table.rows.retain(|row| row.first().and_then(Value::text).is_some_and(|text| like(&text, &pattern)));
+        }
+        if self.peek() != "WHERE" {
+            self.end("SHOW ... LIKE 'pattern'")?;
+        }
+        Ok(table)
+    }
+
+    fn tables(&mut self, full: bool, session: &Session) -> Result<Table> {
+        let mut schema = session.schema.clone();
+        if self.from().is_ok() {
+            schema = Some(self.name("the schema")?);
+        }
+        let schema = schema.unwrap_or_else(|| tables::SCHEMA.to_owned());
+        let mut names = vec![format!("Tables_in_{schema}")];
+        if full {
+            names.push("Table_type".to_owned());
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let listed = TABLES.iter().filter(|_| !schema.eq_ignore_ascii_case("information_schema"));
+        let rows = listed
+            .map(|(name, _)| {
+                let mut row = vec![(*name).to_owned()];
+                if full {
+                    row.push("BASE TABLE".to_owned());
+                }
+                row
+            })
+            .collect();
+        self.like(Table::of_text(&names, rows))
+    }
+}
+
+/// A variable for `COM_STATISTICS`-like texts; see [`variables`].
+pub(super) fn version_line() -> String {
+    format!("Sluice {} admin ({})", env!("CARGO_PKG_VERSION"), variables::SERVER_VERSION)
+}

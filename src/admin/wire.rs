@@ -1,0 +1,2 @@
+/// placeholder
+pub const PACKET_BYTES_MAX: usize = 1 << 20;
