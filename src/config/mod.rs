@@ -13,6 +13,7 @@ pub mod keys;
 pub mod mistake;
 mod read;
 pub mod reload;
+pub mod resolve;
 pub mod secrets;
 mod types;
 pub mod units;

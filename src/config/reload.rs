@@ -64,6 +64,11 @@ pub fn all_live(changes: &[Change]) -> bool {
     changes.iter().all(|change| change.restart.is_none())
 }
 
+/// Every key with its value as it is shown, for `SHOW VARIABLES`.
+pub fn listed(config: &Config) -> Vec<(String, String)> {
+    flatten(config).into_iter().map(|(path, entry)| (path, entry.shown)).collect()
+}
+
 /// A value as it is shown, and what is compared besides (a password, which is not shown).
 #[derive(PartialEq)]
 struct Entry {

@@ -56,6 +56,9 @@ impl Client {
         let error = told.is_some_and(|t| t.errno.is_some());
         if error {
             shared.metrics.errors(metrics::ErrorSource::Server).inc();
+            if let Some((server, _)) = ran {
+                shared.note_server_error(server);
+            }
         }
         let name = match (to, ran) {
             (metrics::Target::Server, Some((server, _))) => shared.pools.get(server.index()).map_or("", |p| &*p.name),

@@ -46,6 +46,7 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
         view.state = ClientState::Idle;
         view.since = Some(Instant::now());
     }
+    *entry.account.lock() = Some(account.clone());
     let schema = login.schema.take().filter(|s| !s.is_empty());
     let capabilities = login.capabilities;
     // The session exists before the OK is sent, because its schema is tried with its own connections.

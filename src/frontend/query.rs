@@ -133,6 +133,7 @@ impl Client {
         let mut last_error: Option<ClientError> = None;
         loop {
             let decision = self.decide(&job, &failed);
+            self.note_rule(&decision);
             match decision.target {
                 Target::Deny => {
                     self.refuse(self.denied(&job, &decision)).await?;
@@ -246,6 +247,14 @@ impl Client {
             decision.server = Some(prefer);
         }
         decision
+    }
+
+    fn note_rule(&self, decision: &Decision) {
+        if let Reason::Rule(number) = decision.reason
+            && let Some(rule) = self.shared.settings.load().rules.0.get(number - 1)
+        {
+            rule.hits.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn load(&self, server: ServerId) -> Load {

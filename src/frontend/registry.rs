@@ -11,6 +11,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::frontend::client::Account;
 use crate::session::pin::Pins;
 use crate::sql::classify::Classified;
 use crate::topology::ServerId;
@@ -74,6 +75,8 @@ pub struct ClientEntry {
     pub host: String,
     /// What it is doing.
     pub view: Mutex<ClientView>,
+    /// How its connections log in; set once it is logged in.
+    pub account: Mutex<Option<Account>>,
     /// Notified to end the client.
     pub kill: Notify,
     /// The client was asked to end.
@@ -102,6 +105,7 @@ impl Registry {
             id,
             host,
             view: Mutex::new(ClientView { since: Some(Instant::now()), ..ClientView::default() }),
+            account: Mutex::new(None),
             kill: Notify::new(),
             killed: std::sync::atomic::AtomicBool::new(false),
         });

@@ -89,6 +89,8 @@ pub struct Shared {
     pub schemas: Mutex<HashMap<(Arc<str>, Box<[u8]>), Instant>>,
     /// Recent statement latency per server in microseconds (moving average).
     pub latency_us: Vec<AtomicU64>,
+    /// Statements per server that ended in an error there, or were lost with it.
+    pub errors: Vec<AtomicU64>,
 }
 
 impl Shared {
@@ -115,6 +117,18 @@ impl Shared {
             schemas.clear();
         }
         schemas.insert((user.clone(), schema.into()), now);
+    }
+
+    /// Statements that ended in an error on this server.
+    pub fn server_errors(&self, server: ServerId) -> u64 {
+        self.errors.get(server.index()).map_or(0, |e| e.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// Counts such a statement.
+    pub fn note_server_error(&self, server: ServerId) {
+        if let Some(errors) = self.errors.get(server.index()) {
+            errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
     /// Whether a server is known to have these transactions.

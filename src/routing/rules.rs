@@ -1,6 +1,8 @@
 //! `[[rule]]`: the operator's own routing. First match wins; every condition is optional.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use ipnet::IpNet;
 use regex::bytes::Regex;
@@ -53,6 +55,8 @@ pub struct Rule {
     pub action: Action,
     /// What a refused client is told.
     pub message: Option<String>,
+    /// How many statements it has decided.
+    pub hits: Arc<AtomicU64>,
 }
 
 /// What a rule looks at.

@@ -1,0 +1,453 @@
+//! The admin room's view of the running proxy: rows for its tables, and what its commands do.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::admin::house::{
+    ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow, StatementRow, UserRow,
+};
+use crate::admin::AdminError;
+use crate::config::Config;
+use crate::frontend::shared::Shared;
+use crate::monitor::Override;
+use crate::routing::balance::Load;
+use crate::routing::decide::{Question, decide};
+use crate::routing::decision::{Decision, Reason, Target};
+use crate::run::reload::Reloader;
+use crate::sql::digest::DigestBuf;
+use crate::sql::hint::CacheHint;
+use crate::sql::lexer::LexMode;
+use crate::topology::ServerId;
+use crate::topology::snapshot::Snapshot;
+
+/// What the admin room sees and moves.
+pub struct ProxyHouse {
+    /// The running proxy.
+    pub shared: Arc<Shared>,
+    /// The configuration in force.
+    pub config: Arc<ArcSwap<Config>>,
+    /// Reads the file again.
+    pub reloader: Arc<Reloader>,
+    /// `PAUSE` and `RESUME`.
+    pub paused: watch::Sender<bool>,
+    /// `SHUTDOWN`.
+    pub shutdown: Arc<tokio::sync::Notify>,
+    /// When the proxy started.
+    pub started: Instant,
+}
+
+/// The row of `EXPLAIN ROUTE`, from the code that routes.
+pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
+    let mut buffer = DigestBuf::default();
+    crate::sql::digest::digest(sql.as_bytes(), LexMode::default(), &mut buffer);
+    let hint = buffer.hint.clone();
+    let statement = crate::sql::classify::classify_digest(&buffer, LexMode::default());
+    let decision = decide(&Question {
+        statement: &statement,
+        sql: sql.as_bytes(),
+        hint: hint.as_ref(),
+        user: user.unwrap_or(""),
+        client: None,
+        schema: schema.map(str::as_bytes),
+        pinned: None,
+        autocommit: true,
+        read_only_account: user.is_some_and(|user| (shared.read_only)(user)),
+        written: None,
+        snapshot,
+        rules: shared.rules,
+        settings: shared.routing,
+        failed: &[],
+        turn: 0,
+        load: &|_| Load::default(),
+        has: &|_, _| true,
+    });
+    let cacheable = match (&hint.as_ref().and_then(|h| h.cache.clone()), &statement.cacheable) {
+        (Some(CacheHint::No), _) => "no: hint".to_owned(),
+        (_, Ok(())) => "yes".to_owned(),
+        (_, Err(why)) => format!("no: {why}"),
+    };
+    ExplainRow {
+        class: statement.class.as_str().to_owned(),
+        target: target_text(&decision, |id| snapshot.server(id).map(|s| s.name.to_string())),
+        server: decision.server.and_then(|id| snapshot.server(id)).map(|s| s.name.to_string()),
+        reason: format!("{}: {}", decision.reason, statement.reason),
+        tables: statement.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        cacheable,
+        digest: format!("{:016x}", statement.digest_hash),
+        rule: match decision.reason {
+            Reason::Rule(number) => Some(number.to_string()),
+            _ => None,
+        },
+    }
+}
+
+/// What [`explain`] needs besides the servers.
+pub struct ExplainParts<'a> {
+    /// The rules.
+    pub rules: &'a crate::routing::rules::Rules,
+    /// The settings.
+    pub routing: &'a crate::routing::decide::RoutingSettings,
+    /// Whether an account may only read.
+    pub read_only: &'a dyn Fn(&str) -> bool,
+}
+
+/// `master`, `replica`, `server:NAME`, `proxy`, `deny`.
+fn target_text(decision: &Decision, name: impl Fn(ServerId) -> Option<String>) -> String {
+    match (decision.target, decision.server.and_then(name)) {
+        (Target::Server, Some(name)) => format!("server:{name}"),
+        (target, _) => target.as_str().to_owned(),
+    }
+}
+
+impl ProxyHouse {
+    fn server_id(&self, name: &str) -> Result<ServerId, AdminError> {
+        let snapshot = self.shared.snapshot.load();
+        snapshot.by_name(name).map(|s| s.id).ok_or_else(|| {
+            let names: Vec<&str> = snapshot.servers.iter().map(|s| &*s.name).collect();
+            AdminError::unknown_server(name, names)
+        })
+    }
+
+    fn event(&self, kind: &'static str, server: Option<&str>, detail: impl Into<String>) {
+        self.shared.events.push(kind, server, detail);
+    }
+}
+
+#[async_trait]
+impl House for ProxyHouse {
+    fn servers(&self) -> Vec<ServerRow> {
+        let snapshot = self.shared.snapshot.load();
+        let rows = snapshot.servers.iter().map(|server| {
+            let pool = self.shared.pools.get(server.id.index());
+            let counts = pool.map(|p| p.counts()).unwrap_or_default();
+            let metrics = self.shared.metrics.server(server.id);
+            ServerRow {
+                name: server.name.to_string(),
+                address: server.address.to_string(),
+                role: server.role.as_str().to_owned(),
+                state: server.state.as_str().to_owned(),
+                zone: server.zone.to_string(),
+                weight: u64::from(server.weight),
+                lag_ms: server.lag_ms,
+                gtid: server.gtid.as_ref().map(ToString::to_string).unwrap_or_default(),
+                connections_used: counts.used as u64,
+                connections_idle: counts.idle as u64,
+                connections_max: counts.max as u64,
+                queries: metrics.queries_total(),
+                errors: self.shared.server_errors(server.id),
+                latency_us: self.shared.latency_us.get(server.id.index()).map(|l| l.load(Ordering::Relaxed)).filter(|l| *l > 0),
+                since: server.since,
+                reason: server.reason.to_string(),
+            }
+        });
+        rows.collect()
+    }
+
+    fn clients(&self) -> Vec<ClientRow> {
+        let now = Instant::now();
+        let row = |entry: Arc<crate::frontend::registry::ClientEntry>| {
+            let view = entry.view.lock().clone();
+            ClientRow {
+                id: u64::from(entry.id),
+                user: view.user.to_string(),
+                host: entry.host.clone(),
+                schema: view.schema.map(|s| s.to_string()),
+                state: view.state.as_str().to_owned(),
+                server: view.server.map(|s| self.shared.name(s).to_string()),
+                pin_reason: view.pins.first().map(|p| p.as_str().to_owned()),
+                statement: view.statement.map(|s| s.digest_text.clone()),
+                age_ms: view.since.map_or(0, |since| now.duration_since(since).as_millis() as u64),
+                queries: view.queries,
+                tls: view.tls.then(|| "yes".to_owned()),
+            }
+        };
+        self.shared.registry.all().into_iter().map(row).collect()
+    }
+
+    fn pools(&self) -> Vec<PoolRow> {
+        let mut used: std::collections::HashMap<(ServerId, Arc<str>), u64> = std::collections::HashMap::new();
+        for client in self.shared.registry.all() {
+            let view = client.view.lock();
+            if let Some(server) = view.server {
+                *used.entry((server, view.user.clone())).or_default() += 1;
+            }
+        }
+        let mut rows = Vec::new();
+        for pool in &self.shared.pools {
+            let mut users = pool.by_user();
+            for (server, user) in used.keys() {
+                if *server == pool.server && !users.iter().any(|(u, ..)| u == user) {
+                    users.push((user.clone(), 0, 0));
+                }
+            }
+            users.sort();
+            for (user, idle, waiting) in users {
+                rows.push(PoolRow {
+                    server: pool.name.to_string(),
+                    used: used.get(&(pool.server, user.clone())).copied().unwrap_or(0),
+                    user: user.to_string(),
+                    idle: idle as u64,
+                    waiting: waiting as u64,
+                    opened: pool.opened.load(Ordering::Relaxed),
+                    closed: pool.closed.load(Ordering::Relaxed),
+                    reused: pool.reused.load(Ordering::Relaxed),
+                    wait_us_p99: pool.wait_us.p99(),
+                });
+            }
+        }
+        rows
+    }
+
+    fn statements(&self) -> Vec<StatementRow> {
+        let row = |s: crate::metrics::statements::StatementSnapshot| StatementRow {
+            digest: format!("{:016x}", s.key.digest),
+            target: s.target(),
+            text: s.key.text.to_string(),
+            schema: s.key.schema.to_string(),
+            user: s.key.user.to_string(),
+            class: s.key.class.as_str().to_owned(),
+            count: s.count,
+            errors: s.errors,
+            rows: s.rows,
+            sum_us: s.sum_us,
+            min_us: s.min_us,
+            avg_us: s.avg_us,
+            p99_us: s.p99_us,
+            max_us: s.max_us,
+            first_seen: s.first_seen,
+            last_seen: s.last_seen,
+            cached: s.cached,
+        };
+        self.shared.statement_stats.snapshot().into_iter().map(row).collect()
+    }
+
+    fn events(&self) -> Vec<EventRow> {
+        let row = |e: crate::metrics::events::Event| EventRow { at: e.at, kind: e.kind.to_owned(), server: e.server, detail: e.detail };
+        self.shared.events.list().into_iter().map(row).collect()
+    }
+
+    fn rules(&self) -> Vec<RuleRow> {
+        let settings = self.shared.settings.load();
+        let row = |(index, rule): (usize, &crate::routing::rules::Rule)| RuleRow {
+            rule: index as u64 + 1,
+            user: rule.user.clone(),
+            schema: rule.schema.clone(),
+            pattern: rule.pattern.as_ref().map(|p| p.as_str().to_owned()),
+            digest: rule.digest.map(|d| format!("{d:016x}")),
+            client: rule.client.map(|c| c.to_string()),
+            action: rule.action.text(),
+            message: rule.message.clone(),
+            hits: rule.hits.load(Ordering::Relaxed),
+        };
+        settings.rules.0.iter().enumerate().map(row).collect()
+    }
+
+    fn users(&self) -> Vec<UserRow> {
+        let config = self.config.load();
+        let clients = self.shared.registry.all();
+        let count = |name: &str| clients.iter().filter(|c| *c.view.lock().user == *name).count() as u64;
+        let mut rows: Vec<UserRow> = config
+            .users
+            .iter()
+            .map(|user| UserRow {
+                name: user.name.clone(),
+                source: "file".to_owned(),
+                connections: count(&user.name),
+                max_connections: (user.max_connections > 0).then_some(user.max_connections as u64),
+                read_only: user.read_only,
+                schemas: user.schemas.join(", "),
+                hosts: user.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            })
+            .collect();
+        let mut seen: Vec<Arc<str>> = clients.iter().map(|c| c.view.lock().user.clone()).filter(|u| !u.is_empty()).collect();
+        seen.sort();
+        seen.dedup();
+        for user in seen {
+            if !rows.iter().any(|row| row.name == *user) {
+                rows.push(UserRow {
+                    connections: count(&user),
+                    name: user.to_string(),
+                    source: "servers".to_owned(),
+                    max_connections: None,
+                    read_only: false,
+                    schemas: String::new(),
+                    hosts: String::new(),
+                });
+            }
+        }
+        rows
+    }
+
+    fn config_text(&self) -> String {
+        self.config.load().to_toml()
+    }
+
+    fn status(&self) -> Vec<(String, String)> {
+        let shared = &self.shared;
+        let snapshot = shared.snapshot.load();
+        let clients = shared.registry.all();
+        let pinned = clients.iter().filter(|c| c.view.lock().pins.any()).count();
+        let queries: u64 = snapshot.servers.iter().map(|s| shared.metrics.server(s.id).queries_total()).sum();
+        let own = shared.metrics.no_server().queries_total();
+        let used: usize = shared.pools.iter().map(|p| p.counts().used).sum();
+        let idle: usize = shared.pools.iter().map(|p| p.counts().idle).sum();
+        [
+            ("Uptime", self.started.elapsed().as_secs().to_string()),
+            ("Master", snapshot.master.map_or_else(|| "none".to_owned(), |m| shared.name(m).to_string())),
+            ("Epoch", snapshot.epoch.to_string()),
+            ("Clients_connected", clients.len().to_string()),
+            ("Clients_pinned", pinned.to_string()),
+            ("Queries", (queries + own).to_string()),
+            ("Queries_answered_by_proxy", own.to_string()),
+            ("Server_connections_used", used.to_string()),
+            ("Server_connections_idle", idle.to_string()),
+            ("Held_statements", shared.metrics.held_statements.get().to_string()),
+            ("Digests_known", shared.classify.len().to_string()),
+            ("Credentials_known", shared.login.credentials.len().to_string()),
+            ("Paused", if *shared.paused.borrow() { "ON" } else { "OFF" }.to_owned()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        crate::config::reload::listed(&self.config.load())
+    }
+
+    fn metrics_text(&self) -> String {
+        self.refresh_gauges();
+        self.shared.metrics.text()
+    }
+
+    fn explain_route(&self, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
+        let snapshot = self.shared.snapshot.load();
+        let settings = self.shared.settings.load();
+        let accounts = self.shared.login.accounts.load();
+        let read_only = |user: &str| accounts.entry(user).is_some_and(|e| e.read_only);
+        explain(&snapshot, &ExplainParts { rules: &settings.rules, routing: &settings.routing, read_only: &read_only }, user, schema, sql)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let snapshot = self.shared.snapshot.load();
+        if self.shared.draining.load(Ordering::Relaxed) {
+            return Err("shutting down".to_owned());
+        }
+        match (&snapshot.master, &snapshot.no_master) {
+            (Some(_), _) => Ok(()),
+            (None, Some(why)) => Err(format!("no master: {}", why.detail)),
+            (None, None) => Err("no master is known yet".to_owned()),
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<String, AdminError> {
+        match command {
+            Command::DrainServer(name) => self.set_override(&name, Override::Drain),
+            Command::OfflineServer(name) => self.set_override(&name, Override::Offline),
+            Command::OnlineServer(name) => self.set_override(&name, Override::Online),
+            Command::SetWeight { server, weight } => {
+                let id = self.server_id(&server)?;
+                self.shared.monitor.set_weight(id, weight);
+                self.event("weight", Some(&server), format!("weight {weight}, set by an operator"));
+                Ok(format!("{server} has weight {weight} until the next restart; write it into the configuration to keep it"))
+            }
+            Command::Pause => {
+                self.paused.send_replace(true);
+                self.event("pause", None, "by an operator");
+                Ok("new statements wait, up to failover.hold_timeout, until RESUME".to_owned())
+            }
+            Command::Resume => {
+                self.paused.send_replace(false);
+                self.event("resume", None, "by an operator");
+                Ok("statements run again".to_owned())
+            }
+            Command::FlushStatements => {
+                self.shared.statement_stats.clear();
+                Ok("statement statistics are empty".to_owned())
+            }
+            Command::Kill { id, query } => {
+                let target = u32::try_from(id).ok().and_then(|id| self.shared.registry.get(id));
+                let target = target.ok_or_else(|| AdminError::unknown_client(id))?;
+                let account = target.account.lock().clone();
+                self.shared.kill_client(&target, query, account.as_ref());
+                self.event("kill", None, format!("client {id}{}", if query { ", its statement only" } else { "" }));
+                Ok(format!("client {id} is told"))
+            }
+            Command::ReloadConfig => self.reloader.reload().await.map_err(AdminError::failed),
+            Command::Shutdown => {
+                self.shutdown.notify_one();
+                Ok("draining, then exiting".to_owned())
+            }
+            Command::Switchover { .. } => Err(AdminError::unavailable("SWITCHOVER")),
+            Command::Failover { .. } => Err(AdminError::unavailable("FAILOVER")),
+            Command::RejoinServer(_) => Err(AdminError::unavailable("REJOIN SERVER")),
+            Command::FlushCache(_) => Err(AdminError::unavailable("FLUSH CACHE")),
+        }
+    }
+
+    fn config_diff(&self) -> Result<Vec<ConfigDiffRow>, AdminError> {
+        self.reloader.diff().map_err(AdminError::failed)
+    }
+}
+
+impl ProxyHouse {
+    fn set_override(&self, name: &str, to: Override) -> Result<String, AdminError> {
+        let id = self.server_id(name)?;
+        self.shared.monitor.set_override(id, to);
+        let text = match to {
+            Override::Drain => "finishes what runs there and takes no new statements",
+            Override::Offline => "takes no statements; its idle connections are closed",
+            Override::Online => "takes statements again as soon as it is fit to",
+        };
+        self.event("override", Some(name), text);
+        if to != Override::Online
+            && let Some(pool) = self.shared.pools.get(id.index())
+        {
+            pool.close_idle(None);
+        }
+        Ok(format!("{name} {text}"))
+    }
+
+    /// Gauges that nobody counts as it happens are read off when they are asked for.
+    fn refresh_gauges(&self) {
+        let metrics = &self.shared.metrics;
+        let snapshot = self.shared.snapshot.load();
+        for server in &snapshot.servers {
+            let handles = metrics.server(server.id);
+            let up = !matches!(server.state, crate::topology::State::Down | crate::topology::State::Offline);
+            handles.up.set(i64::from(up));
+            handles.set_role(server.role);
+            handles.lag_seconds.set(server.lag_ms.map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()));
+            if let Some(pool) = self.shared.pools.get(server.id.index()) {
+                let counts = pool.counts();
+                handles.pool_used.set(counts.used as i64);
+                handles.pool_idle.set(counts.idle as i64);
+            }
+        }
+        let mut states = [0i64; 3];
+        let mut pins = std::collections::HashMap::new();
+        for client in self.shared.registry.all() {
+            let view = client.view.lock();
+            use crate::frontend::registry::ClientState;
+            match view.state {
+                ClientState::Login => states[0] += 1,
+                ClientState::Idle => states[1] += 1,
+                ClientState::Active | ClientState::Waiting => states[2] += 1,
+            }
+            if let Some(pin) = view.pins.first() {
+                *pins.entry(pin).or_insert(0i64) += 1;
+            }
+        }
+        metrics.clients_login.set(states[0]);
+        metrics.clients_idle.set(states[1]);
+        metrics.clients_active.set(states[2]);
+        for pin in crate::session::pin::ALL {
+            metrics.pinned(pin.as_str()).set(pins.get(&pin).copied().unwrap_or(0));
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The parts wired together: the running proxy from its configuration to its last client.
+
+pub mod house;
+pub mod offline;
+pub mod reload;
+
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+
+use crate::admin::listen::Bound;
+use crate::admin::{self, Access};
+use crate::auth::Credentials;
+use crate::backend::pool::ServerPool;
+use crate::config::address::Address;
+use crate::config::{Config, resolve};
+use crate::frontend::listener::{self, Listener};
+use crate::frontend::login::{GreetingTemplate, LoginLimits, LoginRoom, LoginServer};
+use crate::frontend::registry::{ClientState, Registry};
+use crate::frontend::shared::Shared;
+use crate::metrics::Metrics;
+use crate::metrics::events::EventLog;
+use crate::metrics::statements::Statements;
+use crate::monitor::{self, MonitorSettings, MonitoredServer};
+use crate::run::house::ProxyHouse;
+use crate::run::reload::Reloader;
+use crate::sql::classify::{ClassifyCache, classify};
+use crate::sql::lexer::LexMode;
+use crate::topology::ServerId;
+use crate::topology::known::KnownGtids;
+use crate::topology::snapshot::Snapshot;
+
+/// How often idle connections are looked through.
+const RETIRE_EVERY: Duration = Duration::from_secs(5);
+/// How often a drain looks whether clients have become idle.
+const DRAIN_EVERY: Duration = Duration::from_millis(50);
+/// Memory for classified digests.
+const CLASSIFIED_DIGESTS: usize = 64 << 20;
+
+/// Runs the proxy until it is told to end. The exit code is 0 after a drain, 1 when it could not start.
+pub fn run(config: Config, path: PathBuf) -> ExitCode {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name("sluice");
+    if config.proxy.worker_threads > 0 {
+        builder.worker_threads(config.proxy.worker_threads);
+    }
+    let runtime = match builder.build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start threads");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        match Proxy::start(config, path).await {
+            Ok(proxy) => {
+                proxy.until_told().await;
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                ExitCode::FAILURE
+            }
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+/// A running proxy.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    config: Arc<ArcSwap<Config>>,
+    reloader: Arc<Reloader>,
+    shutdown: Arc<Notify>,
+    doors: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Opens the doors. Servers that are down are reported, not fatal.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, a TLS file that cannot be used.
+    pub async fn start(config: Config, path: PathBuf) -> Result<Proxy, String> {
+        let started = Instant::now();
+        raise_file_limit(&config);
+        let events = Arc::new(EventLog::new());
+        let metrics = Arc::new(Metrics::new());
+        let names: Vec<&str> = config.servers.iter().map(|s| s.name.as_str()).collect();
+        metrics.set_servers(&names);
+
+        let mut pools = Vec::new();
+        let mut monitored = Vec::new();
+        let mut login_servers = Vec::new();
+        for (index, server) in config.servers.iter().enumerate() {
+            let id = ServerId(u16::try_from(index).map_err(|_| "too many servers".to_owned())?);
+            let (address, tls) = (resolve::address(&server.address), resolve::server_tls(server)?);
+            pools.push(ServerPool::new(
+                id,
+                server.name.as_str().into(),
+                address.clone(),
+                tls.clone(),
+                server.max_connections,
+                resolve::pool(&config),
+            ));
+            login_servers.push(LoginServer { id, address: address.clone(), tls: tls.clone() });
+            monitored.push(MonitoredServer { id, address, tls });
+        }
+
+        // The doors are bound first, so that nothing is started when one is taken.
+        let mut listeners = Vec::new();
+        for address in &config.proxy.listen {
+            listeners.push(bind(address)?);
+        }
+        let admin_port = match &config.admin.listen {
+            Some(address) => Some(Bound::bind(&address.to_string(), "admin.listen").await?),
+            None => None,
+        };
+        let http_port = match &config.http.listen {
+            Some(address) => Some(Bound::bind(&address.to_string(), "http.listen").await?),
+            None => None,
+        };
+
+        let known = Arc::new(KnownGtids::new(pools.len()));
+        let topology = resolve::topology(&config);
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::starting(&topology, None, std::time::SystemTime::now())));
+        let report = events.clone();
+        let monitor = monitor::spawn(MonitorSettings {
+            topology,
+            servers: monitored,
+            user: config.monitor.user.clone(),
+            password: resolve::monitor_password(&config),
+            heartbeat_table: config.monitor.heartbeat_table.clone(),
+            snapshot: snapshot.clone(),
+            known: known.clone(),
+            report: Arc::new(move |kind, server, detail| report.push(kind, server, detail)),
+        });
+
+        let login = {
+            let snapshot = snapshot.clone();
+            let servers = move || {
+                let snapshot = snapshot.load();
+                let ids = snapshot.master.into_iter().chain(snapshot.readers().map(|s| s.id)).chain(snapshot.servers.iter().map(|s| s.id));
+                let mut order: Vec<ServerId> = Vec::new();
+                for id in ids {
+                    if !order.contains(&id) {
+                        order.push(id);
+                    }
+                }
+                order.iter().filter_map(|id| login_servers.get(id.index()).cloned()).collect()
+            };
+            LoginRoom::new(
+                resolve::client_tls(&config)?,
+                resolve::accounts(&config),
+                Arc::new(Credentials::new()),
+                Box::new(servers),
+                LoginLimits::default(),
+            )
+        };
+        let (paused, paused_receiver) = watch::channel(false);
+        let count = pools.len();
+        let shared = Arc::new(Shared {
+            snapshot,
+            changed: monitor.changed(),
+            login,
+            monitor,
+            known,
+            pools,
+            classify: ClassifyCache::new(CLASSIFIED_DIGESTS),
+            class_use: Arc::new(classify(b"USE s", LexMode::default())),
+            class_read: Arc::new(classify(b"SELECT 1", LexMode::default())),
+            settings: ArcSwap::from_pointee(resolve::frontend(&config)?),
+            metrics,
+            statement_stats: Arc::new(Statements::default()),
+            events,
+            registry: Registry::default(),
+            turn: AtomicU64::new(0),
+            newest_write: Mutex::new(None),
+            paused: paused_receiver,
+            draining: AtomicBool::new(false),
+            schemas: Mutex::default(),
+            latency_us: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            errors: (0..count).map(|_| AtomicU64::new(0)).collect(),
+        });
+
+        let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.admin.user, config.admin.secret.expose())));
+        let config = Arc::new(ArcSwap::from_pointee(config));
+        let reloader =
+            Arc::new(Reloader { path, config: config.clone(), shared: shared.clone(), access: access.clone() });
+        let shutdown = Arc::new(Notify::new());
+        let house = Arc::new(ProxyHouse {
+            shared: shared.clone(),
+            config: config.clone(),
+            reloader: reloader.clone(),
+            paused,
+            shutdown: shutdown.clone(),
+            started,
+        });
+
+        let mut doors = Vec::new();
+        for (listener, address) in listeners {
+            tracing::info!(%address, "clients are served");
+            doors.push(tokio::spawn(listener::serve(shared.clone(), listener)));
+        }
+        if let Some(bound) = admin_port {
+            tracing::info!(address = bound.address(), "admin port");
+            let tls = shared.login.tls.load().acceptor().cloned();
+            tokio::spawn(admin::server::serve(bound, access, tls, house.clone()));
+        }
+        if let Some(bound) = http_port {
+            tracing::info!(address = bound.address(), "http port");
+            tokio::spawn(admin::http::serve(bound, house.clone()));
+        }
+        tokio::spawn(housekeeping(shared.clone()));
+        let room = shared.clone();
+        tokio::spawn(async move { room.login.password_key().await.map(|_| ()) });
+        Ok(Proxy { shared, config, reloader, shutdown, doors })
+    }
+
+    /// Serves until SIGTERM, SIGINT or `SHUTDOWN`, then drains. SIGHUP reloads.
+    pub async fn until_told(self) {
+        let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+        else {
+            tracing::error!("cannot listen for signals");
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                () = self.shutdown.notified() => break,
+                _ = hup.recv() => match self.reloader.reload().await {
+                    Ok(text) => tracing::info!("reload: {text}"),
+                    Err(text) => tracing::error!("reload refused: {text}"),
+                },
+            }
+        }
+        self.drain(&mut term, &mut int).await;
+    }
+
+    /// Stops accepting, lets transactions end, closes idle clients; bounded by `proxy.drain_timeout`, and ended at once by a
+    /// second signal.
+    async fn drain(self, term: &mut tokio::signal::unix::Signal, int: &mut tokio::signal::unix::Signal) {
+        let limit = self.config.load().proxy.drain_timeout.0;
+        let deadline = tokio::time::Instant::now() + limit;
+        for door in &self.doors {
+            door.abort();
+        }
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.shared.events.push("drain", None, format!("{} clients are connected; at most {limit:?}", self.shared.registry.count()));
+        loop {
+            for client in self.shared.registry.all() {
+                let view = client.view.lock();
+                if view.state == ClientState::Login || (view.state == ClientState::Idle && !view.pins.any()) {
+                    client.kill.notify_one();
+                }
+            }
+            if self.shared.registry.count() == 0 || tokio::time::Instant::now() >= deadline {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(DRAIN_EVERY) => {}
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+            }
+        }
+        tracing::info!(left = self.shared.registry.count(), "drained");
+    }
+}
+
+fn bind(address: &Address) -> Result<(Listener, String), String> {
+    let explain = |e: std::io::Error| {
+        format!("cannot listen on {address} (proxy.listen): {e}; stop what listens there or choose another address")
+    };
+    match address {
+        Address::Unix(path) => Listener::unix(path).map(|l| (l, address.to_string())).map_err(explain),
+        Address::Tcp { host, port } => {
+            let socket = (host.as_str(), *port).to_socket_addrs().map_err(explain)?.next();
+            let socket = socket.ok_or_else(|| explain(std::io::ErrorKind::NotFound.into()))?;
+            Listener::tcp(socket).map(|l| (l, address.to_string())).map_err(explain)
+        }
+    }
+}
+
+/// Clients, server connections and some for ourselves need a file descriptor each. The limit is raised by whoever starts us
+/// (`LimitNOFILE` of systemd, `ulimit -n`); here it is only told when it is too low.
+fn raise_file_limit(config: &Config) {
+    let servers: usize = config.servers.iter().map(|s| s.max_connections).sum();
+    let wanted = config.proxy.max_clients + servers + 64;
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits.lines().find(|l| l.starts_with("Max open files")).and_then(|l| l.split_whitespace().nth(3)?.parse::<usize>().ok());
+    if let Some(soft) = soft.filter(|soft| *soft < wanted) {
+        tracing::warn!("the limit of open files is {soft}; max_clients and the servers' max_connections may need {wanted}: raise it (ulimit -n)");
+    }
+}
+
+/// What happens every few seconds: idle connections are retired, and what clients are greeted with follows the servers.
+async fn housekeeping(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(RETIRE_EVERY);
+    let mut changed = shared.changed.clone();
+    loop {
+        tokio::select! {
+            _ = every.tick() => {
+                let now = Instant::now();
+                for pool in &shared.pools {
+                    pool.retire(now);
+                }
+            }
+            alive = changed.changed() => {
+                if alive.is_err() {
+                    return;
+                }
+                let snapshot = shared.snapshot.load_full();
+                if let Some(template) = offline::greeting(&snapshot) {
+                    shared.login.greeting.store(Arc::new(template));
+                }
+                for server in &snapshot.servers {
+                    if matches!(server.state, crate::topology::State::Down | crate::topology::State::Offline)
+                        && let Some(pool) = shared.pools.get(server.id.index())
+                    {
+                        pool.close_idle(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("clients", &self.shared.registry.count()).finish_non_exhaustive()
+    }
+}
+
