@@ -1,12 +1,12 @@
 //! The statements of the admin port: which one is it, what does it ask of the house, and what would have been right.
 
+use super::Session;
 use super::answer::{AdminError, Answer, Column, Kind, Table, Value};
 use super::house::{Command, House};
 use super::nearest::nearest;
 use super::select::select;
 use super::tables::{self, TABLES};
 use super::words::{Token, like, tokens};
-use super::{Session, variables};
 
 /// Answers one statement as a client that has just logged in would see it.
 pub async fn execute(sql: &str, house: &dyn House) -> Answer {
@@ -470,9 +470,4 @@ impl Words<'_> {
             .collect();
         self.like(Table::of_text(&names, rows))
     }
-}
-
-/// A variable for `COM_STATISTICS`-like texts; see [`variables`].
-pub(super) fn version_line() -> String {
-    format!("Sluice {} admin ({})", env!("CARGO_PKG_VERSION"), variables::SERVER_VERSION)
 }

@@ -9,8 +9,13 @@
 pub mod answer;
 mod commands;
 pub mod house;
+pub mod http;
+mod json;
+mod listen;
+mod login;
 pub mod nearest;
 mod select;
+pub mod server;
 mod tables;
 mod variables;
 mod wire;
@@ -25,7 +30,16 @@ pub use house::{
     CacheEntryRow, CacheRow, ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow,
     StatementRow, UserRow,
 };
+pub use listen::Bound;
 pub use variables::SERVER_VERSION;
+
+/// The one account of the admin port.
+pub struct Access {
+    /// Its name.
+    pub user: String,
+    /// Its password; empty: none is asked for.
+    pub password: zeroize::Zeroizing<String>,
+}
 
 /// What the admin port remembers of a client.
 #[derive(Clone, Debug)]

@@ -68,7 +68,8 @@ pub const HELP: &[(&str, &str)] = &[
     ("HELP", "this list"),
 ];
 
-fn of<R: Row>(rows: &[R]) -> Table {
+/// Rows as a table.
+pub fn of<R: Row>(rows: &[R]) -> Table {
     Table { columns: columns::<R>(), rows: rows.iter().map(Row::cells).collect() }
 }
 

@@ -1,1 +1,389 @@
+//! The statements of the admin port against a made-up house, as tables.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use super::*;
+
+/// A house with two servers, and a note of every command it was given.
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) commands: Mutex<Vec<Command>>,
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn server(name: &str, role: &str, lag_ms: Option<u64>, queries: u64) -> ServerRow {
+    ServerRow {
+        name: name.into(),
+        address: "127.0.0.1:3307".into(),
+        role: Some(role.into()),
+        state: "online".into(),
+        zone: "a".into(),
+        weight: 1,
+        lag_ms,
+        gtid: "0-1-15".into(),
+        connections_used: 1,
+        connections_idle: 4,
+        connections_max: 100,
+        queries,
+        errors: 0,
+        latency_us: Some(210),
+        since: at(1_795_381_445),
+        reason: String::new(),
+    }
+}
+
+fn statement(text: &str, class: &str, count: u64, sum_us: u64) -> StatementRow {
+    StatementRow {
+        digest: format!("{:016x}", text.len()),
+        text: text.into(),
+        schema: "shop".into(),
+        user: "app".into(),
+        class: class.into(),
+        target: "replica".into(),
+        count,
+        errors: 1,
+        rows: count,
+        sum_us,
+        min_us: 1,
+        avg_us: sum_us / count,
+        p99_us: 900,
+        max_us: 1000,
+        first_seen: at(0),
+        last_seen: at(60),
+        cached: false,
+    }
+}
+
+#[async_trait::async_trait]
+impl House for Model {
+    fn servers(&self) -> Vec<ServerRow> {
+        vec![server("db1", "master", None, 100), server("db2", "standby", Some(12), 70), server("db3", "replica", Some(7), 300)]
+    }
+    fn clients(&self) -> Vec<ClientRow> {
+        vec![ClientRow {
+            id: 9,
+            user: "app".into(),
+            host: "10.0.0.5:4711".into(),
+            schema: Some("shop".into()),
+            state: "active".into(),
+            server: Some("db1".into()),
+            pin_reason: Some("transaction".into()),
+            statement: Some("UPDATE items SET n = ?".into()),
+            age_ms: 2500,
+            queries: 3,
+            tls: None,
+        }]
+    }
+    fn pools(&self) -> Vec<PoolRow> {
+        Vec::new()
+    }
+    fn statements(&self) -> Vec<StatementRow> {
+        vec![
+            statement("SELECT a", "read", 10, 5000),
+            statement("SELECT bb", "read", 5, 9000),
+            statement("UPDATE c", "write", 2, 700),
+        ]
+    }
+    fn events(&self) -> Vec<EventRow> {
+        vec![EventRow { at: at(0), kind: "suspect".into(), server: Some("db1".into()), detail: "no heartbeat for 1s".into() }]
+    }
+    fn rules(&self) -> Vec<RuleRow> {
+        Vec::new()
+    }
+    fn users(&self) -> Vec<UserRow> {
+        Vec::new()
+    }
+    fn config_text(&self) -> String {
+        "[proxy]\nlisten = [\"0.0.0.0:3306\"]\nmax_clients = 10\n[[server]]\nname = \"db1\"\n".to_owned()
+    }
+    fn status(&self) -> Vec<(String, String)> {
+        vec![("Uptime".into(), "12".into()), ("Questions".into(), "470".into())]
+    }
+    fn variables(&self) -> Vec<(String, String)> {
+        vec![("max_clients".into(), "10".into())]
+    }
+    fn metrics_text(&self) -> String {
+        "# HELP sluice_server_up x\n# TYPE sluice_server_up gauge\nsluice_server_up{server=\"db1\"} 1\nsluice_held_statements 0\n"
+            .to_owned()
+    }
+    fn explain_route(&self, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
+        ExplainRow {
+            class: "read".into(),
+            target: "replica".into(),
+            server: Some("db3".into()),
+            reason: format!("user {user:?} schema {schema:?} statement {sql}"),
+            tables: "shop.items".into(),
+            cacheable: "yes".into(),
+            digest: "00".into(),
+            rule: None,
+        }
+    }
+    fn ready(&self) -> Result<(), String> {
+        Err("no master is known".to_owned())
+    }
+    async fn command(&self, command: Command) -> Result<String, AdminError> {
+        if let Command::Switchover { .. } = command {
+            return Err(AdminError::unavailable("SWITCHOVER"));
+        }
+        self.commands.lock().push(command);
+        Ok("done".to_owned())
+    }
+}
+
+fn run(sql: &str) -> Answer {
+    run_in(sql, &mut Session::default(), &Model::default())
+}
+
+fn run_in(sql: &str, session: &mut Session, house: &Model) -> Answer {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(execute_in(sql, session, house))
+}
+
+/// A table as `a b | 1 2 | 3 4`.
+pub(super) fn shown(answer: &Answer) -> String {
+    match answer {
+        Answer::Table(table) => {
+            let mut lines = vec![table.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>().join(" ")];
+            for row in &table.rows {
+                assert_eq!(row.len(), table.columns.len());
+                lines.push(row.iter().map(|v| v.text().unwrap_or_else(|| "NULL".into())).collect::<Vec<_>>().join(" "));
+            }
+            lines.join(" | ")
+        }
+        Answer::Ok { info, .. } => format!("OK {info}").trim_end().to_owned(),
+        Answer::Error(e) => format!("{} {} {}", e.errno, e.sqlstate, e.message),
+    }
+}
+
+fn all(cases: &[(&str, &str)]) {
+    for (sql, wanted) in cases {
+        assert_eq!(shown(&run(sql)), *wanted, "{sql}");
+    }
+}
+
+#[test]
+fn tables_have_the_columns_of_the_contract() {
+    let columns = |sql: &str| shown(&run(sql)).split(" | ").next().unwrap_or_default().to_owned();
+    for (sql, wanted) in [
+        (
+            "SHOW SERVERS",
+            "name address role state zone weight lag_ms gtid connections_used connections_idle connections_max queries errors latency_us since reason",
+        ),
+        ("SHOW CLIENTS", "id user host schema state server pin_reason statement age_ms queries tls"),
+        ("SHOW POOLS", "server user used idle waiting opened closed reused wait_us_p99"),
+        (
+            "SHOW STATEMENTS",
+            "digest text schema user class target count errors rows sum_us min_us avg_us p99_us max_us first_seen last_seen cached",
+        ),
+        ("SHOW EVENTS", "at kind server detail"),
+        ("EXPLAIN ROUTE SELECT 1", "class target server reason tables cacheable digest rule"),
+        ("SHOW COLUMNS FROM cache", "Field Type Null Key Default Extra"),
+    ] {
+        assert_eq!(columns(sql), wanted);
+    }
+    let cache = shown(&run("SELECT COLUMN_NAME FROM information_schema.columns WHERE TABLE_NAME = 'cache'"));
+    assert_eq!(
+        cache,
+        "COLUMN_NAME | entries | bytes | hits | misses | stores | evictions | invalidations | hit_ratio | store | state"
+    );
+}
+
+#[test]
+fn shows() {
+    all(&[
+        ("SHOW STATUS", "Variable_name Value | Uptime 12 | Questions 470"),
+        ("show global status like 'up%'", "Variable_name Value | Uptime 12"),
+        ("SHOW VARIABLES LIKE 'max_c%';", "Variable_name Value | max_clients 10"),
+        (
+            "SHOW VARIABLES WHERE Variable_name = 'max_clients' OR Variable_name = 'license'",
+            "Variable_name Value | license Apache-2.0 | max_clients 10",
+        ),
+        ("SHOW CONFIG", "name value | proxy.listen [\"0.0.0.0:3306\"] | proxy.max_clients 10 | server[0].name db1"),
+        ("SHOW METRICS", "name labels value | sluice_server_up server=\"db1\" 1 | sluice_held_statements  0"),
+        (
+            "SHOW PROCESSLIST",
+            "Id User Host db Command Time State Info | 9 app 10.0.0.5:4711 shop Query 2 active, pinned: transaction UPDATE items SET n = ?",
+        ),
+        ("SHOW EVENTS", "at kind server detail | 1970-01-01 00:00:00.000 suspect db1 no heartbeat for 1s"),
+        ("SHOW VERSION", concat!("name version | sluice ", env!("CARGO_PKG_VERSION"))),
+        ("SHOW DATABASES", "Database | information_schema | sluice"),
+        ("SHOW FULL TABLES LIKE 'po%'", "Tables_in_sluice Table_type | pools BASE TABLE"),
+        ("SHOW TABLES FROM information_schema", "Tables_in_information_schema"),
+        (
+            "DESCRIBE events",
+            "Field Type Null Key Default Extra | at varchar(255) YES  NULL  | kind varchar(255) YES  NULL  | server varchar(255) YES  NULL  | detail varchar(255) YES  NULL ",
+        ),
+        ("SHOW WARNINGS", "Level Code Message"),
+        (
+            "SHOW SERVERS WHERE lag_ms > 10 ",
+            "name address role state zone weight lag_ms gtid connections_used connections_idle connections_max queries errors latency_us since reason | db2 127.0.0.1:3307 standby online a 1 12 0-1-15 1 4 100 70 0 210 2026-11-22 21:04:05.000 ",
+        ),
+        ("SHOW CACHE", "1235 42000 sluice: SHOW CACHE is not available in this version"),
+        ("SHOW CONFIG DIFF", "1235 42000 sluice: SHOW CONFIG DIFF is not available in this version"),
+    ]);
+}
+
+#[test]
+fn commands_reach_the_house() {
+    let house = Model::default();
+    let mut session = Session::default();
+    for (sql, wanted) in [
+        ("DRAIN SERVER db3", Command::DrainServer("db3".into())),
+        ("online server `db 3`;", Command::OnlineServer("db 3".into())),
+        ("OFFLINE SERVER 'db3'", Command::OfflineServer("db3".into())),
+        ("SET SERVER db3 WEIGHT 5", Command::SetWeight { server: "db3".into(), weight: 5 }),
+        ("FAILOVER TO db2 FORCE", Command::Failover { to: "db2".into(), force: true }),
+        ("REJOIN SERVER db1", Command::RejoinServer("db1".into())),
+        ("PAUSE", Command::Pause),
+        ("RESUME", Command::Resume),
+        ("FLUSH CACHE", Command::FlushCache(None)),
+        ("FLUSH CACHE TABLE shop.items", Command::FlushCache(Some("shop.items".into()))),
+        ("FLUSH STATEMENTS", Command::FlushStatements),
+        ("KILL 9", Command::Kill { id: 9, query: false }),
+        ("KILL CONNECTION 9", Command::Kill { id: 9, query: false }),
+        ("/* tool */ kill query 9", Command::Kill { id: 9, query: true }),
+        ("RELOAD CONFIG", Command::ReloadConfig),
+        ("SHUTDOWN", Command::Shutdown),
+    ] {
+        assert_eq!(shown(&run_in(sql, &mut session, &house)), "OK done", "{sql}");
+        assert_eq!(house.commands.lock().pop(), Some(wanted), "{sql}");
+    }
+}
+
+#[test]
+fn wrong_statements_say_what_would_have_been_right() {
+    all(&[
+        ("SHWO SERVERS", "1064 42000 sluice: unknown statement `SHWO SERVERS`; did you mean SHOW SERVERS?"),
+        ("SHOW SERVRES", "1064 42000 sluice: unknown statement SHOW SERVRES; did you mean SHOW SERVERS?"),
+        ("SHOW banana", "1064 42000 sluice: unknown statement SHOW BANANA; HELP lists what there is"),
+        ("SHOW SERVERS now", "1064 42000 sluice: `now` cannot follow SHOW SERVERS; LIKE 'pattern', WHERE, ORDER BY and LIMIT can"),
+        ("DRIAN SERVER db3", "1064 42000 sluice: unknown statement `DRIAN SERVER db3`; did you mean DRAIN SERVER server?"),
+        ("DRAIN db3", "1064 42000 sluice: SERVER is missing; write DRAIN SERVER db3"),
+        ("DRAIN SERVER", "1064 42000 sluice: the server is missing at the end of `DRAIN SERVER`"),
+        ("DRAIN SERVER db3 now", "1064 42000 sluice: `now` is too much; write DRAIN SERVER db3"),
+        ("SET SERVER db3 WEIGHT 0", "1064 42000 sluice: a weight is a number from 1 to 1000000; OFFLINE SERVER takes a server out"),
+        ("SET SERVR db3 WEIGHT 5", "1064 42000 sluice: SET what? SET SERVER db3 WEIGHT 5"),
+        ("SET GLOBAL x = 1", "1235 42000 sluice: settings are changed in the configuration file, then RELOAD CONFIG"),
+        ("SWITCHOVER db2", "1064 42000 sluice: TO is missing; write SWITCHOVER TO db2 [DRY RUN]"),
+        ("SWITCHOVER TO db2 DRY RUN", "1235 42000 sluice: SWITCHOVER is not available in this version"),
+        ("FLUSH TABLES", "1064 42000 sluice: FLUSH what? FLUSH CACHE [TABLE shop.items] or FLUSH STATEMENTS"),
+        ("KILL abc", "1064 42000 sluice: a number is missing; write KILL [QUERY] id; SHOW CLIENTS lists the ids"),
+        ("", "1065 42000 sluice: the statement is empty; HELP lists what there is"),
+        (" ; ", "1065 42000 sluice: the statement is empty; HELP lists what there is"),
+        ("PAUSE; RESUME", "1064 42000 sluice: one statement at a time, please: there is text after a `;`"),
+        (
+            "INSERT INTO t VALUES (1)",
+            "1064 42000 sluice: unknown statement `INSERT INTO t VALUES (1)`; this is the proxy's admin port; statements for the servers go to the port of the clients",
+        ),
+        ("DESCRIBE server", "1146 42S02 sluice: no table is called `server`; did you mean `servers`?"),
+        ("EXPLAIN ROUTE", "1064 42000 sluice: EXPLAIN ROUTE needs a statement: EXPLAIN ROUTE [FOR USER name] SELECT 1"),
+    ]);
+}
+
+#[test]
+fn explain_route_passes_the_statement_untouched() {
+    let reason = |sql: &str, session: &mut Session| match run_in(sql, session, &Model::default()) {
+        Answer::Table(table) => table.rows[0][3].text().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let mut session = Session::default();
+    assert_eq!(reason("EXPLAIN ROUTE SELECT 'it''s; here';", &mut session), "user None schema None statement SELECT 'it''s; here'");
+    run_in("USE shop", &mut session, &Model::default());
+    assert_eq!(
+        reason("explain route for user app /* sluice: master */ SELECT 1", &mut session),
+        "user Some(\"app\") schema Some(\"shop\") statement /* sluice: master */ SELECT 1"
+    );
+    assert_eq!(
+        reason("EXPLAIN ROUTE FOR USER 'a b' garbage 'with an open quote", &mut session),
+        "user Some(\"a b\") schema Some(\"shop\") statement garbage 'with an open quote"
+    );
+    run_in("USE sluice", &mut session, &Model::default());
+    assert_eq!(reason("EXPLAIN ROUTE SELECT 1", &mut session), "user None schema None statement SELECT 1");
+}
+
+#[test]
+fn preambles_of_clients() {
+    all(&[
+        ("select @@version_comment limit 1", "@@version_comment | Sluice admin"),
+        ("SELECT 1", "1 | 1"),
+        ("SELECT DATABASE()", "DATABASE() | NULL"),
+        ("SELECT USER()", "USER() | admin@localhost"),
+        ("select USER(), 'a' AS b", "USER() b | admin@localhost a"),
+        ("SELECT @@session.tx_isolation, @@max_allowed_packet AS p", "@@session.tx_isolation p | REPEATABLE-READ 1048576"),
+        ("SELECT 1 FROM dual", "1 | 1"),
+        ("SET NAMES utf8mb4", "OK"),
+        ("SET autocommit=1, sql_mode = concat(@@sql_mode,',STRICT_TRANS_TABLES')", "OK"),
+        ("SET character_set_results = NULL", "OK"),
+        ("set session transaction read only", "OK"),
+        ("SET @@session.time_zone := '+00:00'", "OK"),
+        ("USE sluice", "OK"),
+        ("START TRANSACTION", "OK"),
+        ("COMMIT", "OK"),
+        (
+            "SELECT @@maxallowed_packet",
+            "1193 HY000 sluice: unknown system variable `maxallowed_packet`; did you mean `@@max_allowed_packet`?",
+        ),
+    ]);
+    // Connector/J 8 and 9
+    let jdbc = "/* mysql-connector-j-9.1.0 (Revision: x) */SELECT  @@session.auto_increment_increment AS auto_increment_increment, \
+        @@character_set_client AS character_set_client, @@character_set_connection AS character_set_connection, \
+        @@character_set_results AS character_set_results, @@character_set_server AS character_set_server, \
+        @@collation_server AS collation_server, @@collation_connection AS collation_connection, @@init_connect AS init_connect, \
+        @@interactive_timeout AS interactive_timeout, @@license AS license, @@lower_case_table_names AS lower_case_table_names, \
+        @@max_allowed_packet AS max_allowed_packet, @@net_write_timeout AS net_write_timeout, \
+        @@performance_schema AS performance_schema, @@query_cache_size AS query_cache_size, @@query_cache_type AS query_cache_type, \
+        @@sql_mode AS sql_mode, @@system_time_zone AS system_time_zone, @@time_zone AS time_zone, \
+        @@transaction_isolation AS transaction_isolation, @@wait_timeout AS wait_timeout";
+    let answer = shown(&run(jdbc));
+    assert!(answer.ends_with(" 28800") && answer.starts_with("auto_increment_increment character_set_client"), "{answer}");
+}
+
+#[test]
+fn http_answers() {
+    use hyper::Method;
+    let ask = |method: &Method, path: &str| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let response = http::answer(method, path, &Model::default());
+        let status = response.status().as_u16();
+        let body = runtime.block_on(http_body_util::BodyExt::collect(response.into_body())).unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    assert_eq!(ask(&Method::GET, "/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(ask(&Method::GET, "/readyz"), (503, "not ready: no master is known\n".to_owned()));
+    assert!(ask(&Method::GET, "/metrics").1.contains("sluice_server_up{server=\"db1\"} 1"));
+    assert_eq!(ask(&Method::GET, "/nothing").0, 404);
+    assert_eq!(ask(&Method::POST, "/").0, 405);
+    let (status, json) = ask(&Method::GET, "/status.json");
+    assert!(status == 200 && json.contains("\"servers\":[{\"name\":\"db1\""), "{json}");
+    let (_, page) = ask(&Method::GET, "/");
+    assert!(!page.contains("http://www") || page.matches("http://").count() == page.matches("http://www.w3.org/").count());
+    assert!(!page.contains("src=") && !page.contains("href="));
+}
+
+/// `cargo test --lib by_hand -- --ignored --nocapture` serves this made-up house for a while, for trying clients:
+/// admin on 16032 (admin, secret), 16033 (admin, no password), HTTP on 16070.
+#[tokio::test]
+#[ignore = "for trying clients by hand"]
+async fn by_hand() {
+    use std::sync::Arc;
+    let house: Arc<dyn House> = Arc::new(Model::default());
+    for (address, password) in [("127.0.0.1:16032", "secret"), ("127.0.0.1:16033", "")] {
+        let access = Arc::new(arc_swap::ArcSwap::from_pointee(Access::new("admin", password)));
+        let bound = Bound::bind(address, "admin.listen").await.unwrap();
+        tokio::spawn(server::serve(bound, access, None, house.clone()));
+    }
+    tokio::spawn(http::serve(Bound::bind("127.0.0.1:16070", "http.listen").await.unwrap(), house));
+    tokio::time::sleep(Duration::from_secs(900)).await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_told_clearly() {
+    let first = Bound::bind("127.0.0.1:0", "admin.listen").await.unwrap();
+    let error = Bound::bind(&first.address(), "admin.listen").await.unwrap_err();
+    assert!(error.contains("(admin.listen): Address already in use; another program listens there"), "{error}");
+}

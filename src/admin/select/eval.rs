@@ -15,8 +15,8 @@ use super::super::variables;
 use super::super::words::like;
 use crate::clock::{Clock, utc};
 
-/// Nested operators; the token limit keeps chains below this already.
-const DEPTH_MAX: usize = 600;
+/// Nested operators; `SELECT_OPERATORS_MAX` keeps chains below this already.
+const DEPTH_MAX: usize = 250;
 /// Bytes of a string that an expression makes (CONCAT of CONCAT).
 const TEXT_BYTES_MAX: usize = 1 << 20;
 

@@ -13,6 +13,7 @@ use sqlparser::ast::{
     Statement, TableFactor,
 };
 use sqlparser::dialect::MySqlDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -24,8 +25,9 @@ use eval::{Scope, eval, has_aggregate};
 
 /// A longer `SELECT` is refused before it is parsed. Connector/J's opening question has about 1,100 bytes.
 const SELECT_BYTES_MAX: usize = 16 * 1024;
-/// The parser and the evaluator recurse once for each operator of a chain: this keeps `1+1+1+...` far from the stack's end.
-const SELECT_TOKENS_MAX: usize = 1_000;
+/// The parser, the evaluator and the tree's own destructor recurse once for each operator of a chain like `1+1+1+...`. Every
+/// level of a tree costs at least one word that is no name, value or comma, so a limit on those bounds the depth.
+const SELECT_OPERATORS_MAX: usize = 200;
 /// Nested parentheses; the parser's own guard.
 const NESTING_MAX: usize = 40;
 
@@ -74,9 +76,11 @@ fn parse(sql: &str) -> Result<Box<Query>, AdminError> {
         AdminError::syntax(text.trim_start_matches("sql parser error: ").to_owned())
     };
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| wrong(&e))?;
-    let count = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).count();
-    if count > SELECT_TOKENS_MAX {
-        return Err(AdminError::syntax(format_args!("a SELECT has at most {SELECT_TOKENS_MAX} words here, this has {count}")));
+    let operators = tokens.iter().filter(|t| may_nest(&t.token)).count();
+    if operators > SELECT_OPERATORS_MAX {
+        return Err(AdminError::syntax(format_args!(
+            "a SELECT has at most {SELECT_OPERATORS_MAX} operators and keywords here, this has {operators}"
+        )));
     }
     let mut statements = Parser::new(&dialect)
         .with_recursion_limit(NESTING_MAX)
@@ -92,6 +96,15 @@ fn parse(sql: &str) -> Result<Box<Query>, AdminError> {
         }
         (_, false) => Err(AdminError::syntax("one statement at a time, please")),
         _ => Err(AdminError::syntax("not a SELECT; HELP lists what there is")),
+    }
+}
+
+fn may_nest(token: &Token) -> bool {
+    match token {
+        Token::Whitespace(_) | Token::Comma | Token::Period | Token::RParen | Token::Number(..) => false,
+        Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => false,
+        Token::Word(word) => !matches!(word.keyword, Keyword::NoKeyword | Keyword::AS),
+        _ => true,
     }
 }
 

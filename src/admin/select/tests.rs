@@ -1,1 +1,140 @@
+//! The evaluator, as a table of questions and answers over the made-up house of the admin's tests.
 
+use super::super::tests::{Model, shown};
+use super::super::{Answer, Kind};
+use super::*;
+
+fn ask(sql: &str) -> String {
+    match select(sql, &Session::default(), &Model::default()) {
+        Ok(table) => shown(&Answer::Table(table)),
+        Err(error) => shown(&Answer::Error(error)),
+    }
+}
+
+#[test]
+fn questions() {
+    for (sql, wanted) in [
+        ("SELECT name FROM servers", "name | db1 | db2 | db3"),
+        ("SELECT NAME, Lag_Ms FROM SERVERS s WHERE s.lag_ms IS NOT NULL", "name lag_ms | db2 12 | db3 7"),
+        ("SELECT name FROM sluice.servers WHERE lag_ms > 10 OR role = 'MASTER'", "name | db1 | db2"),
+        ("SELECT name FROM servers WHERE NOT (role = 'master')", "name | db2 | db3"),
+        ("SELECT name FROM servers WHERE lag_ms <> 12", "name | db3"),
+        ("SELECT name FROM servers WHERE name LIKE 'DB_' AND name NOT LIKE '%1'", "name | db2 | db3"),
+        ("SELECT name FROM servers WHERE name REGEXP '[23]$'", "name | db2 | db3"),
+        ("SELECT name FROM servers WHERE name IN ('db1', 'db3', 'x')", "name | db1 | db3"),
+        ("SELECT name FROM servers WHERE queries BETWEEN 70 AND 100", "name | db1 | db2"),
+        ("SELECT name FROM servers ORDER BY queries DESC LIMIT 2", "name | db3 | db1"),
+        ("SELECT name FROM servers ORDER BY queries LIMIT 1 OFFSET 1", "name | db1"),
+        ("SELECT name FROM servers ORDER BY 1 DESC LIMIT 1, 1", "name | db2"),
+        ("SELECT name, queries * 2 AS twice FROM servers ORDER BY twice DESC", "name twice | db3 600 | db1 200 | db2 140"),
+        ("SELECT lag_ms FROM servers ORDER BY lag_ms", "lag_ms | NULL | 7 | 12"),
+        ("SELECT COUNT(*) FROM servers", "COUNT(*) | 3"),
+        (
+            "SELECT count(lag_ms), sum(queries), min(name), max(queries), avg(lag_ms) FROM servers",
+            "count(lag_ms) sum(queries) min(name) max(queries) avg(lag_ms) | 2 470 db1 300 9.5",
+        ),
+        ("SELECT COUNT(*) AS n, MAX(lag_ms) FROM servers WHERE name = 'none'", "n MAX(lag_ms) | 0 NULL"),
+        (
+            "SELECT class, count(*) AS n, sum(count) FROM statements GROUP BY class ORDER BY n DESC",
+            "class n sum(count) | read 2 15 | write 1 2",
+        ),
+        ("SELECT class FROM statements GROUP BY 1 HAVING count(*) > 1", "class | read"),
+        ("SELECT DISTINCT class FROM statements", "class | read | write"),
+        (
+            "SELECT text, count, p99_us FROM statements ORDER BY sum_us DESC LIMIT 10",
+            "text count p99_us | SELECT bb 5 900 | SELECT a 10 900 | UPDATE c 2 900",
+        ),
+        ("SELECT user, schema, id FROM clients", "user schema id | app shop 9"),
+        ("SELECT at, kind, server FROM events ORDER BY at DESC", "at kind server | 1970-01-01 00:00:00.000 suspect db1"),
+        ("SELECT rows, errors, cached FROM statements LIMIT 1", "rows errors cached | 10 1 no"),
+        ("SELECT value FROM status WHERE variable_name = 'uptime'", "Value | 12"),
+        (
+            "SELECT name, CASE WHEN lag_ms IS NULL THEN 'none' ELSE lag_ms END AS lag FROM servers LIMIT 2",
+            "name lag | db1 none | db2 12",
+        ),
+        ("SELECT s.* FROM version s", concat!("name version | sluice ", env!("CARGO_PKG_VERSION"))),
+        (
+            "SELECT 1+2*3, 7/2, 7 DIV 2, -5 % 3, 1/0, 'a' = 'A', NULL = 1, NULL <=> NULL",
+            "1 + 2 * 3 7 / 2 7 DIV 2 -5 % 3 1 / 0 'a' = 'A' NULL = 1 NULL <=> NULL | 7 3.5 3 -2 NULL 1 NULL 1",
+        ),
+        (
+            "SELECT CONCAT(UPPER('a'), 1), IFNULL(NULL, 2) AS i, ROUND(1.256, 2) AS r, IF(1 > 2, 'y', 'n') AS c",
+            "CONCAT(UPPER('a'), 1) i r c | A1 2 1.26 n",
+        ),
+        ("SELECT UNIX_TIMESTAMP('2026-11-22 21:04:05.000') AS t, UNIX_TIMESTAMP('1970-01-01') AS z", "t z | 1795381445 0"),
+        (
+            "SELECT 18446744073709551615 AS big, -9223372036854775807 - 1 AS low",
+            "big low | 18446744073709551615 -9223372036854775808",
+        ),
+        ("SELECT LEFT('größe', 3) AS a, SUBSTRING('größe', -2) AS b", "a b | grö ße"),
+        ("SELECT name FROM servers WHERE 0", "name"),
+    ] {
+        assert_eq!(ask(sql), wanted, "{sql}");
+    }
+}
+
+#[test]
+fn wrong_questions() {
+    for (sql, wanted) in [
+        ("SELECT nam FROM servers", "1054 42S22 sluice: unknown column `nam`; did you mean `name`?"),
+        ("SELECT name FROM servrs", "1146 42S02 sluice: no table is called `servrs`; did you mean `servers`?"),
+        ("SELECT * FROM mysql.user", "1146 42S02 sluice: no table is called `user`; did you mean `users`?"),
+        ("SELECT SLEEP(1)", "1305 42000 sluice: no function is called SLEEP; did you mean LEFT()?"),
+        ("SELECT IF(1)", "1582 42000 sluice: wrong number of arguments for IF(): `IF(1)`"),
+        ("SELECT name FROM servers WHERE count(*) > 1", "1111 HY000 sluice: an aggregate cannot stand in WHERE; write HAVING"),
+        ("SELECT *", "1096 HY000 sluice: no table after FROM; SHOW TABLES lists them"),
+        ("SELECT name FROM servers ORDER BY 9", "1054 42S22 sluice: there is no column 9 to ORDER BY"),
+        ("SELECT 1; SELECT 2", "1064 42000 sluice: one statement at a time, please"),
+    ] {
+        let got = ask(sql);
+        if sql.contains("SLEEP") {
+            assert!(got.starts_with("1305 42000 sluice: no function is called SLEEP"), "{got}");
+        } else {
+            assert_eq!(got, wanted, "{sql}");
+        }
+    }
+    for sql in [
+        "SELECT a.name FROM servers a JOIN pools b",
+        "SELECT name FROM servers UNION SELECT 1",
+        "SELECT name FROM (SELECT 1) x",
+        "SELECT name FROM servers WHERE name = (SELECT 1)",
+        "WITH x AS (SELECT 1) SELECT * FROM x",
+        "SELECT name INTO OUTFILE '/tmp/x' FROM servers",
+        "SELECT ROW_NUMBER() OVER () FROM servers",
+        "SELECT FROM",
+    ] {
+        assert!(ask(sql).starts_with("1064"), "{sql}: {}", ask(sql));
+    }
+}
+
+/// The parser and the evaluator recurse: a statement built to exhaust them gets an error, and the process lives.
+#[test]
+fn statements_built_to_exhaust_us() {
+    let chain = |n: usize| format!("SELECT 1{}", "+1".repeat(n));
+    assert_eq!(ask(&chain(190)).split(" | ").last(), Some("191"));
+    for sql in [
+        chain(100_000),
+        chain(1_000),
+        format!("SELECT {}1{}", "(".repeat(5_000), ")".repeat(5_000)),
+        format!("SELECT {}1{}", "(".repeat(300), ")".repeat(300)),
+        format!("SELECT {} 1", "NOT ".repeat(900)),
+        format!("SELECT {} 1", "-".repeat(2_000)),
+    ] {
+        let answer = ask(&sql);
+        assert!(answer.starts_with("1064") || answer.starts_with("1436"), "{}", &answer[..80.min(answer.len())]);
+    }
+    assert!(ask(&format!("SELECT CONCAT({})", vec!["REPEAT_ME"; 3].join(","))).starts_with("1054"));
+}
+
+#[test]
+fn columns_are_typed() {
+    let table = select(
+        "SELECT name, lag_ms, COUNT(*), AVG(queries), 'x', NULL, 1.5, -1 FROM servers GROUP BY name",
+        &Session::default(),
+        &Model::default(),
+    )
+    .unwrap();
+    let kinds: Vec<Kind> = table.columns.iter().map(|c| c.kind).collect();
+    use Kind::*;
+    assert_eq!(kinds, [Text, UInt, Int, Float, Text, Text, Float, Int]);
+}

@@ -1,0 +1,133 @@
+//! The HTTP port: `/metrics`, `/healthz`, `/readyz`, and a status page at `/` that needs nothing from outside.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Semaphore;
+
+use super::house::House;
+use super::listen::Bound;
+use super::{json, tables};
+
+/// Connections at one time: scrapers, probes, a few browsers.
+const CONNECTIONS_MAX: usize = 256;
+/// A peer that has not sent its headers by then is closed; idle connections too.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// After accept(2) failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Events on the status page.
+const EVENTS_SHOWN: usize = 50;
+/// Statements on the status page, those that took most time in all.
+const STATEMENTS_SHOWN: usize = 15;
+const PAGE: &str = include_str!("status.html");
+
+/// Serves the HTTP port until the task is dropped.
+pub async fn serve(bound: Bound, house: Arc<dyn House>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut tasks = tokio::task::JoinSet::new();
+    loop {
+        while tasks.try_join_next().is_some() {}
+        // Unlike an operator's command, a scrape can wait its turn.
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let stream = match bound.accept().await {
+            Ok(stream) => stream,
+            Err(e) => {
+                tracing::warn!("http port: accept failed: {e}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let house = house.clone();
+        tasks.spawn(async move {
+            let _slot = slot;
+            let service = service_fn(move |request: Request<Incoming>| {
+                let response = answer(request.method(), request.uri().path(), house.as_ref());
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS_TIMEOUT)
+                .max_buf_size(16 * 1024)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(e) = served {
+                tracing::debug!("http port: {e}");
+            }
+        });
+    }
+}
+
+/// The answer to a request.
+pub fn answer(method: &Method, path: &str, house: &dyn House) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if method != Method::GET && method != Method::HEAD {
+        let mut response = make(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        "/metrics" => make(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", house.metrics_text()),
+        "/healthz" => make(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        "/readyz" => match house.ready() {
+            Ok(()) => make(StatusCode::OK, TEXT, "ready\n".to_owned()),
+            Err(why) => make(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
+        },
+        "/" => make(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
+        "/status.json" => make(StatusCode::OK, "application/json", status(house)),
+        _ => make(StatusCode::NOT_FOUND, TEXT, "not here; there are / /metrics /healthz /readyz /status.json\n".to_owned()),
+    }
+}
+
+fn make(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // The page shows text that clients sent; even if its escaping failed, nothing could be loaded or sent elsewhere.
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:",
+        ),
+    );
+    response
+}
+
+/// What the status page asks for, twice a second. Statements are digests: no literal, no password.
+fn status(house: &dyn House) -> String {
+    let mut events = house.events();
+    let skip = events.len().saturating_sub(EVENTS_SHOWN);
+    events.drain(..skip);
+    let mut statements = house.statements();
+    statements.sort_by_key(|s| std::cmp::Reverse(s.sum_us));
+    let count = statements.iter().map(|s| s.count).sum::<u64>();
+    let errors = statements.iter().map(|s| s.errors).sum::<u64>();
+    statements.truncate(STATEMENTS_SHOWN);
+    let clients = house.clients();
+    let active = clients.iter().filter(|c| !matches!(c.state.as_str(), "idle" | "login")).count();
+    let pinned = clients.iter().filter(|c| c.pin_reason.is_some()).count();
+    let ready = house.ready();
+    format!(
+        "{{\"version\":{},\"now_ms\":{},\"ready\":{},\"reason\":{},\"clients\":{{\"all\":{},\"active\":{active},\"pinned\":{pinned}}},\
+         \"statements_total\":{count},\"statement_errors\":{errors},\"servers\":{},\"pools\":{},\"statements\":{},\"events\":{}}}",
+        json::string(env!("CARGO_PKG_VERSION")),
+        crate::clock::Clock::wall_us() / 1000,
+        ready.is_ok(),
+        json::string(ready.as_ref().err().map_or("", String::as_str)),
+        clients.len(),
+        json::table(&tables::of(&house.servers())),
+        json::table(&tables::of(&house.pools())),
+        json::table(&tables::of(&statements)),
+        json::table(&tables::of(&events)),
+    )
+}

@@ -1,0 +1,73 @@
+//! Listening for the admin and HTTP ports, with errors that say what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::net::Stream;
+
+/// A bound port.
+#[derive(Debug)]
+pub enum Bound {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket.
+    Unix(UnixListener),
+}
+
+impl Bound {
+    /// Binds `host:port` or `unix:/path`. `what` is the key in the configuration, for the message.
+    ///
+    /// # Errors
+    /// A sentence that names the address, the key, the cause and a remedy.
+    pub async fn bind(address: &str, what: &str) -> Result<Bound, String> {
+        let explain = |e: io::Error| {
+            let remedy = match e.kind() {
+                io::ErrorKind::AddrInUse => "another program listens there; stop it or choose another port",
+                io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
+                io::ErrorKind::PermissionDenied => "this user may not listen there",
+                _ => "choose another address",
+            };
+            let cause = e.to_string();
+            let cause = cause.split(" (os error").next().unwrap_or(&cause);
+            format!("sluice: cannot listen on {address} ({what}): {cause}; {remedy}")
+        };
+        match address.strip_prefix("unix:") {
+            None => TcpListener::bind(address).await.map(Bound::Tcp).map_err(explain),
+            Some(path) => {
+                let path = PathBuf::from(path);
+                // A socket that a dead process left behind is in the way; one that answers is not ours to take.
+                if tokio::net::UnixStream::connect(&path).await.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+                    let _ = std::fs::remove_file(&path);
+                }
+                UnixListener::bind(&path).map(Bound::Unix).map_err(explain)
+            }
+        }
+    }
+
+    /// The address that was bound, the port filled in when 0 was asked for.
+    pub fn address(&self) -> String {
+        match self {
+            Bound::Tcp(l) => l.local_addr().map_or_else(|_| String::new(), |a| a.to_string()),
+            Bound::Unix(l) => {
+                l.local_addr().ok().and_then(|a| a.as_pathname().map(|p| format!("unix:{}", p.display()))).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// Those of accept(2): most are about one connection, some (no file descriptors) last; wait a moment before the next call.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Bound::Tcp(l) => {
+                let (stream, _) = l.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(stream.into())
+            }
+            Bound::Unix(l) => Ok(l.accept().await?.0.into()),
+        }
+    }
+}
