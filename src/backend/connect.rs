@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::handshake::{Opening, broken};
 use super::tls::ServerTls;
-use crate::auth::answer::{AnswerError, Answerer, Step};
 use crate::auth::Credential;
+use crate::auth::answer::{AnswerError, Answerer, Step};
 use crate::net::Stream;
 use crate::protocol::Capabilities;
 use crate::protocol::handshake::{Greeting, Malformed, ServerError};
