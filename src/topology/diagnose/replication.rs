@@ -1,0 +1,117 @@
+//! Does a server that is not the master follow it closely enough to be read from?
+//!
+//! Lag comes from heartbeats while they are written, and from `seconds_behind` otherwise. A stopped applier is out at once. A stopped receiver is out
+//! at once too, unless its source is dead: then it has applied what there is, and lag (which stands still when nobody writes) decides. A receiver
+//! that is still trying gets `max_lag` of time.
+
+use std::time::Duration;
+
+use super::super::memory::{Memory, Pulse};
+use super::super::observation::{Facts, ReplicaChannel, ThreadState};
+use super::super::settings::Settings;
+use super::super::{ServerId, State};
+use super::{Scene, Verdict};
+
+/// The server a channel replicates from, by UUID, by server id, by address; `None` when it is none of ours.
+pub(super) fn source_of(settings: &Settings, memory: &Memory, channel: &ReplicaChannel) -> Option<ServerId> {
+    let facts = |id: ServerId| memory.servers.get(id.index()).and_then(|server| server.facts.as_ref());
+    let by_uuid = || {
+        (!channel.source_uuid.is_empty())
+            .then(|| settings.ids().find(|(id, _)| facts(*id).is_some_and(|f| f.server_uuid == channel.source_uuid)))?
+    };
+    let by_address = || {
+        let address = format!("{}:{}", channel.source_host, channel.source_port);
+        settings.ids().find(|(_, server)| *server.address == *address)
+    };
+    let by_number = || {
+        let mut same = settings.ids().filter(|(id, _)| facts(*id).is_some_and(|f| f.server_id == channel.source_server_id));
+        // Two servers of one server id are a mistake that must not make us guess.
+        match (channel.source_server_id, same.next(), same.next()) {
+            (1.., Some(one), None) => Some(one),
+            _ => None,
+        }
+    };
+    by_uuid().or_else(by_address).or_else(by_number).map(|(id, _)| id)
+}
+
+/// The verdict on a server that answers and is not the master.
+pub(super) fn judge(scene: &Scene<'_>, id: ServerId) -> Verdict {
+    let memory = &scene.memory.servers[id.index()];
+    let (Some(facts), Some(asked_at)) = (&memory.facts, memory.facts_at) else {
+        return Verdict { state: State::Down, reason: "nothing is known of it yet".to_owned(), lag_ms: None, broken: false };
+    };
+    let channels = relevant(scene, facts);
+    let lag = lag(scene, facts, &channels, asked_at);
+    let lag_ms = lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
+    let broken = |reason: String| Verdict { state: State::Lagging, reason, lag_ms, broken: true };
+    if facts.replication_visible && scene.master.is_some() && facts.replication.is_empty() {
+        return broken("it replicates from nobody".to_owned());
+    }
+    for channel in &channels {
+        let source = source_of(scene.settings, scene.memory, channel);
+        let source_dead =
+            source.is_some_and(|source| matches!(scene.pulse(source), Pulse::Gone | Pulse::Silent(_) | Pulse::Suspect(_)));
+        if channel.sql_running != ThreadState::Running {
+            return broken(format!("its applier has stopped{}", because(&channel.last_sql_error)));
+        }
+        if channel.io_running == ThreadState::Stopped && !source_dead && scene.master.is_some() {
+            return broken(format!("its receiver has stopped{}", because(&channel.last_io_error)));
+        }
+        let cut_off = memory.disconnected_since.map_or(Duration::ZERO, |since| scene.now.mono.saturating_duration_since(since));
+        if channel.io_running != ThreadState::Running && lag.is_none() && scene.master.is_some() && cut_off > scene.settings.max_lag
+        {
+            return broken(format!(
+                "its receiver has no connection for {} s{}",
+                cut_off.as_secs(),
+                because(&channel.last_io_error)
+            ));
+        }
+    }
+    match lag {
+        Some(lag) if lag > scene.settings.max_lag => {
+            // Whole seconds, so that the text is not new at every heartbeat; `lag_ms` has the figure.
+            let reason = format!("{} s behind, max_lag is {:?}", lag.as_secs(), scene.settings.max_lag);
+            Verdict { state: State::Lagging, reason, lag_ms, broken: false }
+        }
+        _ if scene.master.is_none() => {
+            Verdict { state: State::Online, reason: "it answers; there is no master to follow".to_owned(), lag_ms, broken: false }
+        }
+        Some(_) => Verdict { state: State::Online, reason: "it follows the master".to_owned(), lag_ms, broken: false },
+        None if !facts.replication_visible => Verdict {
+            state: State::Online,
+            reason: "it answers; how it replicates cannot be seen (grants)".to_owned(),
+            lag_ms,
+            broken: false,
+        },
+        None => {
+            Verdict { state: State::Online, reason: "it replicates; how far behind is not known".to_owned(), lag_ms, broken: false }
+        }
+    }
+}
+
+/// The channels that come from the master, or all of them when none does directly.
+fn relevant<'a>(scene: &Scene<'_>, facts: &'a Facts) -> Vec<&'a ReplicaChannel> {
+    let from_master =
+        |channel: &&ReplicaChannel| scene.master.is_some() && source_of(scene.settings, scene.memory, channel) == scene.master;
+    let direct: Vec<&ReplicaChannel> = facts.replication.iter().filter(from_master).collect();
+    if direct.is_empty() { facts.replication.iter().collect() } else { direct }
+}
+
+/// How far behind, by the best witness there is.
+fn lag(scene: &Scene<'_>, facts: &Facts, channels: &[&ReplicaChannel], asked_at: std::time::Instant) -> Option<Duration> {
+    let shared = scene.memory.beats_shared_until.is_some_and(|until| scene.now.mono < until);
+    let beats = &scene.memory.beats;
+    let by_beats = if shared { None } else { beats.lag(facts.heartbeat, asked_at) };
+    if beats.live(scene.now.mono) && by_beats.is_some() {
+        return by_beats;
+    }
+    let by_server = channels.iter().filter_map(|channel| channel.seconds_behind).max().map(Duration::from_secs);
+    // Beats that stopped still say what is missing of them; a row from before our first beat says nothing any more.
+    let ours = facts.heartbeat.is_some_and(|beat| beat.run == beats.run());
+    by_server.max(by_beats.filter(|_| ours))
+}
+
+/// `: the error`, or nothing.
+fn because(error: &str) -> String {
+    if error.is_empty() { String::new() } else { format!(": {error}") }
+}

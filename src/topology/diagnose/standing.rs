@@ -1,0 +1,73 @@
+//! What is wrong and lasts: named once when it begins, once when it ends.
+
+use std::sync::Arc;
+
+use super::super::ServerId;
+use super::super::diagnosis::{Change, ChangeKind, Diagnosis, Standing};
+use super::super::observation::Failure;
+use super::super::snapshot::{ServerView, Snapshot};
+use super::Scene;
+use super::election::Outcome;
+
+/// All that is wrong now.
+pub(super) fn standing(scene: &Scene<'_>, servers: &[ServerView], broken: &[ServerId], outcome: &Outcome) -> Vec<Standing> {
+    let mut found: Vec<(Diagnosis, ServerId, String)> = Vec::new();
+    let name = |id: ServerId| scene.settings.server(id).map_or("?", |server| &*server.name).to_owned();
+    for id in &outcome.other_writable {
+        let master = outcome.master.map(name).unwrap_or_default();
+        found.push((
+            Diagnosis::TwoWritablePeers,
+            *id,
+            format!("{} is writable too; writes go to {master} only: set read_only on {}", name(*id), name(*id)),
+        ));
+    }
+    for view in servers {
+        let memory = &scene.memory.servers[view.id.index()];
+        if let Some(Failure::Auth(..)) = &memory.failure {
+            let text = memory.failure.as_ref().map(ToString::to_string).unwrap_or_default();
+            found.push((Diagnosis::AccountRefused, view.id, text));
+        }
+        if broken.contains(&view.id) {
+            found.push((Diagnosis::ReplicationBroken, view.id, view.reason.to_string()));
+        }
+    }
+    if let Some(master) = outcome.master {
+        if let Some((since, why)) = &scene.memory.beat_trouble
+            && scene.now.mono.saturating_duration_since(*since) >= scene.settings.suspect_after()
+        {
+            found.push((Diagnosis::MasterWritesBlocked, master, format!("the heartbeat cannot be written: {why}")));
+        }
+        if scene.memory.beats_shared_until.is_some_and(|until| scene.now.mono < until) {
+            found.push((
+                Diagnosis::HeartbeatShared,
+                master,
+                "another Sluice writes the same heartbeat row: give each its own instance name".to_owned(),
+            ));
+        }
+    }
+    found.into_iter().map(|(diagnosis, server, detail)| keep(scene, diagnosis, server, detail)).collect()
+}
+
+/// What stood before keeps its beginning.
+fn keep(scene: &Scene<'_>, diagnosis: Diagnosis, server: ServerId, detail: String) -> Standing {
+    let before = scene.previous.standing.iter().find(|s| s.diagnosis == diagnosis && s.server == server);
+    match before {
+        Some(before) if *before.detail == *detail => before.clone(),
+        Some(before) => Standing { detail: Arc::from(detail), ..before.clone() },
+        None => Standing { diagnosis, server, since: scene.now.wall, detail: Arc::from(detail) },
+    }
+}
+
+/// Beginnings and ends.
+pub(super) fn changes(previous: &Snapshot, next: &Snapshot, changes: &mut Vec<Change>) {
+    let has = |snapshot: &Snapshot, one: &Standing| {
+        snapshot.standing.iter().any(|s| s.diagnosis == one.diagnosis && s.server == one.server)
+    };
+    for one in next.standing.iter().filter(|one| !has(previous, one)) {
+        changes.push(Change { kind: ChangeKind::Began(one.diagnosis), server: Some(one.server), detail: one.detail.to_string() });
+    }
+    for one in previous.standing.iter().filter(|one| !has(next, one)) {
+        let detail = format!("no longer: {}", one.detail);
+        changes.push(Change { kind: ChangeKind::Ended(one.diagnosis), server: Some(one.server), detail });
+    }
+}

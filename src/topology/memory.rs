@@ -1,0 +1,215 @@
+//! What diagnosis remembers between two snapshots: who answered when, the beats written, what operators asked for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::lag::Beats;
+use super::observation::{Facts, Failure, Moment, Observation, ThreadState, Witness};
+use super::settings::Settings;
+use super::snapshot::Snapshot;
+use super::{ServerId, State};
+
+/// What an operator asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Override {
+    /// `ONLINE SERVER`: judged like any other.
+    #[default]
+    Online,
+    /// `DRAIN SERVER`.
+    Drain,
+    /// `OFFLINE SERVER`.
+    Offline,
+}
+
+/// The memory of one diagnosis.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub(super) started: Instant,
+    pub(super) beats: Beats,
+    pub(super) servers: Vec<ServerMemory>,
+    /// The last master there was, and whether any has been elected since the start.
+    pub(super) last_master: Option<ServerId>,
+    pub(super) ever_elected: bool,
+    /// Since when the heartbeat's write does not come back, and what came instead.
+    pub(super) beat_trouble: Option<(Instant, String)>,
+    /// Until when the heartbeat row counts as written by somebody else too.
+    pub(super) beats_shared_until: Option<Instant>,
+}
+
+/// The memory of one server.
+#[derive(Clone, Default, Debug)]
+pub(super) struct ServerMemory {
+    pub facts: Option<Arc<Facts>>,
+    pub facts_at: Option<Instant>,
+    /// When it last answered anything, a refusal of our account included.
+    pub alive_at: Option<Instant>,
+    /// The last failure when the last look was one.
+    pub failure: Option<Failure>,
+    /// True once anything has been seen of it, good or bad.
+    pub observed: bool,
+    pub over: Override,
+    pub weight: Option<u32>,
+    /// Since when one of its replication threads tries to connect in vain.
+    pub disconnected_since: Option<Instant>,
+}
+
+/// Does it answer?
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Pulse {
+    /// Nobody has looked yet.
+    Unknown,
+    /// It answered within the time allowed.
+    Alive,
+    /// It answers, but tells nothing: our account is refused, or it has no connection left. For how long facts are missing.
+    Blind(Duration),
+    /// Silent for longer than [`Settings::suspect_after`].
+    Suspect(Duration),
+    /// Silent for longer than [`Settings::down_after`], or never heard.
+    Silent(Option<Duration>),
+    /// Its process is gone.
+    Gone,
+}
+
+impl Memory {
+    /// Nothing seen. `run` names this process in the heartbeat row (drawn at random, not 0). What `snapshot` carries over from before a reload is kept.
+    pub fn new(settings: &Settings, snapshot: &Snapshot, run: u64, now: Instant) -> Memory {
+        let servers = settings
+            .ids()
+            .map(|(id, _)| ServerMemory { facts: snapshot.server(id).and_then(|v| v.facts.clone()), ..ServerMemory::default() })
+            .collect();
+        Memory {
+            started: now,
+            beats: Beats::new(run, settings.heartbeat_interval),
+            servers,
+            last_master: snapshot.master,
+            ever_elected: snapshot.master.is_some(),
+            beat_trouble: None,
+            beats_shared_until: None,
+        }
+    }
+
+    /// An operator's word on a server.
+    pub fn set_override(&mut self, server: ServerId, over: Override) {
+        if let Some(memory) = self.servers.get_mut(server.index()) {
+            memory.over = over;
+        }
+    }
+
+    /// What an operator asked for at a server.
+    pub fn override_of(&self, server: ServerId) -> Override {
+        self.servers.get(server.index()).map_or(Override::Online, |memory| memory.over)
+    }
+
+    /// An operator's weight for a server, until the next reload.
+    pub fn set_weight(&mut self, server: ServerId, weight: u32) {
+        if let Some(memory) = self.servers.get_mut(server.index()) {
+            memory.weight = Some(weight);
+        }
+    }
+
+    /// The heartbeat row was written on the master; acknowledged at `at`.
+    pub fn beat_written(&mut self, number: u64, at: Instant) {
+        self.beats.record(number, at);
+        self.beat_trouble = None;
+    }
+
+    /// The heartbeat row could not be written. `why` names the error or the timeout.
+    pub fn beat_failed(&mut self, at: Instant, why: String) {
+        match &mut self.beat_trouble {
+            Some((_, text)) => *text = why,
+            none => *none = Some((at, why)),
+        }
+    }
+
+    /// This process did not run for that long: silence heard meanwhile is nobody else's.
+    pub fn forgive_stall(&mut self, stall: Duration) {
+        self.started += stall;
+        self.beats.forgive(stall);
+        for server in &mut self.servers {
+            for at in [&mut server.alive_at, &mut server.facts_at, &mut server.disconnected_since].into_iter().flatten() {
+                *at += stall;
+            }
+        }
+        if let Some((since, _)) = &mut self.beat_trouble {
+            *since += stall;
+        }
+    }
+
+    /// Takes in what was seen. An observation older than a later answer changes nothing.
+    pub(super) fn absorb(&mut self, observation: Observation, now: Moment) {
+        let run = self.beats.run();
+        let wrote = self.beats.live(now.mono);
+        let is_master = self.last_master == Some(observation.server);
+        let Some(memory) = self.servers.get_mut(observation.server.index()) else { return };
+        match observation.outcome {
+            Ok(facts) => {
+                if memory.facts_at.is_some_and(|at| at > observation.at) {
+                    return;
+                }
+                let connecting = facts.replication.iter().any(|c| c.io_running != ThreadState::Running);
+                if !connecting {
+                    memory.disconnected_since = None;
+                } else if memory.disconnected_since.is_none() {
+                    memory.disconnected_since = Some(observation.at);
+                }
+                if is_master && wrote && facts.heartbeat.is_some_and(|beat| beat.run != run && beat.run != 0) {
+                    self.beats_shared_until = Some(now.mono + HEARTBEAT_SHARED_FOR);
+                }
+                memory.observed = true;
+                memory.facts = Some(Arc::new(facts));
+                memory.facts_at = Some(observation.at);
+                memory.alive_at = Some(observation.at);
+                memory.failure = None;
+            }
+            Err(failure) => {
+                if memory.alive_at.is_some_and(|at| at > observation.at) {
+                    return;
+                }
+                match observation.witness {
+                    Witness::Monitor => {}
+                    Witness::Traffic if matches!(failure, Failure::ConnectRefused(_)) => {}
+                    Witness::Traffic => return,
+                }
+                if failure.is_alive() {
+                    memory.alive_at = Some(observation.at);
+                }
+                memory.observed = true;
+                memory.failure = Some(failure);
+            }
+        }
+    }
+
+    /// Does that server answer?
+    pub(super) fn pulse(&self, settings: &Settings, server: ServerId, now: Instant) -> Pulse {
+        let Some(memory) = self.servers.get(server.index()).filter(|memory| memory.observed) else { return Pulse::Unknown };
+        if matches!(memory.failure, Some(Failure::ConnectRefused(_) | Failure::Io(_))) {
+            return Pulse::Gone;
+        }
+        let Some(alive_at) = memory.alive_at else { return Pulse::Silent(None) };
+        let silence = now.saturating_duration_since(alive_at);
+        if silence >= settings.down_after() {
+            Pulse::Silent(Some(silence))
+        } else if silence >= settings.suspect_after() {
+            Pulse::Suspect(silence)
+        } else if memory.failure.as_ref().is_some_and(Failure::is_alive) {
+            Pulse::Blind(now.saturating_duration_since(memory.facts_at.unwrap_or(self.started)))
+        } else if memory.facts.is_none() {
+            // It answered once with a refusal of our account, and now not at all: nothing is known that could be used.
+            Pulse::Silent(None)
+        } else {
+            Pulse::Alive
+        }
+    }
+
+    /// The state an operator's word makes of a server.
+    pub(super) fn overridden(&self, server: ServerId) -> Option<State> {
+        match self.override_of(server) {
+            Override::Online => None,
+            Override::Drain => Some(State::Draining),
+            Override::Offline => Some(State::Offline),
+        }
+    }
+}
+
+/// For how long after a foreign beat on the master its row is not trusted.
+const HEARTBEAT_SHARED_FOR: Duration = Duration::from_secs(10);

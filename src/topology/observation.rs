@@ -1,0 +1,199 @@
+//! What was seen of a server at one moment: an answer or a failure. The only input of diagnosis; the monitor and the data path make these.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::lag::Beat;
+use super::{Flavor, GtidSet, ServerId};
+
+/// The time, as an argument: `mono` for durations, `wall` for what people read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moment {
+    /// Monotonic; every comparison uses this one.
+    pub mono: Instant,
+    /// For `since` columns and events.
+    pub wall: SystemTime,
+}
+
+/// Who saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Witness {
+    /// The monitor's own connection. It has already tried once more when an established connection broke, so its `Io` means the server.
+    Monitor,
+    /// A statement of a client. Only a refused connection is proof; a connection may break for reasons of its own (`KILL`, a timeout).
+    Traffic,
+}
+
+/// One look at one server.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Observation {
+    /// Which server.
+    pub server: ServerId,
+    /// When the question was sent (facts) or the failure was noticed. Facts are never newer than they claim.
+    pub at: Instant,
+    /// Who looked.
+    pub witness: Witness,
+    /// What was seen.
+    pub outcome: Result<Facts, Failure>,
+}
+
+impl Observation {
+    /// The monitor's answer or failure.
+    pub fn from_monitor(server: ServerId, at: Instant, outcome: Result<Facts, Failure>) -> Observation {
+        Observation { server, at, witness: Witness::Monitor, outcome }
+    }
+
+    /// A failure a statement met; takes effect at once if it proves anything, and otherwise is a reason to look (see [`Witness::Traffic`]).
+    pub fn from_traffic(server: ServerId, at: Instant, failure: Failure) -> Observation {
+        Observation { server, at, witness: Witness::Traffic, outcome: Err(failure) }
+    }
+}
+
+/// What a server says of itself.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Facts {
+    /// MySQL or MariaDB.
+    pub flavor: Flavor,
+    /// What it greets clients with.
+    pub greeting: Greeting,
+    /// `@@server_uuid` (MySQL); empty on MariaDB.
+    pub server_uuid: String,
+    /// `@@server_id`.
+    pub server_id: u32,
+    /// `@@read_only`.
+    pub read_only: bool,
+    /// `@@super_read_only` (MySQL); false on MariaDB.
+    pub super_read_only: bool,
+    /// Everything whose effect a read on this server sees. MySQL: `gtid_executed`. MariaDB: `gtid_current_pos`, which takes from the binlog only what
+    /// the server wrote itself: a replicated transaction is in the binlog before it can be read. `None` without GTIDs.
+    pub gtid_executed: Option<Arc<GtidSet>>,
+    /// MySQL: `gtid_purged`.
+    pub gtid_purged: Option<Arc<GtidSet>>,
+    /// MariaDB: `gtid_binlog_pos`, what it could send to others; for failover only.
+    pub gtid_binlog: Option<Arc<GtidSet>>,
+    /// Whether the account may see replication at all; when not, [`Facts::replication`] is empty and means nothing.
+    pub replication_visible: bool,
+    /// Its replication channels (MariaDB: connections).
+    pub replication: Vec<ReplicaChannel>,
+    /// The heartbeat row: `None` when it could not be read, [`Beat::NONE`] when there is no row of ours.
+    pub heartbeat: Option<Beat>,
+    /// Semi-synchronous replication is on as a source, and how many replicas acknowledge.
+    pub semi_sync_clients: Option<u32>,
+    /// `Threads_connected`.
+    pub threads_connected: u32,
+    /// `@@max_connections`.
+    pub max_connections: u32,
+}
+
+impl Facts {
+    /// True when it takes writes from an ordinary account.
+    pub fn writable(&self) -> bool {
+        !self.read_only && !self.super_read_only
+    }
+}
+
+/// What the frontend needs to greet clients as this server would.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Greeting {
+    /// The version string, as in the greeting packet (MariaDB's may begin `5.5.5-`).
+    pub version: String,
+    /// The id of the default collation, as the greeting carries it.
+    pub collation: u16,
+    /// The capability bits it offered, MariaDB's extended ones in the upper half. 0 when not known.
+    pub capabilities: u64,
+    /// The authentication plugin it names first.
+    pub auth_plugin: String,
+}
+
+/// Whether a replication thread runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ThreadState {
+    /// `Yes`.
+    Running,
+    /// `Connecting` or `Preparing`: it tries, the source does not answer.
+    Connecting,
+    /// `No`.
+    #[default]
+    Stopped,
+}
+
+/// One row of `SHOW REPLICA STATUS` or `SHOW ALL SLAVES STATUS`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ReplicaChannel {
+    /// `Channel_Name` or `Connection_name`; usually empty.
+    pub name: String,
+    /// Where it replicates from.
+    pub source_host: String,
+    /// And the port.
+    pub source_port: u16,
+    /// `Source_UUID` (MySQL); empty until it has connected once, and on MariaDB.
+    pub source_uuid: String,
+    /// `Source_Server_Id`; 0 until it has connected once.
+    pub source_server_id: u32,
+    /// The thread that fetches.
+    pub io_running: ThreadState,
+    /// The thread that applies.
+    pub sql_running: ThreadState,
+    /// Why it does not fetch, with the error number; empty for no error.
+    pub last_io_error: String,
+    /// Why it does not apply, with the error number; empty for no error.
+    pub last_sql_error: String,
+    /// What it has fetched (`Retrieved_Gtid_Set`, `Gtid_IO_Pos`), applied or not.
+    pub retrieved: Option<Arc<GtidSet>>,
+    /// `Seconds_Behind_Source`; `None` for NULL.
+    pub seconds_behind: Option<u64>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// Nobody listens there (or no such socket, or the network says so): the process is gone.
+    ConnectRefused(String),
+    /// No complete login in time.
+    ConnectTimeout,
+    /// Logged in, and a question is not answered in time.
+    QueryTimeout,
+    /// The server refuses the account: error number and text.
+    Auth(u16, String),
+    /// The server has no connection left (1040, 1203). It lives.
+    TooManyConnections,
+    /// The connection broke.
+    Io(String),
+    /// It answered, but not as a MySQL server does, or with an error to the monitor's questions.
+    Protocol(String),
+}
+
+impl Failure {
+    /// The word in events and metric labels.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Failure::ConnectRefused(_) => "connect_refused",
+            Failure::ConnectTimeout => "connect_timeout",
+            Failure::QueryTimeout => "query_timeout",
+            Failure::Auth(..) => "auth",
+            Failure::TooManyConnections => "too_many_connections",
+            Failure::Io(_) => "io",
+            Failure::Protocol(_) => "protocol",
+        }
+    }
+
+    /// True when the server answered, though not with facts.
+    pub fn is_alive(&self) -> bool {
+        matches!(self, Failure::Auth(..) | Failure::TooManyConnections)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::ConnectRefused(why) => write!(f, "connection refused ({why})"),
+            Failure::ConnectTimeout => f.write_str("no login in time"),
+            Failure::QueryTimeout => f.write_str("no answer in time"),
+            Failure::Auth(code, message) => write!(f, "the monitor's account is refused: {code} {message}"),
+            Failure::TooManyConnections => f.write_str("the server has no connection left"),
+            Failure::Io(why) => write!(f, "connection lost ({why})"),
+            Failure::Protocol(why) => write!(f, "unexpected answer ({why})"),
+        }
+    }
+}
