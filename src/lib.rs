@@ -1,18 +1,71 @@
-//! Sluice: a MySQL-protocol proxy. The map of the house is written here as the rooms fill.
+//! Sluice: a MySQL-protocol proxy. One address in front of a pair of master-master servers and their replicas.
+//!
+//! # The house
+//!
+//! Rooms in reading order. A room uses rooms above it, never one below; `tests/tidy.rs` holds that.
+//!
+//! ```text
+//!  protocol   bytes: frames, packets, handshake, where a reply ends       DECIDE (pure)
+//!  sql        text: lexer, digest, what a statement is and does           no socket, no .await, no clock,
+//!  auth       challenges and answers, the login as a machine              no randomness, no metrics:
+//!  topology   servers, GTIDs, what the monitor's observations mean        all of these are arguments
+//!  session    one client's state: what it set, what pins it
+//!  routing    statement + session + servers -> Decision with its Reason
+//!  cache      (a later chapter) may a result be kept, what does a write void
+//!  ------------------------------ below this line things may await ------------------------------
+//!  clock      the one place that reads the wall clock for logs and tables  DO (I/O)
+//!  metrics    counters, statement statistics, the log of events
+//!  net        a socket, plain or TLS, and the buffer to read it with
+//!  backend    logging in at servers, connections, their pools, KILL
+//!  monitor    heartbeats; feeds topology and publishes its snapshot
+//!  frontend   clients: accept, log in, one loop each, one statement at a time
+//!  admin      the proxy's own SQL and HTTP ports
+//!  config     the file, its mistakes, its translation into each room's settings
+//!  run cli    parts wired together; the command line
+//! ```
+//!
+//! # The way of one query
+//!
+//! ```text
+//! frontend::listener   a task for each accepted client
+//! frontend::login      drives auth::exchange: greeting, TLS, challenge; a server is asked about users not known yet
+//! frontend::enter      the account's key in the pools, the session's first state, its schema tried at a server
+//! frontend::client     waits without a buffer; bytes -> protocol::frame -> a command
+//! frontend::query   1  sql::classify (by digest, remembered)  what is it
+//!                   2  session::machine                       where do we stand, pinned why
+//!                   3  routing::rules                         what the operator says
+//!                   5  routing::decide                        where does it go, and why
+//!                   6  backend::pool                          a connection, the one in the right state if there is one
+//!                   7  backend::connection                    what differs is restored along with the statement; sent
+//!                   8  frontend::relay                        the reply goes through protocol::reply to the client
+//!                   9  session::machine                       learned from OK: status, GTID, variables, pins
+//!                  10  frontend::count                        metrics, statistics; connection given back or kept
+//! ```
+//! (Step 4, the cache, comes with its chapter.) Prepared statements come in by `frontend::prepared` and take the same way.
+//! The last piece of a reply is written after its connection went back to the pool.
+//!
+//! # Words
+//!
+//! *client*: who connects to us. *session*: what the client has built up since it logged in. *statement*: one command that a
+//! server may have to run. *server*: one mysqld or mariadbd. *connection*: one socket to a server. *pool*: a server's
+//! connections. *master*: the one server that takes writes; *standby*: its peer; *replica*: the others. *pin*: why a session
+//! must stay on its connection. *digest*: a statement with its literals taken out. *snapshot*: the servers as they are now.
 
-pub mod admin;
-pub mod auth;
-pub mod backend;
-pub mod cache;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod frontend;
-pub mod metrics;
-pub mod monitor;
-pub mod net;
 pub mod protocol;
-pub mod routing;
-pub mod session;
 pub mod sql;
+pub mod auth;
 pub mod topology;
+pub mod session;
+pub mod routing;
+pub mod cache;
+
+pub mod clock;
+pub mod metrics;
+pub mod net;
+pub mod backend;
+pub mod monitor;
+pub mod frontend;
+pub mod admin;
+pub mod config;
+pub mod run;
+pub mod cli;

@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    sluice::cli::main(std::env::args_os(), &sluice::run::Program)
+    sluice::cli::main(std::env::args_os(), &sluice::run::offline::Program)
 }

@@ -1,0 +1,128 @@
+//! The commands that need no running proxy: `sluice explain`, `sluice check --online`; and the greeting made of what the
+//! servers said.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use crate::admin::house::ExplainRow;
+use crate::backend::connect_admin;
+use crate::cli;
+use crate::config::{Config, resolve};
+use crate::frontend::login::GreetingTemplate;
+use crate::protocol::Capabilities;
+use crate::run::house::{ExplainParts, explain};
+use crate::topology::settings::ConfiguredRole;
+use crate::topology::snapshot::Snapshot;
+use crate::topology::{Role, State};
+
+/// How long `check --online` waits for one server.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the `sluice` program does for each command.
+#[derive(Debug, Default)]
+pub struct Program;
+
+impl cli::Program for Program {
+    fn run(&self, config: Config, file: PathBuf) -> ExitCode {
+        super::run(config, file)
+    }
+
+    fn explain(&self, config: &Config, sql: &str) -> Result<String, String> {
+        let settings = resolve::frontend(config)?;
+        let accounts = resolve::accounts(config);
+        let snapshot = as_configured(config);
+        let read_only = |user: &str| accounts.entry(user).is_some_and(|e| e.read_only);
+        let parts = ExplainParts { rules: &settings.rules, routing: &settings.routing, read_only: &read_only };
+        Ok(lines(&explain(&snapshot, &parts, None, None, sql)))
+    }
+
+    fn check_online(&self, config: &Config) -> Vec<Result<String, String>> {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(e) => return vec![Err(format!("cannot start: {e}"))],
+        };
+        runtime.block_on(async {
+            let mut said = Vec::new();
+            for server in &config.servers {
+                said.push(check(config, server).await.map_err(|e| format!("{}: {e}", server.name)));
+            }
+            said
+        })
+    }
+}
+
+/// The servers as if all were up and the first master peer of the file were the master: what `sluice explain` assumes, for it
+/// asks nobody.
+fn as_configured(config: &Config) -> Snapshot {
+    let settings = resolve::topology(config);
+    let mut snapshot = Snapshot::starting(&settings, None, SystemTime::UNIX_EPOCH);
+    for server in &mut snapshot.servers {
+        server.state = State::Online;
+        server.read_ok = true;
+        server.role = match server.configured_role {
+            ConfiguredRole::Replica => Role::Replica,
+            ConfiguredRole::Master if snapshot.master.is_none() => {
+                snapshot.master = Some(server.id);
+                Role::Master
+            }
+            ConfiguredRole::Master => Role::Standby,
+        };
+    }
+    snapshot.no_master = None;
+    snapshot
+}
+
+fn lines(row: &ExplainRow) -> String {
+    let ExplainRow { class, target, server, reason, tables, cacheable, digest, rule } = row;
+    let none = "-".to_owned();
+    [
+        ("class", class),
+        ("target", target),
+        ("server", server.as_ref().unwrap_or(&none)),
+        ("reason", reason),
+        ("tables", tables),
+        ("cacheable", cacheable),
+        ("digest", digest),
+        ("rule", rule.as_ref().unwrap_or(&none)),
+    ]
+    .iter()
+    .map(|(name, value)| format!("{name:<10} {value}\n"))
+    .collect()
+}
+
+/// Logs in at one server with Sluice's own account and looks whether it can see what it must.
+async fn check(config: &Config, server: &crate::config::types::Server) -> Result<String, String> {
+    let tls = resolve::server_tls(server)?;
+    let password = resolve::monitor_password(config);
+    let address = resolve::address(&server.address);
+    let mut connection =
+        connect_admin(&address, &tls, &config.monitor.user, &password, CHECK_TIMEOUT).await.map_err(|e| e.to_string())?;
+    let seen = connection.query("SELECT @@global.read_only, @@server_id").await.map_err(|e| e.to_string())?;
+    let read_only = seen.first().and_then(|r| r.rows.first()?.first()?.clone()).unwrap_or_default();
+    let status = match connection.flavor() {
+        crate::topology::Flavor::MariaDb => "SHOW ALL SLAVES STATUS",
+        crate::topology::Flavor::MySql => "SHOW REPLICA STATUS",
+    };
+    connection.query(status).await.map_err(|e| format!("{status}: {e}; the README lists the grants"))?;
+    let writable = if read_only == "0" { "takes writes" } else { "read_only" };
+    Ok(format!("{} ({address}): {} {}, {writable}", server.name, connection.flavor(), connection.version()))
+}
+
+/// What clients are greeted with: what the master says (else any server), with only what every server that was seen can do.
+pub fn greeting(snapshot: &Snapshot) -> Option<GreetingTemplate> {
+    let seen = || snapshot.servers.iter().filter_map(|s| s.facts.as_ref().map(|f| (s.id, &f.greeting)));
+    let (_, first) = seen().find(|(id, _)| snapshot.master == Some(*id)).or_else(|| seen().next())?;
+    let greeting = crate::protocol::handshake::Greeting {
+        version: first.version.clone(),
+        connection_id: 0,
+        nonce: [b'x'; crate::protocol::handshake::NONCE_LEN],
+        capabilities: Capabilities(first.capabilities),
+        collation: first.collation as u8,
+        status: 2,
+        plugin: first.auth_plugin.clone(),
+    };
+    let template = GreetingTemplate::from_server(&greeting);
+    let common = seen().fold(template.capabilities, |all, (_, g)| all & Capabilities(g.capabilities));
+    Some(template.narrowed_to(common))
+}
