@@ -192,7 +192,7 @@ fn proves(plugin: &str, password: &[u8], challenge: &[u8], proof: &[u8]) -> bool
 /// # Errors
 /// Those of the stream, and `InvalidData` for packets that are none.
 pub async fn log_in(stream: Stream, connection_id: u32, access: &Access, tls: Option<&TlsAcceptor>) -> io::Result<Login> {
-    let host = stream.socket().peer();
+    let host = stream.socket().map(crate::net::Socket::peer).unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host).to_owned();
     let offered = if tls.is_some() { OFFERED.with(Capabilities::SSL) } else { OFFERED };
     let mut challenge = challenge()?;

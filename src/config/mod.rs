@@ -15,7 +15,7 @@ mod read;
 pub mod reload;
 pub mod resolve;
 pub mod secrets;
-mod types;
+pub mod types;
 pub mod units;
 
 #[cfg(test)]

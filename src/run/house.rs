@@ -69,7 +69,7 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
     let cacheable = match (&hint.as_ref().and_then(|h| h.cache.clone()), &statement.cacheable) {
         (Some(CacheHint::No), _) => "no: hint".to_owned(),
         (_, Ok(())) => "yes".to_owned(),
-        (_, Err(why)) => format!("no: {why}"),
+        (_, Err(why)) => format!("no: {}", why.as_str()),
     };
     ExplainRow {
         class: statement.class.as_str().to_owned(),
@@ -129,7 +129,7 @@ impl House for ProxyHouse {
             ServerRow {
                 name: server.name.to_string(),
                 address: server.address.to_string(),
-                role: server.role.as_str().to_owned(),
+                role: Some(server.role.as_str().to_owned()),
                 state: server.state.as_str().to_owned(),
                 zone: server.zone.to_string(),
                 weight: u64::from(server.weight),

@@ -16,14 +16,13 @@ use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-use crate::admin::listen::Bound;
-use crate::admin::{self, Access};
+use crate::admin::{self, Access, Bound};
 use crate::auth::Credentials;
 use crate::backend::pool::ServerPool;
 use crate::config::address::Address;
 use crate::config::{Config, resolve};
 use crate::frontend::listener::{self, Listener};
-use crate::frontend::login::{GreetingTemplate, LoginLimits, LoginRoom, LoginServer};
+use crate::frontend::login::{LoginLimits, LoginRoom, LoginServer};
 use crate::frontend::registry::{ClientState, Registry};
 use crate::frontend::shared::Shared;
 use crate::metrics::Metrics;
@@ -42,8 +41,10 @@ use crate::topology::snapshot::Snapshot;
 const RETIRE_EVERY: Duration = Duration::from_secs(5);
 /// How often a drain looks whether clients have become idle.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
-/// Memory for classified digests.
-const CLASSIFIED_DIGESTS: usize = 64 << 20;
+/// Digests whose classification is remembered. Clients make digests, so both bounds hold.
+const CLASSIFIED_MAX: usize = 100_000;
+/// Memory for them.
+const CLASSIFIED_BYTES_MAX: u64 = 64 << 20;
 
 /// Runs the proxy until it is told to end. The exit code is 0 after a drain, 1 when it could not start.
 pub fn run(config: Config, path: PathBuf) -> ExitCode {
@@ -174,7 +175,7 @@ impl Proxy {
             monitor,
             known,
             pools,
-            classify: ClassifyCache::new(CLASSIFIED_DIGESTS),
+            classify: ClassifyCache::new(CLASSIFIED_MAX, CLASSIFIED_BYTES_MAX),
             class_use: Arc::new(classify(b"USE s", LexMode::default())),
             class_read: Arc::new(classify(b"SELECT 1", LexMode::default())),
             settings: ArcSwap::from_pointee(resolve::frontend(&config)?),

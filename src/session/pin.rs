@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// One cause.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum PinReason {
     /// A transaction is open (the server's status flag says so).
