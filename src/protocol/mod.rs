@@ -1,4 +1,8 @@
 //! Bytes of the MySQL client/server protocol: framing, packets, and what a reply looks like.
+//!
+//! All of it reads what strangers send: nothing here may panic, whatever the bytes.
+
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod capability;
 pub mod command;
@@ -15,3 +19,5 @@ pub mod result_set;
 pub mod session_track;
 
 pub use capability::Capabilities;
+pub use command::Com;
+pub use reply::{Expect, ReplyTracker};

@@ -1,5 +1,7 @@
 //! Replies of real servers, in `fixtures.txt`: each is walked whole and cut at every byte.
 
+use std::sync::LazyLock;
+
 use crate::protocol::Capabilities;
 use crate::protocol::fuzz::{EXPECTATIONS, Story};
 use crate::protocol::reply::{Expect, PacketKind};
@@ -41,7 +43,13 @@ fn kind(name: &str, deprecate_eof: bool) -> Option<PacketKind> {
     }
 }
 
-pub(super) fn all() -> Vec<Fixture> {
+static FIXTURES: LazyLock<Vec<Fixture>> = LazyLock::new(read);
+
+pub(super) fn all() -> &'static [Fixture] {
+    &FIXTURES
+}
+
+fn read() -> Vec<Fixture> {
     let lines = include_str!("fixtures.txt").lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
@@ -66,16 +74,17 @@ fn replies_of_mysql_9_7_and_mariadb_10_11() {
     let fixtures = all();
     assert!(fixtures.len() > 400);
     for Fixture { what, expect, caps, rows, kinds, wire } in fixtures {
-        let whole = Story::of(expect, caps, &wire, wire.len());
+        let (expect, caps) = (*expect, *caps);
+        let whole = Story::of(expect, caps, wire, wire.len());
         assert_eq!(whole.error, None, "{what}");
-        assert_eq!(whole.packets.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(), kinds, "{what}");
-        assert_eq!((whole.rows, whole.done), (rows, true), "{what}");
-        assert!(whole.forwarded == wire, "{what}: every byte is forwarded");
+        assert_eq!(whole.packets.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(), *kinds, "{what}");
+        assert_eq!((whole.rows, whole.done), (*rows, true), "{what}");
+        assert!(whole.forwarded == *wire, "{what}: every byte is forwarded");
         for cut in 1..wire.len() {
             Story::cut_at(expect, caps, [&wire[..cut], &wire[cut..]]).assert_same(&whole);
         }
         for piece in 1..=7 {
-            Story::of(expect, caps, &wire, piece).assert_same(&whole);
+            Story::of(expect, caps, wire, piece).assert_same(&whole);
         }
         let followed = [&wire[..], b"\x07\0\0\x01\0\0\0\x02\0\0\0"].concat();
         Story::of(expect, caps, &followed, followed.len()).assert_same(&whole);

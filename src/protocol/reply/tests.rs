@@ -134,7 +134,7 @@ impl Script {
         assert_eq!((whole.rows, whole.done), (self.rows, true), "{what}");
         assert!(whole.forwarded == wire, "{what}");
         // Every cut of what is short; of long replies, which repeat themselves, some hundred.
-        for cut in (1..wire.len()).step_by(wire.len() / 300 + 1) {
+        for cut in (1..wire.len()).step_by(wire.len() / 120 + 1) {
             Story::cut_at(expect, self.caps, [&wire[..cut], &wire[cut..]]).assert_same(&whole);
         }
         Story::of(expect, self.caps, &wire, 1).assert_same(&whole);
@@ -482,7 +482,7 @@ fn every_file_of_the_fuzz_corpus() {
 fn write_the_fuzz_corpus() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/fuzz/corpus/reply");
     std::fs::create_dir_all(&folder).unwrap();
-    for f in fixtures::all().into_iter().filter(|f| f.wire.len() < 1024) {
+    for f in fixtures::all().iter().filter(|f| f.wire.len() < 1024) {
         // One of the two servers is enough where both know the capabilities.
         let what = f.what.split_once(", ").map_or("", |(_, what)| what).to_ascii_lowercase();
         let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(80).collect();
