@@ -1,4 +1,8 @@
 //! Bytes of the MySQL client/server protocol: framing, packets, and what a reply looks like.
+//!
+//! All of it reads what strangers send: nothing here may panic, whatever the bytes.
+
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod capability;
 pub mod handshake;
@@ -18,3 +22,5 @@ pub mod session_track;
 pub use capability::Capabilities;
 #[doc(hidden)]
 pub use handshake::handshake_fuzz;
+pub use command::Com;
+pub use reply::{Expect, ReplyTracker};

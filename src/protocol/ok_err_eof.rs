@@ -19,6 +19,8 @@ pub use status::Status;
 pub const OK_HEADER: u8 = 0x00;
 /// First byte of an EOF packet, and of the OK packet in its place under `DEPRECATE_EOF`.
 pub const EOF_HEADER: u8 = 0xFE;
+/// The longest packet that clients take for an EOF when it begins with 0xFE and `DEPRECATE_EOF` was not negotiated.
+pub const MAX_EOF_LEN: usize = 8;
 /// First byte of an ERR packet.
 pub const ERR_HEADER: u8 = 0xFF;
 
@@ -114,9 +116,6 @@ pub struct EofPacket {
 }
 
 impl EofPacket {
-    /// Bytes of the payload that are read; clients take any packet of up to 8 bytes that begins with 0xFE for an EOF.
-    pub const LEN: usize = 5;
-
     /// Reads an EOF packet; `None` when it is something else or cut short.
     pub fn parse(payload: &[u8]) -> Option<EofPacket> {
         let mut r = Reader::new(payload);

@@ -85,6 +85,8 @@ fn skip_binary_value(r: &mut Reader<'_>, kind: u8) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::type_complexity, reason = "tables of cases")]
+
     use super::*;
 
     const ATTRIBUTES: Capabilities = Capabilities::QUERY_ATTRIBUTES;

@@ -71,7 +71,8 @@ impl<'a> Changes<'a> {
                 if data.is_empty() { None } else { Some(self.variable()?) }
             }
             SCHEMA => Some(Change::Schema(data.lenenc_bytes()?)),
-            STATE_CHANGE => Some(Change::StateChange(data.lenenc_bytes()? == b"1")),
+            // The one entry whose text has no length of its own within the entry.
+            STATE_CHANGE => Some(Change::StateChange(data.rest() == b"1")),
             // One byte says how the GTIDs are written; 0 (text) is the only way there is.
             GTIDS => match data.u8()? {
                 0 => Some(Change::Gtids(data.lenenc_bytes()?)),
@@ -150,7 +151,7 @@ mod tests {
             ),
             ("its end", b"\x04\x01\x00", vec![TransactionCharacteristics(b"")]),
             ("an unknown type is skipped", b"\x63\x03abc\x01\x02\x01x", vec![Schema(b"x")]),
-            ("an unknown way to write GTIDs is skipped", b"\x03\x03\x01\x01x\x02\x02\x01\x30", vec![StateChange(false)]),
+            ("an unknown way to write GTIDs is skipped", b"\x03\x03\x01\x01x\x02\x01\x30", vec![StateChange(false)]),
             ("an empty entry", b"\x00\x00\x01\x02\x01x", vec![Schema(b"x")]),
         ];
         for (what, bytes, expected) in table {

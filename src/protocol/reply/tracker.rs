@@ -3,12 +3,9 @@
 use super::{Event, Expect, MAX_COLUMNS, PacketKind, ReplyError, Walk};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, Header, MAX_PAYLOAD};
-use crate::protocol::ok_err_eof::{EOF_HEADER, ERR_HEADER, EofPacket, ErrPacket, OK_HEADER, OkPacket, Status};
+use crate::protocol::ok_err_eof::{EOF_HEADER, ERR_HEADER, EofPacket, ErrPacket, MAX_EOF_LEN, OK_HEADER, OkPacket, Status};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::primitives::Reader;
-
-/// EOF packets are shorter than this; a row that begins with 0xFE never is.
-const MAX_EOF_LEN: usize = 8;
 
 /// An OK packet is at least this long, which tells it from an EOF where both begin with 0xFE.
 const MIN_OK_LEN: usize = 7;

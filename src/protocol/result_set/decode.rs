@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{FrameError, next_packet};
-use crate::protocol::ok_err_eof::{EOF_HEADER, ERR_HEADER, EofPacket, ErrPacket, OK_HEADER, OkPacket, Status};
+use crate::protocol::ok_err_eof::{EOF_HEADER, ERR_HEADER, EofPacket, ErrPacket, MAX_EOF_LEN, OK_HEADER, OkPacket, Status};
 use crate::protocol::primitives::Reader;
 use crate::protocol::reply::MAX_COLUMNS;
 
@@ -150,10 +150,7 @@ impl TextDecoder {
                 EofPacket::parse(payload).ok_or(DecodeError::Malformed("EOF packet"))?;
                 self.state = State::Rows;
             }
-            State::Rows
-                if first == EOF_HEADER && payload.len() <= 8
-                    || first == EOF_HEADER && self.caps.has(Capabilities::DEPRECATE_EOF) =>
-            {
+            State::Rows if first == EOF_HEADER && (payload.len() <= MAX_EOF_LEN || self.caps.has(Capabilities::DEPRECATE_EOF)) => {
                 let ok = OkPacket::parse(payload, self.caps).filter(|_| self.caps.has(Capabilities::DEPRECATE_EOF));
                 let status = ok.map(|ok| ok.status).or_else(|| EofPacket::parse(payload).map(|eof| eof.status));
                 self.set.status = status.ok_or(DecodeError::Malformed("end of rows"))?;
