@@ -161,3 +161,6 @@ impl<'a> Answerer<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,8 @@ pub struct Start {
     pub host: String,
     /// The plugin the client answered with; empty when it named none.
     pub plugin: String,
-    /// Its answer to [`Start::nonce`]. `None` when that answer is for another challenge (COM_CHANGE_USER).
+    /// Its answer to [`Start::nonce`]. `None` when that answer is for another challenge (COM_CHANGE_USER), or when it is
+    /// empty and the plugin is not the one that was greeted with: libraries then send nothing and wait for a switch.
     pub answer: Option<Zeroizing<Vec<u8>>>,
     /// Our challenge.
     pub nonce: [u8; NONCE_LEN],
@@ -122,13 +123,24 @@ pub enum Action {
     ReadAccount,
     /// The client is who it says.
     Accept(Accepted),
-    /// It is not, or it cannot be told. `forget`: a server refused what was known.
+    /// It is not, or it cannot be told.
     Refuse {
         /// For the client.
         error: ServerError,
-        /// Whether what is known of the user is to be forgotten.
-        forget: bool,
+        /// On what ground.
+        ground: Ground,
     },
+}
+
+/// Why a login ends badly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ground {
+    /// What the client showed is not right, or cannot be used.
+    Judged,
+    /// The client showed what was known, and a server does not accept that any more: it is to be forgotten.
+    Stale,
+    /// No server could be asked.
+    NoServer,
 }
 
 /// The good end.

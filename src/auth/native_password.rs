@@ -54,7 +54,7 @@ pub fn stage2_in_create_user(statement: &str) -> impl Iterator<Item = [u8; 20]> 
 mod tests {
     use super::*;
 
-    /// `SELECT PASSWORD('natpw')`-like facts from MariaDB 10.11, and the manual's formula computed apart.
+    /// `PASSWORD('password')` as the manual prints it.
     #[test]
     fn known_values() {
         let two = stage2(&stage1(b"password"));
@@ -65,6 +65,17 @@ mod tests {
         assert_eq!(recover(&answer, b"another nonce 012345", &two), None);
         assert_eq!(recover(&answer[..19], &nonce, &two), None);
         assert_eq!(recover(&[], &nonce, &two), None);
+    }
+
+    /// Recorded between the mariadb client and mariadbd 10.11, password "natpw", and what `SHOW CREATE USER` said then.
+    #[test]
+    fn recorded_exchange() {
+        let nonce = *b"iInpi=529g{Tran'r,$k";
+        let sent = b"q\xf4\xa5v\x9d\xe7L\x03\x87\x1c\x0eT\x9dv\xdeS\xfd\x10\x1bl";
+        assert_eq!(&scramble(&stage1(b"natpw"), &nonce), sent);
+        let shown = "CREATE USER `nat`@`%` IDENTIFIED BY PASSWORD '*1374EDB489482E02B373F1E4764607ADEACA73BB'";
+        let two = stage2_in_create_user(shown).next().expect("a hash");
+        assert_eq!(recover(sent, &nonce, &two), Some(stage1(b"natpw")));
     }
 
     #[test]

@@ -120,3 +120,35 @@ fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(|e| rustls::Error::General(e.to_owned()))?;
     Ok((vec![made.cert.der().clone()], key))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_files_a_certificate_is_made() {
+        for mode in [ClientTlsMode::Preferred, ClientTlsMode::Required] {
+            assert!(ClientTls::new(mode, None, None, None).expect("self-signed").acceptor().is_some());
+        }
+        assert!(ClientTls::new(ClientTlsMode::Disabled, None, None, None).expect("nothing to do").acceptor().is_none());
+    }
+
+    #[test]
+    fn wrong_files_are_named_even_when_tls_is_off() {
+        let nowhere = Path::new("/nonexistent/cert.pem");
+        for mode in [ClientTlsMode::Disabled, ClientTlsMode::Preferred] {
+            let half = ClientTls::new(mode, Some(nowhere), None, None).expect_err("no key");
+            assert!(matches!(half, TlsSetupError::HalfIdentity));
+            let missing = ClientTls::new(mode, Some(nowhere), Some(nowhere), None).expect_err("no file");
+            assert!(missing.to_string().starts_with("certificate /nonexistent/cert.pem: "), "{missing}");
+        }
+    }
+
+    #[test]
+    fn modes_as_they_are_written() {
+        for word in ClientTlsMode::WORDS {
+            assert_eq!(word.parse::<ClientTlsMode>().map(ClientTlsMode::as_str), Ok(*word));
+        }
+        assert!("verify_ca".parse::<ClientTlsMode>().expect_err("not for clients").contains("preferred"));
+    }
+}

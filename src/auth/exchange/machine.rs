@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Accepted, Action, Event, Probed, Start, Verdict};
+use super::{Accepted, Action, Event, Ground, Probed, Start, Verdict};
 use crate::auth::accounts::access_denied;
 use crate::auth::caching_sha2::{FULL_NEEDED, REQUEST_KEY};
 use crate::auth::credential::Stage1;
@@ -28,7 +28,7 @@ pub struct Exchange {
 #[derive(Debug)]
 enum State {
     Begin,
-    /// AuthSwitchRequest to `caching_sha2_password` is sent, to check the answer against what is known.
+    /// AuthSwitchRequest is sent, to check the answer against what is known.
     SwitchedForKnown,
     /// A server is being asked for the account's plugin.
     Probing,
@@ -88,8 +88,12 @@ impl Exchange {
             // With SHA1(password) alone a switch would be spent on a check that settles nothing when it fails.
             None if matches!(*known, Credential::NativeStage1(_)) => self.probe(),
             None if self.start.can_switch => {
+                // When servers decide, `caching_sha2_password` it is: from there the password can still be asked for.
+                let native = !self.start.ask_servers && self.plugin == Some(Plugin::Native);
+                let plugin = if native { Plugin::Native } else { Plugin::CachingSha2 };
+                self.plugin = Some(plugin);
                 self.state = State::SwitchedForKnown;
-                self.switch(Plugin::CachingSha2, self.start.nonce)
+                self.switch(plugin, self.start.nonce)
             }
             None => self.refuse(cannot_switch(Plugin::CachingSha2)),
         }
@@ -99,7 +103,6 @@ impl Exchange {
     pub fn step(&mut self, event: Event<'_>) -> Action {
         match (std::mem::replace(&mut self.state, State::Over), event) {
             (State::SwitchedForKnown, Event::Client(answer)) => {
-                self.plugin = Some(Plugin::CachingSha2);
                 self.start.answer = Some(Zeroizing::new(answer.to_vec()));
                 match self.start.known.clone() {
                     Some(known) if self.fits(&known) == Some(true) => self.proved(known),
@@ -187,7 +190,7 @@ impl Exchange {
     fn confirmed(&mut self, known: Arc<Credential>, fast: bool, verdict: Verdict) -> Action {
         match verdict {
             Verdict::Accepted => self.accept(Some(known), fast, true),
-            Verdict::Refused(error) if ABOUT_THE_ACCOUNT.contains(&error.code) => Action::Refuse { error, forget: true },
+            Verdict::Refused(error) if ABOUT_THE_ACCOUNT.contains(&error.code) => Action::Refuse { error, ground: Ground::Stale },
             // The server is full, gone or out of order: that is no reason to doubt a password that was right a while ago.
             Verdict::Refused(_) | Verdict::Unreachable(_) => self.accept(Some(known), fast, false),
             // The account has another plugin now. After the fast exchange the full one can follow, a switch cannot.
@@ -206,7 +209,7 @@ impl Exchange {
             Probed::Switch { plugin, nonce, shows_hash } => (plugin, nonce, shows_hash),
             Probed::Open => return self.accept(Some(Arc::new(Credential::None)), false, false),
             Probed::Refused(error) => return self.refuse(error),
-            Probed::Unreachable(why) => return self.refuse(unreachable_error(&self.start.user, &why)),
+            Probed::Unreachable(why) => return self.no_server(&why),
         };
         match (Plugin::from_name(&name), nonce) {
             (Some(Plugin::Native), Some(nonce)) if shows_hash && self.start.can_switch => {
@@ -288,18 +291,26 @@ impl Exchange {
     }
 
     fn refused_by(&self, verdict: Verdict) -> Action {
-        self.refuse(match verdict {
-            Verdict::Refused(error) => error,
-            Verdict::Unreachable(why) => unreachable_error(&self.start.user, &why),
+        match verdict {
+            Verdict::Refused(error) => self.refuse(error),
+            Verdict::Unreachable(why) => self.no_server(&why),
             Verdict::Unfit(why) => {
-                ServerError::new(1251, "08004", format!("sluice: cannot log in as '{}' at the server: {why}", self.start.user))
+                let text = format!("sluice: cannot log in as '{}' at the server: {why}", self.start.user);
+                self.refuse(ServerError::new(1251, "08004", text))
             }
-            Verdict::Accepted => bad_handshake("the login is over"),
-        })
+            Verdict::Accepted => self.refuse(bad_handshake("the login is over")),
+        }
+    }
+
+    /// ER_SERVER_SHUTDOWN, which drivers take for a lost connection and try again. The number that says it better, 2003,
+    /// is a client's own: MariaDB's library takes an ERR packet with such a number for malformed.
+    fn no_server(&self, why: &str) -> Action {
+        let text = format!("sluice: no server can be asked whether '{}' may log in: {why}", self.start.user);
+        Action::Refuse { error: ServerError::new(1053, "08S01", text), ground: Ground::NoServer }
     }
 
     fn refuse(&self, error: ServerError) -> Action {
-        Action::Refuse { error, forget: false }
+        Action::Refuse { error, ground: Ground::Judged }
     }
 
     fn deny(&self) -> Action {
@@ -317,8 +328,4 @@ fn cannot_switch(plugin: Plugin) -> ServerError {
         "Client does not support authentication protocol requested by server; {plugin} is needed; consider upgrading the client"
     );
     ServerError::new(1251, "08004", text)
-}
-
-fn unreachable_error(user: &str, why: &str) -> ServerError {
-    ServerError::new(2003, "HY000", format!("sluice: no server can be asked whether '{user}' may log in: {why}"))
 }

@@ -9,7 +9,7 @@ use super::client::{Client, LoginError};
 use super::server::AtServers;
 use super::{Arrival, ChangeUserRequest, LoggedIn, LoginRoom, Peer, greeting, now};
 use crate::auth::accounts::Source;
-use crate::auth::exchange::{Accepted, Action, Event, Exchange, Start};
+use crate::auth::exchange::{Accepted, Action, Event, Exchange, Ground, Start};
 use crate::auth::{Known, Secret};
 use crate::frontend::tls::ClientTlsMode;
 use crate::net::{Socket, Stream};
@@ -131,7 +131,10 @@ async fn arrive(client: &mut Client, arrival: &Arrival, room: &LoginRoom) -> Res
         attributes: std::mem::take(&mut response.attributes),
         outcome: None,
     };
-    let answer = Some(Zeroizing::new(std::mem::take(&mut response.auth)));
+    let answer = Zeroizing::new(std::mem::take(&mut response.auth));
+    // A library whose plugin is not the greeted one has no challenge for it: it sends nothing and waits for a switch.
+    let waits = answer.is_empty() && !response.plugin.is_empty() && response.plugin != greeting.plugin;
+    let answer = if waits { None } else { Some(answer) };
     exchange(client, asked, &response.plugin, answer, nonce, room).await
 }
 
@@ -219,15 +222,14 @@ async fn exchange(
                 asked.outcome = Some(Outcome { credential, account, first: at_servers.first.take(), fast });
                 return Ok(asked);
             }
-            Action::Refuse { error, forget } => {
-                if let (true, Some(known)) = (forget, &known) {
+            Action::Refuse { error, ground } => {
+                if let (Ground::Stale, Some(known)) = (ground, &known) {
                     room.credentials.forget(&asked.user, known.generation);
                 }
                 let user = asked.user;
-                return Err(if error.code == 2003 {
-                    LoginError::NoServer { user, error }
-                } else {
-                    LoginError::Refused { user, error }
+                return Err(match ground {
+                    Ground::NoServer => LoginError::NoServer { user, error },
+                    Ground::Judged | Ground::Stale => LoginError::Refused { user, error },
                 });
             }
         };
