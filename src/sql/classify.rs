@@ -1,0 +1,81 @@
+//! What a statement is: its class with the reason, its tables, its effects on the session, whether its result may be kept.
+//!
+//! **Nothing is called a read unless that is proved**: every token is known to the lexer, every name before a parenthesis is a built-in without side
+//! effects, no word stands in it that locks, assigns, writes or hands rows elsewhere, and all that under every way servers may read
+//! its executable comments. The proof is done on the digest's text by our own scan of the tokens. sqlparser only adds the tables and is asked only
+//! where it cannot be hurt (see [`tables`]); it never turns anything into a read.
+//!
+//! Limits of the proof, which no look at a text can pass: a view may call a stored function. A server that is read-only refuses that one (1290).
+
+mod cache;
+mod effects;
+mod judge;
+mod query;
+mod show;
+mod tables;
+mod verbs;
+mod verdict;
+
+pub use cache::{ClassifyCache, MAX_CACHED_BYTES};
+pub use effects::{Access, Effects, Kill, TransactionEnd, TransactionStart};
+pub use verdict::{Class, ClassReason, TableName, Uncacheable};
+
+use super::digest::{DigestBuf, digest};
+use super::lexer::LexMode;
+
+/// All that is known about a statement from its digest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Classified {
+    /// What kind of statement.
+    pub class: Class,
+    /// Why.
+    pub reason: ClassReason,
+    /// Tables it names, as far as they were found; sorted, each once.
+    pub tables: Vec<TableName>,
+    /// Whether `tables` is certainly all of them. If not, a write may have touched any table.
+    pub tables_complete: bool,
+    /// What it does to the session.
+    pub effects: Effects,
+    /// Whether its result depends on nothing but the tables and the session's settings, or why not.
+    pub cacheable: Result<(), Uncacheable>,
+    /// The digest's text, for people. Bytes that are not UTF-8 are replaced.
+    pub digest_text: String,
+    /// The digest's hash.
+    pub digest_hash: u64,
+    /// Several statements in one text.
+    pub multi: bool,
+    /// Functions that are not known built-ins, as written, schema included.
+    pub unknown_functions: Vec<String>,
+}
+
+/// Judges one text. Costs microseconds; [`ClassifyCache`] remembers.
+pub fn classify(sql: &[u8], mode: LexMode) -> Classified {
+    let mut buf = DigestBuf::default();
+    digest(sql, mode, &mut buf);
+    classify_digest(&buf, mode)
+}
+
+/// Judges a digest.
+pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
+    let verdict = judge::judge(&buf.text, mode, buf.truncated);
+    let (tables, tables_complete) = match tables::tables(&buf.text, mode, &verdict) {
+        Some(tables) => (tables, true),
+        None => (verdict.tables.clone(), false),
+    };
+    let cacheable = verdict.cacheable(tables_complete, &tables);
+    Classified {
+        class: verdict.class,
+        reason: verdict.reason,
+        tables,
+        tables_complete,
+        effects: verdict.effects,
+        cacheable,
+        digest_text: String::from_utf8_lossy(&buf.text).into_owned(),
+        digest_hash: buf.hash,
+        multi: verdict.multi,
+        unknown_functions: verdict.unknown_functions,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,437 @@
+//! The proof that a query reads only: one walk over its tokens. Every construct of either family's grammar by which a query can lock, assign, write,
+//! hand its rows elsewhere or call code we do not know, needs a reserved word, `:=`, or a name before a parenthesis; this walk looks at all of them.
+
+use super::effects::remember;
+use super::verdict::{Class, ClassReason, Verdict};
+use crate::sql::cursor::{system_variable, unquote, user_variable};
+use crate::sql::functions::{self, Effect, MAX_NAME_BYTES, Volatility, upper_case};
+use crate::sql::lexer::{Dialect, LexMode, Token, TokenKind};
+
+/// Reserved in both families (and tried on both servers): before a parenthesis they are never somebody's function.
+#[rustfmt::skip]
+const PLAIN_WORDS: &[&str] = &[
+    "ALL", "AND", "ANY", "AS", "ASC", "BETWEEN", "BIGINT", "BINARY", "BOOLEAN", "BY", "CASE", "COLLATE", "CROSS", "DATETIME", "DEC", "DECIMAL", "DESC", "DISTINCT",
+    "DISTINCTROW", "DIV", "DOUBLE", "DUAL", "ELSE", "END", "EXCEPT", "EXISTS", "FALSE", "FETCH", "FIXED", "FLOAT", "FORCE", "FROM", "GROUP", "HAVING",
+    "HIGH_PRIORITY", "IGNORE", "IN", "INDEX", "INNER", "INT", "INTEGER", "INTERSECT", "IS", "JOIN", "JSON", "KEY", "LIKE", "LIMIT", "MEDIUMINT", "NATIONAL", "NATURAL",
+    "NCHAR", "NOT", "NULL", "NUMERIC", "NVARCHAR", "OFFSET", "ON", "OR", "ORDER", "OUTER", "OVER", "PARTITION", "RANGE", "REAL", "RECURSIVE", "REGEXP", "RLIKE", "ROW",
+    "ROWS", "SELECT", "SIGNED", "SMALLINT", "SOME", "SOUNDS", "SQL_BIG_RESULT", "SQL_BUFFER_RESULT", "SQL_CALC_FOUND_ROWS", "SQL_NO_CACHE",
+    "SQL_SMALL_RESULT", "STRAIGHT_JOIN", "TEXT", "THEN", "TINYINT", "TRUE", "UNION", "UNSIGNED", "USE", "USING", "VARBINARY", "VARCHAR", "WHEN", "WHERE", "WINDOW",
+    "WITH", "XOR",
+];
+
+/// Words that begin or belong to statements that are no reads. All are reserved in both families, so none is a column or alias.
+#[rustfmt::skip]
+const WRITING_WORDS: &[&str] = &[
+    "ALTER", "CALL", "CREATE", "DELETE", "DROP", "GRANT", "INSERT", "KILL", "LOAD", "RENAME", "REPLACE", "REVOKE", "SET", "UPDATE",
+];
+
+/// Words on which a recursive parser goes deeper although no parenthesis opens.
+#[rustfmt::skip]
+const OPERATOR_WORDS: &[&str] = &[
+    "AND", "AT", "BETWEEN", "BINARY", "CASE", "COLLATE", "DIV", "EXCEPT", "IN", "INTERSECT", "INTERVAL", "IS", "ISNULL", "LIKE", "MINUS", "MOD", "NOT", "NOTNULL", "OR",
+    "REGEXP", "RLIKE", "SIMILAR", "SOUNDS", "UNION", "XOR",
+];
+
+/// What an open parenthesis belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opener {
+    /// SUBSTRING(x FROM 1 FOR 2)
+    Substring,
+    Other,
+}
+
+/// Where a WITH list stands, per parenthesis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WithList {
+    No,
+    /// A name comes next.
+    Name,
+    /// The name was read; its columns or AS come next.
+    Named,
+    /// The body was read; a comma brings another name.
+    Body,
+}
+
+struct Frame {
+    opener: Opener,
+    with: WithList,
+    /// The token that opened it stands right behind AS.
+    behind_as: bool,
+}
+
+/// How far the arguments of a function are looked through. A longer call is not proved to be the built-in.
+const MAX_ARGUMENT_TOKENS: usize = 4096;
+
+/// Walks over one statement's tokens and raises `verdict` by what it finds.
+pub(super) fn scan(text: &[u8], tokens: &[Token], mode: LexMode, verdict: &mut Verdict) {
+    let mut walk = Walk {
+        text,
+        tokens,
+        mode,
+        verdict,
+        frames: vec![Frame { opener: Opener::Other, with: WithList::No, behind_as: false }],
+        into_list: false,
+    };
+    walk.verdict.tokens += tokens.len();
+    for at in 0..tokens.len() {
+        walk.step(at);
+    }
+}
+
+impl Verdict {
+    /// Takes over a worse class; the first reason for the worst class stays.
+    pub(super) fn raise(&mut self, class: Class, reason: ClassReason) {
+        let weight = |class| match class {
+            Class::Read => 0,
+            Class::LockingRead => 1,
+            _ => 2,
+        };
+        if weight(class) > weight(self.class) {
+            (self.class, self.reason) = (class, reason);
+        }
+    }
+}
+
+struct Walk<'a, 'v> {
+    text: &'a [u8],
+    tokens: &'a [Token],
+    mode: LexMode,
+    verdict: &'v mut Verdict,
+    frames: Vec<Frame>,
+    /// Inside `INTO @a, @b`.
+    into_list: bool,
+}
+
+impl<'a> Walk<'a, '_> {
+    fn kind(&self, at: usize) -> Option<TokenKind> {
+        self.tokens.get(at).map(|token| token.kind)
+    }
+
+    fn before(&self, at: usize, back: usize) -> Option<TokenKind> {
+        at.checked_sub(back).and_then(|at| self.kind(at))
+    }
+
+    fn bytes(&self, at: usize) -> &'a [u8] {
+        self.tokens.get(at).and_then(|token| self.text.get(token.start..token.end)).unwrap_or_default()
+    }
+
+    fn is(&self, at: usize, keyword: &str) -> bool {
+        self.kind(at) == Some(TokenKind::Word) && self.bytes(at).eq_ignore_ascii_case(keyword.as_bytes())
+    }
+
+    fn was(&self, at: usize, back: usize, keyword: &str) -> bool {
+        at.checked_sub(back).is_some_and(|at| self.is(at, keyword))
+    }
+
+    fn with(&self) -> WithList {
+        self.frames.last().map_or(WithList::No, |frame| frame.with)
+    }
+
+    fn set_with(&mut self, with: WithList) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.with = with;
+        }
+    }
+
+    fn volatile(&mut self, volatility: Volatility) {
+        self.verdict.volatility = self.verdict.volatility.max(volatility);
+    }
+
+    fn step(&mut self, at: usize) {
+        let Some(token) = self.tokens.get(at).copied() else { return };
+        if self.into_list && !matches!(token.kind, TokenKind::UserVar | TokenKind::Comma) {
+            self.into_list = false;
+        }
+        match token.kind {
+            TokenKind::Bad | TokenKind::ExecComment | TokenKind::Semicolon => {
+                self.verdict.raise(Class::Unknown, ClassReason::DoesNotLex)
+            }
+            TokenKind::Op => {
+                self.verdict.operators += 1;
+                if self.bytes(at) == b":=" {
+                    if self.before(at, 1) == Some(TokenKind::UserVar) {
+                        let name = user_variable(self.bytes(at - 1));
+                        remember(&mut self.verdict.effects.sets_user_variables, name);
+                    }
+                    self.verdict.raise(Class::Write, ClassReason::AssignsUserVariable);
+                }
+            }
+            TokenKind::UserVar => {
+                let name = user_variable(self.bytes(at));
+                let effects = &mut self.verdict.effects;
+                remember(if self.into_list { &mut effects.sets_user_variables } else { &mut effects.reads_user_variables }, name);
+            }
+            TokenKind::SysVar => self.system_variable(at),
+            TokenKind::LParen => {
+                let opener = ["SUBSTRING", "SUBSTR", "MID"].iter().any(|name| self.was(at, 1, name));
+                let opener = if opener { Opener::Substring } else { Opener::Other };
+                let behind_as = self.was(at, 1, "AS");
+                self.frames.push(Frame { opener, with: WithList::No, behind_as });
+            }
+            TokenKind::RParen => {
+                let closed = if self.frames.len() > 1 { self.frames.pop() } else { None };
+                // `name (columns)` is still named; `AS (body)` ends one entry of the list.
+                if self.with() == WithList::Named && closed.is_some_and(|frame| frame.behind_as) {
+                    self.set_with(WithList::Body);
+                }
+            }
+            TokenKind::Comma if self.with() == WithList::Body => self.set_with(WithList::Name),
+            TokenKind::Word | TokenKind::QuotedIdent => self.name(at, token),
+            _ => {}
+        }
+    }
+
+    fn system_variable(&mut self, at: usize) {
+        let (_, name) = system_variable(self.bytes(at));
+        let effects = &mut self.verdict.effects;
+        match name.as_str() {
+            "warning_count" | "error_count" => (effects.reads_diagnostics, effects.session_bound) = (true, true),
+            "last_insert_id" | "identity" => effects.reads_last_insert_id = true,
+            "pseudo_thread_id" => effects.reads_connection_id = true,
+            _ => {}
+        }
+        remember(&mut effects.reads_system_variables, name);
+        self.volatile(Volatility::Server);
+    }
+
+    fn name(&mut self, at: usize, token: Token) {
+        let word = self.bytes(at);
+        let after_dot = self.before(at, 1) == Some(TokenKind::Dot) && !token.space;
+        let call = self.kind(at + 1) == Some(TokenKind::LParen);
+        let mut buffer = [0u8; MAX_NAME_BYTES];
+        let upper = upper_case(word, &mut buffer).unwrap_or_default();
+        let keyword = token.kind == TokenKind::Word && !after_dot;
+        self.system_schema(at, word);
+        // Words that write, lock or assign come first: no later rule may excuse them.
+        if keyword && self.keyword(at, upper, call) {
+            return;
+        }
+        if after_dot {
+            if call {
+                self.unknown_function(at);
+            } else if upper == b"NEXTVAL" || upper == b"CURRVAL" {
+                // Oracle mode of MariaDB: s.nextval moves the sequence.
+                self.verdict.raise(Class::Write, ClassReason::SequenceValue);
+            }
+            return;
+        }
+        match self.with() {
+            WithList::Name if !(keyword && upper == b"RECURSIVE") => return self.set_with(WithList::Named),
+            _ => {}
+        }
+        if keyword {
+            self.high_bytes(word);
+            if let Some(volatility) = functions::parenless(word) {
+                self.volatile(volatility);
+            }
+        }
+        if call && !(keyword && self.harmless_before_parenthesis(at, upper)) && !self.column_list(at) {
+            self.function(at, token, word);
+        }
+    }
+
+    /// Handles words that mean something wherever they stand. Returns whether the word is done with.
+    fn keyword(&mut self, at: usize, upper: &[u8], call: bool) -> bool {
+        if OPERATOR_WORDS.iter().any(|word| word.as_bytes() == upper) {
+            self.verdict.operators += 1;
+        }
+        match upper {
+            b"INTO" => {
+                let file = self.is(at + 1, "OUTFILE") || self.is(at + 1, "DUMPFILE");
+                self.into_list = !file;
+                self.verdict.raise(Class::Write, if file { ClassReason::IntoFile } else { ClassReason::IntoVariable });
+            }
+            b"FOR" => self.for_clause(at),
+            b"LOCK" => self.verdict.raise(Class::LockingRead, ClassReason::LockInShareMode),
+            b"PROCEDURE" => self.verdict.raise(Class::Write, ClassReason::ProcedureClause),
+            b"SQL_CALC_FOUND_ROWS" => self.verdict.effects.calc_found_rows = true,
+            b"SQL_NO_CACHE" => self.verdict.no_cache = true,
+            b"WITH" => {
+                // Not WITH ROLLUP, WITH QUERY EXPANSION, WITH TIES.
+                if matches!(self.before(at, 1), None | Some(TokenKind::LParen)) {
+                    self.set_with(WithList::Name);
+                }
+            }
+            _ if WRITING_WORDS.binary_search_by(|word| word.as_bytes().cmp(upper)).is_ok() => {
+                let function = matches!(upper, b"INSERT" | b"REPLACE")
+                    && call
+                    && !matches!(self.before(at, 1), None | Some(TokenKind::RParen));
+                let charset = upper == b"SET" && (self.was(at, 1, "CHARACTER") || self.was(at, 1, "CHAR"));
+                if function || charset {
+                    return false;
+                }
+                self.verdict.raise(Class::Write, ClassReason::WritingStatement);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn for_clause(&mut self, at: usize) {
+        let after = |words: &[&str]| words.iter().any(|word| self.is(at + 1, word));
+        if after(&["UPDATE"]) {
+            self.verdict.raise(Class::LockingRead, ClassReason::ForUpdate);
+        } else if after(&["SHARE"]) {
+            self.verdict.raise(Class::LockingRead, ClassReason::ForShare);
+        } else if self.was(at, 1, "VALUE") && (self.was(at, 2, "NEXT") || self.was(at, 2, "PREVIOUS")) {
+            self.verdict.raise(Class::Write, ClassReason::SequenceValue);
+        } else {
+            let index_hint = after(&["JOIN", "ORDER", "GROUP"]) && (self.was(at, 1, "INDEX") || self.was(at, 1, "KEY"));
+            let substring = self.frames.last().is_some_and(|frame| frame.opener == Opener::Substring);
+            if !index_hint && !substring && !after(&["SYSTEM_TIME"]) {
+                self.verdict.raise(Class::Write, ClassReason::UnknownForClause);
+            }
+        }
+    }
+
+    /// A byte above ASCII may be white space in a single-byte character set (0xA0 in latin1) and so cut a word in two:
+    /// none of the pieces may be a word that matters.
+    fn high_bytes(&mut self, word: &[u8]) {
+        if word.is_ascii() {
+            return;
+        }
+        let suspicious = word.split(|b| !b.is_ascii()).any(|piece| {
+            let mut buffer = [0u8; MAX_NAME_BYTES];
+            let upper = upper_case(piece, &mut buffer).unwrap_or_default();
+            WRITING_WORDS.iter().chain(&["INTO", "FOR", "LOCK", "PROCEDURE", "WITH"]).any(|known| known.as_bytes() == upper)
+        });
+        if suspicious {
+            self.verdict.raise(Class::Unknown, ClassReason::DoesNotLex);
+        }
+    }
+
+    fn system_schema(&mut self, at: usize, word: &[u8]) {
+        if self.kind(at + 1) == Some(TokenKind::Dot) && word.len() <= 20 {
+            let name = unquote(word).to_ascii_lowercase();
+            self.verdict.effects.system_schemas |=
+                matches!(name.as_str(), "information_schema" | "performance_schema" | "mysql" | "sys");
+        }
+    }
+
+    /// A reserved word, which cannot be a function's name, or a word that is none in this place.
+    fn harmless_before_parenthesis(&self, at: usize, upper: &[u8]) -> bool {
+        if PLAIN_WORDS.binary_search_by(|word| word.as_bytes().cmp(upper)).is_ok() {
+            return true;
+        }
+        let mysql = self.mode.dialect == Dialect::MySql;
+        match upper {
+            b"LATERAL" => mysql,
+            // x MEMBER OF (json)
+            b"OF" => mysql || self.was(at, 1, "MEMBER"),
+            // JSON_TABLE(doc, '$[*]' COLUMNS (...))
+            b"COLUMNS" => mysql || matches!(self.before(at, 1), Some(TokenKind::Param | TokenKind::String)),
+            _ => false,
+        }
+    }
+
+    /// `WITH name (columns) AS`, `(SELECT ..) name (columns)`, `(SELECT ..) AS name (columns)`: a call cannot stand there.
+    fn column_list(&self, at: usize) -> bool {
+        let behind_parenthesis = self.before(at, 1) == Some(TokenKind::RParen);
+        let behind_as = self.was(at, 1, "AS") && self.before(at, 2) == Some(TokenKind::RParen);
+        behind_parenthesis || behind_as
+    }
+
+    fn function(&mut self, at: usize, token: Token, word: &[u8]) {
+        let space = self.tokens.get(at + 1).is_some_and(|next| next.space);
+        let known = if token.kind == TokenKind::Word { functions::lookup(word, space, self.mode) } else { None };
+        let Some(found) = known.filter(|found| self.arguments_fit(at, found.name)) else { return self.unknown_function(at) };
+        self.volatile(found.volatility);
+        let no_arguments = self.kind(at + 2) == Some(TokenKind::RParen);
+        let effects = &mut self.verdict.effects;
+        match found.effect {
+            Effect::ConnectionId => effects.reads_connection_id = true,
+            Effect::FoundRows => (effects.reads_found_rows, effects.session_bound) = (true, true),
+            Effect::RowCount => (effects.reads_row_count, effects.session_bound) = (true, true),
+            Effect::GetLock => effects.get_lock = true,
+            Effect::ReleaseLock => effects.release_lock = true,
+            Effect::ReleaseAllLocks => effects.release_all_locks = true,
+            Effect::LastInsertId if no_arguments => effects.reads_last_insert_id = true,
+            Effect::LastInsertId => {
+                effects.sets_last_insert_id = true;
+                self.verdict.raise(Class::Write, ClassReason::FunctionWithEffect(found.name));
+            }
+            _ => {}
+        }
+        if !found.effect.is_read() {
+            self.verdict.raise(Class::Write, ClassReason::FunctionWithEffect(found.name));
+        }
+    }
+
+    /// MariaDB knows these names only in one shape; in another they are a stored function's.
+    fn arguments_fit(&self, at: usize, name: &str) -> bool {
+        if self.mode.dialect == Dialect::MySql {
+            return true;
+        }
+        match name {
+            "POINT" => self.arguments(at + 1) == 2,
+            "LINESTRING" | "POLYGON" | "MULTIPOINT" | "MULTILINESTRING" | "MULTIPOLYGON" | "GEOMETRYCOLLECTION" => {
+                self.arguments(at + 1) >= 1
+            }
+            "JSON_TABLE" => self.has_columns_clause(at + 1),
+            _ => true,
+        }
+    }
+
+    /// How many arguments stand in the parenthesis at `open`.
+    fn arguments(&self, open: usize) -> usize {
+        let mut depth = 0usize;
+        let mut commas = 0;
+        for at in open..self.tokens.len().min(open + MAX_ARGUMENT_TOKENS) {
+            match self.kind(at) {
+                Some(TokenKind::LParen) => depth += 1,
+                Some(TokenKind::RParen) => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return if at == open + 1 { 0 } else { commas + 1 };
+                    }
+                }
+                Some(TokenKind::Comma) if depth == 1 => commas += 1,
+                _ => {}
+            }
+        }
+        0
+    }
+
+    /// `(doc, path COLUMNS (`: what no call's arguments can look like.
+    fn has_columns_clause(&self, open: usize) -> bool {
+        let mut depth = 0usize;
+        for at in open..self.tokens.len().min(open + MAX_ARGUMENT_TOKENS) {
+            match self.kind(at) {
+                Some(TokenKind::LParen) => depth += 1,
+                Some(TokenKind::RParen) => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return false;
+                    }
+                }
+                Some(TokenKind::Word) if depth == 1 && self.is(at, "COLUMNS") => {
+                    let literal = matches!(self.before(at, 1), Some(TokenKind::Param | TokenKind::String));
+                    return literal && self.kind(at + 1) == Some(TokenKind::LParen);
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn unknown_function(&mut self, at: usize) {
+        let mut name = unquote(self.bytes(at));
+        if self.before(at, 1) == Some(TokenKind::Dot) && at >= 2 {
+            name = format!("{}.{name}", unquote(self.bytes(at - 2)));
+        }
+        remember(&mut self.verdict.unknown_functions, name.clone());
+        self.verdict.raise(Class::Write, ClassReason::UnknownFunction(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn word_lists_are_sorted() {
+        for list in [PLAIN_WORDS, WRITING_WORDS, OPERATOR_WORDS] {
+            assert!(list.is_sorted());
+        }
+    }
+}

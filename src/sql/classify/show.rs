@@ -1,0 +1,210 @@
+//! SHOW, EXPLAIN, DESCRIBE and ANALYZE: which of them only look.
+//! Sources: MySQL 8.4 Reference Manual, "SHOW Statements", "EXPLAIN Statement"; MariaDB "SHOW", "EXPLAIN", "ANALYZE Statement".
+
+use super::judge::query;
+use super::query::scan;
+use super::verdict::{Class, ClassReason, Verdict};
+use crate::sql::cursor::Cursor;
+use crate::sql::lexer::{LexMode, TokenKind};
+
+/// SHOW of what every server of a healthy set has alike, or of settings. What may follow is checked like a query (`WHERE f(x)`).
+#[rustfmt::skip]
+const SHOWS: &[&str] = &[
+    "AUTHORS", "CHARACTER", "CHARSET", "CLIENT_STATISTICS", "COLLATION", "COLUMNS", "CONTRIBUTORS", "DATABASES", "ENGINES", "EVENTS", "FIELDS", "INDEX", "INDEXES",
+    "INDEX_STATISTICS", "KEYS", "LOCALES", "OPEN", "PLUGINS", "PRIVILEGES", "SCHEMAS", "STATUS", "STORAGE", "TABLE", "TABLES", "TABLE_STATISTICS", "TRIGGERS",
+    "USER_STATISTICS", "VARIABLES",
+];
+
+/// SHOW of what is one server's own: its threads, its logs, its replication. Asked of the master, where the writes are.
+#[rustfmt::skip]
+const SERVER_SHOWS: &[&str] = &[
+    "ALL", "ANALYZE", "BINARY", "BINLOG", "ENGINE", "EXPLAIN", "MASTER", "PARSE_TREE", "PROCESSLIST", "RELAYLOG", "REPLICA", "REPLICAS", "SLAVE", "SLAVES",
+];
+
+const CREATE_KINDS: &[&str] = &[
+    "DATABASE",
+    "EVENT",
+    "FUNCTION",
+    "LIBRARY",
+    "PACKAGE",
+    "PROCEDURE",
+    "SCHEMA",
+    "SEQUENCE",
+    "SERVER",
+    "TABLE",
+    "TRIGGER",
+    "USER",
+    "VIEW",
+];
+
+fn unparsed() -> Verdict {
+    Verdict::new(Class::Unknown, ClassReason::DoesNotParse)
+}
+
+pub(super) fn show(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
+    cursor.pos += 1;
+    let mut verdict = Verdict::new(Class::Read, ClassReason::Show);
+    if cursor.eat("CREATE") {
+        let known = cursor.eat_any(CREATE_KINDS);
+        cursor.eat("BODY");
+        cursor.eat_all(&["IF", "NOT", "EXISTS"]);
+        return if known && only_names(cursor) { verdict } else { unparsed() };
+    }
+    if cursor.eat("GRANTS") {
+        return if only_names(cursor) { verdict } else { unparsed() };
+    }
+    let count =
+        cursor.eat("COUNT") && cursor.eat_kind(TokenKind::LParen) && cursor.eat_op("*") && cursor.eat_kind(TokenKind::RParen);
+    if cursor.eat_any(&["WARNINGS", "ERRORS"]) {
+        (verdict.effects.reads_diagnostics, verdict.effects.session_bound) = (true, true);
+    } else if count {
+        return unparsed();
+    } else if cursor.eat_any(&["PROFILE", "PROFILES"]) {
+        verdict.effects.session_bound = true;
+        // Its FOR QUERY is no FOR of a query.
+        return verdict_for_words(cursor, verdict);
+    } else {
+        let global = cursor.is("GLOBAL");
+        cursor.eat_any(&["GLOBAL", "SESSION", "LOCAL"]);
+        cursor.eat("EXTENDED");
+        cursor.eat("FULL");
+        if cursor.is_any(SERVER_SHOWS) {
+            verdict = Verdict::new(Class::Administrative, ClassReason::ShowServerState);
+        } else if cursor.eat_any(&["PROCEDURE", "FUNCTION", "LIBRARY", "PACKAGE"]) {
+            cursor.eat("BODY");
+            if !cursor.eat("STATUS") {
+                return unparsed();
+            }
+        } else if cursor.eat("STATUS") {
+            (verdict.effects.reads_session_status, verdict.effects.session_bound) = (!global, !global);
+        } else if cursor.eat("CHARACTER") {
+            if !cursor.eat("SET") {
+                return unparsed();
+            }
+        } else if cursor.eat("TABLE") {
+            // SHOW TABLE STATUS; the names of the others follow FROM or IN.
+            if !cursor.eat_any(&["STATUS", "TYPES"]) {
+                return unparsed();
+            }
+        } else if cursor.eat("INDEX") || cursor.eat_any(SHOWS) {
+        } else {
+            return unparsed();
+        }
+    }
+    scan(cursor.text, cursor.rest(), mode, &mut verdict);
+    verdict
+}
+
+/// Names, accounts and literals only.
+fn only_names(cursor: Cursor<'_>) -> bool {
+    cursor.rest().iter().enumerate().all(|(n, token)| {
+        // FOR CURRENT_USER()
+        let call = matches!(token.kind, TokenKind::LParen | TokenKind::RParen) && n > 0;
+        let after_current_user =
+            call && cursor.rest().iter().take(n).any(|before| cursor.bytes(*before).eq_ignore_ascii_case(b"CURRENT_USER"));
+        after_current_user
+            || matches!(
+                token.kind,
+                TokenKind::Word
+                    | TokenKind::QuotedIdent
+                    | TokenKind::String
+                    | TokenKind::Param
+                    | TokenKind::UserVar
+                    | TokenKind::Dot
+                    | TokenKind::Comma
+            )
+    })
+}
+
+fn verdict_for_words(cursor: Cursor<'_>, verdict: Verdict) -> Verdict {
+    let plain = cursor
+        .rest()
+        .iter()
+        .all(|token| matches!(token.kind, TokenKind::Word | TokenKind::Comma | TokenKind::Param | TokenKind::Number));
+    if plain { verdict } else { unparsed() }
+}
+
+/// EXPLAIN, DESCRIBE, DESC.
+pub(super) fn explain(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
+    cursor.pos += 1;
+    let mut executes = false;
+    loop {
+        if cursor.eat("ANALYZE") {
+            executes = true;
+        } else if cursor.is("FORMAT") && cursor.token(1).is_some_and(|token| cursor.bytes(token) == b"=") {
+            cursor.pos += 3;
+        } else if cursor.is_any(&["EXTENDED", "PARTITIONS", "ALL"]) && begins_statement(cursor, 1) {
+            cursor.pos += 1;
+        } else if cursor.eat_all(&["FOR", "CONNECTION"]) {
+            return Verdict::new(Class::Administrative, ClassReason::ShowServerState);
+        } else if cursor.eat_all(&["FOR", "SCHEMA"]) || cursor.eat_all(&["FOR", "DATABASE"]) {
+            if cursor.name().is_none() {
+                return unparsed();
+            }
+        } else if cursor.is("INTO") {
+            return Verdict::new(Class::Write, ClassReason::IntoVariable);
+        } else {
+            break;
+        }
+    }
+    if begins_statement(cursor, 0) {
+        return explained(cursor, mode, executes);
+    }
+    // DESCRIBE table [column | 'pattern']
+    let mut table = cursor;
+    let named = table.name().is_some() && (!table.eat_kind(TokenKind::Dot) || table.name().is_some());
+    let column = table.at_end()
+        || matches!(table.kind(), Some(TokenKind::Word | TokenKind::QuotedIdent | TokenKind::Param | TokenKind::String));
+    table.pos += usize::from(!table.at_end());
+    if named && column && table.at_end() && !executes { Verdict::new(Class::Read, ClassReason::Describe) } else { unparsed() }
+}
+
+fn begins_statement(cursor: Cursor<'_>, ahead: usize) -> bool {
+    let cursor = Cursor { pos: cursor.pos + ahead, ..cursor };
+    cursor.kind() == Some(TokenKind::LParen)
+        || cursor.is_any(&[
+            "SELECT",
+            "WITH",
+            "VALUES",
+            "TABLE",
+            "INSERT",
+            "UPDATE",
+            "DELETE",
+            "REPLACE",
+            "ANALYZE",
+            "FORMAT",
+            "EXTENDED",
+            "PARTITIONS",
+        ])
+}
+
+/// MariaDB's ANALYZE executes its statement; ANALYZE TABLE writes statistics.
+pub(super) fn analyze(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
+    cursor.pos += 1;
+    if cursor.is("FORMAT") && cursor.token(1).is_some_and(|token| cursor.bytes(token) == b"=") {
+        cursor.pos += 3;
+    }
+    let table = cursor.is_any(&["TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG"]);
+    if !table && begins_statement(cursor, 0) {
+        return explained(cursor, mode, true);
+    }
+    let mut verdict = Verdict::new(Class::Administrative, ClassReason::ServerMaintenance);
+    verdict.effects.implicit_commit = true;
+    verdict
+}
+
+/// The optimizer evaluates parts of what it explains, so only what is a read is a read explained; and it locks what a locking read would.
+fn explained(cursor: Cursor<'_>, mode: LexMode, executes: bool) -> Verdict {
+    let mut verdict = query(cursor, mode);
+    match verdict.class {
+        Class::Read => verdict.reason = ClassReason::Explain,
+        Class::LockingRead => {}
+        _ => {
+            verdict.class = Class::Write;
+            if matches!(verdict.reason, ClassReason::DoesNotParse | ClassReason::WritingStatement | ClassReason::WithWrite) {
+                verdict.reason = if executes { ClassReason::AnalyzeWrite } else { ClassReason::ExplainWrite };
+            }
+        }
+    }
+    verdict
+}
