@@ -16,6 +16,7 @@ pub mod reload;
 pub mod secrets;
 mod types;
 pub mod units;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use mistake::{Mistake, Severity};
 pub use secrets::{Credential, Password};
 pub use types::*;
 pub use units::{Period, Size};
+pub use words::*;
 
 use read::Report;
 use secrets::{Machine, Outside};

@@ -1,9 +1,10 @@
 //! `SELECT` over the admin's tables: one table, `WHERE`, `GROUP BY`, `HAVING`, `ORDER BY`, `LIMIT`, aggregates.
 //!
-//! Enough for a person with a question and for the tools that wrap one; no joins, no subqueries. [`eval`] evaluates
+//! Enough for a person with a question and for the tools that wrap one; no joins, no subqueries. [`eval`] and [`functions`] evaluate
 //! expressions; here is what happens to rows.
 
 mod eval;
+mod functions;
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
