@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::address::Address;
 use super::read::Report;
 use super::types::*;
+use super::words::*;
 use crate::admin::nearest::nearest;
 
 /// A server's name stands in commands, labels and `server:NAME`.

@@ -17,6 +17,7 @@ pub mod resolve;
 pub mod secrets;
 pub mod types;
 pub mod units;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use mistake::{Mistake, Severity};
 pub use secrets::{Credential, Password};
 pub use types::*;
 pub use units::{Period, Size};
+pub use words::*;
 
 use read::Report;
 use secrets::{Machine, Outside};

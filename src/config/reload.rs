@@ -112,7 +112,7 @@ fn walk(path: &str, value: &toml::Value, all: &mut BTreeMap<String, Entry>) {
         toml::Value::Array(entries) if keys::LISTS.contains(&path) => {
             for (i, entry) in entries.iter().enumerate() {
                 let name = entry.get("name").and_then(toml::Value::as_str);
-                let path = name.map_or_else(|| format!("{path}[{i}]"), |name| join(name));
+                let path = name.map_or_else(|| format!("{path}[{i}]"), &join);
                 walk(&path, entry, all);
             }
         }

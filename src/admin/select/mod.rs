@@ -1,9 +1,10 @@
 //! `SELECT` over the admin's tables: one table, `WHERE`, `GROUP BY`, `HAVING`, `ORDER BY`, `LIMIT`, aggregates.
 //!
-//! Enough for a person with a question and for the tools that wrap one; no joins, no subqueries. [`eval`] evaluates
+//! Enough for a person with a question and for the tools that wrap one; no joins, no subqueries. [`eval`] and [`functions`] evaluate
 //! expressions; here is what happens to rows.
 
 mod eval;
+mod functions;
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -156,6 +157,9 @@ fn limits(clause: Option<&LimitClause>, session: &Session) -> Result<(usize, usi
     }
 }
 
+/// The row that stands for a group, and all its rows; without grouping each row stands alone.
+type Group<'r> = (&'r [Value], Option<Vec<&'r [Value]>>);
+
 /// One column of the result.
 struct Output {
     name: String,
@@ -165,7 +169,7 @@ struct Output {
 
 enum What {
     Source(usize),
-    Expr(Expr),
+    Expr(Box<Expr>),
 }
 
 fn outputs(select: &Select, source: &Source) -> Result<Vec<Output>, AdminError> {
@@ -190,11 +194,11 @@ fn outputs(select: &Select, source: &Source) -> Result<Vec<Output>, AdminError> 
                     Some(i) => columns[i].name.clone(),
                     None => eval::shown(expr),
                 };
-                all.push(Output { name, kind: found.map(|i| columns[i].kind), what: What::Expr(expr.clone()) });
+                all.push(Output { name, kind: found.map(|i| columns[i].kind), what: What::Expr(Box::new(expr.clone())) });
             }
             SelectItem::ExprWithAlias { expr, alias } => {
                 let kind = eval::column_of(expr, columns).map(|i| columns[i].kind);
-                all.push(Output { name: alias.value.clone(), kind, what: What::Expr(expr.clone()) });
+                all.push(Output { name: alias.value.clone(), kind, what: What::Expr(Box::new(expr.clone())) });
             }
             SelectItem::ExprWithAliases { .. } => return Err(cannot("a list of aliases")),
         }
@@ -214,7 +218,7 @@ fn run(
     let aliases: HashMap<String, Expr> = outputs
         .iter()
         .filter_map(|o| match &o.what {
-            What::Expr(expr) => Some((o.name.to_lowercase(), expr.clone())),
+            What::Expr(expr) => Some((o.name.to_lowercase(), (**expr).clone())),
             What::Source(_) => None,
         })
         .collect();
@@ -241,9 +245,8 @@ fn run(
     let aggregates = outputs.iter().any(|o| matches!(&o.what, What::Expr(e) if has_aggregate(e)))
         || select.having.as_ref().is_some_and(has_aggregate)
         || order.iter().any(|(e, _)| has_aggregate(e));
-    // A group is (the row that stands for it, all its rows); without grouping each row stands alone.
     let empty = vec![Value::Null; columns.len()];
-    let mut groups: Vec<(&[Value], Option<Vec<&[Value]>>)> = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     if !group_by.is_empty() {
         let mut places: HashMap<Vec<String>, usize> = HashMap::new();
         for row in rows {

@@ -123,7 +123,7 @@ fn statements_built_to_exhaust_us() {
         let answer = ask(&sql);
         assert!(answer.starts_with("1064") || answer.starts_with("1436"), "{}", &answer[..80.min(answer.len())]);
     }
-    assert!(ask(&format!("SELECT CONCAT({})", vec!["REPEAT_ME"; 3].join(","))).starts_with("1054"));
+    assert!(ask(&format!("SELECT CONCAT({})", ["REPEAT_ME"; 3].join(","))).starts_with("1054"));
 }
 
 #[test]
