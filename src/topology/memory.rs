@@ -73,10 +73,16 @@ pub(super) enum Pulse {
 impl Memory {
     /// Nothing seen. `run` names this process in the heartbeat row (drawn at random, not 0). What `snapshot` carries over from before a reload is kept.
     pub fn new(settings: &Settings, snapshot: &Snapshot, run: u64, now: Instant) -> Memory {
-        let servers = settings
-            .ids()
-            .map(|(id, _)| ServerMemory { facts: snapshot.server(id).and_then(|v| v.facts.clone()), ..ServerMemory::default() })
-            .collect();
+        let remember = |(id, _)| {
+            let view = snapshot.server(id);
+            let over = match view.map(|view| view.state) {
+                Some(State::Draining) => Override::Drain,
+                Some(State::Offline) => Override::Offline,
+                _ => Override::Online,
+            };
+            ServerMemory { facts: view.and_then(|view| view.facts.clone()), over, ..ServerMemory::default() }
+        };
+        let servers = settings.ids().map(remember).collect();
         Memory {
             started: now,
             beats: Beats::new(run, settings.heartbeat_interval),
@@ -143,7 +149,7 @@ impl Memory {
         let Some(memory) = self.servers.get_mut(observation.server.index()) else { return };
         match observation.outcome {
             Ok(facts) => {
-                if memory.facts_at.is_some_and(|at| at > observation.at) {
+                if memory.facts_at.is_some_and(|at| at > observation.asked_at) {
                     return;
                 }
                 let connecting = facts.replication.iter().any(|c| c.io_running != ThreadState::Running);
@@ -157,7 +163,7 @@ impl Memory {
                 }
                 memory.observed = true;
                 memory.facts = Some(Arc::new(facts));
-                memory.facts_at = Some(observation.at);
+                memory.facts_at = Some(observation.asked_at);
                 memory.alive_at = Some(observation.at);
                 memory.failure = None;
             }

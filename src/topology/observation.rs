@@ -30,7 +30,9 @@ pub enum Witness {
 pub struct Observation {
     /// Which server.
     pub server: ServerId,
-    /// When the question was sent (facts) or the failure was noticed. Facts are never newer than they claim.
+    /// When the question was sent. Facts are never newer than this.
+    pub asked_at: Instant,
+    /// When the answer came, or the failure was noticed: the server lived, or did not, at this time.
     pub at: Instant,
     /// Who looked.
     pub witness: Witness,
@@ -40,13 +42,13 @@ pub struct Observation {
 
 impl Observation {
     /// The monitor's answer or failure.
-    pub fn from_monitor(server: ServerId, at: Instant, outcome: Result<Facts, Failure>) -> Observation {
-        Observation { server, at, witness: Witness::Monitor, outcome }
+    pub fn from_monitor(server: ServerId, asked_at: Instant, at: Instant, outcome: Result<Facts, Failure>) -> Observation {
+        Observation { server, asked_at, at, witness: Witness::Monitor, outcome }
     }
 
     /// A failure a statement met; takes effect at once if it proves anything, and otherwise is a reason to look (see [`Witness::Traffic`]).
     pub fn from_traffic(server: ServerId, at: Instant, failure: Failure) -> Observation {
-        Observation { server, at, witness: Witness::Traffic, outcome: Err(failure) }
+        Observation { server, asked_at: at, at, witness: Witness::Traffic, outcome: Err(failure) }
     }
 }
 
@@ -150,6 +152,8 @@ pub struct ReplicaChannel {
 pub enum Failure {
     /// Nobody listens there (or no such socket, or the network says so): the process is gone.
     ConnectRefused(String),
+    /// No way to it: no route, no such name. Counts as silence, for the way may be what is broken.
+    Unreachable(String),
     /// No complete login in time.
     ConnectTimeout,
     /// Logged in, and a question is not answered in time.
@@ -169,6 +173,7 @@ impl Failure {
     pub fn as_str(&self) -> &'static str {
         match self {
             Failure::ConnectRefused(_) => "connect_refused",
+            Failure::Unreachable(_) => "unreachable",
             Failure::ConnectTimeout => "connect_timeout",
             Failure::QueryTimeout => "query_timeout",
             Failure::Auth(..) => "auth",
@@ -188,6 +193,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::ConnectRefused(why) => write!(f, "connection refused ({why})"),
+            Failure::Unreachable(why) => write!(f, "unreachable ({why})"),
             Failure::ConnectTimeout => f.write_str("no login in time"),
             Failure::QueryTimeout => f.write_str("no answer in time"),
             Failure::Auth(code, message) => write!(f, "the monitor's account is refused: {code} {message}"),

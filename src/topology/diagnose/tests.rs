@@ -109,7 +109,8 @@ impl World {
     }
 
     fn see<const N: usize>(&mut self, seen: [(ServerId, Result<Facts, Failure>); N]) {
-        let observations = seen.into_iter().map(|(id, outcome)| Observation::from_monitor(id, self.now.mono, outcome)).collect();
+        let observations =
+            seen.into_iter().map(|(id, outcome)| Observation::from_monitor(id, self.now.mono, self.now.mono, outcome)).collect();
         self.diagnose(observations);
     }
 
@@ -504,7 +505,7 @@ fn random_histories() {
                     (false, _) => Err(Failure::QueryTimeout),
                 };
                 if dice.roll(5) > 0 {
-                    under_way.push((step + dice.roll(3), Observation::from_monitor(id, world.now.mono, outcome)));
+                    under_way.push((step + dice.roll(3), Observation::from_monitor(id, world.now.mono, world.now.mono, outcome)));
                 }
             }
             let (arrived, later): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|(at, _)| *at <= step);

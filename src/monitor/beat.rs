@@ -1,0 +1,169 @@
+//! The heartbeat's writer: one task, one row, on whichever server is master now. Its connection is its own, so that a write that hangs is not taken
+//! for silence of the server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::sleep;
+
+use super::publish::Input;
+use super::queries::HeartbeatRow;
+use super::{Account, MonitoredServer};
+use crate::backend::{AdminConnection, QueryError, connect_admin};
+use crate::topology::lag::Beat;
+use crate::topology::{ServerId, Snapshot};
+
+/// Without the right to write, it is tried again this seldom.
+const RETRY_DENIED: Duration = Duration::from_secs(60);
+
+pub(super) struct Beater {
+    pub servers: Arc<Vec<MonitoredServer>>,
+    pub account: Arc<Account>,
+    pub row: HeartbeatRow,
+    pub run: u64,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Wakes the task that looks at a server: a refused write says more than the last heartbeat.
+    pub poked: Vec<Arc<Notify>>,
+    pub input: mpsc::Sender<Input>,
+}
+
+/// What came of one beat.
+enum Sent {
+    Written,
+    /// The server is read-only: it is not master any more, whatever we believed.
+    ReadOnly,
+    /// The account may not.
+    Denied(String),
+    Failed(String),
+}
+
+impl Beater {
+    /// Runs until the receiving side is gone.
+    pub(super) async fn run(self) {
+        let mut connection: Option<(ServerId, AdminConnection)> = None;
+        let mut number = 0;
+        let mut denied = false;
+        loop {
+            let began = Instant::now();
+            let mut pause = self.interval;
+            let writer = self.snapshot.load().writer().map(|view| view.id);
+            if connection.as_ref().map(|(id, _)| *id) != writer
+                && let Some((_, old)) = connection.take()
+            {
+                old.quit().await;
+            }
+            if let Some(id) = writer {
+                number += 1;
+                let sent = self.beat(id, &mut connection, Beat { run: self.run, number }).await;
+                let input = match sent {
+                    Sent::Written => {
+                        denied = false;
+                        Some(Input::BeatWritten { number, at: Instant::now() })
+                    }
+                    Sent::ReadOnly => {
+                        self.poke(id);
+                        None
+                    }
+                    Sent::Denied(why) => {
+                        pause = RETRY_DENIED;
+                        let told = std::mem::replace(&mut denied, true);
+                        let detail = format!("no heartbeat is written: {why}; lag is what the servers say");
+                        (!told).then_some(Input::Note { kind: "heartbeat_off", server: Some(id), detail })
+                    }
+                    Sent::Failed(why) => {
+                        self.poke(id);
+                        Some(Input::BeatFailed { at: began, why })
+                    }
+                };
+                if let Some(input) = input
+                    && self.input.send(input).await.is_err()
+                {
+                    return;
+                }
+            }
+            if self.input.is_closed() {
+                return;
+            }
+            self.rest(pause.saturating_sub(began.elapsed()), writer).await;
+        }
+    }
+
+    /// Sleeps, but not past a change of the master.
+    async fn rest(&self, pause: Duration, writer: Option<ServerId>) {
+        let until = Instant::now() + pause;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            sleep(left.min(self.interval)).await;
+            if self.snapshot.load().writer().map(|view| view.id) != writer || self.input.is_closed() {
+                return;
+            }
+        }
+    }
+
+    fn poke(&self, id: ServerId) {
+        if let Some(poked) = self.poked.get(id.index()) {
+            poked.notify_one();
+        }
+    }
+
+    async fn beat(&self, id: ServerId, connection: &mut Option<(ServerId, AdminConnection)>, beat: Beat) -> Sent {
+        if connection.is_none() {
+            let Some(MonitoredServer { address, tls }) = self.servers.get(id.index()) else {
+                return Sent::Failed("no such server".to_owned());
+            };
+            match connect_admin(address, tls, &self.account.user, &self.account.password, self.timeout).await {
+                Ok(new) => *connection = Some((id, new)),
+                Err(error) => return Sent::Failed(error.to_string()),
+            }
+        }
+        let Some((_, open)) = connection else { return Sent::Failed("no connection".to_owned()) };
+        match self.write(open, beat).await {
+            Ok(()) => Sent::Written,
+            Err(error) => {
+                if error.code().is_none() {
+                    *connection = None;
+                }
+                match error.code() {
+                    // ER_OPTION_PREVENTS_STATEMENT, ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE
+                    Some(1290 | 1792 | 1836) => Sent::ReadOnly,
+                    // ER_DBACCESS_DENIED, ER_TABLEACCESS_DENIED, ER_COLUMNACCESS_DENIED, ER_SPECIFIC_ACCESS_DENIED
+                    Some(1044 | 1142 | 1143 | 1227) => Sent::Denied(error.to_string()),
+                    _ => Sent::Failed(error.to_string()),
+                }
+            }
+        }
+    }
+
+    /// The row is updated; it and its table are made when they are missing.
+    async fn write(&self, connection: &mut AdminConnection, beat: Beat) -> Result<(), QueryError> {
+        let update = self.row.update(beat);
+        let changed = match connection.query(&update).await {
+            Ok(results) => results.first().is_some_and(|result| result.affected_rows > 0),
+            // ER_BAD_DB, ER_NO_SUCH_TABLE, ER_BAD_FIELD (a table of another making is told in that error); without any right to the schema the
+            // error is a denial even when it does not exist.
+            Err(error) if matches!(error.code(), Some(1049 | 1146)) => {
+                if error.code() == Some(1049) {
+                    connection.query(&self.row.create_schema()).await?;
+                }
+                match connection.query(&self.row.create_table()).await {
+                    Err(error) if error.code() == Some(1049) => {
+                        connection.query(&self.row.create_schema()).await?;
+                        connection.query(&self.row.create_table()).await?;
+                    }
+                    other => {
+                        other?;
+                    }
+                }
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        if !changed {
+            connection.query(&self.row.insert(beat)).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! The one task that judges: takes in what all others saw, runs the diagnosis, publishes the snapshot, tells what changed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::Report;
+use crate::topology::{
+    ChangeKind, KnownGtids, Memory, Moment, Observation, Override, ServerId, Settings, Snapshot, State, diagnose,
+};
+
+/// How many inputs may wait for the task; hints of the data path beyond that are dropped, everything else waits.
+pub(super) const INPUTS_MAX: usize = 1024;
+/// How many are taken into one diagnosis.
+const BATCH_MAX: usize = 256;
+
+/// What the task is told.
+pub(super) enum Input {
+    Seen(Observation),
+    BeatWritten {
+        number: u64,
+        at: Instant,
+    },
+    BeatFailed {
+        at: Instant,
+        why: String,
+    },
+    Override(ServerId, Override),
+    Weight(ServerId, u32),
+    /// An event of the monitor itself.
+    Note {
+        kind: &'static str,
+        server: Option<ServerId>,
+        detail: String,
+    },
+}
+
+pub(super) struct Publisher {
+    pub settings: Settings,
+    pub memory: Memory,
+    pub shared: Arc<ArcSwap<Snapshot>>,
+    pub known: Arc<KnownGtids>,
+    pub epochs: watch::Sender<u64>,
+    pub report: Arc<dyn Report>,
+    pub input: mpsc::Receiver<Input>,
+}
+
+impl Publisher {
+    /// Runs until every sender is gone.
+    pub(super) async fn run(mut self) {
+        // Silence has no event of its own: judge anew at least this often.
+        let tick = (self.settings.heartbeat_interval / 4).clamp(Duration::from_millis(10), Duration::from_millis(100));
+        let mut inputs = Vec::new();
+        let mut woke = Instant::now();
+        loop {
+            if let Ok(0) = timeout(tick, self.input.recv_many(&mut inputs, BATCH_MAX)).await {
+                return;
+            }
+            let now = Moment { mono: Instant::now(), wall: SystemTime::now() };
+            // We slept longer than a tick: this process, or its machine, stood still. What was not heard meanwhile was not silence.
+            let overslept = now.mono.saturating_duration_since(woke).saturating_sub(tick);
+            if overslept > self.settings.heartbeat_interval {
+                self.memory.forgive_stall(overslept);
+                self.report.report(
+                    "stall",
+                    None,
+                    &format!("this process did not run for {} ms; no heartbeat counts as missed for it", overslept.as_millis()),
+                );
+            }
+            woke = now.mono;
+            self.judge(&mut inputs, now);
+        }
+    }
+
+    fn judge(&mut self, inputs: &mut Vec<Input>, now: Moment) {
+        let previous = self.shared.load_full();
+        let mut seen = Vec::new();
+        for input in inputs.drain(..) {
+            match input {
+                Input::Seen(observation) => {
+                    if let Ok(facts) = &observation.outcome
+                        && let Some(gtid) = &facts.gtid_executed
+                    {
+                        self.known.polled(observation.server, gtid.clone());
+                    }
+                    seen.push(observation);
+                }
+                Input::BeatWritten { number, at } => self.memory.beat_written(number, at),
+                Input::BeatFailed { at, why } => self.memory.beat_failed(at, why),
+                Input::Override(server, over) => self.memory.set_override(server, over),
+                Input::Weight(server, weight) => self.memory.set_weight(server, weight),
+                Input::Note { kind, server, detail } => {
+                    let name = server.and_then(|id| previous.server(id)).map(|view| &*view.name);
+                    self.report.report(kind, name, &detail);
+                }
+            }
+        }
+        let (next, changes) = diagnose(&self.settings, &previous, &mut self.memory, seen, now);
+        if next == *previous {
+            return;
+        }
+        let epoch = next.epoch;
+        let next = Arc::new(next);
+        self.shared.store(next.clone());
+        if epoch != previous.epoch {
+            self.epochs.send_replace(epoch);
+        }
+        for change in &changes {
+            if let (ChangeKind::State { to: State::Down, .. }, Some(id)) = (change.kind, change.server) {
+                self.known.forget(id);
+            }
+            let name = change.server.and_then(|id| next.server(id)).map(|view| &*view.name);
+            self.report.report(change.kind.as_str(), name, &change.detail);
+        }
+    }
+}
