@@ -136,6 +136,19 @@ impl Server {
         self.locked().as_mut().is_some_and(|process| process.ended().is_none())
     }
 
+    /// `running`, `frozen` or `ended`.
+    pub fn condition(&self) -> &'static str {
+        let mut process = self.locked();
+        let Some(process) = process.as_mut() else { return "ended" };
+        if process.ended().is_some() {
+            return "ended";
+        }
+        // the third word of /proc/PID/stat, after the program's name in brackets; T is a stopped process
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        if state == Some("T") { "frozen" } else { "running" }
+    }
+
     /// Ends it cleanly.
     pub fn stop(&self) -> Result<()> {
         let Some(mut process) = self.locked().take() else { return Ok(()) };

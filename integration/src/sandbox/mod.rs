@@ -67,6 +67,7 @@ pub const USAGE: &str = "usage: sandbox [--flavour mariadb|mysql] [--port N] [--
 
 /// Starts everything, serves commands until told to end, ends everything.
 pub async fn run(options: Options) -> Result<()> {
+    Proxy::program()?; // before anything is started in vain
     let begun = Instant::now();
     let screen = Arc::new(Screen::new());
     let mut ends = Ends::listen(options.once)?;
@@ -213,7 +214,7 @@ async fn query(options: mysql_async::OptsBuilder, sql: &str) -> Result<String> {
     let _ = conn.disconnect().await;
     Ok(match table.columns.len() {
         0 => format!("OK, {affected} rows affected ({took:.1} ms)"),
-        _ => format!("{}{} rows ({took:.1} ms)", table.framed(), table.rows.len()),
+        _ => format!("{}{} row{} ({took:.1} ms)", table.framed(), table.rows.len(), if table.rows.len() == 1 { "" } else { "s" }),
     })
 }
 

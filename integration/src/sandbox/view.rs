@@ -65,7 +65,11 @@ impl View {
             let lag = if matches!(of("lag_ms").as_str(), "-" | "NULL" | "") { "-".into() } else { format!("{} ms", of("lag_ms")) };
             let rate = rates.get(server.name()).map_or_else(|| "-".into(), |rate| format!("{rate:.0}"));
             let connections = format!("{}+{}", of("connections_used"), of("connections_idle"));
-            let process = if server.is_running() { screen.quiet("running") } else { screen.bad("ended") };
+            let process = match server.condition() {
+                "running" => screen.quiet("running"),
+                "frozen" => screen.uneasy("frozen"),
+                other => screen.bad(other),
+            };
             let role = if role == "master" { screen.strong(&format!("{role:<9}")) } else { format!("{role:<9}") };
             let state = match state.as_str() {
                 "online" => screen.good(&format!("{state:<12}")),
@@ -74,11 +78,11 @@ impl View {
             };
             lines.push(format!("{:<7} {role} {state} {lag:>9} {rate:>13} {connections:>12}  {process}", server.name()));
         }
+        lines.push(self.load(screen, workload));
         lines.push(match &answer {
-            Ok(_) => self.load(screen, workload),
-            Err(error) => screen.bad(&format!("the admin port: {error:#}")),
+            Ok(_) => workload.last_error().map_or_else(String::new, |error| screen.quiet(&format!("last error: {error}"))),
+            Err(error) => screen.bad(&format!("the admin port does not answer: {}", error.root_cause())),
         });
-        lines.push(workload.last_error().map_or_else(String::new, |error| screen.quiet(&format!("last error: {error}"))));
         lines.push(screen.quiet(&"─".repeat(78)));
         lines
     }
