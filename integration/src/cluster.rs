@@ -79,7 +79,10 @@ impl Cluster {
     /// A server by a name somebody typed.
     pub fn find(&self, name: &str) -> Result<&Server> {
         let known = || self.servers.iter().map(Server::name).collect::<Vec<_>>().join(", ");
-        self.servers.iter().find(|server| server.name() == name).with_context(|| format!("no server {name:?}: there are {}", known()))
+        self.servers
+            .iter()
+            .find(|server| server.name() == name)
+            .with_context(|| format!("no server {name:?}: there are {}", known()))
     }
 
     /// The server with this `server_id`.

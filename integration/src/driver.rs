@@ -110,6 +110,37 @@ pub fn server_error(error: &mysql_async::Error) -> Option<(u16, String, String)>
     }
 }
 
+/// All a client is told by one statement, for comparing two ways of asking it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// Each result set: its columns with all their metadata, and its rows.
+    pub sets: Vec<(Vec<String>, Vec<Vec<String>>)>,
+    /// Affected rows, last insert id, number of warnings, info text of the last OK.
+    pub ok: Option<(u64, Option<u64>, u16, String)>,
+    /// Number, SQLSTATE and message of an error.
+    pub error: Option<(u16, String, String)>,
+}
+
+/// Runs statements in the text protocol and returns all the client is told. The outer error is a broken connection.
+pub async fn told(conn: &mut Conn, sql: &str) -> Result<Told> {
+    let mut told = Told::default();
+    match gather(conn, sql, &mut told).await {
+        Ok(()) => told.ok = Some((conn.affected_rows(), conn.last_insert_id(), conn.get_warnings(), conn.info().into_owned())),
+        Err(error) => told.error = Some(server_error(&error).ok_or(error).with_context(|| sql.to_owned())?),
+    }
+    Ok(told)
+}
+
+async fn gather(conn: &mut Conn, sql: &str, told: &mut Told) -> Result<(), mysql_async::Error> {
+    let mut result = conn.query_iter(sql).await?;
+    while !result.is_empty() {
+        let columns = result.columns_ref().iter().map(|column| format!("{column:?}")).collect();
+        let rows = result.collect::<Row>().await?;
+        told.sets.push((columns, rows.into_iter().map(|row| row.unwrap().iter().map(text).collect()).collect()));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -116,7 +116,8 @@ pub const OK: &[u8] = &[0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00];
 /// The greeting of a MySQL 8.4 that asks for `mysql_native_password`: protocol 10, no TLS, DEPRECATE_EOF and SESSION_TRACK.
 pub fn greeting() -> Vec<u8> {
     let mut payload = b"\x0a8.4.0-fake\0\x07\0\0\0ABCDEFGH\0".to_vec();
-    let capabilities: u32 = 0x0000_0001 | 0x8 | 0x200 | 0x2000 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x4_0000 | 0x8_0000 | 0x80_0000 | 0x100_0000;
+    let capabilities: u32 =
+        0x0000_0001 | 0x8 | 0x200 | 0x2000 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x4_0000 | 0x8_0000 | 0x80_0000 | 0x100_0000;
     let [a, b, c, d] = capabilities.to_le_bytes();
     payload.extend([a, b, 45, 2, 0, c, d, 21]);
     payload.extend([0; 10]);

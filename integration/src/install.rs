@@ -55,7 +55,12 @@ impl Install {
             Flavour::MariaDb => {
                 let tool = on_path("mariadb-install-db").into_iter().find(|path| path.is_file());
                 let mut command = Command::new(tool.context("no mariadb-install-db on this machine. Run `tools/setup`")?);
-                command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]);
+                command.args([
+                    "--no-defaults",
+                    "--auth-root-authentication-method=normal",
+                    "--skip-test-db",
+                    "--skip-name-resolve",
+                ]);
                 command.arg("--innodb-log-file-size=8M");
                 command
             }

@@ -33,6 +33,7 @@ pub mod link;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod sandbox;
 pub mod server;
 pub mod template;

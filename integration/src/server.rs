@@ -222,7 +222,12 @@ impl Server {
     /// The first cell of a query as root.
     pub async fn value(&self, sql: &str) -> Result<String> {
         let table = self.query(sql).await?;
-        table.rows.into_iter().next().and_then(|row| row.into_iter().next()).with_context(|| format!("{}: no row: {sql}", self.name()))
+        table
+            .rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next())
+            .with_context(|| format!("{}: no row: {sql}", self.name()))
     }
 
     /// A number from `SHOW GLOBAL STATUS`, such as `Com_insert`.
@@ -248,8 +253,12 @@ impl Server {
                 Ok(mine.sum())
             }
             Flavour::MySql => {
-                let (uuid, executed) = (self.value("SELECT @@server_uuid").await?, self.value("SELECT @@GLOBAL.gtid_executed").await?);
-                let mine = executed.split(',').filter_map(|set| set.trim().strip_prefix(&uuid)).flat_map(|ranges| ranges.split(':').skip(1));
+                let (uuid, executed) =
+                    (self.value("SELECT @@server_uuid").await?, self.value("SELECT @@GLOBAL.gtid_executed").await?);
+                let mine = executed
+                    .split(',')
+                    .filter_map(|set| set.trim().strip_prefix(&uuid))
+                    .flat_map(|ranges| ranges.split(':').skip(1));
                 let count = |range: &str| {
                     let (first, last) = range.split_once('-').unwrap_or((range, range));
                     Some(last.parse::<u64>().ok()? - first.parse::<u64>().ok()? + 1)
@@ -345,7 +354,8 @@ const COMMON: &[&str] = &[
     "--innodb-flush-log-at-trx-commit=2",
     "--table-open-cache=400",
 ];
-const MARIADB: &[&str] = &["--innodb-log-file-size=8M", "--key-buffer-size=1M", "--aria-pagecache-buffer-size=4M", "--plugin-maturity=alpha"];
+const MARIADB: &[&str] =
+    &["--innodb-log-file-size=8M", "--key-buffer-size=1M", "--aria-pagecache-buffer-size=4M", "--plugin-maturity=alpha"];
 const MARIADB_LOG: &[&str] = &[
     "--log-bin=binlog",
     "--binlog-format=ROW",

@@ -1,6 +1,5 @@
 //! Waiting for something to become true, with a limit and a message that says what was waited for.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -9,11 +8,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks `question` again and again until it answers `Ok(Some(value))`; gives up after `limit` with the last thing known: the
 /// error, or that the answer was still no. Each single question may take at most what is left of the limit.
-pub async fn until<T, F, A>(what: &str, limit: Duration, mut question: F) -> Result<T>
-where
-    F: FnMut() -> A,
-    A: Future<Output = Result<Option<T>>>,
-{
+pub async fn until<T>(what: &str, limit: Duration, mut question: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     let mut last = String::from("it never answered");
     loop {
@@ -32,16 +27,8 @@ where
 }
 
 /// [`until`] for a yes-or-no question.
-pub async fn until_true<F, A>(what: &str, limit: Duration, mut question: F) -> Result<()>
-where
-    F: FnMut() -> A,
-    A: Future<Output = Result<bool>>,
-{
-    until(what, limit, || {
-        let answer = question();
-        async move { Ok(answer.await?.then_some(())) }
-    })
-    .await
+pub async fn until_true(what: &str, limit: Duration, mut question: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    until(what, limit, async || Ok(question().await?.then_some(()))).await
 }
 
 #[cfg(test)]

@@ -79,7 +79,9 @@ impl Command {
             "workload" => bail!("workload on, or workload off"),
             "help" | "?" => Ok(Some(Self::Help)),
             "quit" | "exit" | "q" => Ok(Some(Self::Quit)),
-            "select" | "insert" | "update" | "delete" | "show" | "explain" => bail!("through Sluice: sql {line} · on its admin port: admin {line}"),
+            "select" | "insert" | "update" | "delete" | "show" | "explain" => {
+                bail!("through Sluice: sql {line} · on its admin port: admin {line}")
+            }
             _ => bail!("unknown command {word:?}; help tells what there is"),
         }
     }

@@ -141,7 +141,10 @@ fn introduce(screen: &Screen, options: &Options, cluster: &Cluster, proxy: &Prox
         ("mariadb", format!("mariadb -h127.0.0.1 -P{port} -u{user} -p{password} shop")),
         ("mysql", format!("{mysql} -h127.0.0.1 -P{port} -u{user} -p{password} shop")),
         ("URL", format!("mysql://{user}:{password}@127.0.0.1:{port}/shop")),
-        ("Python", format!("pymysql.connect(host=\"127.0.0.1\", port={port}, user=\"{user}\", password=\"{password}\", database=\"shop\")")),
+        (
+            "Python",
+            format!("pymysql.connect(host=\"127.0.0.1\", port={port}, user=\"{user}\", password=\"{password}\", db=\"shop\")"),
+        ),
         ("admin", format!("{admin} -h127.0.0.1 -P{} -u{} -p{}", proxy.admin_port(), ADMIN.name, ADMIN.password)),
         ("status page", format!("http://127.0.0.1:{}/", proxy.http_port())),
     ] {
@@ -166,7 +169,13 @@ fn read_commands(sender: mpsc::Sender<String>) {
 }
 
 /// Carries out typed commands one after the other; returns when told to quit.
-async fn serve(mut lines: mpsc::Receiver<String>, screen: Arc<Screen>, cluster: Arc<Cluster>, proxy: Arc<Proxy>, workload: Arc<Workload>) {
+async fn serve(
+    mut lines: mpsc::Receiver<String>,
+    screen: Arc<Screen>,
+    cluster: Arc<Cluster>,
+    proxy: Arc<Proxy>,
+    workload: Arc<Workload>,
+) {
     while let Some(line) = lines.recv().await {
         let answer = match Command::parse(&line) {
             Ok(None) => Ok(String::new()),

@@ -33,7 +33,10 @@ impl Screen {
 
     /// From now on a table of `height` lines stands at the top, when there is a terminal with room for it.
     pub fn enter(&self, height: usize) {
-        let Some((rows, columns)) = size().filter(|(rows, _)| std::io::stdout().is_terminal() && *rows >= height + ROOM_BELOW) else { return };
+        let Some((rows, columns)) = size().filter(|(rows, _)| std::io::stdout().is_terminal() && *rows >= height + ROOM_BELOW)
+        else {
+            return;
+        };
         *self.lock() = Some(Live { height, rows, columns });
         // what stood on the screen moves up into the terminal's history
         put(&format!("{}\x1b[2J\x1b[{};{rows}r\x1b[{};1H", "\n".repeat(rows), height + 1, height + 1));

@@ -47,9 +47,18 @@ impl View {
     pub async fn lines(&mut self, screen: &Screen, workload: &Workload) -> Vec<String> {
         let seconds = self.begun.elapsed().as_secs();
         let title = format!("Sluice sandbox · {} · 127.0.0.1:{}", self.version, self.proxy.port());
-        let more = format!("admin {} · http {} · up {:02}:{:02}", self.proxy.admin_port(), self.proxy.http_port(), seconds / 60, seconds % 60);
+        let more = format!(
+            "admin {} · http {} · up {:02}:{:02}",
+            self.proxy.admin_port(),
+            self.proxy.http_port(),
+            seconds / 60,
+            seconds % 60
+        );
         let mut lines = vec![format!("{} {}", screen.strong(&title), screen.quiet(&format!("· {more}")))];
-        let head = format!("{:<7} {:<9} {:<12} {:>9} {:>13} {:>12}  {}", "server", "role", "state", "lag", "statements/s", "connections", "process");
+        let head = format!(
+            "{:<7} {:<9} {:<12} {:>9} {:>13} {:>12}  {}",
+            "server", "role", "state", "lag", "statements/s", "connections", "process"
+        );
         lines.push(screen.quiet(&head));
         let answer = match tokio::time::timeout(ADMIN_LIMIT, self.ask()).await {
             Ok(answer) => answer,
@@ -60,7 +69,9 @@ impl View {
         }
         let rates = self.rates(answer.as_ref().ok());
         for server in self.cluster.servers() {
-            let of = |column: &str| answer.as_ref().ok().and_then(|table| table.cell("name", server.name(), column)).unwrap_or("-").to_owned();
+            let of = |column: &str| {
+                answer.as_ref().ok().and_then(|table| table.cell("name", server.name(), column)).unwrap_or("-").to_owned()
+            };
             let (role, state) = (of("role"), of("state"));
             let lag = if matches!(of("lag_ms").as_str(), "-" | "NULL" | "") { "-".into() } else { format!("{} ms", of("lag_ms")) };
             let rate = rates.get(server.name()).map_or_else(|| "-".into(), |rate| format!("{rate:.0}"));

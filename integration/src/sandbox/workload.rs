@@ -38,7 +38,8 @@ pub struct Workload {
 impl Workload {
     /// Starts the clients, busy or waiting to be switched on.
     pub fn start(options: Opts, on: bool) -> Arc<Self> {
-        let workload = Arc::new(Self { on: on.into(), errors: 0.into(), latencies: Mutex::default(), last_error: Mutex::default() });
+        let workload =
+            Arc::new(Self { on: on.into(), errors: 0.into(), latencies: Mutex::default(), last_error: Mutex::default() });
         for client in 0..CLIENTS {
             tokio::spawn(Arc::clone(&workload).client(options.clone(), client));
         }
@@ -99,7 +100,10 @@ impl Workload {
         let (item, customer) = (dice % 100 + 1, dice / 100 % 20 + 1);
         match dice / 2_000 % 10 {
             0..=4 => self.timed(conn.exec_drop("SELECT name, price, stock FROM items WHERE id = ?", (item,))).await,
-            5..=6 => self.timed(conn.query_drop(format!("SELECT id, state, placed FROM orders WHERE customer_id = {customer} LIMIT 20"))).await,
+            5..=6 => {
+                self.timed(conn.query_drop(format!("SELECT id, state, placed FROM orders WHERE customer_id = {customer} LIMIT 20")))
+                    .await
+            }
             7 => {
                 let sql = "SELECT state, COUNT(*) FROM orders GROUP BY state";
                 self.timed(conn.query_drop(sql)).await
