@@ -103,7 +103,9 @@ async fn writes_tell_counts_ids_warnings_and_info() {
         // the same on two tables of equal width of name: one through Sluice, one at the server
         let expected = driver::told(&mut direct, &sql.replace('%', "b")).await.unwrap();
         let told = driver::told(&mut through, &sql.replace('%', "a")).await.unwrap();
-        let rows = |told: &driver::Told| told.sets.iter().map(|(_, rows)| rows.clone()).collect::<Vec<_>>();
+        // MySQL names the table in the warning about its key
+        let rows =
+            |told: &driver::Told| told.sets.iter().map(|(_, rows)| format!("{rows:?}").replace("'b.", "'a.")).collect::<Vec<_>>();
         assert_eq!((&told.ok, rows(&told), &told.error), (&expected.ok, rows(&expected), &expected.error), "{sql}");
     }
 }
