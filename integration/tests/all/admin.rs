@@ -1,0 +1,177 @@
+//! The admin port, the HTTP port and the commands of the program: what operators hold in their hands.
+
+use integration::accounts::Account;
+use integration::driver;
+use integration::proxy::{ADMIN, Proxy};
+use mysql_async::prelude::Queryable;
+
+use crate::world::{cluster, flavour, proxy, schema};
+
+#[tokio::test]
+async fn every_table_has_its_columns() {
+    for (sql, columns) in [
+        (
+            "SHOW SERVERS",
+            "name address role state zone weight lag_ms gtid connections_used connections_idle connections_max queries errors latency_us since reason",
+        ),
+        ("SHOW CLIENTS", "id user host schema state server pin_reason statement age_ms queries tls"),
+        ("SHOW POOLS", "server user used idle waiting opened closed reused wait_us_p99"),
+        (
+            "SHOW STATEMENTS",
+            "digest text schema user class target count errors rows sum_us min_us avg_us p99_us max_us first_seen last_seen cached",
+        ),
+        ("SHOW EVENTS", "at kind server detail"),
+    ] {
+        let table = proxy().admin(sql).await.unwrap();
+        assert_eq!(table.columns.join(" "), columns, "{sql}");
+    }
+    let servers = proxy().admin("SHOW SERVERS").await.unwrap();
+    assert_eq!(servers.column("name"), ["db1", "db2", "db3", "db4"]);
+    assert_eq!(servers.column("state"), ["online"; 4]);
+    assert_eq!(servers.column("role"), ["master", "standby", "replica", "replica"]);
+    assert_eq!(servers.column("address")[0], cluster().server("db1").address());
+}
+
+#[tokio::test]
+async fn version_help_and_wrong_commands() {
+    let version = proxy().admin("SHOW VERSION").await.unwrap();
+    assert!(format!("{version:?}").contains(env!("CARGO_PKG_VERSION")), "{version:?}");
+    let help = proxy().admin("HELP").await.unwrap();
+    for word in ["SHOW SERVERS", "EXPLAIN ROUTE"] {
+        assert!(help.rows.iter().flatten().any(|cell| cell.contains(word)), "{word} in {help:?}");
+    }
+    let error = proxy().admin("SHOW SERVRES").await.unwrap_err();
+    assert!(format!("{error:#}").to_uppercase().contains("SERVERS"), "what would have been right: {error:#}");
+    proxy().admin("DROP TABLE students").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn statements_are_counted_by_digest() {
+    let schema = schema("admin_digest").await;
+    let mut conn = proxy().connect(&schema).await.unwrap();
+    conn.query_drop("CREATE TABLE counted (id INT)").await.unwrap();
+    for n in 0..7 {
+        conn.query_drop(format!("SELECT id FROM counted WHERE id = {n}")).await.unwrap();
+    }
+    let table = proxy().admin("SHOW STATEMENTS").await.unwrap();
+    let row = table
+        .rows
+        .iter()
+        .find(|row| row.iter().any(|cell| cell.to_lowercase().contains("from counted where")))
+        .expect("the digest");
+    let cell = |name: &str| row[table.columns.iter().position(|column| column == name).unwrap()].clone();
+    assert_eq!((cell("count").as_str(), cell("errors").as_str()), ("7", "0"), "{row:?}");
+    assert!(cell("text").contains('?') && !cell("text").contains("= 3"), "{row:?}");
+    assert_eq!(cell("class"), "read");
+}
+
+#[tokio::test]
+async fn a_client_is_listed_while_it_is_there() {
+    let conn = proxy().connect("shop").await.unwrap();
+    let id = conn.id().to_string();
+    let clients = proxy().admin("SHOW CLIENTS").await.unwrap();
+    assert_eq!(clients.cell("id", &id, "user"), Some("app"), "{clients:?}");
+    assert_eq!(clients.cell("id", &id, "schema"), Some("shop"));
+    drop(conn);
+    let gone = integration::wait::until_true("the client is gone", std::time::Duration::from_secs(5), async || {
+        Ok(proxy().admin("SHOW CLIENTS").await?.cell("id", &id, "user").is_none())
+    });
+    gone.await.unwrap();
+}
+
+#[tokio::test]
+async fn prepared_and_preamble_statements_of_tools_are_answered() {
+    let mut conn = driver::connect(driver::options(proxy().admin_port(), ADMIN)).await.unwrap();
+    for sql in ["SELECT 1", "SELECT @@version_comment LIMIT 1", "SET NAMES utf8mb4", "SELECT @@max_allowed_packet, @@wait_timeout"]
+    {
+        conn.query_drop(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn the_admin_port_wants_its_password() {
+    for account in [Account { name: "admin", password: "wrong" }, Account { name: "app", password: "password" }] {
+        assert!(driver::connect(driver::options(proxy().admin_port(), account)).await.is_err(), "{account:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_http_port_answers() {
+    assert_eq!(proxy().get("/healthz").await.unwrap().0, 200);
+    assert_eq!(proxy().get("/readyz").await.unwrap().0, 200);
+    assert_eq!(proxy().get("/nothing/here").await.unwrap().0, 404);
+    let mut conn = proxy().connect("shop").await.unwrap();
+    conn.query_drop("SELECT COUNT(*) FROM items").await.unwrap();
+    conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap();
+    let (status, body) = proxy().get("/metrics").await.unwrap();
+    assert_eq!(status, 200);
+    for name in [
+        "sluice_queries_total",
+        "sluice_query_duration_seconds_bucket",
+        "sluice_proxy_overhead_seconds_bucket",
+        "sluice_clients",
+        "sluice_server_up",
+        "sluice_server_role",
+        "sluice_server_lag_seconds",
+        "sluice_pool_connections",
+        "sluice_logins_total",
+        "sluice_errors_total",
+        "sluice_build_info",
+    ] {
+        assert!(body.lines().any(|line| line.starts_with(name)), "{name} is missing");
+    }
+    assert_eq!(proxy().metric("sluice_server_up", &[]).await.unwrap() as u32, 4);
+    let before = proxy().metric("sluice_queries_total", &["server=\"db1\""]).await.unwrap();
+    conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap();
+    assert!(proxy().metric("sluice_queries_total", &["server=\"db1\""]).await.unwrap() > before);
+}
+
+#[tokio::test]
+async fn the_programs_commands() {
+    let (code, out, _) = Proxy::command(&["--version"]).await.unwrap();
+    assert_eq!((code, out.trim().starts_with("sluice ")), (0, true), "{out}");
+    let (code, out, _) = Proxy::command(&["--help"]).await.unwrap();
+    assert!(code == 0 && out.contains("check") && out.contains("explain"), "{out}");
+    let config = proxy().config_path().display().to_string();
+    let (code, out, err) = Proxy::command(&["check", "--config", &config]).await.unwrap();
+    assert_eq!(code, 0, "{out}{err}");
+    let (code, out, err) = Proxy::command(&["check", "--config", &config, "--online"]).await.unwrap();
+    assert_eq!(code, 0, "{out}{err}");
+    let (code, ..) = Proxy::command(&["run", "--config", "/nowhere/sluice.toml"]).await.unwrap();
+    assert_eq!(code, 2);
+}
+
+#[tokio::test]
+async fn every_mistake_of_a_file_is_told_with_its_place() {
+    let dir = integration::home::new_dir("wrong").unwrap();
+    let file = dir.join("sluice.toml");
+    std::fs::write(
+        &file,
+        "[proxy]\nlisten = [\"127.0.0.1:0\"]\nmax_client = 5\n[monitor]\nuser = \"x\"\nheartbeat_interval = \"soon\"\n\
+         [[server]]\nname = \"db1\"\naddress = \"127.0.0.1:1\"\nrole = \"boss\"\n",
+    )
+    .unwrap();
+    for command in ["check", "run"] {
+        let (code, out, err) = Proxy::command(&[command, "--config", &file.display().to_string()]).await.unwrap();
+        let said = out + &err;
+        assert_eq!(code, 2, "{said}");
+        for word in ["max_clients", "3:1", "heartbeat_interval", "boss"] {
+            assert!(said.contains(word), "{command} does not say {word:?}:\n{said}");
+        }
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[tokio::test]
+async fn a_reload_applies_and_a_wrong_one_changes_nothing() {
+    let mut proxy = Proxy::before(cluster()).start().await.unwrap();
+    let mut conn = proxy.connect("shop").await.unwrap();
+    proxy.reload_with(|config| config.server("db3", "weight", "7")).await.unwrap();
+    let servers = proxy.admin("SHOW SERVERS").await.unwrap();
+    assert_eq!(servers.cell("name", "db3", "weight"), Some("7"), "{}", flavour());
+    proxy.reload_with(|config| config.server("db3", "weight", "\"heavy\"")).await.unwrap_err();
+    let servers = proxy.admin("SHOW SERVERS").await.unwrap();
+    assert_eq!(servers.cell("name", "db3", "weight"), Some("7"));
+    conn.query_drop("SELECT 1").await.expect("no client was dropped");
+    assert!(proxy.admin("SHOW EVENTS").await.unwrap().column("kind").contains(&"reload"));
+}

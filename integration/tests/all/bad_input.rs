@@ -1,0 +1,215 @@
+//! Whatever a client or a server sends, that connection gets an error or its end, and every other session goes on.
+
+use std::time::{Duration, Instant};
+
+use integration::fake_server::{FakeServer, OK, Step, greeting, packet};
+use integration::proxy::Proxy;
+use integration::raw::{RawClient, Reply};
+use mysql_async::prelude::Queryable;
+
+use crate::world::{proxy, schema};
+
+/// A well-behaved session that must not notice anything.
+async fn others_go_on() {
+    let mut conn = proxy().connect("shop").await.unwrap();
+    assert_eq!(conn.query_first::<u32, _>("SELECT COUNT(*) FROM items").await.unwrap(), Some(100));
+    proxy().check_running().unwrap();
+}
+
+#[tokio::test]
+async fn a_raw_client_that_behaves_is_served() {
+    let mut client = RawClient::login(proxy().port()).await.unwrap();
+    assert!(matches!(client.query("SELECT 1").await.unwrap(), Reply::Packet(1, _)));
+}
+
+#[tokio::test]
+async fn garbage_instead_of_a_login() {
+    let login = RawClient::login_payload("nopass");
+    let cut = |length: usize| packet(1, &login[..length]);
+    for (what, bytes) in [
+        ("an HTTP request", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        ("an empty packet", packet(1, b"")),
+        ("one byte", packet(1, &[0x8d])),
+        ("capabilities only", cut(4)),
+        ("cut before the user", cut(32)),
+        ("cut in the user", cut(35)),
+        ("no end of the user", packet(1, &[&login[..32], &[b'x'; 50][..]].concat())),
+        ("a wrong sequence id", packet(77, &login)),
+        ("a length of 16 MiB", vec![0xff, 0xff, 0xff, 1, 1, 2, 3]),
+        ("a length no login has", [vec![0, 0, 0x40, 1], vec![b'x'; 0x40_0000]].concat()),
+        ("an authentication answer longer than the packet", packet(1, &[&login[..39], &[0xfc, 0xff, 0xff][..]].concat())),
+        ("zeros", vec![0; 4096]),
+        ("ones", vec![0xff; 4096]),
+    ] {
+        let mut client = RawClient::dial(proxy().port()).await.unwrap();
+        client.receive().await.unwrap();
+        let _ = client.send_bytes(&bytes).await; // the peer may close while we still write
+        let _ = client.finish().await;
+        let reply = client.receive().await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        assert!(reply.is_refusal(), "{what}: {reply:?}");
+    }
+    others_go_on().await;
+}
+
+#[tokio::test]
+async fn a_client_that_stalls_in_the_login_is_sent_away() {
+    let start = Instant::now();
+    let mut client = RawClient::dial(proxy().port()).await.unwrap();
+    assert!(!client.receive().await.unwrap().is_refusal(), "the greeting");
+    let reply = client.receive().await.unwrap();
+    assert!(reply.is_refusal(), "{reply:?}");
+    assert!((8..=14).contains(&start.elapsed().as_secs()), "after {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn malformed_commands() {
+    for (what, sequence, payload) in [
+        ("an empty command", 0, vec![]),
+        ("an unknown command", 0, vec![0xee, 1, 2, 3]),
+        ("a command a client may not send", 0, vec![0x0b]),
+        ("a wrong sequence id", 9, b"\x03SELECT 1".to_vec()),
+        ("EXECUTE of nothing", 0, vec![0x17]),
+        ("EXECUTE of an unknown statement", 0, vec![0x17, 9, 9, 9, 9, 0, 1, 0, 0, 0]),
+        ("FETCH of an unknown statement", 0, vec![0x1c, 9, 9, 9, 9, 1, 0, 0, 0]),
+        ("RESET of half a number", 0, vec![0x1a, 1]),
+        ("CHANGE_USER cut off", 0, vec![0x11, b'x']),
+        ("SET_OPTION without an option", 0, vec![0x1b]),
+        ("SET_OPTION of nonsense", 0, vec![0x1b, 9, 9]),
+        ("FIELD_LIST without an end", 0, vec![0x04, b'x']),
+        ("a dump of the binlog", 0, vec![0x12, 4, 0, 0, 0, 0, 0, 9, 0, 0, 0]),
+        ("a registration as a replica", 0, vec![0x15, 1]),
+    ] {
+        let mut client = RawClient::login(proxy().port()).await.unwrap();
+        client.send(sequence, &payload).await.unwrap();
+        let reply = client.receive().await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        assert!(reply.is_refusal(), "{what}: {reply:?}");
+    }
+    others_go_on().await;
+}
+
+#[tokio::test]
+async fn malformed_executions_of_a_real_statement() {
+    for (what, rest) in [
+        ("no parameters", vec![0, 1, 0, 0, 0]),
+        ("types cut off", vec![0, 1, 0, 0, 0, 0, 1, 0xfd]),
+        (
+            "a value longer than the packet",
+            vec![0, 1, 0, 0, 0, 0, 1, 0xfd, 0, 0xfd, 0, 0xfe, 255, 255, 255, 255, 255, 255, 255, 255],
+        ),
+        ("an unknown type", vec![0, 1, 0, 0, 0, 0, 1, 0x7f, 0, 0x7f, 0, 1, 2, 3]),
+    ] {
+        let mut client = RawClient::login(proxy().port()).await.unwrap();
+        client.send(0, b"\x16SELECT ?, ?").await.unwrap();
+        let Reply::Packet(_, prepared) = client.receive().await.unwrap() else { panic!("closed") };
+        assert_eq!(prepared[0], 0, "prepared");
+        client.send(0, &[&[0x17][..], &prepared[1..5], &rest].concat()).await.unwrap();
+        // the definitions of the preparation may still be on their way; what matters is that an answer or the end comes
+        client.receive().await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+    }
+    others_go_on().await;
+}
+
+#[tokio::test]
+async fn clients_that_leave_in_the_middle() {
+    let schema = schema("bad_leave").await;
+    let mut setup = proxy().connect(&schema).await.unwrap();
+    setup.query_drop("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+    for round in 0..30 {
+        let mut client = RawClient::login(proxy().port()).await.unwrap();
+        match round % 5 {
+            0 => client.send_bytes(&[100, 0, 0, 0, 3, b'S']).await.unwrap(),
+            1 => client.send(0, b"\x03SELECT SLEEP(2)").await.unwrap(),
+            2 => client.send(0, b"\x03SELECT a.* FROM shop.items a, shop.items b, shop.items c").await.unwrap(),
+            3 => {
+                client.query("BEGIN").await.unwrap();
+                client.send(0, format!("\x03INSERT INTO {schema}.t VALUES (1)").as_bytes()).await.unwrap();
+            }
+            _ => client.send(0, b"\x16SELECT ?").await.unwrap(),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop(client);
+    }
+    let freed = integration::wait::until_true("their transactions are gone", Duration::from_secs(10), async || {
+        let mut conn = proxy().connect(&schema).await?;
+        conn.query_drop("SET innodb_lock_wait_timeout = 1").await?;
+        Ok(conn.query_drop("INSERT INTO t VALUES (1)").await.is_ok())
+    });
+    freed.await.unwrap();
+    others_go_on().await;
+}
+
+#[tokio::test]
+async fn statements_built_to_exhaust_the_parser() {
+    let nested = |open: &str, close: &str, depth: usize| format!("SELECT {}1{}", open.repeat(depth), close.repeat(depth));
+    for sql in [
+        format!("SELECT 1{}", "+1".repeat(100_000)),
+        format!("SELECT {}1", "-".repeat(99_999)),
+        format!("SELECT {}1", "NOT ".repeat(50_000)),
+        nested("(", ")", 50_000),
+        nested("(SELECT ", ")", 5_000),
+        format!("SELECT '{}", "x".repeat(1 << 20)),
+        format!("SELECT 1 {}", "/*".repeat(50_000)),
+        format!("SELECT 1 IN ({}1)", "1,".repeat(200_000)),
+        format!("SELECT 1{}", " UNION SELECT 1".repeat(3_000)),
+    ] {
+        let mut conn = proxy().connect("shop").await.unwrap();
+        let work = tokio::time::timeout(Duration::from_secs(60), conn.query_drop(&sql));
+        let _ = work.await.unwrap_or_else(|_| panic!("no answer to {sql:.40}…"));
+        proxy().check_running().unwrap_or_else(|error| panic!("{sql:.40}…: {error}"));
+    }
+    others_go_on().await;
+}
+
+#[tokio::test]
+async fn many_bad_clients_at_once_do_not_slow_a_good_one() {
+    let bad: Vec<_> = (0..100)
+        .map(|n: u8| {
+            tokio::spawn(async move {
+                let mut client = RawClient::dial(proxy().port()).await?;
+                client.receive().await?;
+                client.send_bytes(&[n; 200]).await?;
+                client.receive().await
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    others_go_on().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    for client in bad {
+        let _ = client.await.unwrap();
+    }
+    assert!(proxy().metric("sluice_errors_total", &["source=\"client\""]).await.unwrap() > 0.0, "a counter rises");
+}
+
+#[tokio::test]
+async fn servers_that_talk_nonsense() {
+    let login = [Step::Send(greeting()), Step::Read, Step::Send(packet(2, OK))];
+    let after_login = |step: Step| [&login[..], &[Step::Read, step]].concat();
+    for (what, script) in [
+        ("garbage", vec![Step::Send(vec![0xff; 64])]),
+        ("an error instead of a greeting", vec![Step::Send(packet(0, b"\xff\x10\x04Too many connections"))]),
+        ("a greeting cut off", vec![Step::Send(greeting()[..30].to_vec())]),
+        ("silence", vec![Step::Hang]),
+        ("a greeting, then silence", vec![Step::Send(greeting()), Step::Hang]),
+        (
+            "an unknown plugin",
+            vec![Step::Send(greeting()), Step::Read, Step::Send(packet(2, b"\xfeno_such_plugin\0abc\0")), Step::Hang],
+        ),
+        ("nonsense after the login", after_login(Step::Send(vec![0xfe; 99]))),
+        ("a result set without an end", after_login(Step::Send(packet(1, &[200])))),
+        ("a column count beyond all limits", after_login(Step::Send(packet(1, &[0xfe, 255, 255, 255, 255, 255, 255, 255, 255])))),
+        ("a wrong sequence id", after_login(Step::Send(packet(50, OK)))),
+    ] {
+        let fake = FakeServer::start(script).unwrap();
+        let proxy =
+            Proxy::before_address("db1", &fake.address()).set("failover.hold_timeout", "\"1s\"").start_unready().await.unwrap();
+        let used = tokio::time::timeout(Duration::from_secs(20), async {
+            let mut conn = proxy.connect("").await?;
+            anyhow::Ok(conn.query_drop("SELECT 1").await?)
+        });
+        assert!(used.await.unwrap_or_else(|_| panic!("{what}: a client hangs")).is_err(), "{what}");
+        assert!(fake.accepted() > 0, "{what}");
+        assert_eq!(proxy.get("/healthz").await.unwrap().0, 200, "{what}");
+        assert_eq!(proxy.get("/readyz").await.unwrap().0, 503, "{what}");
+    }
+}

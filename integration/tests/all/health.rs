@@ -1,0 +1,232 @@
+//! Servers that die, hang, lag, change roles or were never there: who notices, how fast, and what clients see. Every test has
+//! a cluster of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use integration::flavour::Flavour;
+use integration::proxy::Proxy;
+use integration::wait::until_true;
+use mysql_async::prelude::Queryable;
+
+use crate::world::{flavour, own, where_am_i};
+
+/// A cell of SHOW SERVERS.
+async fn of(proxy: &Proxy, server: &str, column: &str) -> anyhow::Result<String> {
+    let table = proxy.admin("SHOW SERVERS").await?;
+    table.cell("name", server, column).map(str::to_owned).ok_or_else(|| anyhow::anyhow!("no {column} of {server} in {table:?}"))
+}
+
+async fn becomes(proxy: &Proxy, server: &str, column: &str, values: &[&str], limit: Duration) {
+    let what = format!("{column} of {server} is one of {values:?}");
+    let right = until_true(&what, limit, async || {
+        let value = of(proxy, server, column).await?;
+        if values.contains(&value.as_str()) { Ok(true) } else { Err(anyhow::anyhow!("it is {value:?}")) }
+    });
+    right.await.unwrap();
+}
+
+/// Clients that read all the time; gives reads, errors and the longest any read took.
+async fn readers_while(proxy: &Arc<Proxy>, disturb: impl AsyncFnOnce()) -> (u32, Vec<String>, Duration) {
+    let over = Arc::new(AtomicBool::new(false));
+    let reads = Arc::new(AtomicU32::new(0));
+    let clients: Vec<_> = (0..8)
+        .map(|client| {
+            let (proxy, over, reads) = (Arc::clone(proxy), Arc::clone(&over), Arc::clone(&reads));
+            tokio::spawn(async move {
+                let mut errors = Vec::new();
+                let mut slowest = Duration::ZERO;
+                let mut conn = proxy.connect("shop").await.unwrap();
+                while !over.load(Ordering::SeqCst) {
+                    let start = Instant::now();
+                    let read = match client % 2 {
+                        0 => conn.query_first::<u32, _>("SELECT id FROM items WHERE id = 7").await,
+                        _ => conn.exec_first("SELECT id FROM items WHERE id = ?", (7,)).await,
+                    };
+                    slowest = slowest.max(start.elapsed());
+                    match read {
+                        Ok(row) => assert_eq!(row, Some(7)),
+                        Err(error) => {
+                            errors.push(error.to_string());
+                            conn = proxy.connect("shop").await.unwrap();
+                        }
+                    }
+                    reads.fetch_add(1, Ordering::SeqCst);
+                }
+                (errors, slowest)
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    disturb().await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    over.store(true, Ordering::SeqCst);
+    let (mut errors, mut slowest) = (Vec::new(), Duration::ZERO);
+    for client in clients {
+        let (seen, longest) = tokio::time::timeout(Duration::from_secs(20), client).await.expect("a reader hangs").unwrap();
+        errors.extend(seen);
+        slowest = slowest.max(longest);
+    }
+    (reads.load(Ordering::SeqCst), errors, slowest)
+}
+
+#[tokio::test]
+async fn a_replica_killed_under_reads_costs_no_client_an_error() {
+    let (cluster, proxy) = own(|proxy| proxy).await;
+    let proxy = Arc::new(proxy);
+    let (reads, errors, slowest) = readers_while(&proxy, async || cluster.server("db3").kill().unwrap()).await;
+    assert_eq!(errors, Vec::<String>::new(), "of {reads} reads");
+    assert!(reads > 100, "{reads} reads");
+    assert!(slowest < Duration::from_secs(2), "a read took {slowest:?}");
+    becomes(&proxy, "db3", "state", &["down"], Duration::from_secs(3)).await;
+    cluster.server("db3").start_again().unwrap();
+    becomes(&proxy, "db3", "state", &["online"], Duration::from_secs(15)).await;
+}
+
+#[tokio::test]
+async fn a_frozen_replica_leaves_the_rotation_and_comes_back() {
+    let (cluster, proxy) = own(|proxy| proxy).await;
+    let proxy = Arc::new(proxy);
+    let (reads, errors, slowest) = readers_while(&proxy, async || {
+        cluster.server("db4").freeze().unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    })
+    .await;
+    assert_eq!(errors, Vec::<String>::new(), "of {reads} reads");
+    assert!(slowest < Duration::from_secs(6), "a read took {slowest:?}");
+    assert_ne!(of(&proxy, "db4", "state").await.unwrap(), "online");
+    cluster.server("db4").thaw().unwrap();
+    becomes(&proxy, "db4", "state", &["online"], Duration::from_secs(15)).await;
+}
+
+#[tokio::test]
+async fn all_replicas_gone_the_master_answers_reads() {
+    let (cluster, proxy) = own(|proxy| proxy).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    for name in ["db2", "db3", "db4"] {
+        cluster.server(name).kill().unwrap();
+    }
+    for _ in 0..10 {
+        assert_eq!(where_am_i(&mut conn).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn the_role_is_what_the_servers_say() {
+    let (cluster, proxy) = own(|proxy| proxy.set("failover.mode", "\"off\"")).await;
+    becomes(&proxy, "db1", "role", &["master"], Duration::from_secs(3)).await;
+    becomes(&proxy, "db2", "role", &["standby"], Duration::from_secs(3)).await;
+    becomes(&proxy, "db3", "role", &["replica"], Duration::from_secs(3)).await;
+    let read_only = |on: &str| match flavour() {
+        Flavour::MariaDb => format!("SET GLOBAL read_only = {on}"),
+        Flavour::MySql => format!("SET GLOBAL super_read_only = {on}"),
+    };
+    cluster.server("db1").run(&[&read_only("ON")]).await.unwrap();
+    cluster.settle().await.unwrap();
+    cluster.server("db2").run(&[&read_only("OFF"), "SET GLOBAL read_only = OFF"]).await.unwrap();
+    becomes(&proxy, "db2", "role", &["master"], Duration::from_secs(5)).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("UPDATE items SET note = CONCAT('server ', @@server_id) WHERE id = 1").await.unwrap();
+    assert_eq!(cluster.server("db2").value("SELECT note FROM shop.items WHERE id = 1").await.unwrap(), "server 2");
+    assert_ne!(of(&proxy, "db1", "role").await.unwrap(), "master");
+}
+
+#[tokio::test]
+async fn a_lagging_replica_serves_no_reads() {
+    let (cluster, proxy) = own(|proxy| proxy.set("monitor.max_lag", "\"1s\"").set("routing.consistency", "\"none\"")).await;
+    cluster.delay("db3", 8).await.unwrap();
+    cluster.server("db1").run(&["UPDATE shop.items SET note = 'late' WHERE id = 2"]).await.unwrap();
+    becomes(&proxy, "db3", "state", &["lagging"], Duration::from_secs(8)).await;
+    assert!(of(&proxy, "db3", "lag_ms").await.unwrap().parse::<u64>().unwrap() >= 1000);
+    let mut conn = proxy.connect("shop").await.unwrap();
+    for _ in 0..20 {
+        assert_ne!(where_am_i(&mut conn).await, 3);
+    }
+    cluster.delay("db3", 0).await.unwrap();
+    becomes(&proxy, "db3", "state", &["online"], Duration::from_secs(15)).await;
+}
+
+#[tokio::test]
+async fn lag_is_told_in_milliseconds() {
+    let (_cluster, proxy) = own(|proxy| proxy).await;
+    for name in ["db3", "db4"] {
+        let small = until_true("the lag is known and small", Duration::from_secs(5), async || {
+            let lag = of(&proxy, name, "lag_ms").await?;
+            Ok(lag.parse::<u64>().is_ok_and(|lag| lag < 1000))
+        });
+        small.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_at_the_start_is_reported_not_fatal() {
+    let cluster = integration::cluster::Cluster::start(flavour()).await.unwrap();
+    cluster.server("db4").kill().unwrap();
+    let proxy = Proxy::before(&cluster).start().await.unwrap();
+    assert_eq!(of(&proxy, "db4", "state").await.unwrap(), "down");
+    assert_ne!(of(&proxy, "db4", "reason").await.unwrap(), "");
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap();
+    cluster.server("db4").start_again().unwrap();
+    becomes(&proxy, "db4", "state", &["online"], Duration::from_secs(15)).await;
+}
+
+#[tokio::test]
+async fn without_a_master_reads_go_on_writes_wait_and_readiness_says_so() {
+    let (cluster, proxy) = own(|proxy| proxy.set("failover.mode", "\"off\"").set("failover.hold_timeout", "\"2s\"")).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    cluster.server("db1").kill().unwrap();
+    until_true("readyz says no", Duration::from_secs(5), async || Ok(proxy.get("/readyz").await?.0 == 503)).await.unwrap();
+    assert_eq!(proxy.get("/healthz").await.unwrap().0, 200);
+    assert_ne!(where_am_i(&mut conn).await, 1);
+    let start = Instant::now();
+    let refused = conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap_err();
+    let (code, state, message) = integration::driver::server_error(&refused).expect("an error packet");
+    assert_eq!((code, state.as_str()), (1290, "HY000"), "{message}");
+    assert!(message.starts_with("sluice: ") && message.contains("db1"), "{message}");
+    assert!((1..6).contains(&start.elapsed().as_secs()), "held for {:?}", start.elapsed());
+    // a master that comes back in time is waited for
+    let waiting = tokio::spawn(async move {
+        conn.query_drop("SET @x = 1").await.ok();
+        loop {
+            if conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.is_ok() {
+                return;
+            }
+        }
+    });
+    cluster.server("db1").start_again().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
+    assert_eq!(proxy.get("/readyz").await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn a_write_whose_master_died_while_it_ran_is_never_called_a_success() {
+    let (cluster, proxy) = own(|proxy| proxy.set("failover.mode", "\"off\"")).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    let write = tokio::spawn(async move { conn.query_drop("UPDATE items SET stock = SLEEP(5) WHERE id = 1").await });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    cluster.server("db1").kill().unwrap();
+    let outcome = tokio::time::timeout(Duration::from_secs(20), write).await.expect("no answer").unwrap();
+    let error = outcome.unwrap_err();
+    if let Some((code, _, message)) = integration::driver::server_error(&error) {
+        assert!(matches!(code, 2013 | 2006 | 1053 | 1290), "{code} {message}");
+    }
+}
+
+#[tokio::test]
+async fn sigterm_lets_open_transactions_end_and_exits_zero() {
+    let (_cluster, proxy) = own(|proxy| proxy.set("proxy.drain_timeout", "\"8s\"")).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("UPDATE items SET note = 'drained' WHERE id = 3").await.unwrap();
+    let proxy = Arc::new(proxy);
+    let stopping = Arc::clone(&proxy);
+    let stopped = tokio::task::spawn_blocking(move || stopping.stop());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(proxy.connect("shop").await.is_err(), "a draining proxy takes no new clients");
+    conn.query_drop("COMMIT").await.unwrap();
+    drop(conn);
+    let took = stopped.await.unwrap().unwrap();
+    assert!(took < Duration::from_secs(7), "it waited {took:?} though nobody was left");
+}

@@ -1,0 +1,159 @@
+//! Whoever can log in at the server can log in at Sluice, and nobody else; refusals are the server's own.
+
+use integration::accounts::{self, APP, Account, EMPTY, REPORT};
+use integration::driver::{self, server_error};
+use integration::flavour::Flavour;
+use mysql_async::prelude::Queryable;
+use mysql_async::{ChangeUserOpts, Compression, OptsBuilder, SslOpts};
+
+use crate::world::{cluster, flavour, pair, proxy, same};
+
+fn named_plugin() -> Account {
+    if flavour() == Flavour::MariaDb { accounts::NATIVE } else { accounts::SHA2 }
+}
+
+/// TLS that trusts whatever certificate is shown: Sluice makes its own when none is configured.
+fn tls(options: OptsBuilder) -> OptsBuilder {
+    options.ssl_opts(Some(SslOpts::default().with_danger_accept_invalid_certs(true).with_danger_skip_domain_validation(true)))
+}
+
+#[tokio::test]
+async fn every_account_of_the_servers_logs_in_with_its_password() {
+    for account in [APP, EMPTY, REPORT, named_plugin()] {
+        // three times: the first login of a caching_sha2_password account is the full one, later ones are fast
+        for round in 0..3 {
+            let conn = proxy().connect_with(proxy().options(account)).await;
+            let mut conn = conn.unwrap_or_else(|error| panic!("{} round {round}: {error:#}", account.name));
+            let user: String = conn.query_first("SELECT CURRENT_USER()").await.unwrap().unwrap();
+            assert_eq!(user, format!("{}@%", account.name));
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_account_logs_in_over_tls() {
+    for account in [APP, EMPTY, named_plugin()] {
+        for _ in 0..2 {
+            let mut conn = proxy().connect_with(tls(proxy().options(account))).await.unwrap();
+            assert_eq!(conn.query_first::<u32, _>("SELECT 1").await.unwrap(), Some(1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_the_servers_own() {
+    let wrong = |name, password| Account { name, password };
+    for (what, account, schema) in [
+        ("wrong password", wrong("app", "wrong"), None),
+        ("no password", wrong("app", ""), None),
+        ("password where none is", wrong("nopass", "something"), None),
+        ("unknown user", wrong("nobody", "password"), None),
+        ("unknown schema", APP, Some("t_no_such_schema")),
+        ("forbidden schema", REPORT, Some("sbtest")),
+    ] {
+        let options = |port| driver::options(port, account).db_name(schema);
+        let refused =
+            |error: anyhow::Error| server_error(error.downcast_ref().expect("a driver's error")).expect("a server's error");
+        let direct = refused(driver::connect(options(cluster().server("db1").port())).await.expect_err(what));
+        let through = refused(proxy().connect_with(options(proxy().port())).await.expect_err(what));
+        assert_eq!(through, direct, "{what}");
+    }
+    // and nobody else suffers
+    proxy().connect("shop").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_password_is_noticed() {
+    let db1 = cluster().server("db1");
+    let make = ["DROP USER IF EXISTS turncoat", "CREATE USER turncoat IDENTIFIED BY 'old'", "GRANT SELECT ON shop.* TO turncoat"];
+    db1.run(&make).await.unwrap();
+    cluster().settle().await.unwrap();
+    let login = |password| proxy().connect_with(proxy().options(Account { name: "turncoat", password }));
+    login("old").await.unwrap();
+    login("old").await.unwrap();
+    db1.run(&["ALTER USER turncoat IDENTIFIED BY 'new'"]).await.unwrap();
+    cluster().settle().await.unwrap();
+    // the old password may be believed for the one login that finds out, but no statement may run with it
+    if let Ok(mut conn) = login("old").await {
+        assert!(conn.query_drop("SELECT COUNT(*) FROM shop.items").await.is_err(), "a statement ran with the old password");
+    }
+    login("old").await.expect_err("the old password is forgotten");
+    let mut conn = login("new").await.unwrap();
+    conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    db1.run(&["DROP USER turncoat"]).await.unwrap();
+    cluster().settle().await.unwrap();
+    if let Ok(mut conn) = login("new").await {
+        assert!(conn.query_drop("SELECT COUNT(*) FROM shop.items").await.is_err(), "a statement ran for a user that is gone");
+    }
+}
+
+#[tokio::test]
+async fn the_greeting_is_the_servers() {
+    let (through, direct) = pair("shop").await;
+    assert_eq!(through.server_version(), direct.server_version());
+    let (mut through, mut direct) = (through, direct);
+    same(&mut through, &mut direct, "SELECT VERSION(), @@version_comment, DATABASE(), CURRENT_USER(), USER()").await;
+    let id: u32 = through.query_first("SELECT CONNECTION_ID()").await.unwrap().unwrap();
+    assert_eq!(id, through.id(), "CONNECTION_ID() is the greeting's id");
+}
+
+#[tokio::test]
+async fn change_user_and_reset_bring_a_clean_session() {
+    let mut conn = proxy().connect("shop").await.unwrap();
+    conn.query_drop("SET @x = 1, SESSION group_concat_max_len = 4321").await.unwrap();
+    conn.query_drop("CREATE TEMPORARY TABLE gone (id INT)").await.unwrap();
+    conn.reset().await.unwrap();
+    let left: (Option<u32>, u64) = conn.query_first("SELECT @x, @@group_concat_max_len").await.unwrap().unwrap();
+    assert_eq!(left.0, None);
+    assert_ne!(left.1, 4321);
+    assert!(conn.query_drop("SELECT * FROM gone").await.is_err());
+
+    let report = ChangeUserOpts::default().with_user(Some(REPORT.name.into())).with_pass(Some(REPORT.password.into()));
+    conn.change_user(report.with_db_name(Some("shop".into()))).await.unwrap();
+    let user: String = conn.query_first("SELECT CURRENT_USER()").await.unwrap().unwrap();
+    assert_eq!(user, "report@%");
+    let denied = conn.query_drop("DELETE FROM order_lines WHERE order_id = 0").await.unwrap_err();
+    assert_eq!(server_error(&denied).unwrap().0, 1142);
+}
+
+#[tokio::test]
+async fn a_user_that_must_use_tls_logs_in_over_tls_only() {
+    let account = accounts::TLS_ONLY;
+    let plain = driver::connect(driver::options(proxy().port(), account)).await.expect_err("without TLS");
+    assert_eq!(server_error(plain.downcast_ref().unwrap()).unwrap().0, 1045);
+    if flavour() == Flavour::MySql {
+        // this MariaDB has no certificate, so there nobody can log in with this account
+        let mut conn = proxy().connect_with(tls(proxy().options(account))).await.unwrap();
+        conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_connection_works() {
+    let options = proxy().options(APP).compression(Compression::default()).db_name(Some("shop"));
+    let mut conn = proxy().connect_with(options).await.unwrap();
+    let long: String = conn.query_first("SELECT REPEAT('sluice ', 200000)").await.unwrap().unwrap();
+    assert_eq!(long.len(), 1_400_000);
+}
+
+#[tokio::test]
+async fn two_hundred_logins_at_once() {
+    let logins: Vec<_> = (0..200)
+        .map(|n| {
+            let account = if n % 2 == 0 { APP } else { named_plugin() };
+            tokio::spawn(proxy().connect_with(proxy().options(account)))
+        })
+        .collect();
+    for login in logins {
+        let mut conn = login.await.unwrap().unwrap();
+        conn.query_drop("SELECT 1").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn configured_users_override() {
+    let users = "[[user]]\nname = \"report\"\nschemas = [\"shop\"]\nhosts = [\"10.0.0.0/8\"]\n";
+    let proxy = integration::proxy::Proxy::before(cluster()).more(users).start().await.unwrap();
+    assert!(proxy.connect_with(proxy.options(REPORT)).await.is_err(), "not from 127.0.0.1");
+    proxy.connect("shop").await.unwrap();
+}

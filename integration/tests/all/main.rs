@@ -1,0 +1,15 @@
+//! All suites in one program, so that the drivers are linked once. Run it once per flavour: `FLAVOUR=mariadb|mysql`.
+//!
+//! What a suite may do to the servers decides where it runs: [`world`] holds one cluster and one proxy that all tests share,
+//! each in a schema of its own, and that nobody may disturb; whoever kills, freezes, delays or promotes starts a cluster of its
+//! own, which takes a second or two.
+
+mod admin;
+mod bad_input;
+mod harness;
+mod health;
+mod login;
+mod routing;
+mod sessions;
+mod statements;
+mod world;

@@ -1,0 +1,199 @@
+//! A session is the client's own, whichever server connection serves it; it reads its own writes; it is pinned only while it
+//! must be.
+
+use std::time::Duration;
+
+use integration::proxy::Proxy;
+use integration::wait::until_true;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use crate::world::{cluster, own, proxy, schema, schema_on, where_am_i};
+
+/// A hundred clients on five connections a server: each has its own schema, time zone, SQL mode, limits and rows.
+#[tokio::test]
+async fn a_hundred_clients_on_five_connections_keep_their_own_state() {
+    for n in 0..10 {
+        let schema = schema(&format!("sessions_{n}")).await;
+        let table = format!("CREATE TABLE {schema}.t (client INT, round INT, PRIMARY KEY (client, round))");
+        cluster().server("db1").run(&[&table]).await.unwrap();
+    }
+    cluster().settle().await.unwrap();
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "5").start().await.unwrap();
+    let proxy = std::sync::Arc::new(proxy);
+    let clients: Vec<_> = (0..100u32)
+        .map(|client| {
+            let proxy = std::sync::Arc::clone(&proxy);
+            tokio::spawn(async move {
+                let mut conn = proxy.connect("shop").await.unwrap();
+                one_client(&mut conn, client).await;
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let threads: u64 =
+        proxy.admin("SHOW SERVERS").await.unwrap().column("connections_used").iter().map(|n| n.parse::<u64>().unwrap()).sum();
+    assert_eq!(threads, 0, "an idle session holds no server connection");
+}
+
+async fn one_client(conn: &mut Conn, client: u32) {
+    let schema = format!("t_sessions_{}", client % 10);
+    let zone = format!("+{:02}:00", client % 12);
+    let mode = ["ANSI_QUOTES", "", "NO_BACKSLASH_ESCAPES", "STRICT_TRANS_TABLES"][client as usize % 4];
+    let length = u64::from(5_000 + client);
+    let (charset, collation) = [("utf8mb4", "utf8mb4_bin"), ("latin1", "latin1_german1_ci")][client as usize % 2];
+    conn.query_drop(format!("USE {schema}")).await.unwrap();
+    conn.query_drop(format!("SET time_zone = '{zone}', SESSION sql_mode = '{mode}'")).await.unwrap();
+    conn.query_drop(format!("SET @@group_concat_max_len = {length}")).await.unwrap();
+    conn.query_drop(format!("SET NAMES {charset} COLLATE {collation}")).await.unwrap();
+    for round in 0..8u32 {
+        let state: (String, String, String, u64, String) = conn
+            .query_first("SELECT DATABASE(), @@time_zone, @@sql_mode, @@group_concat_max_len, @@collation_connection")
+            .await
+            .unwrap()
+            .unwrap();
+        let expected = (schema.clone(), zone.clone(), mode.to_owned(), length, collation.to_owned());
+        assert_eq!(state, expected, "client {client} round {round}");
+        conn.exec_drop("INSERT INTO t VALUES (?, ?)", (client, round)).await.unwrap();
+        let own: u32 = conn.query_first(format!("SELECT COUNT(*) FROM t WHERE client = {client}")).await.unwrap().unwrap();
+        assert_eq!(own, round + 1, "client {client} reads its own writes");
+        let quoted: String = conn.query_first(r"SELECT 'a\\b'").await.unwrap().unwrap();
+        let expected = if mode == "NO_BACKSLASH_ESCAPES" { r"a\\b" } else { r"a\b" };
+        assert_eq!(quoted, expected, "client {client} {mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_reads_its_own_writes_from_lagging_replicas() {
+    let (cluster, proxy) = own(|proxy| proxy).await;
+    let schema = schema_on(&cluster, "sessions_causal").await;
+    let mut conn = proxy.connect(&schema).await.unwrap();
+    conn.query_drop("CREATE TABLE t (id INT PRIMARY KEY, n INT)").await.unwrap();
+    conn.query_drop("INSERT INTO t VALUES (1, 0)").await.unwrap();
+    cluster.settle().await.unwrap();
+    for name in ["db2", "db3", "db4"] {
+        cluster.delay(name, 1).await.unwrap();
+    }
+    for n in 1..=15u32 {
+        match n % 3 {
+            0 => conn.exec_drop("UPDATE t SET n = ? WHERE id = 1", (n,)).await.unwrap(),
+            1 => conn.query_drop(format!("UPDATE t SET n = {n} WHERE id = 1")).await.unwrap(),
+            _ => {
+                conn.query_drop("BEGIN").await.unwrap();
+                conn.query_drop(format!("UPDATE t SET n = {n} WHERE id = 1")).await.unwrap();
+                conn.query_drop("COMMIT").await.unwrap();
+            }
+        }
+        let read: u32 = conn.query_first("SELECT n FROM t WHERE id = 1").await.unwrap().unwrap();
+        assert_eq!(read, n, "an own write was not seen");
+    }
+    // the delay was real: without consistency the same read is stale at least once
+    let careless = Proxy::before(&cluster).set("routing.consistency", "\"none\"").start().await.unwrap();
+    let mut conn = careless.connect(&schema).await.unwrap();
+    let mut stale = 0;
+    for n in 100..110u32 {
+        conn.query_drop(format!("UPDATE t SET n = {n} WHERE id = 1")).await.unwrap();
+        let read: u32 = conn.query_first("SELECT n FROM t WHERE id = 1").await.unwrap().unwrap();
+        stale += u32::from(read != n);
+    }
+    assert!(stale > 0, "with consistency = none and lagging replicas some read should have been stale");
+}
+
+#[tokio::test]
+async fn user_variables_and_temporary_tables_stay_with_their_session() {
+    let schema = schema("sessions_temporary").await;
+    let mut conn = proxy().connect(&schema).await.unwrap();
+    let mut other = proxy().connect(&schema).await.unwrap();
+    conn.query_drop("SET @a = 5, @b := CONCAT('x', @@server_id)").await.unwrap();
+    for _ in 0..6 {
+        let a: Option<u32> = conn.query_first("SELECT @a FROM shop.items WHERE id = 1").await.unwrap().unwrap();
+        assert_eq!(a, Some(5));
+        let a: Option<u32> = other.query_first("SELECT @a FROM shop.items WHERE id = 1").await.unwrap().unwrap();
+        assert_eq!(a, None);
+    }
+    conn.query_drop("CREATE TEMPORARY TABLE mine (id INT PRIMARY KEY)").await.unwrap();
+    conn.query_drop("INSERT INTO mine VALUES (1), (2)").await.unwrap();
+    for _ in 0..6 {
+        assert_eq!(conn.query_first::<u32, _>("SELECT COUNT(*) FROM mine").await.unwrap(), Some(2));
+        assert!(other.query_drop("SELECT * FROM mine").await.is_err());
+    }
+    conn.query_drop("SELECT COUNT(*) INTO @count FROM mine").await.unwrap();
+    assert_eq!(conn.query_first::<u32, _>("SELECT @count").await.unwrap(), Some(2));
+    conn.query_drop("DROP TEMPORARY TABLE mine").await.unwrap();
+}
+
+/// What `SHOW CLIENTS` says of the pin of one connection.
+async fn pin(conn: &Conn) -> String {
+    let clients = proxy().admin("SHOW CLIENTS").await.unwrap();
+    clients
+        .cell("id", &conn.id().to_string(), "pin_reason")
+        .unwrap_or_else(|| panic!("{} is not in {clients:?}", conn.id()))
+        .to_owned()
+}
+
+#[tokio::test]
+async fn pins_begin_and_end_with_their_cause() {
+    let schema = schema("sessions_pins").await;
+    let mut conn = proxy().connect(&schema).await.unwrap();
+    conn.query_drop("CREATE TABLE t (id INT)").await.unwrap();
+    for (begin, end) in [
+        ("BEGIN; SELECT COUNT(*) FROM t", "COMMIT"),
+        ("CREATE TEMPORARY TABLE tmp (id INT)", "DROP TEMPORARY TABLE tmp"),
+        ("LOCK TABLES t WRITE", "UNLOCK TABLES"),
+        ("SELECT GET_LOCK('sessions_pins', 1)", "SELECT RELEASE_LOCK('sessions_pins')"),
+    ] {
+        assert!(matches!(pin(&conn).await.as_str(), "" | "NULL"), "before {begin}: {}", pin(&conn).await);
+        conn.query_drop(begin).await.unwrap();
+        assert!(!matches!(pin(&conn).await.as_str(), "" | "NULL"), "after {begin}");
+        conn.query_drop(end).await.unwrap();
+    }
+    assert!(matches!(pin(&conn).await.as_str(), "" | "NULL"), "at the end: {}", pin(&conn).await);
+    assert_ne!(where_am_i(&mut conn).await, 1, "reads go to replicas again");
+}
+
+#[tokio::test]
+async fn session_limits_and_isolation_follow() {
+    let mut conn = proxy().connect("shop").await.unwrap();
+    let isolation = "@@transaction_isolation";
+    conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await.unwrap();
+    conn.query_drop("SET SESSION wait_timeout = 1234, sql_select_limit = 3").await.unwrap();
+    for _ in 0..6 {
+        let rows: Vec<u32> = conn.query("SELECT id FROM items").await.unwrap();
+        assert_eq!(rows.len(), 3);
+        let state: (String, u32) = conn.query_first(format!("SELECT {isolation}, @@wait_timeout")).await.unwrap().unwrap();
+        assert_eq!(state, ("READ-COMMITTED".to_owned(), 1234));
+    }
+    let mut other = proxy().connect("shop").await.unwrap();
+    let rows: Vec<u32> = other.query("SELECT id FROM items").await.unwrap();
+    assert_eq!(rows.len(), 100, "nothing of it shows in another session");
+}
+
+#[tokio::test]
+async fn when_all_connections_are_taken_clients_wait_and_then_are_told() {
+    let builder = Proxy::before(cluster()).every_server("max_connections", "2").set("pool.checkout_timeout", "\"1s\"");
+    let proxy = builder.start().await.unwrap();
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let mut conn = proxy.connect("shop").await.unwrap();
+        conn.query_drop("BEGIN").await.unwrap();
+        conn.query_drop("SELECT * FROM items WHERE id = 1").await.unwrap();
+        holders.push(conn);
+    }
+    let start = std::time::Instant::now();
+    let refused = async {
+        let mut third = proxy.connect("shop").await?;
+        third.query_drop("BEGIN").await?;
+        anyhow::Ok(third.query_drop("SELECT * FROM items WHERE id = 1").await?)
+    };
+    let refused = refused.await.unwrap_err();
+    assert!(format!("{refused:#}").contains("sluice: "), "{refused:#}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(holders);
+    let free = until_true("a connection is free", Duration::from_secs(5), async || {
+        let mut conn = proxy.connect("shop").await?;
+        Ok(conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.is_ok())
+    });
+    free.await.unwrap();
+}
