@@ -17,7 +17,7 @@ pub mod resolve;
 pub mod secrets;
 pub mod types;
 pub mod units;
-mod words;
+pub mod words;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +32,6 @@ pub use mistake::{Mistake, Severity};
 pub use secrets::{Credential, Password};
 pub use types::*;
 pub use units::{Period, Size};
-pub use words::*;
 
 use read::Report;
 use secrets::{Machine, Outside};

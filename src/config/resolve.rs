@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::config::address::Address;
 use crate::frontend::shared::FrontendSettings;
 use crate::frontend::tls::{ClientTls, ClientTlsMode};
+use crate::monitor::{HeartbeatRow, HeartbeatTable};
 use crate::routing::balance::ReadBalance;
 use crate::routing::decide::{Consistency, ReadFromMaster, RoutingSettings};
 use crate::routing::rules::{Action, Rule, Rules};
@@ -170,6 +171,15 @@ pub fn pool(config: &Config) -> PoolSettings {
 }
 
 /// The password of Sluice's own account.
-pub fn monitor_password(config: &Config) -> Arc<Secret> {
-    Arc::new(Secret::new(config.monitor.secret.expose().as_bytes()))
+pub fn monitor_password(config: &Config) -> Secret {
+    Secret::new(config.monitor.secret.expose().as_bytes())
+}
+
+/// The heartbeat row, if one is written. Its name is this machine's and the first door's, so that it is the same after a restart
+/// and differs between proxies.
+pub fn heartbeat(config: &Config) -> Option<HeartbeatRow> {
+    let table = HeartbeatTable::parse(&config.monitor.heartbeat_table)?;
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let door = config.proxy.listen.first().map(ToString::to_string).unwrap_or_default();
+    Some(HeartbeatRow::new(table, &format!("{}:{door}", host.trim())))
 }

@@ -13,7 +13,7 @@ use super::address::Address;
 use super::mistake::Mistake;
 use super::secrets::Credential;
 use super::units::{Period, Size};
-use super::words::*;
+pub use super::words::*;
 
 /// The whole file.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]

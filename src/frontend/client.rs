@@ -305,7 +305,7 @@ impl Client {
             server.as_deref().unwrap_or("a server"),
             if fatal { "what it held is gone, reconnect" } else { "its transaction was rolled back, begin it again" }
         );
-        let error = ClientError::new(Source::Server, 2013, b"08S01", text);
+        let error = ClientError::new(Source::Server, super::query::LOST, b"08S01", text);
         self.refuse(if fatal { error.fatal() } else { error }).await
     }
 

@@ -67,7 +67,7 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
 }
 
 fn server_error(code: u16, sqlstate: &str, text: &str) -> ServerError {
-    ServerError::new(code, sqlstate, &format!("sluice: {text}"))
+    ServerError::new(code, sqlstate, format!("sluice: {text}"))
 }
 
 fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, generation: u64, peer: &Peer) -> Account {
@@ -157,7 +157,7 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
         }
     }
     let text = format!("cannot tell whether the schema '{}' may be used: {last}", String::from_utf8_lossy(schema));
-    Err(server_error(2003, "HY000", &text))
+    Err(server_error(1053, "08S01", &text))
 }
 
 impl Client {

@@ -36,6 +36,9 @@ use crate::topology::gtid::GtidSet;
 use crate::topology::observation::Failure;
 use crate::topology::{Flavor, ServerId};
 
+/// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
+/// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
+pub(super) const LOST: u16 = 1158;
 /// Servers a read is tried on before its error goes to the client.
 const TRIES_MAX: usize = 4;
 /// Pause between tries to reach a master that the monitor still believes in.
@@ -356,7 +359,7 @@ impl Client {
                     self.shared.monitor.poke(server, failure);
                 }
                 let text = format!("cannot open a connection to {name}: {error}; see SHOW SERVERS on the admin port");
-                Err(Failed::Before(ClientError::new(Source::Server, 2003, b"HY000", text)))
+                Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text)))
             }
             Err(CheckoutError::Setup(CommandError::Refused(payload))) => {
                 self.server_error(&payload).await?;
@@ -364,7 +367,7 @@ impl Client {
             }
             Err(CheckoutError::Setup(error)) => {
                 let text = format!("a new connection to {name} failed: {error}");
-                Err(Failed::Before(ClientError::new(Source::Server, 2013, b"08S01", text)))
+                Err(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text)))
             }
         })
     }
@@ -427,7 +430,7 @@ impl Client {
                 } else {
                     format!("lost {name} while a statement ran there ({error}); whether it took effect is unknown, look before you repeat it")
                 };
-                let error = ClientError::new(Source::Server, 2013, b"08S01", text);
+                let error = ClientError::new(Source::Server, LOST, b"08S01", text);
                 if forwarded {
                     // Part of a result is with the client; nothing can be put behind it.
                     self.shared.metrics.errors(Source::Server).inc();
@@ -481,7 +484,7 @@ impl Client {
         let shared = self.shared.clone();
         let broken = |lease: &Lease, e: &(dyn std::fmt::Display + Sync)| {
             let name = shared.name(lease.server);
-            Failed::Before(ClientError::new(Source::Server, 2013, b"08S01", format!("lost the connection to {name} before a statement was sent: {e}")))
+            Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", format!("lost the connection to {name} before a statement was sent: {e}")))
         };
         let restore_id = self.session.needs_last_insert_id(job.statement);
         let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
@@ -579,7 +582,7 @@ impl Client {
             Err(e) => {
                 let name = self.shared.name(lease.server);
                 let text = format!("lost the connection to {name} while the session's state was restored there: {e}");
-                Ok(Some(Failed::Before(ClientError::new(Source::Server, 2013, b"08S01", text))))
+                Ok(Some(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))))
             }
         }
     }
@@ -736,15 +739,9 @@ async fn gone(stream: &crate::net::Stream) {
     std::future::pending::<()>().await;
 }
 
-/// What a failed connect says about the server; `None` when it says something about the account instead.
+/// What a failed connect says about the server; `None` when it says something about the client's account instead.
 fn failure_of(error: &ConnectError) -> Option<Failure> {
-    match error {
-        ConnectError::Unreachable { source, .. } => Some(Failure::ConnectRefused(source.to_string())),
-        ConnectError::Lost { source, .. } => Some(Failure::Io(source.to_string())),
-        ConnectError::Timeout { .. } => Some(Failure::ConnectTimeout),
-        ConnectError::Refused(_) if error.is_retryable() => Some(Failure::TooManyConnections),
-        _ => None,
-    }
+    Some(crate::monitor::failure_of_connect(error)).filter(|failure| !matches!(failure, Failure::Auth(..) | Failure::Protocol(_)))
 }
 
 /// Counts a held statement for as long as it lives.

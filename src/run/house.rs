@@ -14,7 +14,6 @@ use crate::admin::house::{
 use crate::admin::AdminError;
 use crate::config::Config;
 use crate::frontend::shared::Shared;
-use crate::monitor::Override;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
@@ -22,7 +21,7 @@ use crate::run::reload::Reloader;
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::CacheHint;
 use crate::sql::lexer::LexMode;
-use crate::topology::ServerId;
+use crate::topology::{Override, ServerId};
 use crate::topology::snapshot::Snapshot;
 
 /// What the admin room sees and moves.
@@ -347,12 +346,12 @@ impl House for ProxyHouse {
 
     async fn command(&self, command: Command) -> Result<String, AdminError> {
         match command {
-            Command::DrainServer(name) => self.set_override(&name, Override::Drain),
-            Command::OfflineServer(name) => self.set_override(&name, Override::Offline),
-            Command::OnlineServer(name) => self.set_override(&name, Override::Online),
+            Command::DrainServer(name) => self.set_override(&name, Override::Drain).await,
+            Command::OfflineServer(name) => self.set_override(&name, Override::Offline).await,
+            Command::OnlineServer(name) => self.set_override(&name, Override::Online).await,
             Command::SetWeight { server, weight } => {
                 let id = self.server_id(&server)?;
-                self.shared.monitor.set_weight(id, weight);
+                self.shared.monitor.set_weight(id, weight).await;
                 self.event("weight", Some(&server), format!("weight {weight}, set by an operator"));
                 Ok(format!("{server} has weight {weight} until the next restart; write it into the configuration to keep it"))
             }
@@ -396,9 +395,9 @@ impl House for ProxyHouse {
 }
 
 impl ProxyHouse {
-    fn set_override(&self, name: &str, to: Override) -> Result<String, AdminError> {
+    async fn set_override(&self, name: &str, to: Override) -> Result<String, AdminError> {
         let id = self.server_id(name)?;
-        self.shared.monitor.set_override(id, to);
+        self.shared.monitor.set_override(id, to).await;
         let text = match to {
             Override::Drain => "finishes what runs there and takes no new statements",
             Override::Offline => "takes no statements; its idle connections are closed",

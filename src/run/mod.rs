@@ -28,13 +28,12 @@ use crate::frontend::shared::Shared;
 use crate::metrics::Metrics;
 use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
-use crate::monitor::{self, MonitorSettings, MonitoredServer};
+use crate::monitor::{Account, Monitor, MonitorSettings, MonitoredServer, Report};
 use crate::run::house::ProxyHouse;
 use crate::run::reload::Reloader;
 use crate::sql::classify::{ClassifyCache, classify};
 use crate::sql::lexer::LexMode;
 use crate::topology::ServerId;
-use crate::topology::known::KnownGtids;
 use crate::topology::snapshot::Snapshot;
 
 /// How often idle connections are looked through.
@@ -113,7 +112,7 @@ impl Proxy {
                 resolve::pool(&config),
             ));
             login_servers.push(LoginServer { id, address: address.clone(), tls: tls.clone() });
-            monitored.push(MonitoredServer { id, address, tls });
+            monitored.push(MonitoredServer { address, tls });
         }
 
         // The doors are bound first, so that nothing is started when one is taken.
@@ -130,20 +129,16 @@ impl Proxy {
             None => None,
         };
 
-        let known = Arc::new(KnownGtids::new(pools.len()));
         let topology = resolve::topology(&config);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::starting(&topology, None, std::time::SystemTime::now())));
-        let report = events.clone();
-        let monitor = monitor::spawn(MonitorSettings {
-            topology,
-            servers: monitored,
-            user: config.monitor.user.clone(),
-            password: resolve::monitor_password(&config),
-            heartbeat_table: config.monitor.heartbeat_table.clone(),
-            snapshot: snapshot.clone(),
-            known: known.clone(),
-            report: Arc::new(move |kind, server, detail| report.push(kind, server, detail)),
-        });
+        let monitor = Monitor::spawn(
+            MonitorSettings { topology, heartbeat: resolve::heartbeat(&config), run: random()? },
+            monitored,
+            Account { user: config.monitor.user.clone(), password: resolve::monitor_password(&config) },
+            snapshot.clone(),
+            Arc::new(Reported(events.clone())),
+        );
+        let known = monitor.known().clone();
 
         let login = {
             let snapshot = snapshot.clone();
@@ -170,7 +165,7 @@ impl Proxy {
         let count = pools.len();
         let shared = Arc::new(Shared {
             snapshot,
-            changed: monitor.changed(),
+            changed: monitor.epochs(),
             login,
             monitor,
             known,
@@ -276,6 +271,22 @@ impl Proxy {
         }
         tracing::info!(left = self.shared.registry.count(), "drained");
     }
+}
+
+/// What the monitor tells goes to the log of events.
+struct Reported(Arc<EventLog>);
+
+impl Report for Reported {
+    fn report(&self, kind: &'static str, server: Option<&str>, detail: &str) {
+        self.0.push(kind, server, detail);
+    }
+}
+
+/// A number that no other run has.
+fn random() -> Result<u64, String> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(u64::from_le_bytes(bytes) >> 1)
 }
 
 fn bind(address: &Address) -> Result<(Listener, String), String> {

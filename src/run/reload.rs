@@ -10,6 +10,7 @@ use crate::admin::house::ConfigDiffRow;
 use crate::config::reload::{Change, diff};
 use crate::config::{self, Config, resolve};
 use crate::frontend::shared::Shared;
+use crate::topology::ServerId;
 
 /// Reads and applies the configuration file of the running proxy.
 pub struct Reloader {
@@ -51,7 +52,7 @@ impl Reloader {
     /// # Errors
     /// The file's mistakes, or changes that need a restart; nothing is changed then.
     pub async fn reload(&self) -> Result<String, String> {
-        let result = self.apply();
+        let result = self.apply().await;
         match &result {
             Ok(text) => self.shared.events.push("reload", None, text.clone()),
             Err(text) => self.shared.events.push("reload_refused", None, text.clone()),
@@ -59,7 +60,7 @@ impl Reloader {
         result
     }
 
-    fn apply(&self) -> Result<String, String> {
+    async fn apply(&self) -> Result<String, String> {
         let new = self.read()?;
         let old = self.config.load_full();
         let changes = diff(&old, &new);
@@ -82,7 +83,13 @@ impl Reloader {
         for (pool_of, server) in self.shared.pools.iter().zip(&new.servers) {
             pool_of.configure(server.max_connections, pool.clone());
         }
-        self.shared.monitor.configure(resolve::topology(&new));
+        for (index, (before, after)) in old.servers.iter().zip(&new.servers).enumerate() {
+            if before.weight != after.weight
+                && let Ok(id) = u16::try_from(index)
+            {
+                self.shared.monitor.set_weight(ServerId(id), after.weight).await;
+            }
+        }
         self.access.store(Arc::new(Access::new(&new.admin.user, new.admin.secret.expose())));
         self.config.store(Arc::new(new));
         let all: Vec<String> = changes.iter().map(ToString::to_string).collect();
@@ -94,6 +101,8 @@ impl Reloader {
 fn needs_new_servers(change: &Change, old: &Config, new: &Config) -> bool {
     let same_list = old.servers.len() == new.servers.len()
         && old.servers.iter().zip(&new.servers).all(|(a, b)| a.name == b.name && a.address == b.address && a.tls == b.tls && a.role == b.role);
+    // The monitor reads its settings at start, all but the servers' weights.
     !same_list && change.path.starts_with("server")
-        || ["monitor.user", "monitor.password", "monitor.heartbeat_table"].iter().any(|key| change.path.starts_with(key))
+        || change.path.starts_with("monitor.")
+        || (change.path.starts_with("server") && change.path.ends_with(".zone"))
 }
