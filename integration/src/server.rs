@@ -347,6 +347,7 @@ const COMMON: &[&str] = &[
     "--max-connections=1000",
     "--max-allowed-packet=64M",
     "--local-infile=ON",
+    "--log-bin-trust-function-creators=ON",
     "--secure-file-priv=",
     "--performance-schema=OFF",
     "--innodb-buffer-pool-size=32M",

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use integration::flavour::Flavour;
 use integration::proxy::Proxy;
 use integration::wait::until_true;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use crate::world::{cluster, own, proxy, schema, schema_on, where_am_i};
+use crate::world::{cluster, flavour, own, proxy, schema, schema_on, where_am_i};
 
 /// A hundred clients on five connections a server: each has its own schema, time zone, SQL mode, limits and rows.
 #[tokio::test]
@@ -156,7 +157,8 @@ async fn pins_begin_and_end_with_their_cause() {
 #[tokio::test]
 async fn session_limits_and_isolation_follow() {
     let mut conn = proxy().connect("shop").await.unwrap();
-    let isolation = "@@transaction_isolation";
+    // MariaDB has the new name from 11.1 on only
+    let isolation = if flavour() == Flavour::MariaDb { "@@tx_isolation" } else { "@@transaction_isolation" };
     conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await.unwrap();
     conn.query_drop("SET SESSION wait_timeout = 1234, sql_select_limit = 3").await.unwrap();
     for _ in 0..6 {

@@ -1,0 +1,38 @@
+# One word for each thing; `make check` before a commit, `make test` before a push (it is what CI runs).
+.PHONY: help demo test fmt lint check doc bench fuzz sim chaos
+
+help:
+	@echo "make demo    four real servers with Sluice in front, to play with (FLAVOUR=mysql for MySQL)"
+	@echo "make test    everything CI runs: formatting, lints, unit tests, suites on MariaDB and on MySQL"
+	@echo "make check   formatting, lints and unit tests only"
+	@echo "make fmt lint doc bench fuzz sim chaos"
+
+demo:
+	@tools/setup
+	@if [ "$(FLAVOUR)" = mysql ]; then tools/setup mysql; fi
+	@cargo build --quiet --release --locked --package sluice --package integration --bin sluice --bin sandbox
+	@exec "$${CARGO_TARGET_DIR:-target}/release/sandbox" $(ARGS)
+
+test:
+	@tools/run-tests
+
+check:
+	@tools/run-tests --quick
+
+fmt:
+	@cargo fmt --all
+
+lint:
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; else echo "cargo-deny is not installed (cargo install cargo-deny): licences and advisories were not checked"; fi
+
+doc:
+	@cargo doc --workspace --no-deps --locked
+
+# Each of these runs what lies in integration/; the script says how to get what it lacks.
+bench:
+	@tools/setup bench
+	@tools/run-part bench $(ARGS)
+
+fuzz sim chaos:
+	@tools/run-part $@ $(ARGS)
