@@ -9,10 +9,12 @@ pub mod enter;
 pub mod errors;
 pub mod listener;
 pub mod login;
+mod place;
 pub mod prepared;
 pub mod query;
 pub mod registry;
 pub mod relay;
+mod send;
 pub mod shared;
 pub mod tls;
 

@@ -6,35 +6,27 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 
-use crate::backend::connect::ConnectError;
-use crate::backend::connection::{CommandError, PreparedText, put_command};
-use crate::backend::pool::{CheckoutError, Lease, Wanted};
+use crate::backend::connection::PreparedText;
+use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
-use crate::net::{Buffer, Idle};
+use crate::net::Buffer;
 use crate::protocol::command::Com;
-use crate::protocol::frame::{HEADER_LEN, put_packet};
-use crate::protocol::prepared::rewrite_execute;
 use crate::protocol::reply::{Expect, ReplyTracker};
-use crate::routing::balance::Load;
-use crate::routing::decide::{Consistency, Question, decide};
-use crate::routing::decision::{Decision, Reason, Target};
+use crate::routing::decide::Consistency;
+use crate::routing::decision::{Decision, Target};
 use crate::session::machine::Learned;
-use crate::session::state::State;
 use crate::sql::classify::{Class, Classified};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
 use crate::topology::gtid::GtidSet;
 use crate::topology::observation::Failure;
-use crate::topology::{Flavor, ServerId};
+use crate::topology::ServerId;
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
 /// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
@@ -86,7 +78,7 @@ pub(super) struct Outcome {
 const ANSWERED: Outcome = Outcome { told: None, server: None };
 
 /// Why an attempt on one server failed.
-enum Failed {
+pub(super) enum Failed {
     /// The client has been answered.
     Answered,
     /// Nothing of the statement has an effect that counts; it may be tried elsewhere.
@@ -206,182 +198,6 @@ impl Client {
         }
     }
 
-    /// Step 5: where does it go, and why.
-    fn decide(&self, job: &Job<'_>, failed: &[ServerId]) -> Decision {
-        let shared = &self.shared;
-        let snapshot = shared.snapshot.load();
-        let settings = shared.settings.load();
-        let newest;
-        let written = match settings.routing.consistency {
-            Consistency::None => None,
-            Consistency::Session => self.session.written.as_ref(),
-            Consistency::Global => {
-                newest = shared.newest_write.lock().clone();
-                newest.as_ref()
-            }
-        };
-        let pinned = self.held.as_ref().map(|lease| {
-            (lease.server, self.session.pins.first().unwrap_or(crate::session::pin::PinReason::Unknown))
-        });
-        let mut decision = decide(&Question {
-            statement: job.statement,
-            sql: job.sql,
-            hint: job.hint,
-            user: &self.account.key.user,
-            client: self.account.ip,
-            schema: self.session.state.schema(),
-            pinned,
-            autocommit: self.session.autocommit(),
-            read_only_account: self.account.read_only,
-            written,
-            snapshot: &snapshot,
-            rules: &settings.rules,
-            settings: &settings.routing,
-            failed,
-            turn: shared.turn.fetch_add(1, Ordering::Relaxed),
-            load: &|server| self.load(server),
-            has: &|server, gtid| shared.has(server, gtid),
-        });
-        if let (Some(prefer), Reason::Read, Target::Replica) = (job.prefer, decision.reason, decision.target)
-            && !failed.contains(&prefer)
-            && snapshot.server(prefer).is_some_and(|s| s.read_ok && s.weight > 0)
-            && snapshot.master != Some(prefer)
-        {
-            decision.server = Some(prefer);
-        }
-        decision
-    }
-
-    fn note_rule(&self, decision: &Decision) {
-        if let Reason::Rule(number) = decision.reason
-            && let Some(rule) = self.shared.settings.load().rules.0.get(number - 1)
-        {
-            rule.hits.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn load(&self, server: ServerId) -> Load {
-        Load {
-            used: self.shared.pools.get(server.index()).map_or(0, |p| p.counts().used as u32),
-            latency_us: self.shared.latency_us.get(server.index()).map_or(0, |l| l.load(Ordering::Relaxed) as u32),
-        }
-    }
-
-    /// Waits until there is a server for the statement, or the time for that is over.
-    async fn hold(
-        &mut self,
-        job: &Job<'_>,
-        decision: &Decision,
-        started: Instant,
-        last_error: Option<ClientError>,
-        paused: bool,
-    ) -> Result<Result<(), ClientError>, Gone> {
-        let hold = self.shared.settings.load().hold_timeout;
-        let deadline = started + hold;
-        self.show_waiting(job);
-        let mut changed = self.shared.changed.clone();
-        let mut resumed = self.shared.paused.clone();
-        changed.borrow_and_update();
-        let _held = Held::new(&self.shared.metrics.held_statements);
-        loop {
-            let snapshot = self.shared.snapshot.load_full();
-            let still_paused = *resumed.borrow_and_update();
-            let served = snapshot.master.is_some() || (decision.target == Target::Replica && snapshot.readers().next().is_some());
-            if served && !still_paused {
-                return Ok(Ok(()));
-            }
-            if Instant::now() >= deadline {
-                if paused {
-                    let text = format!("paused by an operator for more than {} ms; RESUME on the admin port ends it", hold.as_millis());
-                    return Ok(Err(ClientError::new(Source::Proxy, 1290, b"HY000", text)));
-                }
-                return Ok(Err(last_error.unwrap_or_else(|| no_server(&snapshot, decision, hold))));
-            }
-            tokio::select! {
-                _ = changed.changed() => {}
-                _ = resumed.changed() => {}
-                () = tokio::time::sleep_until(deadline.into()) => {}
-                () = gone(&self.stream) => return Err(Gone),
-            }
-        }
-    }
-
-    /// Step 6: a connection to this server for this session.
-    async fn connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
-        if let Some(lease) = self.held.take() {
-            if lease.is_quiet() {
-                return Ok(Ok(lease));
-            }
-            self.held = Some(lease);
-            self.lost_pinned().await?;
-            return Ok(Err(Failed::Answered));
-        }
-        if let Some(lease) = self.retake(job) {
-            return Ok(Ok(lease));
-        }
-        let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
-        let wanted = Wanted {
-            key: &self.account.key,
-            credential: &self.account.credential,
-            collation: self.account.collation,
-            state: &self.session.state,
-            fresh: &self.account.fresh,
-            text: job.text,
-        };
-        let checkout = tokio::select! {
-            biased;
-            checkout = pool.checkout(wanted) => checkout,
-            () = gone(&self.stream) => return Err(Gone),
-        };
-        let name = &pool.name;
-        Ok(match checkout {
-            Ok(lease) => Ok(lease),
-            Err(CheckoutError::Exhausted { waited, counts }) => {
-                let text = format!(
-                    "all {} connections to {name} are in use and {} others wait; gave up after {} ms; raise max_connections of {name}, \
-                     or look for long transactions in SHOW CLIENTS",
-                    counts.max,
-                    counts.waiting,
-                    waited.as_millis()
-                );
-                Err(Failed::Before(ClientError::new(Source::Proxy, 1203, b"42000", text)))
-            }
-            Err(CheckoutError::Connect(error)) => {
-                if let ConnectError::Refused(refused) = &error
-                    && error.is_access_denied()
-                {
-                    // The password that was learned is no longer right: forget it, and tell the client what the server said.
-                    self.shared.forget_password(&self.account.key);
-                    self.server_error(&refused.payload).await?;
-                    return Err(Gone);
-                }
-                if let Some(failure) = failure_of(&error) {
-                    self.shared.monitor.poke(server, failure);
-                }
-                let text = format!("cannot open a connection to {name}: {error}; see SHOW SERVERS on the admin port");
-                Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text)))
-            }
-            Err(CheckoutError::Setup(CommandError::Refused(payload))) => {
-                self.server_error(&payload).await?;
-                Err(Failed::Answered)
-            }
-            Err(CheckoutError::Setup(error)) => {
-                let text = format!("a new connection to {name} failed: {error}");
-                Err(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text)))
-            }
-        })
-    }
-
-    /// A statement that asks what the one before it left on its connection gets that connection, if nobody has used it since.
-    fn retake(&mut self, job: &Job<'_>) -> Option<Lease> {
-        let effects = &job.statement.effects;
-        if !(effects.session_bound || effects.reads_diagnostics || effects.reads_found_rows || effects.reads_row_count) {
-            return None;
-        }
-        let (server, thread_id, serial) = self.last?;
-        self.shared.pools.get(server.index())?.retake(&self.account.key, thread_id, serial)
-    }
-
     /// Steps 7 to 10 on one server.
     async fn attempt(
         &mut self,
@@ -472,162 +288,6 @@ impl Client {
         self.show_idle();
     }
 
-    /// Step 7: brings the connection to the session's state and sends the statement. Where the statement is a read both go out in
-    /// one write; a statement that changes data waits until its state surely stands.
-    async fn send(
-        &mut self,
-        job: &Job<'_>,
-        lease: &mut Lease,
-        decision: &Decision,
-        buffer: &mut Buffer,
-    ) -> Result<Result<(), Failed>, Gone> {
-        let shared = self.shared.clone();
-        let broken = |lease: &Lease, e: &(dyn std::fmt::Display + Sync)| {
-            let name = shared.name(lease.server);
-            Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", format!("lost the connection to {name} before a statement was sent: {e}")))
-        };
-        let restore_id = self.session.needs_last_insert_id(job.statement);
-        let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
-        if plain && !lease.has_closes() && !restore_id && !decision.wait_for_write && let Payload::Packet(packet) = job.payload {
-            lease.have = self.session.state.clone();
-            return match lease.stream.write_all(packet).await {
-                Ok(()) => Ok(flush(lease).await.map_err(|e| broken(lease, &e))),
-                Err(e) => Ok(Err(broken(lease, &e))),
-            };
-        }
-        if decision.wait_for_write {
-            match self.wait_for_write(lease).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(Err(Failed::Behind)),
-                Err(e) => return Ok(Err(broken(lease, &e))),
-            }
-        }
-        let mut out: Vec<u8> = Vec::new();
-        lease.put_closes(&mut out);
-        let mut answers = 0;
-        let mut execute_id = 0;
-        if let Payload::Execute(_) = job.payload {
-            let text = job.text.expect("an execution has its prepared statement");
-            execute_id = match lease.prepared(text) {
-                Some(id) => id,
-                None => match self.prepare_on(lease, text, &mut out).await {
-                    Ok(id) => id,
-                    Err(CommandError::Refused(payload)) => {
-                        self.server_error(&payload).await?;
-                        return Ok(Err(Failed::Answered));
-                    }
-                    Err(e) => return Ok(Err(broken(lease, &e))),
-                },
-            };
-        }
-        answers += lease.put_restore(&self.session.state, &mut out);
-        if restore_id {
-            put_command(&mut out, Com::Query, format!("SET last_insert_id={}", self.session.last_insert_id).as_bytes());
-            answers += 1;
-        }
-        if answers > 0 && job.statement.class != Class::Read {
-            if let Err(e) = lease.stream.write_all(&out).await {
-                return Ok(Err(broken(lease, &e)));
-            }
-            out.clear();
-            if let Some(failed) = self.restored(lease, buffer, answers).await? {
-                return Ok(Err(failed));
-            }
-            answers = 0;
-        }
-        match job.payload {
-            Payload::Packet(packet) => out.extend_from_slice(packet),
-            Payload::Execute(payload) => {
-                let mut body = BytesMut::with_capacity(payload.len() + 64);
-                let rewritten = rewrite_execute(payload, execute_id, job.params, self.capabilities, job.types, &mut body);
-                if rewritten.is_ok() {
-                    let mut framed = BytesMut::with_capacity(body.len() + HEADER_LEN);
-                    put_packet(&mut framed, 0, &body);
-                    out.extend_from_slice(&framed);
-                }
-                if let Err(e) = rewritten {
-                    let error = ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed COM_STMT_EXECUTE: {e}"));
-                    self.refuse(error).await?;
-                    return Ok(Err(Failed::Answered));
-                }
-            }
-        }
-        if let Err(e) = lease.stream.write_all(&out).await {
-            return Ok(Err(broken(lease, &e)));
-        }
-        if let Err(e) = flush(lease).await {
-            return Ok(Err(broken(lease, &e)));
-        }
-        if answers > 0 && let Some(failed) = self.restored(lease, buffer, answers).await? {
-            return Ok(Err(failed));
-        }
-        lease.have = self.session.state.clone();
-        Ok(Ok(()))
-    }
-
-    /// Reads the answers to what restored the session's state. A refusal is the client's error, and the connection is closed:
-    /// what state it is in is not known.
-    async fn restored(&mut self, lease: &mut Lease, buffer: &mut Buffer, answers: usize) -> Result<Option<Failed>, Gone> {
-        match lease.expect_oks(buffer, answers).await {
-            Ok(()) => {
-                lease.have = self.session.state.clone();
-                Ok(None)
-            }
-            Err(CommandError::Refused(payload)) => {
-                lease.tainted = true;
-                self.server_error(&payload).await?;
-                self.show_idle();
-                Ok(Some(Failed::Answered))
-            }
-            Err(e) => {
-                let name = self.shared.name(lease.server);
-                let text = format!("lost the connection to {name} while the session's state was restored there: {e}");
-                Ok(Some(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))))
-            }
-        }
-    }
-
-    /// Prepares a statement of this session on a connection that does not have it yet, in the state it was prepared in.
-    pub(super) async fn prepare_on(&self, lease: &mut Lease, text: &Arc<PreparedText>, out: &mut Vec<u8>) -> Result<u32, CommandError> {
-        let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) { &self.session.state } else { &text.state };
-        let answers = lease.put_restore(state, out);
-        if answers > 0 {
-            lease.stream.write_all(out).await?;
-            out.clear();
-            let mut buffer = Buffer::new();
-            lease.expect_oks(&mut buffer, answers).await?;
-        }
-        lease.have = state.clone();
-        let mut command = std::mem::take(out);
-        put_command(&mut command, Com::StmtPrepare, &text.sql);
-        lease.stream.write_all(&command).await?;
-        lease.stream.flush().await?;
-        let id = lease.read_prepared().await?;
-        lease.note_prepared(text.clone(), id);
-        Ok(id)
-    }
-
-    /// Asks a replica to wait, for a moment, until it has the session's last write.
-    async fn wait_for_write(&self, lease: &mut Lease) -> Result<bool, CommandError> {
-        let settings = self.shared.settings.load();
-        let newest = self.shared.newest_write.lock().clone();
-        let written = match settings.routing.consistency {
-            Consistency::Global => newest.as_ref(),
-            _ => self.session.written.as_ref(),
-        };
-        let Some(written) = written else { return Ok(true) };
-        let seconds = settings.write_wait.as_secs_f64();
-        let sql = match lease.flavor {
-            Flavor::MySql => format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{written}', {seconds})"),
-            Flavor::MariaDb => format!("SELECT MASTER_GTID_WAIT('{written}', {seconds})"),
-        };
-        let reached = lease.scalar(&sql).await?.as_deref() == Some(b"0");
-        if reached {
-            self.shared.known.learn(lease.server, written);
-        }
-        Ok(reached)
-    }
-
     /// Step 9: what the reply says about the session and the server.
     fn learn(&mut self, job: &Job<'_>, lease: &mut Lease, told: &Told) {
         let ok = told.errno.is_none();
@@ -683,21 +343,6 @@ impl Client {
         };
     }
 
-    fn denied(&self, job: &Job<'_>, decision: &Decision) -> ClientError {
-        let settings = self.shared.settings.load();
-        let message = match decision.reason {
-            Reason::Rule(number) => {
-                let rule = settings.rules.0.get(number - 1);
-                rule.and_then(|r| r.message.clone()).unwrap_or_else(|| format!("refused by rule {number}"))
-            }
-            Reason::ReadOnlyAccount => {
-                format!("the account {} is read_only in Sluice's configuration, and this is a {} statement", self.account.key.user, job.statement.class.as_str())
-            }
-            other => format!("refused: {other}"),
-        };
-        ClientError::new(Source::Client, 1290, b"HY000", message)
-    }
-
     fn show_active(&self, job: &Job<'_>, lease: &Lease) {
         let mut view = self.entry.view.lock();
         view.state = ClientState::Active;
@@ -708,65 +353,7 @@ impl Client {
         view.queries += 1;
     }
 
-    fn show_waiting(&self, job: &Job<'_>) {
-        let mut view = self.entry.view.lock();
-        view.state = ClientState::Waiting;
-        view.since = Some(Instant::now());
-        view.statement = Some(job.statement.clone());
-    }
-
     pub(super) fn show_schema(&self) {
         self.entry.view.lock().schema = self.session.state.schema().map(|s| String::from_utf8_lossy(s).into());
     }
-}
-
-fn same_for_prepare(a: &State, b: &State) -> bool {
-    a.schema() == b.schema()
-        && ["sql_mode", "character_set_client", "character_set_connection", "collation_connection"]
-            .iter()
-            .all(|name| a.system(name) == b.system(name))
-}
-
-async fn flush(lease: &mut Lease) -> std::io::Result<()> {
-    if lease.stream.is_tls() { lease.stream.flush().await } else { Ok(()) }
-}
-
-/// Ends when the client has closed its side.
-async fn gone(stream: &crate::net::Stream) {
-    if stream.wait_readable().await.is_ok() && stream.idle() == Idle::Closed {
-        return;
-    }
-    std::future::pending::<()>().await;
-}
-
-/// What a failed connect says about the server; `None` when it says something about the client's account instead.
-fn failure_of(error: &ConnectError) -> Option<Failure> {
-    Some(crate::monitor::failure_of_connect(error)).filter(|failure| !matches!(failure, Failure::Auth(..) | Failure::Protocol(_)))
-}
-
-/// Counts a held statement for as long as it lives.
-struct Held<'a>(&'a prometheus::IntGauge);
-
-impl<'a> Held<'a> {
-    fn new(gauge: &'a prometheus::IntGauge) -> Held<'a> {
-        gauge.inc();
-        Held(gauge)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// Nobody to send it to: the diagnosis, and since when.
-fn no_server(snapshot: &crate::topology::snapshot::Snapshot, decision: &Decision, hold: Duration) -> ClientError {
-    let why = match (&snapshot.no_master, decision.target) {
-        (_, Target::Replica) => "no server serves reads, and read_from_master is \"never\"".to_owned(),
-        (Some(no_master), _) => format!("there is no master that takes writes: {} ({})", no_master.detail, no_master.diagnosis),
-        (None, _) => "there is no master that takes writes".to_owned(),
-    };
-    let text = format!("{why}; waited {} ms (failover.hold_timeout); see SHOW SERVERS and SHOW EVENTS on the admin port", hold.as_millis());
-    ClientError::new(Source::Server, 1290, b"HY000", text)
 }

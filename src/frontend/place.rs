@@ -1,0 +1,259 @@
+//! Steps 5 and 6 of the way of one query: where the statement goes, waiting while there is nowhere to send it, and a
+//! connection to the server that was chosen.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::backend::connect::ConnectError;
+use crate::backend::connection::CommandError;
+use crate::backend::pool::{CheckoutError, Lease, Wanted};
+use crate::frontend::client::{Client, Gone};
+use crate::frontend::errors::{ClientError, Source};
+use crate::frontend::query::{Failed, Job, LOST};
+use crate::frontend::registry::ClientState;
+use crate::net::Idle;
+use crate::routing::balance::Load;
+use crate::routing::decide::{Consistency, Question, decide};
+use crate::routing::decision::{Decision, Reason, Target};
+use crate::topology::ServerId;
+use crate::topology::observation::Failure;
+
+impl Client {
+    /// Step 5: where does it go, and why.
+    pub(super) fn decide(&self, job: &Job<'_>, failed: &[ServerId]) -> Decision {
+        let shared = &self.shared;
+        let snapshot = shared.snapshot.load();
+        let settings = shared.settings.load();
+        let newest;
+        let written = match settings.routing.consistency {
+            Consistency::None => None,
+            Consistency::Session => self.session.written.as_ref(),
+            Consistency::Global => {
+                newest = shared.newest_write.lock().clone();
+                newest.as_ref()
+            }
+        };
+        let pinned = self.held.as_ref().map(|lease| {
+            (lease.server, self.session.pins.first().unwrap_or(crate::session::pin::PinReason::Unknown))
+        });
+        let mut decision = decide(&Question {
+            statement: job.statement,
+            sql: job.sql,
+            hint: job.hint,
+            user: &self.account.key.user,
+            client: self.account.ip,
+            schema: self.session.state.schema(),
+            pinned,
+            autocommit: self.session.autocommit(),
+            read_only_account: self.account.read_only,
+            written,
+            snapshot: &snapshot,
+            rules: &settings.rules,
+            settings: &settings.routing,
+            failed,
+            turn: shared.turn.fetch_add(1, Ordering::Relaxed),
+            load: &|server| self.load(server),
+            has: &|server, gtid| shared.has(server, gtid),
+        });
+        if let (Some(prefer), Reason::Read, Target::Replica) = (job.prefer, decision.reason, decision.target)
+            && !failed.contains(&prefer)
+            && snapshot.server(prefer).is_some_and(|s| s.read_ok && s.weight > 0)
+            && snapshot.master != Some(prefer)
+        {
+            decision.server = Some(prefer);
+        }
+        decision
+    }
+
+    pub(super) fn note_rule(&self, decision: &Decision) {
+        if let Reason::Rule(number) = decision.reason
+            && let Some(rule) = self.shared.settings.load().rules.0.get(number - 1)
+        {
+            rule.hits.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn load(&self, server: ServerId) -> Load {
+        Load {
+            used: self.shared.pools.get(server.index()).map_or(0, |p| p.counts().used as u32),
+            latency_us: self.shared.latency_us.get(server.index()).map_or(0, |l| l.load(Ordering::Relaxed) as u32),
+        }
+    }
+
+    /// Waits until there is a server for the statement, or the time for that is over.
+    pub(super) async fn hold(
+        &mut self,
+        job: &Job<'_>,
+        decision: &Decision,
+        started: Instant,
+        last_error: Option<ClientError>,
+        paused: bool,
+    ) -> Result<Result<(), ClientError>, Gone> {
+        let hold = self.shared.settings.load().hold_timeout;
+        let deadline = started + hold;
+        self.show_waiting(job);
+        let mut changed = self.shared.changed.clone();
+        let mut resumed = self.shared.paused.clone();
+        changed.borrow_and_update();
+        let _held = Held::new(&self.shared.metrics.held_statements);
+        loop {
+            let snapshot = self.shared.snapshot.load_full();
+            let still_paused = *resumed.borrow_and_update();
+            let served = snapshot.master.is_some() || (decision.target == Target::Replica && snapshot.readers().next().is_some());
+            if served && !still_paused {
+                return Ok(Ok(()));
+            }
+            if Instant::now() >= deadline {
+                if paused {
+                    let text = format!("paused by an operator for more than {} ms; RESUME on the admin port ends it", hold.as_millis());
+                    return Ok(Err(ClientError::new(Source::Proxy, 1290, b"HY000", text)));
+                }
+                return Ok(Err(last_error.unwrap_or_else(|| no_server(&snapshot, decision, hold))));
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = resumed.changed() => {}
+                () = tokio::time::sleep_until(deadline.into()) => {}
+                () = gone(&self.stream) => return Err(Gone),
+            }
+        }
+    }
+
+    /// Step 6: a connection to this server for this session.
+    pub(super) async fn connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
+        if let Some(lease) = self.held.take() {
+            if lease.is_quiet() {
+                return Ok(Ok(lease));
+            }
+            self.held = Some(lease);
+            self.lost_pinned().await?;
+            return Ok(Err(Failed::Answered));
+        }
+        if let Some(lease) = self.retake(job) {
+            return Ok(Ok(lease));
+        }
+        let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
+        let wanted = Wanted {
+            key: &self.account.key,
+            credential: &self.account.credential,
+            collation: self.account.collation,
+            state: &self.session.state,
+            fresh: &self.account.fresh,
+            text: job.text,
+        };
+        let checkout = tokio::select! {
+            biased;
+            checkout = pool.checkout(wanted) => checkout,
+            () = gone(&self.stream) => return Err(Gone),
+        };
+        let name = &pool.name;
+        Ok(match checkout {
+            Ok(lease) => Ok(lease),
+            Err(CheckoutError::Exhausted { waited, counts }) => {
+                let text = format!(
+                    "all {} connections to {name} are in use and {} others wait; gave up after {} ms; raise max_connections of {name}, \
+                     or look for long transactions in SHOW CLIENTS",
+                    counts.max,
+                    counts.waiting,
+                    waited.as_millis()
+                );
+                Err(Failed::Before(ClientError::new(Source::Proxy, 1203, b"42000", text)))
+            }
+            Err(CheckoutError::Connect(error)) => {
+                if let ConnectError::Refused(refused) = &error
+                    && error.is_access_denied()
+                {
+                    // The password that was learned is no longer right: forget it, and tell the client what the server said.
+                    self.shared.forget_password(&self.account.key);
+                    self.server_error(&refused.payload).await?;
+                    return Err(Gone);
+                }
+                if let Some(failure) = failure_of(&error) {
+                    self.shared.monitor.poke(server, failure);
+                }
+                let text = format!("cannot open a connection to {name}: {error}; see SHOW SERVERS on the admin port");
+                Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text)))
+            }
+            Err(CheckoutError::Setup(CommandError::Refused(payload))) => {
+                self.server_error(&payload).await?;
+                Err(Failed::Answered)
+            }
+            Err(CheckoutError::Setup(error)) => {
+                let text = format!("a new connection to {name} failed: {error}");
+                Err(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text)))
+            }
+        })
+    }
+
+    /// A statement that asks what the one before it left on its connection gets that connection, if nobody has used it since.
+    pub(super) fn retake(&mut self, job: &Job<'_>) -> Option<Lease> {
+        let effects = &job.statement.effects;
+        if !(effects.session_bound || effects.reads_diagnostics || effects.reads_found_rows || effects.reads_row_count) {
+            return None;
+        }
+        let (server, thread_id, serial) = self.last?;
+        self.shared.pools.get(server.index())?.retake(&self.account.key, thread_id, serial)
+    }
+
+    pub(super) fn denied(&self, job: &Job<'_>, decision: &Decision) -> ClientError {
+        let settings = self.shared.settings.load();
+        let message = match decision.reason {
+            Reason::Rule(number) => {
+                let rule = settings.rules.0.get(number - 1);
+                rule.and_then(|r| r.message.clone()).unwrap_or_else(|| format!("refused by rule {number}"))
+            }
+            Reason::ReadOnlyAccount => {
+                format!("the account {} is read_only in Sluice's configuration, and this is a {} statement", self.account.key.user, job.statement.class.as_str())
+            }
+            other => format!("refused: {other}"),
+        };
+        ClientError::new(Source::Client, 1290, b"HY000", message)
+    }
+
+    pub(super) fn show_waiting(&self, job: &Job<'_>) {
+        let mut view = self.entry.view.lock();
+        view.state = ClientState::Waiting;
+        view.since = Some(Instant::now());
+        view.statement = Some(job.statement.clone());
+    }
+}
+
+/// Ends when the client has closed its side.
+async fn gone(stream: &crate::net::Stream) {
+    if stream.wait_readable().await.is_ok() && stream.idle() == Idle::Closed {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// What a failed connect says about the server; `None` when it says something about the client's account instead.
+fn failure_of(error: &ConnectError) -> Option<Failure> {
+    Some(crate::monitor::failure_of_connect(error)).filter(|failure| !matches!(failure, Failure::Auth(..) | Failure::Protocol(_)))
+}
+
+/// Counts a held statement for as long as it lives.
+struct Held<'a>(&'a prometheus::IntGauge);
+
+impl<'a> Held<'a> {
+    fn new(gauge: &'a prometheus::IntGauge) -> Held<'a> {
+        gauge.inc();
+        Held(gauge)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Nobody to send it to: the diagnosis, and since when.
+fn no_server(snapshot: &crate::topology::snapshot::Snapshot, decision: &Decision, hold: Duration) -> ClientError {
+    let why = match (&snapshot.no_master, decision.target) {
+        (_, Target::Replica) => "no server serves reads, and read_from_master is \"never\"".to_owned(),
+        (Some(no_master), _) => format!("there is no master that takes writes: {} ({})", no_master.detail, no_master.diagnosis),
+        (None, _) => "there is no master that takes writes".to_owned(),
+    };
+    let text = format!("{why}; waited {} ms (failover.hold_timeout); see SHOW SERVERS and SHOW EVENTS on the admin port", hold.as_millis());
+    ClientError::new(Source::Server, 1290, b"HY000", text)
+}

@@ -1,0 +1,190 @@
+//! Step 7 of the way of one query: the connection is brought to the session's state, and the statement is sent.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+
+use crate::backend::connection::{CommandError, PreparedText, put_command};
+use crate::backend::pool::Lease;
+use crate::frontend::client::{Client, Gone};
+use crate::frontend::errors::{ClientError, Source};
+use crate::frontend::query::{Failed, Job, LOST, Payload};
+use crate::net::Buffer;
+use crate::protocol::command::Com;
+use crate::protocol::frame::{HEADER_LEN, put_packet};
+use crate::protocol::prepared::rewrite_execute;
+use crate::routing::decide::Consistency;
+use crate::routing::decision::Decision;
+use crate::session::state::State;
+use crate::sql::classify::Class;
+use crate::topology::Flavor;
+
+impl Client {
+    /// Step 7: brings the connection to the session's state and sends the statement. Where the statement is a read both go out in
+    /// one write; a statement that changes data waits until its state surely stands.
+    pub(super) async fn send(
+        &mut self,
+        job: &Job<'_>,
+        lease: &mut Lease,
+        decision: &Decision,
+        buffer: &mut Buffer,
+    ) -> Result<Result<(), Failed>, Gone> {
+        let shared = self.shared.clone();
+        let broken = |lease: &Lease, e: &(dyn std::fmt::Display + Sync)| {
+            let name = shared.name(lease.server);
+            Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", format!("lost the connection to {name} before a statement was sent: {e}")))
+        };
+        let restore_id = self.session.needs_last_insert_id(job.statement);
+        let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
+        if plain && !lease.has_closes() && !restore_id && !decision.wait_for_write && let Payload::Packet(packet) = job.payload {
+            lease.have = self.session.state.clone();
+            return match lease.stream.write_all(packet).await {
+                Ok(()) => Ok(flush(lease).await.map_err(|e| broken(lease, &e))),
+                Err(e) => Ok(Err(broken(lease, &e))),
+            };
+        }
+        if decision.wait_for_write {
+            match self.wait_for_write(lease).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Err(Failed::Behind)),
+                Err(e) => return Ok(Err(broken(lease, &e))),
+            }
+        }
+        let mut out: Vec<u8> = Vec::new();
+        lease.put_closes(&mut out);
+        let mut answers = 0;
+        let mut execute_id = 0;
+        if let Payload::Execute(_) = job.payload {
+            let text = job.text.expect("an execution has its prepared statement");
+            execute_id = match lease.prepared(text) {
+                Some(id) => id,
+                None => match self.prepare_on(lease, text, &mut out).await {
+                    Ok(id) => id,
+                    Err(CommandError::Refused(payload)) => {
+                        self.server_error(&payload).await?;
+                        return Ok(Err(Failed::Answered));
+                    }
+                    Err(e) => return Ok(Err(broken(lease, &e))),
+                },
+            };
+        }
+        answers += lease.put_restore(&self.session.state, &mut out);
+        if restore_id {
+            put_command(&mut out, Com::Query, format!("SET last_insert_id={}", self.session.last_insert_id).as_bytes());
+            answers += 1;
+        }
+        if answers > 0 && job.statement.class != Class::Read {
+            if let Err(e) = lease.stream.write_all(&out).await {
+                return Ok(Err(broken(lease, &e)));
+            }
+            out.clear();
+            if let Some(failed) = self.restored(lease, buffer, answers).await? {
+                return Ok(Err(failed));
+            }
+            answers = 0;
+        }
+        match job.payload {
+            Payload::Packet(packet) => out.extend_from_slice(packet),
+            Payload::Execute(payload) => {
+                let mut body = BytesMut::with_capacity(payload.len() + 64);
+                let rewritten = rewrite_execute(payload, execute_id, job.params, self.capabilities, job.types, &mut body);
+                if rewritten.is_ok() {
+                    let mut framed = BytesMut::with_capacity(body.len() + HEADER_LEN);
+                    put_packet(&mut framed, 0, &body);
+                    out.extend_from_slice(&framed);
+                }
+                if let Err(e) = rewritten {
+                    let error = ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed COM_STMT_EXECUTE: {e}"));
+                    self.refuse(error).await?;
+                    return Ok(Err(Failed::Answered));
+                }
+            }
+        }
+        if let Err(e) = lease.stream.write_all(&out).await {
+            return Ok(Err(broken(lease, &e)));
+        }
+        if let Err(e) = flush(lease).await {
+            return Ok(Err(broken(lease, &e)));
+        }
+        if answers > 0 && let Some(failed) = self.restored(lease, buffer, answers).await? {
+            return Ok(Err(failed));
+        }
+        lease.have = self.session.state.clone();
+        Ok(Ok(()))
+    }
+
+    /// Reads the answers to what restored the session's state. A refusal is the client's error, and the connection is closed:
+    /// what state it is in is not known.
+    pub(super) async fn restored(&mut self, lease: &mut Lease, buffer: &mut Buffer, answers: usize) -> Result<Option<Failed>, Gone> {
+        match lease.expect_oks(buffer, answers).await {
+            Ok(()) => {
+                lease.have = self.session.state.clone();
+                Ok(None)
+            }
+            Err(CommandError::Refused(payload)) => {
+                lease.tainted = true;
+                self.server_error(&payload).await?;
+                self.show_idle();
+                Ok(Some(Failed::Answered))
+            }
+            Err(e) => {
+                let name = self.shared.name(lease.server);
+                let text = format!("lost the connection to {name} while the session's state was restored there: {e}");
+                Ok(Some(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))))
+            }
+        }
+    }
+
+    /// Prepares a statement of this session on a connection that does not have it yet, in the state it was prepared in.
+    pub(super) async fn prepare_on(&self, lease: &mut Lease, text: &Arc<PreparedText>, out: &mut Vec<u8>) -> Result<u32, CommandError> {
+        let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) { &self.session.state } else { &text.state };
+        let answers = lease.put_restore(state, out);
+        if answers > 0 {
+            lease.stream.write_all(out).await?;
+            out.clear();
+            let mut buffer = Buffer::new();
+            lease.expect_oks(&mut buffer, answers).await?;
+        }
+        lease.have = state.clone();
+        let mut command = std::mem::take(out);
+        put_command(&mut command, Com::StmtPrepare, &text.sql);
+        lease.stream.write_all(&command).await?;
+        lease.stream.flush().await?;
+        let id = lease.read_prepared().await?;
+        lease.note_prepared(text.clone(), id);
+        Ok(id)
+    }
+
+    /// Asks a replica to wait, for a moment, until it has the session's last write.
+    pub(super) async fn wait_for_write(&self, lease: &mut Lease) -> Result<bool, CommandError> {
+        let settings = self.shared.settings.load();
+        let newest = self.shared.newest_write.lock().clone();
+        let written = match settings.routing.consistency {
+            Consistency::Global => newest.as_ref(),
+            _ => self.session.written.as_ref(),
+        };
+        let Some(written) = written else { return Ok(true) };
+        let seconds = settings.write_wait.as_secs_f64();
+        let sql = match lease.flavor {
+            Flavor::MySql => format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{written}', {seconds})"),
+            Flavor::MariaDb => format!("SELECT MASTER_GTID_WAIT('{written}', {seconds})"),
+        };
+        let reached = lease.scalar(&sql).await?.as_deref() == Some(b"0");
+        if reached {
+            self.shared.known.learn(lease.server, written);
+        }
+        Ok(reached)
+    }
+}
+
+fn same_for_prepare(a: &State, b: &State) -> bool {
+    a.schema() == b.schema()
+        && ["sql_mode", "character_set_client", "character_set_connection", "collation_connection"]
+            .iter()
+            .all(|name| a.system(name) == b.system(name))
+}
+
+async fn flush(lease: &mut Lease) -> std::io::Result<()> {
+    if lease.stream.is_tls() { lease.stream.flush().await } else { Ok(()) }
+}

@@ -1,0 +1,155 @@
+//! The house rules that a machine can hold: which room may use which, what pure rooms may not know, how long files may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms in the order of `src/lib.rs`: a room uses rooms before it, never those after it.
+const ROOMS: [&str; 17] = [
+    "protocol", "sql", "auth", "topology", "session", "routing", "cache", "clock", "metrics", "net", "backend", "monitor", "frontend",
+    "admin", "config", "run", "cli",
+];
+/// The rooms that decide. What they may not know of, and why.
+const PURE: [&str; 7] = ["protocol", "sql", "auth", "topology", "session", "routing", "cache"];
+const BANNED_IN_PURE: [(&str, &str); 9] = [
+    (".await", "a pure room waits for nothing"),
+    ("async fn", "a pure room waits for nothing"),
+    ("tokio::", "a pure room has no runtime"),
+    ("std::net::TcpStream", "a pure room has no socket"),
+    ("Instant::now()", "time is an argument"),
+    ("SystemTime::now()", "time is an argument"),
+    ("std::fs::", "a pure room reads no file"),
+    ("tracing::", "a pure room returns what happened, it does not log it"),
+    ("prometheus::", "a pure room counts nothing"),
+];
+/// Lines of a file; tests may be longer.
+const LINES_MAX: usize = 500;
+const TEST_LINES_MAX: usize = 900;
+
+fn files(under: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(under) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<(String, PathBuf, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    files(&src, &mut found);
+    found.sort();
+    assert!(found.len() > 50, "the sources were not found under {}", src.display());
+    found
+        .into_iter()
+        .map(|path| {
+            let within = path.strip_prefix(&src).expect("found under src").to_owned();
+            let first = within.components().next().expect("a file has a name").as_os_str().to_string_lossy().into_owned();
+            let room = first.trim_end_matches(".rs").to_owned();
+            let text = fs::read_to_string(&path).expect("a source file can be read");
+            (room, within, text)
+        })
+        .collect()
+}
+
+fn is_test(path: &Path) -> bool {
+    path.components().any(|c| c.as_os_str() == "tests") || path.file_stem().is_some_and(|s| s == "tests" || s == "fixtures")
+}
+
+/// A file without its tests and comments.
+fn code(text: &str) -> String {
+    let before_tests = text.split("\n#[cfg(test)]").next().unwrap_or(text);
+    before_tests.lines().map(|line| line.split("//").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn place(room: &str) -> Option<usize> {
+    ROOMS.iter().position(|r| *r == room)
+}
+
+#[test]
+fn a_room_uses_only_rooms_before_it() {
+    let mut wrong = Vec::new();
+    for (room, path, text) in sources() {
+        if is_test(&path) || room == "lib" || room == "main" {
+            continue;
+        }
+        let here = place(&room).unwrap_or_else(|| panic!("src/{}: the room `{room}` is not in the list of rooms", path.display()));
+        for (number, line) in code(&text).lines().enumerate() {
+            let mut rest = line;
+            while let Some(at) = rest.find("crate::") {
+                rest = &rest[at + "crate::".len()..];
+                let used: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                if let Some(there) = place(&used)
+                    && there > here
+                {
+                    wrong.push(format!("src/{}:{}: `{room}` uses `{used}`, which stands after it", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn pure_rooms_do_nothing() {
+    let mut wrong = Vec::new();
+    for (room, path, text) in sources() {
+        if !PURE.contains(&room.as_str()) || is_test(&path) {
+            continue;
+        }
+        for (number, line) in code(&text).lines().enumerate() {
+            for (word, why) in BANNED_IN_PURE {
+                if line.contains(word) {
+                    wrong.push(format!("src/{}:{}: `{word}` in `{room}`: {why}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_file_is_one_idea() {
+    let mut wrong = Vec::new();
+    for (_, path, text) in sources() {
+        let (lines, limit) = (text.lines().count(), if is_test(&path) { TEST_LINES_MAX } else { LINES_MAX });
+        if lines > limit {
+            wrong.push(format!("src/{}: {lines} lines, at most {limit}", path.display()));
+        }
+        if !text.starts_with("//!") {
+            wrong.push(format!("src/{}: does not say what it is (`//!`)", path.display()));
+        }
+        let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        if ["util", "utils", "helper", "helpers", "common", "manager", "misc"].contains(&name.as_str()) {
+            wrong.push(format!("src/{}: a name that says nothing", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_map_names_every_room_in_order() {
+    let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("src/lib.rs");
+    let declared: Vec<&str> = map.lines().filter_map(|l| l.strip_prefix("pub mod ")).map(|l| l.trim_end_matches(';')).collect();
+    let expected: Vec<&str> = ROOMS.iter().copied().filter(|r| declared.contains(r)).collect();
+    let (mut pos, mut wrong) = (0, Vec::new());
+    for room in ["protocol", "sql", "auth", "topology", "session", "routing", "net", "backend", "monitor", "frontend", "admin", "config"] {
+        match map[pos..].find(&format!("//!  {room}")) {
+            Some(at) => pos += at,
+            None => wrong.push(format!("src/lib.rs: the map does not name `{room}` in its place")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(declared.len(), expected.len(), "a room is declared that the list of rooms does not know: {declared:?}");
+}
+
+#[test]
+fn the_metrics_of_the_contract_are_registered() {
+    let registry = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics/registry.rs")).expect("registry.rs");
+    for name in ["sluice_queries_total", "sluice_query_duration_seconds", "sluice_clients", "sluice_server_up", "sluice_logins_total"] {
+        assert!(registry.contains(name), "the metric {name} is not registered");
+    }
+}
