@@ -19,7 +19,7 @@ use crate::topology::{Facts, Failure, Observation, ServerId};
 /// What changes slowly is asked every that many polls.
 const SLOW_EVERY: u32 = 16;
 /// A part the server refused or did not answer is asked again after this long, doubled each time up to [`RETRY_PART_MAX`].
-const RETRY_PART_MIN: Duration = Duration::from_secs(5);
+const RETRY_PART_MIN: Duration = Duration::from_secs(1);
 const RETRY_PART_MAX: Duration = Duration::from_secs(60);
 /// A refused account is tried again this often: a wrong password must not fill the server's log, or lock the account.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
