@@ -324,6 +324,21 @@ fn a_server_that_refuses_our_account_lives() {
     assert!(world.kinds().contains(&("account_refused", Some(A))));
 }
 
+/// Harm: the account's password was changed, and the master was called silent between two of the monitor's rare tries to log in.
+#[test]
+fn between_two_refused_logins_nobody_is_silent() {
+    let mut world = World::running();
+    for _ in 0..5 {
+        world.see([(A, Err(Failure::Auth(1045, "Access denied".to_owned())))]);
+        world.pass(5_500);
+        world.see([(B, Ok(healthy(B)))]);
+        assert_eq!(world.snapshot.writer().map(|v| v.id), Some(A));
+    }
+    world.pass(1_000);
+    world.see([(B, Ok(healthy(B)))]);
+    assert_eq!(world.no_master(), Diagnosis::MasterSilent);
+}
+
 /// (what it says, state, a part of the reason)
 #[test]
 fn replicas() {
