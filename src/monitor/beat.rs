@@ -11,8 +11,9 @@ use tokio::time::sleep;
 use super::publish::Input;
 use super::queries::HeartbeatRow;
 use super::{Account, MonitoredServer};
-use crate::backend::{AdminConnection, QueryError, connect_admin};
+use crate::backend::{AdminConnection, ConnectError, QueryError, connect_admin};
 use crate::topology::lag::Beat;
+use crate::topology::memory::REFUSED_RETRY;
 use crate::topology::{ServerId, Snapshot};
 
 /// Without the right to write, it is tried again this seldom.
@@ -36,6 +37,8 @@ enum Sent {
     Written,
     /// The server is read-only: it is not master any more, whatever we believed.
     ReadOnly,
+    /// The server refuses our login. The task that looks at it says so; writes are not what is blocked.
+    Refused,
     /// The account may not.
     Denied(String),
     Failed(String),
@@ -66,6 +69,10 @@ impl Beater {
                     }
                     Sent::ReadOnly => {
                         self.poke(id);
+                        None
+                    }
+                    Sent::Refused => {
+                        pause = REFUSED_RETRY;
                         None
                     }
                     Sent::Denied(why) => {
@@ -116,6 +123,7 @@ impl Beater {
             };
             match connect_admin(address, tls, &self.account.user, &self.account.password, self.timeout).await {
                 Ok(new) => *connection = Some((id, new)),
+                Err(ConnectError::Refused(_)) => return Sent::Refused,
                 Err(error) => return Sent::Failed(error.to_string()),
             }
         }

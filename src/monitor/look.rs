@@ -13,16 +13,15 @@ use crate::auth::Credential;
 use crate::backend::handshake::Opening;
 use crate::backend::{AdminConnection, Login, QueryError, connect_admin};
 use crate::protocol::Capabilities;
+use crate::topology::memory::REFUSED_RETRY;
 use crate::topology::observation::Greeting;
 use crate::topology::{Facts, Failure, Observation, ServerId};
 
 /// What changes slowly is asked every that many polls.
 const SLOW_EVERY: u32 = 16;
 /// A part the server refused or did not answer is asked again after this long, doubled each time up to [`RETRY_PART_MAX`].
-const RETRY_PART_MIN: Duration = Duration::from_secs(5);
+const RETRY_PART_MIN: Duration = Duration::from_secs(1);
 const RETRY_PART_MAX: Duration = Duration::from_secs(60);
-/// A refused account is tried again this often: a wrong password must not fill the server's log, or lock the account.
-const RETRY_REFUSED: Duration = Duration::from_secs(5);
 /// However often somebody asks for a look, no two begin closer together.
 const LOOK_GAP_MIN: Duration = Duration::from_millis(20);
 
@@ -44,11 +43,13 @@ pub(super) struct Look {
 struct Part {
     wait: Duration,
     not_before: Option<Instant>,
+    /// An event has said that it is missing.
+    told: bool,
 }
 
 impl Part {
     fn new() -> Part {
-        Part { wait: RETRY_PART_MIN, not_before: None }
+        Part { wait: RETRY_PART_MIN, not_before: None, told: false }
     }
 
     fn due(&self, now: Instant) -> bool {
@@ -88,7 +89,7 @@ impl Look {
             let asked_at = Instant::now();
             let outcome = looker.look().await;
             let pause = match &outcome {
-                Err(Failure::Auth(..)) => RETRY_REFUSED,
+                Err(Failure::Auth(..)) => REFUSED_RETRY,
                 _ => looker.task.interval,
             };
             let seen = Observation::from_monitor(looker.task.id, asked_at, Instant::now(), outcome);
@@ -206,7 +207,7 @@ impl Looker {
                 Ok(results) => {
                     self.polls = self.polls.wrapping_add(1);
                     if parts.replication {
-                        self.replication = Part::new();
+                        self.replication = Part::new(); // and a later refusal is news again
                     }
                     if parts.heartbeat {
                         self.heartbeat = Part::new();
@@ -218,12 +219,11 @@ impl Looker {
                     // ER_SPECIFIC_ACCESS_DENIED_ERROR: no REPLICATION CLIENT, no REPLICA MONITOR.
                     Some(1227) if parts.replication => {
                         self.replication.failed(now);
-                        let why = format!("its replication cannot be seen: {error}");
-                        let _ = self.task.input.try_send(Input::Note {
-                            kind: "grant_missing",
-                            server: Some(self.task.id),
-                            detail: why,
-                        });
+                        if !std::mem::replace(&mut self.replication.told, true) {
+                            let detail = format!("its replication cannot be seen: {error}");
+                            let server = Some(self.task.id);
+                            let _ = self.task.input.try_send(Input::Note { kind: "grant_missing", server, detail });
+                        }
                     }
                     // No such schema or table, or no right to read it. On a replica it comes with replication.
                     Some(1044 | 1049 | 1142 | 1143 | 1146) if parts.heartbeat => self.heartbeat.failed(now),

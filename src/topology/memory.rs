@@ -9,6 +9,9 @@ use super::settings::Settings;
 use super::snapshot::Snapshot;
 use super::{ServerId, State};
 
+/// A server that refuses the monitor's account is asked again this often: a wrong password must not fill its log, or lock the account.
+pub const REFUSED_RETRY: Duration = Duration::from_secs(5);
+
 /// What an operator asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Override {
@@ -192,7 +195,9 @@ impl Memory {
             return Pulse::Gone;
         }
         let Some(alive_at) = memory.alive_at else { return Pulse::Silent(None) };
-        let silence = now.saturating_duration_since(alive_at);
+        // Whoever refuses our account is asked less often; between two tries it is not silent.
+        let unasked = if matches!(memory.failure, Some(Failure::Auth(..))) { REFUSED_RETRY } else { Duration::ZERO };
+        let silence = now.saturating_duration_since(alive_at).saturating_sub(unasked);
         if silence >= settings.down_after() {
             Pulse::Silent(Some(silence))
         } else if silence >= settings.suspect_after() {

@@ -3,8 +3,10 @@
 //! The way of a heartbeat: the monitor asks a server and makes an [`Observation`]; [`diagnose()`] takes it into its [`Memory`] and judges all servers
 //! anew; the [`Snapshot`] that comes out is what every statement is routed by, and the [`Change`]s are what operators read.
 
+pub mod candidate;
 pub mod diagnose;
 pub mod diagnosis;
+pub mod failover;
 pub mod flavor;
 pub mod gtid;
 pub mod known;

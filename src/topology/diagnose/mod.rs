@@ -34,6 +34,10 @@ pub fn diagnose(
     for observation in observations {
         memory.absorb(observation, now);
     }
+    if previous.master.is_none() {
+        // What hindered the heartbeat was the master that is no more.
+        memory.beat_trouble = None;
+    }
     let pulses: Vec<Pulse> = settings.ids().map(|(id, _)| memory.pulse(settings, id, now.mono)).collect();
     let outcome = election::elect(settings, previous, memory, &pulses, now);
     let view = Scene { settings, previous, memory, pulses: &pulses, master: outcome.master, now };

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::ServerId;
 use super::super::diagnosis::{Change, ChangeKind, Diagnosis, Standing};
 use super::super::observation::Failure;
 use super::super::snapshot::{ServerView, Snapshot};
+use super::super::{ServerId, State};
 use super::Scene;
 use super::election::Outcome;
 
@@ -33,6 +33,8 @@ pub(super) fn standing(scene: &Scene<'_>, servers: &[ServerView], broken: &[Serv
     }
     if let Some(master) = outcome.master {
         if let Some((since, why)) = &scene.memory.beat_trouble
+            && servers.get(master.index()).is_some_and(|view| view.state == State::Online)
+            && scene.memory.servers[master.index()].failure.is_none()
             && scene.now.mono.saturating_duration_since(*since) >= scene.settings.suspect_after()
         {
             found.push((Diagnosis::MasterWritesBlocked, master, format!("the heartbeat cannot be written: {why}")));

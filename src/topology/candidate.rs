@@ -1,0 +1,83 @@
+//! Who could take the place of a lost master, and what would be lost with it.
+
+use super::settings::ConfiguredRole;
+use super::{GtidSet, ServerId};
+
+/// A server that answers, as far as promotion is concerned.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Candidate {
+    /// Which.
+    pub id: ServerId,
+    /// Peers come before replicas.
+    pub role: ConfiguredRole,
+    /// What it has applied.
+    pub applied: GtidSet,
+    /// What it has applied or still has in its relay log.
+    pub received: GtidSet,
+    /// Its applier runs, or has nothing left to do. One that is broken will never finish.
+    pub applier_ok: bool,
+}
+
+impl Candidate {
+    /// Nothing is left in its relay log.
+    pub fn is_drained(&self) -> bool {
+        self.applied.covers(&self.received)
+    }
+}
+
+/// The best of them: peers before replicas (those only when `promote_replicas`), then whoever has received what no other of its kind has more of, then
+/// the first in the file. `None` when nobody may be promoted.
+pub fn best(candidates: &[Candidate], promote_replicas: bool) -> Option<&Candidate> {
+    let usable = |candidate: &&Candidate| candidate.applier_ok || candidate.is_drained();
+    let of = |role: ConfiguredRole| {
+        let kind: Vec<&Candidate> = candidates.iter().filter(usable).filter(|c| c.role == role).collect();
+        // Sets are only partly ordered: the one that misses the least of what the others have together.
+        let mut all: Option<GtidSet> = None;
+        for candidate in &kind {
+            match &mut all {
+                Some(all) => all.merge(&candidate.received),
+                none => *none = Some(candidate.received.clone()),
+            }
+        }
+        let all = all?;
+        kind.into_iter().min_by_key(|candidate| (all.missing_count(&candidate.received), candidate.id))
+    };
+    of(ConfiguredRole::Master).or_else(|| if promote_replicas { of(ConfiguredRole::Replica) } else { None })
+}
+
+/// What the lost master is known to have had and the candidate never received, in words, and how many transactions; `None` when nothing is known to be
+/// lost. The master's last heartbeat is up to an interval old: it may have had more.
+pub fn losses(had: Option<&GtidSet>, candidate: &Candidate) -> Option<(String, u64)> {
+    let had = had.filter(|had| !candidate.received.covers(had))?;
+    Some((had.missing_from(&candidate.received), had.missing_count(&candidate.received)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Flavor;
+
+    fn candidate(id: u16, role: ConfiguredRole, applied: &str, received: &str) -> Candidate {
+        let set = |text| GtidSet::parse(Flavor::MariaDb, text).unwrap();
+        Candidate { id: ServerId(id), role, applied: set(applied), received: set(received), applier_ok: true }
+    }
+
+    #[test]
+    fn peers_first_then_who_received_most_then_the_file() {
+        use ConfiguredRole::{Master, Replica};
+        let peer = candidate(1, Master, "0-1-5", "0-1-7");
+        let ahead = candidate(2, Replica, "0-1-9", "0-1-9");
+        let also = candidate(3, Replica, "0-1-8", "0-1-9");
+        let of = |all: &[Candidate], replicas| best(all, replicas).map(|c| c.id.0);
+        assert_eq!(of(&[peer.clone(), ahead.clone()], true), Some(1));
+        assert_eq!(of(&[also.clone(), ahead.clone()], true), Some(2));
+        assert_eq!(of(&[also.clone(), ahead.clone()], false), None);
+        assert_eq!(of(&[], true), None);
+        let broken = Candidate { applier_ok: false, ..peer.clone() };
+        assert_eq!(of(&[broken, ahead], true), Some(2));
+        let had = GtidSet::parse(Flavor::MariaDb, "0-1-9").unwrap();
+        assert_eq!(losses(Some(&had), &peer), Some(("0-1-8..9".to_owned(), 2)));
+        assert_eq!(losses(Some(&had), &also), None);
+        assert_eq!(losses(None, &peer), None);
+    }
+}
