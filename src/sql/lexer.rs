@@ -374,8 +374,13 @@ impl<'a> Lexer<'a> {
             | (b'-', Some(b'>'), _) => 2,
             // `\N` is NULL.
             (b'\\', Some(b'N'), _) => 2,
-            // `[` quotes names in MariaDB's MSSQL mode; NUL and control characters end or break a statement; a lone `:` or `\` is no operator.
-            (b'+' | b'-' | b'*' | b'/' | b'%' | b'=' | b'<' | b'>' | b'!' | b'&' | b'|' | b'^' | b'~' | b'{' | b'}', _, _) => 1,
+            // `[` quotes names in MariaDB's MSSQL mode; NUL and control characters end or break a statement; a lone `\` is no operator.
+            // `:` follows labels in the bodies of routines.
+            (
+                b'+' | b'-' | b'*' | b'/' | b'%' | b'=' | b'<' | b'>' | b'!' | b'&' | b'|' | b'^' | b'~' | b'{' | b'}' | b':',
+                _,
+                _,
+            ) => 1,
             _ => return (TokenKind::Bad, at + 1),
         };
         (TokenKind::Op, at + len)
