@@ -62,6 +62,8 @@ fn characters_that_hide_a_quote() {
     assert_eq!(lexed(b"`\x83\x60` x", sjis).len(), 2);
     let gb18030 = LexMode { charset: ByteCharset::Gb18030, ..LexMode::default() };
     assert_eq!(lexed(b"'\x81\x30\x81\x30\x81\x5c' x", gb18030).len(), 2);
+    // A name in latin1 or ujis ends where it ends in UTF-8 too.
+    assert_eq!(lexed(b"`pr\xe9nom` x", LexMode::default()).len(), 2);
     // Half a character before the closing quote of a name: servers swallow the quote.
     assert_eq!(lexed(b"`\xe2` x", LexMode::default()).first().map(|token| token.0), Some(Bad));
 }
