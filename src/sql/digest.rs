@@ -16,8 +16,11 @@ use super::lexer::{LexMode, Lexer, TokenKind};
 /// Longest digest text, bytes. Beyond it the statement is not worth remembering and is not provably anything.
 pub const MAX_DIGEST_BYTES: usize = 1 << 20;
 
+/// Capacity a buffer keeps between statements, bytes: one long statement must not cost its session memory for good.
+const MAX_KEPT_BYTES: usize = 64 << 10;
+
 /// Deepest parenthesis in which repeated groups are shortened.
-const MAX_GROUP_DEPTH: usize = 32;
+const MAX_GROUP_DEPTH: usize = 16;
 
 /// Stands for a token that cannot be told for sure. Alone, it is no SQL in either family.
 pub const BAD: u8 = b'\\';
@@ -40,20 +43,21 @@ pub struct DigestBuf {
     pub truncated: bool,
 }
 
-/// One open parenthesis, as far as shortening needs it.
+/// One open parenthesis, as far as shortening needs it. Offsets into the output fit: it has [`MAX_DIGEST_BYTES`] and a token at most.
 #[derive(Clone, Copy, Default)]
 struct Group {
     /// Where its `(` stands in the output.
-    start: usize,
+    start: u32,
+    /// Start and end of the group that closed last inside this one.
+    last: (u32, u32),
     /// It holds only literals so far, in a place where lists of literals stand.
     literals: bool,
-    /// Start and end of the group that closed last inside this one.
-    last: (usize, usize),
 }
 
 /// Computes the digest of `sql` into `out`, replacing what was there.
 pub fn digest(sql: &[u8], mode: LexMode, out: &mut DigestBuf) {
     out.text.clear();
+    out.text.shrink_to(MAX_KEPT_BYTES);
     (out.hint, out.statements, out.truncated) = (None, 0, false);
     let mut writer =
         Writer { text: &mut out.text, groups: [Group::default(); MAX_GROUP_DEPTH], depth: 0, prev: None, list_word: false };
@@ -81,16 +85,16 @@ pub fn digest(sql: &[u8], mode: LexMode, out: &mut DigestBuf) {
             pending_semicolon = false;
             writer.semicolon();
         }
-        writer.token(token.kind, raw, token.space || after_comment);
-        after_comment = false;
-        if writer.text.len() > MAX_DIGEST_BYTES {
-            writer.text.truncate(MAX_DIGEST_BYTES);
-            // The cut may have opened a quote; the mark goes where nothing can swallow it, in front.
+        let literal = matches!(token.kind, TokenKind::String | TokenKind::Number);
+        if writer.text.len() + if literal { 1 } else { raw.len() } > MAX_DIGEST_BYTES {
+            // The mark goes in front, where it cannot be overlooked.
             writer.text.insert(0, b' ');
             writer.text.insert(0, BAD);
             out.truncated = true;
             break;
         }
+        writer.token(token.kind, raw, token.space || after_comment);
+        after_comment = false;
     }
     let mut hasher = foldhash::fast::FixedState::with_seed(HASH_SEED).build_hasher();
     hasher.write(&out.text);
@@ -111,7 +115,9 @@ impl Writer<'_> {
     fn semicolon(&mut self) {
         self.text.push(b';');
         (self.depth, self.prev, self.list_word) = (0, Some(TokenKind::Semicolon), false);
-        self.groups = [Group::default(); MAX_GROUP_DEPTH];
+        if let Some(top) = self.groups.first_mut() {
+            *top = Group::default();
+        }
     }
 
     #[inline]
@@ -197,7 +203,7 @@ impl Writer<'_> {
         }
         self.end_list();
         self.depth += 1;
-        let start = self.text.len();
+        let start = offset(self.text.len());
         if let Some(group) = self.groups.get_mut(self.depth) {
             *group = Group { start, literals, last: (0, 0) };
         }
@@ -213,29 +219,45 @@ impl Writer<'_> {
         self.text.push(b')');
         let Some(closed) = closed else { return };
         if closed.literals && had_content {
-            self.text.truncate(closed.start);
+            self.text.truncate(closed.start as usize);
             self.text.extend_from_slice(b"(?)");
         }
         // A group equal to its left neighbour adds nothing: rows of VALUES, tuples of IN.
         let Some(outer) = self.groups.get_mut(self.depth) else { return };
         let (last_start, last_end) = outer.last;
-        let left = self.text.get(last_start..last_end).unwrap_or_default();
-        let between = self.text.get(last_end..closed.start).unwrap_or_default();
-        let this = self.text.get(closed.start..).unwrap_or_default();
+        let left = self.text.get(last_start as usize..last_end as usize).unwrap_or_default();
+        let between = self.text.get(last_end as usize..closed.start as usize).unwrap_or_default();
+        let this = self.text.get(closed.start as usize..).unwrap_or_default();
         if !left.is_empty() && between == b", " && left == this {
-            self.text.truncate(last_end);
+            self.text.truncate(last_end as usize);
         } else {
-            outer.last = (closed.start, self.text.len());
+            outer.last = (closed.start, offset(self.text.len()));
         }
     }
 }
 
-fn is_literal_word(word: &[u8]) -> bool {
-    [&b"NULL"[..], b"TRUE", b"FALSE"].iter().any(|known| word.eq_ignore_ascii_case(known))
+fn offset(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
+#[inline]
+fn is_literal_word(word: &[u8]) -> bool {
+    match word.len() {
+        4 => word.eq_ignore_ascii_case(b"NULL") || word.eq_ignore_ascii_case(b"TRUE"),
+        5 => word.eq_ignore_ascii_case(b"FALSE"),
+        _ => false,
+    }
+}
+
+#[inline]
 fn is_list_word(word: &[u8]) -> bool {
-    [&b"IN"[..], b"VALUES", b"VALUE", b"ROW"].iter().any(|known| word.eq_ignore_ascii_case(known))
+    match word.len() {
+        2 => word.eq_ignore_ascii_case(b"IN"),
+        3 => word.eq_ignore_ascii_case(b"ROW"),
+        5 => word.eq_ignore_ascii_case(b"VALUE"),
+        6 => word.eq_ignore_ascii_case(b"VALUES"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,11 @@
 //!
 //! What it is not: a parser. Keywords and identifiers are both [`TokenKind::Word`].
 
+mod comments;
+
 pub use super::charset::ByteCharset;
+use comments::find_comment_end;
+pub use comments::{exec_content, statements};
 
 /// Which family's grammar the servers speak. It decides only which names are built-in functions and reserved words.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -141,6 +145,22 @@ fn is_ident(byte: u8) -> bool {
     matches!(class_of(byte), WORD | DIGIT)
 }
 
+/// Bytes that need a look inside quotes.
+static STOPS_QUOTED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < 256 {
+        table[i] = matches!(i as u8, b'\'' | b'"' | b'`' | b'\\' | 0 | 0x80..=0xff);
+        i += 1;
+    }
+    table
+};
+
+#[inline]
+fn stops_quoted(byte: u8) -> bool {
+    STOPS_QUOTED.get(usize::from(byte)).copied().unwrap_or(true)
+}
+
 #[inline]
 fn class_of(byte: u8) -> u8 {
     // The table has an entry for every byte.
@@ -173,10 +193,9 @@ impl<'a> Lexer<'a> {
     /// End of the run of identifier characters that begins at `at`, and whether all of its characters are characters.
     fn word_end(&self, mut at: usize) -> (usize, bool) {
         if self.mode.charset == ByteCharset::SingleOrUtf8 {
-            while self.byte(at).is_some_and(is_ident) {
-                at += 1;
-            }
-            return (at, true);
+            let rest = self.text.get(at..).unwrap_or_default();
+            let len = rest.iter().position(|&byte| !is_ident(byte)).unwrap_or(rest.len());
+            return (at + len, true);
         }
         while let Some(byte) = self.byte(at) {
             if byte < 0x80 {
@@ -201,23 +220,31 @@ impl<'a> Lexer<'a> {
         let escapes = string && !self.mode.no_backslash_escapes;
         let multi_byte = self.mode.charset != ByteCharset::SingleOrUtf8;
         let mut i = at + 1;
-        // Inside a quoted name the servers skip as many bytes as the lead byte announces, valid or not, and stop at NUL: anything but
-        // well-formed characters makes the end of the name a matter of opinion.
+        // Inside a quoted name the servers skip as many bytes as the lead byte announces, valid or not, and stop at NUL: when a quote stands among
+        // those bytes, the end of the name is a matter of opinion.
         let mut well_formed = true;
-        let mut high = false;
-        while let Some(byte) = self.byte(i) {
+        loop {
+            // Most of what is quoted is plain text.
+            let rest = self.text.get(i..).unwrap_or_default();
+            let Some(plain) = rest.iter().position(|&byte| stops_quoted(byte)) else { break };
+            i += plain;
+            let Some(byte) = self.byte(i) else { break };
             if byte == quote {
                 if self.byte(i + 1) == Some(quote) {
                     i += 2;
                     continue;
                 }
-                if high && !multi_byte && !string {
-                    well_formed &= std::str::from_utf8(self.text.get(at..i).unwrap_or_default()).is_ok();
-                }
                 return (i + 1, well_formed);
             }
             if byte >= 0x80 {
-                high = true;
+                let announced = match byte {
+                    0xc2..=0xdf => 1,
+                    0xe0..=0xef => 2,
+                    0xf0..=0xff => 3,
+                    _ => 0,
+                };
+                let swallowed = self.text.get(i + 1..self.text.len().min(i + 1 + announced)).unwrap_or_default();
+                well_formed &= string || multi_byte || !swallowed.contains(&quote);
                 if multi_byte && self.mode.charset.is_lead(byte) {
                     match self.mode.charset.char_len(self.text.get(i..).unwrap_or_default()) {
                         Some(len) => {
@@ -374,8 +401,13 @@ impl<'a> Lexer<'a> {
             | (b'-', Some(b'>'), _) => 2,
             // `\N` is NULL.
             (b'\\', Some(b'N'), _) => 2,
-            // `[` quotes names in MariaDB's MSSQL mode; NUL and control characters end or break a statement; a lone `:` or `\` is no operator.
-            (b'+' | b'-' | b'*' | b'/' | b'%' | b'=' | b'<' | b'>' | b'!' | b'&' | b'|' | b'^' | b'~' | b'{' | b'}', _, _) => 1,
+            // `[` quotes names in MariaDB's MSSQL mode; NUL and control characters end or break a statement; a lone `\` is no operator.
+            // `:` follows labels in the bodies of routines.
+            (
+                b'+' | b'-' | b'*' | b'/' | b'%' | b'=' | b'<' | b'>' | b'!' | b'&' | b'|' | b'^' | b'~' | b'{' | b'}' | b':',
+                _,
+                _,
+            ) => 1,
             _ => return (TokenKind::Bad, at + 1),
         };
         (TokenKind::Op, at + len)
@@ -457,55 +489,6 @@ impl Iterator for Lexer<'_> {
         self.pos = end;
         Some(token)
     }
-}
-
-/// Where a `/*` comment whose content begins at `from` ends (one past `*/`).
-fn find_comment_end(text: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        let star = at + text.get(at..)?.iter().position(|&b| b == b'*')?;
-        if text.get(star + 1) == Some(&b'/') {
-            return Some(star + 2);
-        }
-        at = star + 1;
-    }
-}
-
-/// What an executable comment or optimizer hint (whole, with its delimiters) says: the version before which it is a comment, and its content.
-/// A version has five or six digits (MySQL Reference Manual, "Comments"; MariaDB "Comment Syntax").
-pub fn exec_content(comment: &[u8]) -> (Option<u32>, &[u8]) {
-    let inner = comment.get(2..comment.len().saturating_sub(2)).unwrap_or_default();
-    let inner = inner.strip_prefix(b"M").filter(|rest| rest.first() == Some(&b'!')).unwrap_or(inner);
-    let Some(rest) = inner.strip_prefix(b"!") else { return (None, inner.get(1..).unwrap_or_default()) };
-    let digits = rest.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
-    if digits < 5 {
-        return (None, rest);
-    }
-    let (number, content) = rest.split_at(digits);
-    let version = number.iter().fold(0u32, |sum, b| sum * 10 + u32::from(b - b'0'));
-    (Some(version), content)
-}
-
-/// Cuts a text into its statements at the top-level semicolons. Statements that hold nothing are left out.
-pub fn statements(text: &[u8], mode: LexMode) -> Vec<&[u8]> {
-    let mut found = Vec::new();
-    let (mut begin, mut any) = (0, false);
-    for token in Lexer::new(text, mode) {
-        match token.kind {
-            TokenKind::Semicolon => {
-                if any {
-                    found.push(text.get(begin..token.start).unwrap_or_default());
-                }
-                (begin, any) = (token.end, false);
-            }
-            TokenKind::Comment => {}
-            _ => any = true,
-        }
-    }
-    if any {
-        found.push(text.get(begin..).unwrap_or_default());
-    }
-    found
 }
 
 #[cfg(test)]

@@ -109,16 +109,12 @@ pub(crate) fn parse_tokens(mut cursor: Cursor<'_>) -> Option<SetStatement> {
         return transaction;
     }
     let mut assignments = Vec::new();
-    // A scope word also counts for what follows it: MySQL says so, MariaDB does not.
-    let mut server_scope_seen = false;
+    // `SET GLOBAL a = 1, b = 2` sets both globally (the manual of MySQL says so; MariaDB does it too).
+    let mut current = Scope::Session;
     loop {
         let (scope, written) = scope_word(&mut cursor);
-        let assignment = assignment(&mut cursor, scope)?;
-        server_scope_seen |= written && scope != Scope::Session;
-        if !written && server_scope_seen && assignment.scope == Scope::Session {
-            return None;
-        }
-        assignments.push(assignment);
+        current = if written { scope } else { current };
+        assignments.push(assignment(&mut cursor, current)?);
         if cursor.at_end() {
             return Some(SetStatement::Assignments(assignments));
         }
@@ -180,12 +176,13 @@ fn assignment(cursor: &mut Cursor<'_>, scope: Scope) -> Option<Assignment> {
     let assigned = cursor.token(1).is_some_and(|token| matches!(cursor.bytes(token), b"=" | b":="));
     if !assigned && cursor.eat("NAMES") {
         let value = charset_name(cursor)?;
-        let collation = if cursor.eat("COLLATE") { Some(charset_name(cursor)?.as_text()?) } else { None };
-        return Some(Assignment { scope, name: "names".to_owned(), value, collation });
+        // COLLATE DEFAULT is what no COLLATE means.
+        let collation = if cursor.eat("COLLATE") { charset_name(cursor)?.as_text() } else { None };
+        return Some(Assignment { scope: Scope::Session, name: "names".to_owned(), value, collation });
     }
     if !assigned && (cursor.eat_all(&["CHARACTER", "SET"]) || cursor.eat_all(&["CHAR", "SET"]) || cursor.eat("CHARSET")) {
         let value = charset_name(cursor)?;
-        return Some(Assignment { scope, name: "character set".to_owned(), value, collation: None });
+        return Some(Assignment { scope: Scope::Session, name: "character set".to_owned(), value, collation: None });
     }
     let (scope, name) = match token.kind {
         TokenKind::UserVar => {

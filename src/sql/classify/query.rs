@@ -257,7 +257,9 @@ impl<'a> Walk<'a, '_> {
                     && call
                     && !matches!(self.before(at, 1), None | Some(TokenKind::RParen));
                 let charset = upper == b"SET" && (self.was(at, 1, "CHARACTER") || self.was(at, 1, "CHAR"));
-                if function || charset {
+                // FOR UPDATE locks, and was told by FOR.
+                let locking = upper == b"UPDATE" && self.was(at, 1, "FOR");
+                if function || charset || locking {
                     return false;
                 }
                 self.verdict.raise(Class::Write, ClassReason::WritingStatement);
@@ -278,7 +280,9 @@ impl<'a> Walk<'a, '_> {
         } else {
             let index_hint = after(&["JOIN", "ORDER", "GROUP"]) && (self.was(at, 1, "INDEX") || self.was(at, 1, "KEY"));
             let substring = self.frames.last().is_some_and(|frame| frame.opener == Opener::Substring);
-            if !index_hint && !substring && !after(&["SYSTEM_TIME"]) {
+            // JSON_TABLE(.. COLUMNS (n FOR ORDINALITY, ..))
+            let ordinality = after(&["ORDINALITY"]) && matches!(self.kind(at + 2), Some(TokenKind::Comma | TokenKind::RParen));
+            if !index_hint && !substring && !ordinality && !after(&["SYSTEM_TIME"]) {
                 self.verdict.raise(Class::Write, ClassReason::UnknownForClause);
             }
         }
@@ -316,12 +320,22 @@ impl<'a> Walk<'a, '_> {
         let mysql = self.mode.dialect == Dialect::MySql;
         match upper {
             b"LATERAL" => mysql,
-            // x MEMBER OF (json)
-            b"OF" => mysql || self.was(at, 1, "MEMBER"),
-            // JSON_TABLE(doc, '$[*]' COLUMNS (...))
-            b"COLUMNS" => mysql || matches!(self.before(at, 1), Some(TokenKind::Param | TokenKind::String)),
+            // x MEMBER OF (json), FOR SYSTEM_TIME AS OF (time)
+            b"OF" => mysql || self.was(at, 1, "MEMBER") || self.was(at, 1, "AS") && self.was(at, 2, "SYSTEM_TIME"),
+            // JSON_TABLE(doc, '$[*]' COLUMNS (...)), x LIKE 'y' ESCAPE ('z'): a call cannot stand right behind a literal.
+            b"COLUMNS" | b"ESCAPE" => mysql || matches!(self.before(at, 1), Some(TokenKind::Param | TokenKind::String)),
+            b"AGAINST" => mysql || self.behind_match(at),
             _ => false,
         }
+    }
+
+    /// `MATCH a, t.b AGAINST (..)`; with parentheses around the columns it is found by [`Walk::column_list`].
+    fn behind_match(&self, at: usize) -> bool {
+        const MAX_COLUMN_TOKENS: usize = 128;
+        let name = |at: &usize| {
+            matches!(self.kind(*at), Some(TokenKind::Word | TokenKind::QuotedIdent | TokenKind::Dot | TokenKind::Comma))
+        };
+        (0..at).rev().take(MAX_COLUMN_TOKENS).take_while(name).any(|at| self.is(at, "MATCH"))
     }
 
     /// `WITH name (columns) AS`, `(SELECT ..) name (columns)`, `(SELECT ..) AS name (columns)`: a call cannot stand there.

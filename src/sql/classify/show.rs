@@ -133,7 +133,7 @@ pub(super) fn explain(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
             executes = true;
         } else if cursor.is("FORMAT") && cursor.token(1).is_some_and(|token| cursor.bytes(token) == b"=") {
             cursor.pos += 3;
-        } else if cursor.is_any(&["EXTENDED", "PARTITIONS", "ALL"]) && begins_statement(cursor, 1) {
+        } else if cursor.is_any(&["EXTENDED", "PARTITIONS", "ALL"]) && begins_statement(Cursor { pos: cursor.pos + 1, ..cursor }) {
             cursor.pos += 1;
         } else if cursor.eat_all(&["FOR", "CONNECTION"]) {
             return Verdict::new(Class::Administrative, ClassReason::ShowServerState);
@@ -147,7 +147,7 @@ pub(super) fn explain(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
             break;
         }
     }
-    if begins_statement(cursor, 0) {
+    if begins_statement(cursor) {
         return explained(cursor, mode, executes);
     }
     // DESCRIBE table [column | 'pattern']
@@ -159,23 +159,9 @@ pub(super) fn explain(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     if named && column && table.at_end() && !executes { Verdict::new(Class::Read, ClassReason::Describe) } else { unparsed() }
 }
 
-fn begins_statement(cursor: Cursor<'_>, ahead: usize) -> bool {
-    let cursor = Cursor { pos: cursor.pos + ahead, ..cursor };
+fn begins_statement(cursor: Cursor<'_>) -> bool {
     cursor.kind() == Some(TokenKind::LParen)
-        || cursor.is_any(&[
-            "SELECT",
-            "WITH",
-            "VALUES",
-            "TABLE",
-            "INSERT",
-            "UPDATE",
-            "DELETE",
-            "REPLACE",
-            "ANALYZE",
-            "FORMAT",
-            "EXTENDED",
-            "PARTITIONS",
-        ])
+        || cursor.is_any(&["SELECT", "WITH", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "REPLACE"])
 }
 
 /// MariaDB's ANALYZE executes its statement; ANALYZE TABLE writes statistics.
@@ -185,7 +171,7 @@ pub(super) fn analyze(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
         cursor.pos += 3;
     }
     let table = cursor.is_any(&["TABLE", "TABLES", "LOCAL", "NO_WRITE_TO_BINLOG"]);
-    if !table && begins_statement(cursor, 0) {
+    if !table && begins_statement(cursor) {
         return explained(cursor, mode, true);
     }
     let mut verdict = Verdict::new(Class::Administrative, ClassReason::ServerMaintenance);

@@ -109,7 +109,8 @@ impl Visitor for Finder {
             return ControlFlow::Continue(());
         };
         let from_with = table.schema.is_none() && self.scopes.iter().flatten().any(|name| name.eq_ignore_ascii_case(&table.name));
-        if !from_with && !(table.schema.is_none() && table.name.eq_ignore_ascii_case("dual")) {
+        let dual = table.schema.is_none() && table.name.eq_ignore_ascii_case("dual");
+        if !from_with && !dual {
             self.found.push(table);
         }
         ControlFlow::Continue(())
