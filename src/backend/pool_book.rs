@@ -51,7 +51,7 @@ pub struct PoolBook<K, C> {
     max: usize,
     used: usize,
     idle_count: usize,
-    idle: HashMap<K, Vec<IdleConnection<C>>>,
+    idle: HashMap<K, Vec<IdleConnection<C>>, foldhash::fast::RandomState>,
     waiting: VecDeque<(Ticket, K)>,
     next_ticket: Ticket,
 }
@@ -72,7 +72,7 @@ pub struct Counts {
 impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
     /// Books of a pool that may hold `max` connections (at least one).
     pub fn new(max: usize) -> Self {
-        PoolBook { max: max.max(1), used: 0, idle_count: 0, idle: HashMap::new(), waiting: VecDeque::new(), next_ticket: 1 }
+        PoolBook { max: max.max(1), used: 0, idle_count: 0, idle: HashMap::default(), waiting: VecDeque::new(), next_ticket: 1 }
     }
 
     /// Numbers as they stand.

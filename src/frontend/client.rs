@@ -163,7 +163,7 @@ impl Client {
             return self.refuse(ClientError::new(Source::Client, 1156, b"08S01", text).fatal()).await.map(|()| true);
         }
         if header.continues() {
-            self.large_command(buffer).await?;
+            Box::pin(self.large_command(buffer)).await?;
             return Ok(true);
         }
         let whole = header.packet_len();
@@ -177,7 +177,8 @@ impl Client {
             let text = "an empty command packet; the connection is closed";
             return self.refuse(ClientError::new(Source::Client, 1835, b"HY000", text).fatal()).await.map(|()| true);
         };
-        self.command(code, buffer, whole).await?;
+        // What a running statement needs is kept apart from what an idle client needs.
+        Box::pin(self.command(code, buffer, whole)).await?;
         buffer.consume(whole);
         Ok(true)
     }
@@ -273,7 +274,7 @@ impl Client {
         } else {
             key.capabilities - Capabilities::MULTI_STATEMENTS
         };
-        self.account.key = Arc::new(key);
+        self.account.key = self.shared.share_key(key);
         self.eof().await
     }
 
@@ -289,6 +290,7 @@ impl Client {
             lease.give_back(Instant::now());
         }
         self.session.reset();
+        self.session.share_state(|state| self.shared.share(state));
         self.statements.clear();
         self.warnings = None;
         self.show_idle();

@@ -67,6 +67,7 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
             }
         }
     }
+    session.share_state(|state| shared.share(state));
     login.accept(session.status.0).await.ok()?;
     let client = Client::new(shared, login.stream.take(), capabilities, login.max_packet, session, entry, account);
     client.show_schema();
@@ -82,7 +83,7 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
     let names = charset_of_collation(login.collation, mariadb);
     let named = names.as_ref().map(|(charset, collation)| (charset.as_str(), collation.as_str()));
     Account {
-        key: Arc::new(PoolKey {
+        key: shared.share_key(PoolKey {
             user: login.user.as_str().into(),
             generation,
             capabilities: key_capabilities(login.capabilities),
@@ -90,7 +91,7 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
         }),
         credential,
         collation: login.collation,
-        fresh: Arc::new(State::at_login(None, named)),
+        fresh: shared.share(Arc::new(State::at_login(None, named))),
         ip: peer.ip,
         read_only: login.account.as_ref().is_some_and(|a| a.read_only),
         schemas: login.account.as_ref().map_or_else(|| Vec::new().into(), |a| a.schemas.clone().into()),
@@ -151,7 +152,7 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
         };
         match lease.command(Com::InitDb, schema).await {
             Ok(()) => {
-                lease.have = Arc::new(lease.have.changed(&[crate::session::state::Change::Schema(Some(schema.into()))]));
+                lease.have = shared.share(Arc::new(lease.have.changed(&[crate::session::state::Change::Schema(Some(schema.into()))])));
                 lease.give_back(Instant::now());
                 shared.confirm_schema(user, schema, Instant::now());
                 return Ok(());

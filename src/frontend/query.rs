@@ -310,6 +310,7 @@ impl Client {
                 self.session.schema_is(job.sql);
             }
             if !Arc::ptr_eq(&before, &self.session.state) {
+                self.session.state = self.shared.share(self.session.state.clone());
                 lease.have = self.session.state.clone();
                 self.show_schema();
             }

@@ -21,6 +21,7 @@ use crate::metrics::statements::Statements;
 use crate::monitor::MonitorHandle;
 use crate::routing::decide::RoutingSettings;
 use crate::routing::rules::Rules;
+use crate::session::state::{Interner, State};
 use crate::sql::classify::{Classified, ClassifyCache};
 use crate::topology::gtid::GtidSet;
 use crate::topology::known::KnownGtids;
@@ -29,6 +30,8 @@ use crate::topology::{Flavor, ServerId};
 
 /// How long a schema that a server let an account use at login needs no asking again.
 pub const SCHEMA_CONFIRMED_FOR: Duration = Duration::from_secs(5);
+/// At this many pool keys those that nobody uses are dropped.
+const KEYS_SWEPT_AT: usize = 1024;
 /// Confirmed schemas kept; beyond it the table is emptied.
 const SCHEMAS_CONFIRMED_MAX: usize = 10_000;
 
@@ -87,6 +90,10 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// (user, schema) that a server confirmed, and when.
     pub schemas: Mutex<HashMap<(Arc<str>, Box<[u8]>), Instant>>,
+    /// Session states, each once.
+    pub states: Mutex<Interner>,
+    /// Pool keys, each once, for as long as a client uses them.
+    pub keys: Mutex<HashMap<PoolKey, std::sync::Weak<PoolKey>>>,
     /// Recent statement latency per server in microseconds (moving average).
     pub latency_us: Vec<AtomicU64>,
     /// Statements per server that ended in an error there, or were lost with it.
@@ -117,6 +124,25 @@ impl Shared {
             schemas.clear();
         }
         schemas.insert((user.clone(), schema.into()), now);
+    }
+
+    /// The shared one of a state.
+    pub fn share(&self, state: Arc<State>) -> Arc<State> {
+        self.states.lock().share(state)
+    }
+
+    /// The shared one of a pool key.
+    pub fn share_key(&self, key: PoolKey) -> Arc<PoolKey> {
+        let mut keys = self.keys.lock();
+        if let Some(shared) = keys.get(&key).and_then(std::sync::Weak::upgrade) {
+            return shared;
+        }
+        if keys.len() >= KEYS_SWEPT_AT {
+            keys.retain(|_, weak| weak.strong_count() > 0);
+        }
+        let shared = Arc::new(key.clone());
+        keys.insert(key, Arc::downgrade(&shared));
+        shared
     }
 
     /// Statements that ended in an error on this server.

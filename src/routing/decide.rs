@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::routing::balance::{self, Candidate, Load, ReadBalance};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::routing::rules::{Action, Rules, Subject};
@@ -234,6 +236,9 @@ fn master(q: &Question<'_>, reason: Reason) -> Decision {
     Decision { target: Target::Master, server: q.snapshot.master, reason, wait_for_write: false, may_retry: false }
 }
 
+/// As many servers are chosen from without an allocation.
+const FEW: usize = 8;
+
 /// Whether this server takes reads at all now.
 fn serves(q: &Question<'_>, server: &ServerView) -> bool {
     server.read_ok && !q.failed.contains(&server.id)
@@ -245,8 +250,8 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
         Consistency::Session | Consistency::Global => q.written,
     };
     let always = q.settings.read_from_master == ReadFromMaster::Always;
-    let mut fresh: Vec<&ServerView> = Vec::new();
-    let mut behind: Vec<&ServerView> = Vec::new();
+    let mut fresh: SmallVec<[&ServerView; FEW]> = SmallVec::new();
+    let mut behind: SmallVec<[&ServerView; FEW]> = SmallVec::new();
     for server in &q.snapshot.servers {
         let is_master = server.role == Role::Master && q.snapshot.master == Some(server.id);
         if !serves(q, server) || (is_master && !always) {
@@ -301,10 +306,12 @@ pub const WAITING_LAG_MS_MAX: u64 = 200;
 fn choose(q: &Question<'_>, servers: &[&ServerView]) -> Option<ServerId> {
     let zone = &q.settings.zone;
     let near = !zone.is_empty() && servers.iter().any(|s| s.zone == *zone && s.weight > 0);
-    let candidates: Vec<Candidate> = servers
+    let by_load = matches!(q.settings.read_balance, ReadBalance::LeastConnections | ReadBalance::Fastest);
+    let load = |id| if by_load { (q.load)(id) } else { Load::default() };
+    let candidates: SmallVec<[Candidate; FEW]> = servers
         .iter()
         .filter(|s| !near || s.zone == *zone)
-        .map(|s| Candidate { id: s.id, weight: s.weight, load: (q.load)(s.id) })
+        .map(|s| Candidate { id: s.id, weight: s.weight, load: load(s.id) })
         .collect();
     balance::pick(q.settings.read_balance, &candidates, q.turn)
 }

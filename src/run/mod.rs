@@ -183,6 +183,8 @@ impl Proxy {
             paused: paused_receiver,
             draining: AtomicBool::new(false),
             schemas: Mutex::default(),
+            states: Mutex::default(),
+            keys: Mutex::default(),
             latency_us: (0..count).map(|_| AtomicU64::new(0)).collect(),
             errors: (0..count).map(|_| AtomicU64::new(0)).collect(),
         });

@@ -153,6 +153,12 @@ impl Session {
         statement.effects.reads_last_insert_id && self.last_insert_id != 0
     }
 
+    /// The state as others hold it, see [`crate::session::state::Interner`].
+    pub fn share_state(&mut self, share: impl Fn(Arc<State>) -> Arc<State>) {
+        self.state = share(self.state.clone());
+        self.initial = share(self.initial.clone());
+    }
+
     /// The schema was changed by `COM_INIT_DB`, or named at login.
     pub fn schema_is(&mut self, name: &[u8]) {
         self.change(&[Change::Schema(Some(name.into()))]);

@@ -8,8 +8,9 @@
 //! Values come from two sources. What the server tracked in its OK packet (the manual's "Server Tracking of Client Session
 //! State") is the truth. Where a server does not track a variable, the literal the client wrote stands for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use crate::sql::lexer::{ByteCharset, LexMode};
 
@@ -214,6 +215,42 @@ impl State {
     }
 }
 
+/// States that are in use, each once: sessions with the same settings share one, so that a connection that served one of them
+/// is recognised by pointer, and thousands of clients need the memory of a few.
+#[derive(Debug, Default)]
+pub struct Interner {
+    states: HashMap<u64, Vec<Arc<State>>, foldhash::fast::FixedState>,
+    count: usize,
+}
+
+/// States kept; at the limit those that nobody uses are dropped, and if that is not enough, all (they live on with their
+/// sessions, only recognised more slowly).
+pub const INTERNED_MAX: usize = 10_000;
+
+impl Interner {
+    /// The shared one of this state.
+    pub fn share(&mut self, state: Arc<State>) -> Arc<State> {
+        let same = self.states.get(&state.hash).and_then(|all| all.iter().find(|s| Arc::ptr_eq(s, &state) || ***s == *state));
+        if let Some(same) = same {
+            return same.clone();
+        }
+        if self.count >= INTERNED_MAX {
+            self.states.retain(|_, all| {
+                all.retain(|s| Arc::strong_count(s) > 1);
+                !all.is_empty()
+            });
+            self.count = self.states.values().map(Vec::len).sum();
+            if self.count >= INTERNED_MAX {
+                self.states.clear();
+                self.count = 0;
+            }
+        }
+        self.states.entry(state.hash).or_default().push(state.clone());
+        self.count += 1;
+        state
+    }
+}
+
 /// One change of a session's state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -364,6 +401,15 @@ mod tests {
         let with = base.changed(&[Change::User("a".into(), Value::Literal(b"5"[..].into()))]);
         assert_eq!(text(&base.restore(&with).user), "SET @`a`=5");
         assert_eq!(text(&with.restore(&base).user), "SET @`a`=NULL");
+    }
+
+    #[test]
+    fn equal_states_are_one() {
+        let mut interner = Interner::default();
+        let a = interner.share(Arc::new(State::at_login(Some(b"shop"), None)));
+        let b = interner.share(Arc::new(State::at_login(Some(b"shop"), None)));
+        let c = interner.share(Arc::new(State::at_login(Some(b"other"), None)));
+        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
     }
 
     #[test]
