@@ -131,6 +131,8 @@ pub struct Connection {
     uses: u64,
     /// Counts up whenever it is handed out: with the same number nobody has used it since.
     pub serial: u64,
+    /// What `LAST_INSERT_ID()` says there, as far as OK packets told.
+    pub last_insert_id: u64,
     /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
     pub tainted: bool,
 }
@@ -188,6 +190,7 @@ impl Connection {
             to_close: Vec::new(),
             uses: 0,
             serial: 0,
+            last_insert_id: 0,
             tainted: false,
         }
     }
@@ -204,10 +207,10 @@ impl Connection {
     /// When the server refuses it or the connection breaks.
     pub async fn track_session(&mut self) -> Result<(), CommandError> {
         let sql: &[u8] = match self.flavor {
-            Flavor::MariaDb => b"SET SESSION session_track_system_variables='*', session_track_schema=ON",
+            Flavor::MariaDb => b"SET SESSION session_track_system_variables='*', session_track_schema=ON, session_track_state_change=ON",
             // '*' would add the statement's number to every OK packet.
             Flavor::MySql => {
-                b"SET SESSION session_track_gtids=OWN_GTID, session_track_schema=ON, \
+                b"SET SESSION session_track_gtids=OWN_GTID, session_track_schema=ON, session_track_state_change=ON, \
                   session_track_system_variables='autocommit,character_set_client,character_set_connection,\
 character_set_results,collation_connection,sql_mode,time_zone,transaction_isolation,transaction_read_only,\
 foreign_key_checks,unique_checks,sql_safe_updates,sql_select_limit,max_join_size,lc_time_names,lc_messages,\

@@ -188,7 +188,7 @@ impl Client {
     /// A statement that asks what the one before it left on its connection gets that connection, if nobody has used it since.
     pub(super) fn retake(&mut self, job: &Job<'_>) -> Option<Lease> {
         let effects = &job.statement.effects;
-        if !(effects.session_bound || effects.reads_diagnostics || effects.reads_found_rows || effects.reads_row_count) {
+        if !(effects.session_bound || effects.reads_last_insert_id || effects.reads_diagnostics || effects.reads_found_rows || effects.reads_row_count) {
             return None;
         }
         let (server, thread_id, serial) = self.last?;

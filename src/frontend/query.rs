@@ -292,6 +292,14 @@ impl Client {
     fn learn(&mut self, job: &Job<'_>, lease: &mut Lease, told: &Told) {
         let ok = told.errno.is_none();
         let prepare_only = job.com == Com::StmtPrepare;
+        let effects = &job.statement.effects;
+        let set = effects.sets_last_insert_id || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity");
+        if told.last_insert_id != 0 {
+            lease.last_insert_id = told.last_insert_id;
+        } else if set || effects.opaque {
+            // Changed without an OK that says to what: whoever reads it next restores his own.
+            lease.last_insert_id = u64::MAX;
+        }
         if !prepare_only {
             let before = self.session.state.clone();
             self.session.learn(
@@ -303,6 +311,7 @@ impl Client {
                     last_insert_id: told.last_insert_id,
                     variables: &told.variables,
                     schema: told.schema.as_deref(),
+                    state_changed: told.state_changed,
                     overflow: told.overflow,
                 },
             );

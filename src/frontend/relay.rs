@@ -46,6 +46,8 @@ pub struct Told {
     pub schema: Option<Box<[u8]>>,
     /// GTIDs of what was written: MySQL's tracker, or MariaDB's `last_gtid`.
     pub gtid: Option<Box<[u8]>>,
+    /// The server says that the session's state changed: a variable, a temporary table, a prepared statement.
+    pub state_changed: bool,
     /// More was tracked than is kept.
     pub overflow: bool,
     /// The prepared statement's OK, for `COM_STMT_PREPARE`.
@@ -326,6 +328,7 @@ impl Told {
                 }
                 Ok(TrackedChange::Schema(name)) => self.schema = Some(name.into()),
                 Ok(TrackedChange::Gtids(gtids)) => self.gtid = Some(gtids.into()),
+                Ok(TrackedChange::StateChange(changed)) => self.state_changed |= changed,
                 Ok(_) => {}
                 Err(_) => {
                     self.overflow = true;

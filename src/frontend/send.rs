@@ -35,7 +35,8 @@ impl Client {
             let name = shared.name(lease.server);
             Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", format!("lost the connection to {name} before a statement was sent: {e}")))
         };
-        let restore_id = self.session.needs_last_insert_id(job.statement);
+        let same_as_before = self.last == Some((lease.server, lease.thread_id, lease.serial));
+        let restore_id = !same_as_before && self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
         let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
         if plain && !lease.has_closes() && !restore_id && !decision.wait_for_write && let Payload::Packet(packet) = job.payload {
             lease.have = self.session.state.clone();
@@ -111,6 +112,9 @@ impl Client {
             return Ok(Err(failed));
         }
         lease.have = self.session.state.clone();
+        if restore_id {
+            lease.last_insert_id = self.session.last_insert_id;
+        }
         Ok(Ok(()))
     }
 

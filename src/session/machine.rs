@@ -27,6 +27,8 @@ pub struct Learned<'a> {
     pub variables: &'a [(Box<[u8]>, Box<[u8]>)],
     /// Tracked schema.
     pub schema: Option<&'a [u8]>,
+    /// The server says that the session's state changed.
+    pub state_changed: bool,
     /// More changed than was kept.
     pub overflow: bool,
 }
@@ -148,9 +150,9 @@ impl Session {
         self.status.has(Status::IN_TRANS)
     }
 
-    /// Whether the statement needs `LAST_INSERT_ID()` restored on the connection it runs on.
-    pub fn needs_last_insert_id(&self, statement: &Classified) -> bool {
-        statement.effects.reads_last_insert_id && self.last_insert_id != 0
+    /// Whether the statement needs `LAST_INSERT_ID()` restored on the connection it runs on, where it is `there` now.
+    pub fn needs_last_insert_id(&self, statement: &Classified, there: u64) -> bool {
+        statement.effects.reads_last_insert_id && self.last_insert_id != there
     }
 
     /// The state as others hold it, see [`crate::session::state::Interner`].
@@ -190,13 +192,32 @@ impl Session {
             self.last_insert_id = learned.last_insert_id;
         }
         self.learn_variables(statement, sql, learned);
-        if learned.overflow {
+        if learned.overflow || self.changed_unseen(statement, learned) {
             self.pins.set(PinReason::Unknown, true);
         }
         // Even a refused statement may have done a part (a multi-statement, a procedure): pins that begin are kept, pins that
         // end must have ended well.
         self.learn_effects(statement, sql, learned.ok);
         self.pins.set(PinReason::Transaction, self.in_transaction());
+    }
+
+    /// Whether something changed that the statement's text does not tell: a procedure, function or trigger that sets user
+    /// variables or makes temporary tables. What it was stays on that connection, so the session stays there too.
+    fn changed_unseen(&self, statement: &Classified, learned: &Learned<'_>) -> bool {
+        let effects = &statement.effects;
+        let told_by_text = statement.class == Class::Session
+            || !effects.sets_system_variables.is_empty()
+            || !effects.sets_user_variables.is_empty()
+            || !effects.creates_temporary_tables.is_empty()
+            || !effects.drops_tables.is_empty()
+            || effects.use_schema.is_some()
+            || effects.text_prepare.is_some()
+            || effects.text_deallocate.is_some();
+        if !learned.ok {
+            // An error packet tracks nothing.
+            return effects.opaque;
+        }
+        learned.state_changed && (effects.opaque || !told_by_text)
     }
 
     fn learn_variables(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
