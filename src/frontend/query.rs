@@ -179,6 +179,7 @@ impl Client {
                     }
                 }
             };
+            let decision = if lease.server == server { decision } else { self.retaken(&lease, decision) };
             match self.attempt(&job, lease, &decision, started).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered) => return Ok(ANSWERED),
@@ -274,6 +275,12 @@ impl Client {
         self.settle(lease);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
         Ok(Ok(Outcome { told: Some(told), server: Some(server) }))
+    }
+
+    /// The decision, where the statement went to the connection of the one before it instead.
+    fn retaken(&self, lease: &Lease, decision: Decision) -> Decision {
+        let target = if self.shared.snapshot.load().master == Some(lease.server) { Target::Master } else { Target::Replica };
+        Decision { target, server: Some(lease.server), wait_for_write: false, may_retry: false, ..decision }
     }
 
     /// Keeps the connection while a pin holds, else gives it back.

@@ -36,16 +36,17 @@ impl Client {
             Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", format!("lost the connection to {name} before a statement was sent: {e}")))
         };
         let same_as_before = self.last == Some((lease.server, lease.thread_id, lease.serial));
+        let wait = decision.wait_for_write && !same_as_before;
         let restore_id = !same_as_before && self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
         let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
-        if plain && !lease.has_closes() && !restore_id && !decision.wait_for_write && let Payload::Packet(packet) = job.payload {
+        if plain && !lease.has_closes() && !restore_id && !wait && let Payload::Packet(packet) = job.payload {
             lease.have = self.session.state.clone();
             return match lease.stream.write_all(packet).await {
                 Ok(()) => Ok(flush(lease).await.map_err(|e| broken(lease, &e))),
                 Err(e) => Ok(Err(broken(lease, &e))),
             };
         }
-        if decision.wait_for_write {
+        if wait {
             match self.wait_for_write(lease).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(Err(Failed::Behind)),
