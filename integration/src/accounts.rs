@@ -35,26 +35,12 @@ pub const TLS_ONLY: Account = Account { name: "tlsonly", password: "password" };
 pub fn monitor_grants(flavour: Flavour) -> &'static [(&'static str, &'static str)] {
     match flavour {
         Flavour::MariaDb => &[
-            ("GRANT SLAVE MONITOR, BINLOG MONITOR, PROCESS ON *.* TO sluice", "role, lag and GTIDs of every server"),
-            ("GRANT REPLICATION SLAVE ON *.* TO sluice", "reading the binlog, to void cache entries"),
-            (
-                "GRANT READ_ONLY ADMIN, REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, CONNECTION ADMIN ON *.* TO sluice",
-                "failover and switchover: read_only, START/STOP SLAVE, CHANGE MASTER, KILL",
-            ),
-            ("GRANT ALL ON sluice.* TO sluice", "the heartbeat table"),
-            ("GRANT SELECT ON mysql.user TO sluice", "logging clients in with mysql_native_password"),
-            ("GRANT SELECT ON mysql.global_priv TO sluice", "logging clients in with mysql_native_password"),
+            ("GRANT SLAVE MONITOR ON *.* TO sluice", "role, lag and GTIDs of every server"),
+            ("GRANT SELECT, INSERT, UPDATE, CREATE ON sluice.* TO sluice", "the heartbeat table"),
         ],
         Flavour::MySql => &[
-            ("GRANT REPLICATION CLIENT, PROCESS ON *.* TO sluice", "role, lag and GTIDs of every server"),
-            ("GRANT SELECT ON performance_schema.* TO sluice", "the state of replication"),
-            ("GRANT REPLICATION SLAVE ON *.* TO sluice", "reading the binlog, to void cache entries"),
-            (
-                "GRANT SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN, CONNECTION_ADMIN ON *.* TO sluice",
-                "failover and switchover: super_read_only, START/STOP REPLICA, CHANGE REPLICATION SOURCE, KILL",
-            ),
-            ("GRANT ALL ON sluice.* TO sluice", "the heartbeat table"),
-            ("GRANT SELECT ON mysql.user TO sluice", "which authentication plugin an account has"),
+            ("GRANT REPLICATION CLIENT ON *.* TO sluice", "role, lag and GTIDs of every server"),
+            ("GRANT SELECT, INSERT, UPDATE, CREATE ON sluice.* TO sluice", "the heartbeat table"),
         ],
     }
 }
