@@ -51,21 +51,21 @@
 //! connections. *master*: the one server that takes writes; *standby*: its peer; *replica*: the others. *pin*: why a session
 //! must stay on its connection. *digest*: a statement with its literals taken out. *snapshot*: the servers as they are now.
 
-pub mod protocol;
-pub mod sql;
 pub mod auth;
-pub mod topology;
-pub mod session;
-pub mod routing;
 pub mod cache;
+pub mod protocol;
+pub mod routing;
+pub mod session;
+pub mod sql;
+pub mod topology;
 
-pub mod clock;
-pub mod metrics;
-pub mod net;
-pub mod backend;
-pub mod monitor;
-pub mod frontend;
 pub mod admin;
-pub mod config;
-pub mod run;
+pub mod backend;
 pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod frontend;
+pub mod metrics;
+pub mod monitor;
+pub mod net;
+pub mod run;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// Rooms in the order of `src/lib.rs`: a room uses rooms before it, never those after it.
 const ROOMS: [&str; 17] = [
-    "protocol", "sql", "auth", "topology", "session", "routing", "cache", "clock", "metrics", "net", "backend", "monitor", "frontend",
-    "admin", "config", "run", "cli",
+    "protocol", "sql", "auth", "topology", "session", "routing", "cache", "clock", "metrics", "net", "backend", "monitor",
+    "frontend", "admin", "config", "run", "cli",
 ];
 /// The rooms that decide. What they may not know of, and why.
 const PURE: [&str; 7] = ["protocol", "sql", "auth", "topology", "session", "routing", "cache"];
@@ -136,7 +136,9 @@ fn the_map_names_every_room_in_order() {
     let declared: Vec<&str> = map.lines().filter_map(|l| l.strip_prefix("pub mod ")).map(|l| l.trim_end_matches(';')).collect();
     let expected: Vec<&str> = ROOMS.iter().copied().filter(|r| declared.contains(r)).collect();
     let (mut pos, mut wrong) = (0, Vec::new());
-    for room in ["protocol", "sql", "auth", "topology", "session", "routing", "net", "backend", "monitor", "frontend", "admin", "config"] {
+    for room in
+        ["protocol", "sql", "auth", "topology", "session", "routing", "net", "backend", "monitor", "frontend", "admin", "config"]
+    {
         match map[pos..].find(&format!("//!  {room}")) {
             Some(at) => pos += at,
             None => wrong.push(format!("src/lib.rs: the map does not name `{room}` in its place")),
@@ -149,7 +151,9 @@ fn the_map_names_every_room_in_order() {
 #[test]
 fn the_metrics_of_the_contract_are_registered() {
     let registry = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics/registry.rs")).expect("registry.rs");
-    for name in ["sluice_queries_total", "sluice_query_duration_seconds", "sluice_clients", "sluice_server_up", "sluice_logins_total"] {
+    for name in
+        ["sluice_queries_total", "sluice_query_duration_seconds", "sluice_clients", "sluice_server_up", "sluice_logins_total"]
+    {
         assert!(registry.contains(name), "the metric {name} is not registered");
     }
 }

@@ -207,7 +207,9 @@ impl Connection {
     /// When the server refuses it or the connection breaks.
     pub async fn track_session(&mut self) -> Result<(), CommandError> {
         let sql: &[u8] = match self.flavor {
-            Flavor::MariaDb => b"SET SESSION session_track_system_variables='*', session_track_schema=ON, session_track_state_change=ON",
+            Flavor::MariaDb => {
+                b"SET SESSION session_track_system_variables='*', session_track_schema=ON, session_track_state_change=ON"
+            }
             // '*' would add the statement's number to every OK packet.
             Flavor::MySql => {
                 b"SET SESSION session_track_gtids=OWN_GTID, session_track_schema=ON, session_track_state_change=ON, \

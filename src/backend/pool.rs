@@ -83,7 +83,13 @@ impl std::fmt::Display for CheckoutError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             CheckoutError::Exhausted { waited, counts } => {
-                write!(f, "all {} connections are in use and {} others wait; gave up after {} ms", counts.max, counts.waiting, waited.as_millis())
+                write!(
+                    f,
+                    "all {} connections are in use and {} others wait; gave up after {} ms",
+                    counts.max,
+                    counts.waiting,
+                    waited.as_millis()
+                )
             }
             CheckoutError::Connect(error) => write!(f, "cannot open a connection: {error}"),
             CheckoutError::Setup(error) => write!(f, "a new connection could not be set up: {error}"),
@@ -202,7 +208,14 @@ impl Drop for Waiting {
 
 impl ServerPool {
     /// An empty pool.
-    pub fn new(server: ServerId, name: Arc<str>, address: ServerAddress, tls: ServerTls, max: usize, settings: PoolSettings) -> Arc<ServerPool> {
+    pub fn new(
+        server: ServerId,
+        name: Arc<str>,
+        address: ServerAddress,
+        tls: ServerTls,
+        max: usize,
+        settings: PoolSettings,
+    ) -> Arc<ServerPool> {
         Arc::new(ServerPool {
             server,
             name,
@@ -421,7 +434,10 @@ impl ServerPool {
     }
 
     #[allow(clippy::type_complexity)]
-    fn sender(inside: &mut Inside, given: Given<Box<Connection>>) -> (Option<(oneshot::Sender<Handed>, Handed)>, Option<Box<Connection>>) {
+    fn sender(
+        inside: &mut Inside,
+        given: Given<Box<Connection>>,
+    ) -> (Option<(oneshot::Sender<Handed>, Handed)>, Option<Box<Connection>>) {
         match given {
             Given::Kept => (None, None),
             Given::Close(connection) => (None, Some(connection)),

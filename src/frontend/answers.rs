@@ -18,7 +18,11 @@ use crate::sql::classify::{Classified, Kill};
 
 impl Client {
     /// Statements that Sluice answers without a server. `None`: this one needs a server.
-    pub(super) async fn answer_itself(&mut self, statement: &Arc<Classified>, sql: &[u8]) -> Result<Option<Result<(), Gone>>, Gone> {
+    pub(super) async fn answer_itself(
+        &mut self,
+        statement: &Arc<Classified>,
+        sql: &[u8],
+    ) -> Result<Option<Result<(), Gone>>, Gone> {
         let effects = &statement.effects;
         if effects.reads_diagnostics
             && self.held.is_none()
@@ -31,7 +35,8 @@ impl Client {
         }
         if let Some(kill) = effects.kill {
             // KILL [CONNECTION | QUERY] n; whatever else it may name is no number that a client could have seen.
-            let id = sql.rsplit(|b| !b.is_ascii_digit()).find(|w| !w.is_empty()).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
+            let id =
+                sql.rsplit(|b| !b.is_ascii_digit()).find(|w| !w.is_empty()).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
             let id = if kill == Kill::User { None } else { id };
             return Ok(Some(self.kill(id, kill == Kill::Query).await));
         }
@@ -92,7 +97,12 @@ impl Client {
 
     /// Takes a connection for this session before a statement runs, because of `reason`, and brings it to the session's state.
     /// `false`: there was none, and the client was not told (the command has no reply).
-    pub(super) async fn pin_for(&mut self, statement: &Arc<Classified>, text: &Arc<PreparedText>, reason: PinReason) -> Result<bool, Gone> {
+    pub(super) async fn pin_for(
+        &mut self,
+        statement: &Arc<Classified>,
+        text: &Arc<PreparedText>,
+        reason: PinReason,
+    ) -> Result<bool, Gone> {
         let snapshot = self.shared.snapshot.load_full();
         let reader = statement.class == crate::sql::classify::Class::Read;
         let server = if reader { snapshot.readers().next().map(|s| s.id).or(snapshot.master) } else { snapshot.master };

@@ -84,7 +84,15 @@ pub struct Account {
 
 impl Client {
     /// A client right after its login.
-    pub fn new(shared: Arc<Shared>, stream: Stream, capabilities: Capabilities, max_packet: u32, session: Session, entry: Arc<ClientEntry>, account: Account) -> Client {
+    pub fn new(
+        shared: Arc<Shared>,
+        stream: Stream,
+        capabilities: Capabilities,
+        max_packet: u32,
+        session: Session,
+        entry: Arc<ClientEntry>,
+        account: Account,
+    ) -> Client {
         Client {
             shared,
             stream,
@@ -159,7 +167,8 @@ impl Client {
             }
         };
         if header.seq != 0 {
-            let text = format!("got packet with sequence id {} where a command begins with 0; the connection is closed", header.seq);
+            let text =
+                format!("got packet with sequence id {} where a command begins with 0; the connection is closed", header.seq);
             return self.refuse(ClientError::new(Source::Client, 1156, b"08S01", text).fatal()).await.map(|()| true);
         }
         if header.continues() {
@@ -269,11 +278,8 @@ impl Client {
             lease.tainted = true;
         }
         let mut key = PoolKey::clone(&self.account.key);
-        key.capabilities = if on {
-            key.capabilities | Capabilities::MULTI_STATEMENTS
-        } else {
-            key.capabilities - Capabilities::MULTI_STATEMENTS
-        };
+        key.capabilities =
+            if on { key.capabilities | Capabilities::MULTI_STATEMENTS } else { key.capabilities - Capabilities::MULTI_STATEMENTS };
         self.account.key = self.shared.share_key(key);
         self.eof().await
     }

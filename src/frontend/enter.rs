@@ -28,7 +28,10 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
     if let Some(limit) = login.account.as_ref().and_then(|a| a.max_connections) {
         let mine = shared.registry.all().iter().filter(|c| *c.view.lock().user == *login.user).count();
         if mine >= limit as usize {
-            let text = format!("User {} has exceeded the 'max_connections' of Sluice's configuration (current value: {limit})", login.user);
+            let text = format!(
+                "User {} has exceeded the 'max_connections' of Sluice's configuration (current value: {limit})",
+                login.user
+            );
             login.refuse(&server_error(1226, "42000", &text)).await;
             return None;
         }
@@ -152,7 +155,8 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
         };
         match lease.command(Com::InitDb, schema).await {
             Ok(()) => {
-                lease.have = shared.share(Arc::new(lease.have.changed(&[crate::session::state::Change::Schema(Some(schema.into()))])));
+                lease.have =
+                    shared.share(Arc::new(lease.have.changed(&[crate::session::state::Change::Schema(Some(schema.into()))])));
                 lease.give_back(Instant::now());
                 shared.confirm_schema(user, schema, Instant::now());
                 return Ok(());

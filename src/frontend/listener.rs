@@ -58,7 +58,8 @@ impl Listener {
             Listener::Tcp(listener) => {
                 let (socket, address) = listener.accept().await?;
                 socket.set_nodelay(true)?;
-                let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+                let keepalive =
+                    socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
                 socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
                 Ok((socket.into(), Peer::new(Some(address.ip()))))
             }

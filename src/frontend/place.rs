@@ -33,9 +33,10 @@ impl Client {
                 newest.as_ref()
             }
         };
-        let pinned = self.held.as_ref().map(|lease| {
-            (lease.server, self.session.pins.first().unwrap_or(crate::session::pin::PinReason::Unknown))
-        });
+        let pinned = self
+            .held
+            .as_ref()
+            .map(|lease| (lease.server, self.session.pins.first().unwrap_or(crate::session::pin::PinReason::Unknown)));
         let mut decision = decide(&Question {
             statement: job.statement,
             sql: job.sql,
@@ -105,7 +106,8 @@ impl Client {
             }
             if Instant::now() >= deadline {
                 if paused {
-                    let text = format!("paused by an operator for more than {} ms; RESUME on the admin port ends it", hold.as_millis());
+                    let text =
+                        format!("paused by an operator for more than {} ms; RESUME on the admin port ends it", hold.as_millis());
                     return Ok(Err(ClientError::new(Source::Proxy, 1290, b"HY000", text)));
                 }
                 return Ok(Err(last_error.unwrap_or_else(|| no_server(&snapshot, decision, hold))));
@@ -188,7 +190,12 @@ impl Client {
     /// A statement that asks what the one before it left on its connection gets that connection, if nobody has used it since.
     pub(super) fn retake(&mut self, job: &Job<'_>) -> Option<Lease> {
         let effects = &job.statement.effects;
-        if !(effects.session_bound || effects.reads_last_insert_id || effects.reads_diagnostics || effects.reads_found_rows || effects.reads_row_count) {
+        if !(effects.session_bound
+            || effects.reads_last_insert_id
+            || effects.reads_diagnostics
+            || effects.reads_found_rows
+            || effects.reads_row_count)
+        {
             return None;
         }
         let (server, thread_id, serial) = self.last?;
@@ -203,7 +210,11 @@ impl Client {
                 rule.and_then(|r| r.message.clone()).unwrap_or_else(|| format!("refused by rule {number}"))
             }
             Reason::ReadOnlyAccount => {
-                format!("the account {} is read_only in Sluice's configuration, and this is a {} statement", self.account.key.user, job.statement.class.as_str())
+                format!(
+                    "the account {} is read_only in Sluice's configuration, and this is a {} statement",
+                    self.account.key.user,
+                    job.statement.class.as_str()
+                )
             }
             other => format!("refused: {other}"),
         };
@@ -254,6 +265,9 @@ fn no_server(snapshot: &crate::topology::snapshot::Snapshot, decision: &Decision
         (Some(no_master), _) => format!("there is no master that takes writes: {} ({})", no_master.detail, no_master.diagnosis),
         (None, _) => "there is no master that takes writes".to_owned(),
     };
-    let text = format!("{why}; waited {} ms (failover.hold_timeout); see SHOW SERVERS and SHOW EVENTS on the admin port", hold.as_millis());
+    let text = format!(
+        "{why}; waited {} ms (failover.hold_timeout); see SHOW SERVERS and SHOW EVENTS on the admin port",
+        hold.as_millis()
+    );
     ClientError::new(Source::Server, 1290, b"HY000", text)
 }

@@ -109,7 +109,10 @@ impl Client {
             self.session.pins.set(PinReason::Cursor, true);
         }
         let outcome = self.run_job(job).await?;
-        let open = outcome.told.as_ref().is_some_and(|told| told.errno.is_none() && told.status.is_some_and(|s| s.has(Status::CURSOR_EXISTS)));
+        let open = outcome
+            .told
+            .as_ref()
+            .is_some_and(|told| told.errno.is_none() && told.status.is_some_and(|s| s.has(Status::CURSOR_EXISTS)));
         if let Some(statement) = self.statements.get_mut(id) {
             statement.cursor = open;
             statement.long_data = false;
@@ -218,7 +221,11 @@ impl Client {
             return self.refuse(ClientError::new(Source::Client, 1421, b"HY000", text)).await;
         };
         let mut command = Vec::with_capacity(16);
-        put_command(&mut command, Com::StmtFetch, &[&server_id.to_le_bytes()[..], packet.get(HEADER_LEN + 5..).unwrap_or(&[])].concat());
+        put_command(
+            &mut command,
+            Com::StmtFetch,
+            &[&server_id.to_le_bytes()[..], packet.get(HEADER_LEN + 5..).unwrap_or(&[])].concat(),
+        );
         let job = Job {
             com: Com::StmtFetch,
             expect: Expect::Fetch,
@@ -233,7 +240,8 @@ impl Client {
             prefer: None,
         };
         let outcome = self.run_job(job).await?;
-        let ended = outcome.told.is_none_or(|told| told.errno.is_some() || told.status.is_some_and(|s| s.has(Status::LAST_ROW_SENT)));
+        let ended =
+            outcome.told.is_none_or(|told| told.errno.is_some() || told.status.is_some_and(|s| s.has(Status::LAST_ROW_SENT)));
         if ended {
             if let Some(statement) = self.statements.get_mut(id) {
                 statement.cursor = false;

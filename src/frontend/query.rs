@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-
 use crate::backend::connection::PreparedText;
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
@@ -24,9 +23,9 @@ use crate::session::machine::Learned;
 use crate::sql::classify::{Class, Classified};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
+use crate::topology::ServerId;
 use crate::topology::gtid::GtidSet;
 use crate::topology::observation::Failure;
-use crate::topology::ServerId;
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
 /// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
@@ -241,11 +240,15 @@ impl Client {
                 self.shared.monitor.poke(server, Failure::Io(error.to_string()));
                 let in_transaction = self.session.in_transaction();
                 let text = if in_transaction {
-                    format!("lost {name} while a statement ran there ({error}); the transaction was rolled back unless its COMMIT was the statement that was lost")
+                    format!(
+                        "lost {name} while a statement ran there ({error}); the transaction was rolled back unless its COMMIT was the statement that was lost"
+                    )
                 } else if job.statement.class == Class::Read {
                     format!("lost {name} while a read ran there ({error}); it can be repeated")
                 } else {
-                    format!("lost {name} while a statement ran there ({error}); whether it took effect is unknown, look before you repeat it")
+                    format!(
+                        "lost {name} while a statement ran there ({error}); whether it took effect is unknown, look before you repeat it"
+                    )
                 };
                 let error = ClientError::new(Source::Server, LOST, b"08S01", text);
                 if forwarded {
@@ -300,7 +303,8 @@ impl Client {
         let ok = told.errno.is_none();
         let prepare_only = job.com == Com::StmtPrepare;
         let effects = &job.statement.effects;
-        let set = effects.sets_last_insert_id || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity");
+        let set =
+            effects.sets_last_insert_id || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity");
         if told.last_insert_id != 0 {
             lease.last_insert_id = told.last_insert_id;
         } else if set || effects.opaque {

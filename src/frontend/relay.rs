@@ -150,8 +150,8 @@ impl Relay<'_> {
 
     /// Walks what is in the buffer, looks at control packets, and says what of it may be written.
     fn process(&mut self, buffer: &mut Buffer, told: &mut Told, pending: &mut Pending) -> io::Result<Ready> {
-        let rewrite = self.server.capabilities.has(Capabilities::SESSION_TRACK)
-            != self.client_capabilities.has(Capabilities::SESSION_TRACK);
+        let rewrite =
+            self.server.capabilities.has(Capabilities::SESSION_TRACK) != self.client_capabilities.has(Capabilities::SESSION_TRACK);
         let mut at = 0;
         let mut copied = 0;
         let mut ready = Ready::default();
@@ -166,7 +166,8 @@ impl Relay<'_> {
             let payload = packet.get(HEADER_LEN..).unwrap_or(&[]);
             match kind {
                 PacketKind::Ok => {
-                    let ok = OkPacket::parse(payload, self.server.capabilities).ok_or_else(|| invalid("an unreadable OK packet"))?;
+                    let ok =
+                        OkPacket::parse(payload, self.server.capabilities).ok_or_else(|| invalid("an unreadable OK packet"))?;
                     told.note_ok(&ok);
                     if rewrite {
                         let mut short = BytesMut::with_capacity(64);
@@ -189,7 +190,8 @@ impl Relay<'_> {
                     }
                 }
                 PacketKind::PrepareOk => {
-                    told.prepared = Some(PrepareOk::parse(payload).ok_or_else(|| invalid("an unreadable answer to COM_STMT_PREPARE"))?);
+                    told.prepared =
+                        Some(PrepareOk::parse(payload).ok_or_else(|| invalid("an unreadable answer to COM_STMT_PREPARE"))?);
                     let id = self.statement_id.to_le_bytes();
                     if let Some(place) = buffer.filled_mut().get_mut(at + HEADER_LEN + 1..at + HEADER_LEN + 5) {
                         place.copy_from_slice(&id);

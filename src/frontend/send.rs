@@ -33,13 +33,23 @@ impl Client {
         let shared = self.shared.clone();
         let broken = |lease: &Lease, e: &(dyn std::fmt::Display + Sync)| {
             let name = shared.name(lease.server);
-            Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", format!("lost the connection to {name} before a statement was sent: {e}")))
+            Failed::Before(ClientError::new(
+                Source::Server,
+                LOST,
+                b"08S01",
+                format!("lost the connection to {name} before a statement was sent: {e}"),
+            ))
         };
         let same_as_before = self.last == Some((lease.server, lease.thread_id, lease.serial));
         let wait = decision.wait_for_write && !same_as_before;
         let restore_id = !same_as_before && self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
         let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
-        if plain && !lease.has_closes() && !restore_id && !wait && let Payload::Packet(packet) = job.payload {
+        if plain
+            && !lease.has_closes()
+            && !restore_id
+            && !wait
+            && let Payload::Packet(packet) = job.payload
+        {
             lease.have = self.session.state.clone();
             return match lease.stream.write_all(packet).await {
                 Ok(()) => Ok(flush(lease).await.map_err(|e| broken(lease, &e))),
@@ -109,7 +119,9 @@ impl Client {
         if let Err(e) = flush(lease).await {
             return Ok(Err(broken(lease, &e)));
         }
-        if answers > 0 && let Some(failed) = self.restored(lease, buffer, answers).await? {
+        if answers > 0
+            && let Some(failed) = self.restored(lease, buffer, answers).await?
+        {
             return Ok(Err(failed));
         }
         lease.have = self.session.state.clone();
@@ -121,7 +133,12 @@ impl Client {
 
     /// Reads the answers to what restored the session's state. A refusal is the client's error, and the connection is closed:
     /// what state it is in is not known.
-    pub(super) async fn restored(&mut self, lease: &mut Lease, buffer: &mut Buffer, answers: usize) -> Result<Option<Failed>, Gone> {
+    pub(super) async fn restored(
+        &mut self,
+        lease: &mut Lease,
+        buffer: &mut Buffer,
+        answers: usize,
+    ) -> Result<Option<Failed>, Gone> {
         match lease.expect_oks(buffer, answers).await {
             Ok(()) => {
                 lease.have = self.session.state.clone();
@@ -142,7 +159,12 @@ impl Client {
     }
 
     /// Prepares a statement of this session on a connection that does not have it yet, in the state it was prepared in.
-    pub(super) async fn prepare_on(&self, lease: &mut Lease, text: &Arc<PreparedText>, out: &mut Vec<u8>) -> Result<u32, CommandError> {
+    pub(super) async fn prepare_on(
+        &self,
+        lease: &mut Lease,
+        text: &Arc<PreparedText>,
+        out: &mut Vec<u8>,
+    ) -> Result<u32, CommandError> {
         let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) { &self.session.state } else { &text.state };
         let answers = lease.put_restore(state, out);
         if answers > 0 {

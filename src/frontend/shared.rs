@@ -9,15 +9,15 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::backend::connection::PoolKey;
 use crate::backend::kill;
 use crate::backend::pool::{Lease, ServerPool};
-use crate::backend::connection::PoolKey;
 use crate::frontend::client::Account;
 use crate::frontend::login::{LoginError, LoginRoom};
 use crate::frontend::registry::{ClientEntry, Registry};
-use crate::metrics::{LoginResult, Metrics};
 use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
+use crate::metrics::{LoginResult, Metrics};
 use crate::monitor::MonitorHandle;
 use crate::routing::decide::RoutingSettings;
 use crate::routing::rules::Rules;

@@ -5,12 +5,12 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod capability;
-pub mod handshake;
 pub mod command;
 pub mod errno;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod handshake;
 pub mod ok_err_eof;
 pub mod prepared;
 pub mod primitives;
@@ -20,7 +20,7 @@ pub mod result_set;
 pub mod session_track;
 
 pub use capability::Capabilities;
+pub use command::Com;
 #[doc(hidden)]
 pub use handshake::handshake_fuzz;
-pub use command::Com;
 pub use reply::{Expect, ReplyTracker};

@@ -107,7 +107,13 @@ pub fn decide(q: &Question<'_>) -> Decision {
 
     // 1. Pinned.
     if let Some((server, pin)) = q.pinned {
-        return Decision { target: Target::Server, server: Some(server), reason: Reason::Pinned(pin), wait_for_write: false, may_retry: false };
+        return Decision {
+            target: Target::Server,
+            server: Some(server),
+            reason: Reason::Pinned(pin),
+            wait_for_write: false,
+            may_retry: false,
+        };
     }
     if ends_nothing(q.statement) {
         return answer(Target::Proxy, Reason::Answered);
@@ -291,9 +297,13 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
         return Decision { may_retry: true, ..master(q, Reason::ReplicasBehind) };
     }
     match q.settings.read_from_master {
-        ReadFromMaster::Never => {
-            Decision { target: Target::Replica, server: None, reason: Reason::NoReplicaAllowed, wait_for_write: false, may_retry: true }
-        }
+        ReadFromMaster::Never => Decision {
+            target: Target::Replica,
+            server: None,
+            reason: Reason::NoReplicaAllowed,
+            wait_for_write: false,
+            may_retry: true,
+        },
         // The master may have failed this statement, too; then it waits for a master as a write does.
         _ => Decision { may_retry: true, ..master(q, if written.is_some() { Reason::ReplicasBehind } else { Reason::NoReplica }) },
     }
@@ -315,3 +325,6 @@ fn choose(q: &Question<'_>, servers: &[&ServerView]) -> Option<ServerId> {
         .collect();
     balance::pick(q.settings.read_balance, &candidates, q.turn)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,10 +8,10 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::admin::AdminError;
 use crate::admin::house::{
     ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow, StatementRow, UserRow,
 };
-use crate::admin::AdminError;
 use crate::config::Config;
 use crate::frontend::shared::Shared;
 use crate::routing::balance::Load;
@@ -21,8 +21,8 @@ use crate::run::reload::Reloader;
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::CacheHint;
 use crate::sql::lexer::LexMode;
-use crate::topology::{Override, ServerId};
 use crate::topology::snapshot::Snapshot;
+use crate::topology::{Override, ServerId};
 
 /// What the admin room sees and moves.
 pub struct ProxyHouse {
@@ -226,7 +226,8 @@ impl House for ProxyHouse {
     }
 
     fn events(&self) -> Vec<EventRow> {
-        let row = |e: crate::metrics::events::Event| EventRow { at: e.at, kind: e.kind.to_owned(), server: e.server, detail: e.detail };
+        let row =
+            |e: crate::metrics::events::Event| EventRow { at: e.at, kind: e.kind.to_owned(), server: e.server, detail: e.detail };
         self.shared.events.list().into_iter().map(row).collect()
     }
 
@@ -329,7 +330,13 @@ impl House for ProxyHouse {
         let settings = self.shared.settings.load();
         let accounts = self.shared.login.accounts.load();
         let read_only = |user: &str| accounts.entry(user).is_some_and(|e| e.read_only);
-        explain(&snapshot, &ExplainParts { rules: &settings.rules, routing: &settings.routing, read_only: &read_only }, user, schema, sql)
+        explain(
+            &snapshot,
+            &ExplainParts { rules: &settings.rules, routing: &settings.routing, read_only: &read_only },
+            user,
+            schema,
+            sql,
+        )
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -144,7 +144,11 @@ impl Proxy {
             let snapshot = snapshot.clone();
             let servers = move || {
                 let snapshot = snapshot.load();
-                let ids = snapshot.master.into_iter().chain(snapshot.readers().map(|s| s.id)).chain(snapshot.servers.iter().map(|s| s.id));
+                let ids = snapshot
+                    .master
+                    .into_iter()
+                    .chain(snapshot.readers().map(|s| s.id))
+                    .chain(snapshot.servers.iter().map(|s| s.id));
                 let mut order: Vec<ServerId> = Vec::new();
                 for id in ids {
                     if !order.contains(&id) {
@@ -191,8 +195,7 @@ impl Proxy {
 
         let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.admin.user, config.admin.secret.expose())));
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let reloader =
-            Arc::new(Reloader { path, config: config.clone(), shared: shared.clone(), access: access.clone() });
+        let reloader = Arc::new(Reloader { path, config: config.clone(), shared: shared.clone(), access: access.clone() });
         let shutdown = Arc::new(Notify::new());
         let house = Arc::new(ProxyHouse {
             shared: shared.clone(),
@@ -254,7 +257,11 @@ impl Proxy {
             door.abort();
         }
         self.shared.draining.store(true, Ordering::Relaxed);
-        self.shared.events.push("drain", None, format!("{} clients are connected; at most {limit:?}", self.shared.registry.count()));
+        self.shared.events.push(
+            "drain",
+            None,
+            format!("{} clients are connected; at most {limit:?}", self.shared.registry.count()),
+        );
         loop {
             for client in self.shared.registry.all() {
                 let view = client.view.lock();
@@ -311,9 +318,12 @@ fn raise_file_limit(config: &Config) {
     let servers: usize = config.servers.iter().map(|s| s.max_connections).sum();
     let wanted = config.proxy.max_clients + servers + 64;
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let soft = limits.lines().find(|l| l.starts_with("Max open files")).and_then(|l| l.split_whitespace().nth(3)?.parse::<usize>().ok());
+    let soft =
+        limits.lines().find(|l| l.starts_with("Max open files")).and_then(|l| l.split_whitespace().nth(3)?.parse::<usize>().ok());
     if let Some(soft) = soft.filter(|soft| *soft < wanted) {
-        tracing::warn!("the limit of open files is {soft}; max_clients and the servers' max_connections may need {wanted}: raise it (ulimit -n)");
+        tracing::warn!(
+            "the limit of open files is {soft}; max_clients and the servers' max_connections may need {wanted}: raise it (ulimit -n)"
+        );
     }
 }
 
@@ -354,4 +364,3 @@ impl std::fmt::Debug for Proxy {
         f.debug_struct("Proxy").field("clients", &self.shared.registry.count()).finish_non_exhaustive()
     }
 }
-

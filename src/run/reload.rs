@@ -69,7 +69,12 @@ impl Reloader {
         }
         let mut restart: Vec<String> = changes.iter().filter(|c| c.restart.is_some()).map(ToString::to_string).collect();
         // Servers are numbered at start: their settings change live, the list itself does not yet.
-        restart.extend(changes.iter().filter(|c| needs_new_servers(c, &old, &new)).map(|c| format!("{c} (needs a restart: the list of servers is fixed at start)")));
+        restart.extend(
+            changes
+                .iter()
+                .filter(|c| needs_new_servers(c, &old, &new))
+                .map(|c| format!("{c} (needs a restart: the list of servers is fixed at start)")),
+        );
         if !restart.is_empty() {
             return Err(format!("nothing was changed, because these need a restart: {}", restart.join("; ")));
         }
@@ -100,7 +105,11 @@ impl Reloader {
 /// Whether a change touches which servers there are, where they are, or how they are reached.
 fn needs_new_servers(change: &Change, old: &Config, new: &Config) -> bool {
     let same_list = old.servers.len() == new.servers.len()
-        && old.servers.iter().zip(&new.servers).all(|(a, b)| a.name == b.name && a.address == b.address && a.tls == b.tls && a.role == b.role);
+        && old
+            .servers
+            .iter()
+            .zip(&new.servers)
+            .all(|(a, b)| a.name == b.name && a.address == b.address && a.tls == b.tls && a.role == b.role);
     // The monitor reads its settings at start, all but the servers' weights.
     !same_list && change.path.starts_with("server")
         || change.path.starts_with("monitor.")

@@ -384,7 +384,10 @@ impl Session {
 
         if effects.xa {
             let ended = ok && [&b"COMMIT"[..], b"ROLLBACK"].iter().any(|word| second_word_is(sql, word));
-            self.pins.set(PinReason::Xa, !ended && (self.pins.has(PinReason::Xa) || second_word_is(sql, b"START") || second_word_is(sql, b"BEGIN")));
+            self.pins.set(
+                PinReason::Xa,
+                !ended && (self.pins.has(PinReason::Xa) || second_word_is(sql, b"START") || second_word_is(sql, b"BEGIN")),
+            );
         }
         if effects.set_role {
             self.pins.set(PinReason::Role, true);
@@ -450,3 +453,6 @@ fn is_word(text: &[u8]) -> bool {
     let text = text.trim_ascii();
     !text.is_empty() && text.len() <= 64 && text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
 }
+
+#[cfg(test)]
+mod tests;

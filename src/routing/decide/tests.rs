@@ -1,0 +1,241 @@
+//! Where statements go, as a table that reads like PRODUCT's chapter on routing.
+
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::routing::rules::Rule;
+use crate::sql::classify::classify;
+use crate::sql::lexer::{Dialect, LexMode};
+use crate::topology::{ConfiguredRole, ConfiguredServer, Flavor, Settings, State};
+
+/// db1 is the master, db2 its standby, db3 and db4 are replicas; db3 stands in zone a.
+fn servers() -> Snapshot {
+    let server = |name: &str, role, zone: &str| ConfiguredServer {
+        name: name.into(),
+        address: format!("{name}:3306").into(),
+        role,
+        zone: zone.into(),
+        weight: 1,
+        max_connections: 10,
+    };
+    let settings = Settings {
+        heartbeat_interval: Duration::from_millis(250),
+        heartbeat_timeout: Duration::from_secs(1),
+        max_lag: Duration::from_secs(5),
+        servers: vec![
+            server("db1", ConfiguredRole::Master, "b"),
+            server("db2", ConfiguredRole::Master, "b"),
+            server("db3", ConfiguredRole::Replica, "a"),
+            server("db4", ConfiguredRole::Replica, "b"),
+        ],
+    };
+    let mut snapshot = Snapshot::starting(&settings, None, SystemTime::UNIX_EPOCH);
+    for server in &mut snapshot.servers {
+        server.state = State::Online;
+        server.read_ok = true;
+        server.lag_ms = Some(0);
+    }
+    snapshot.servers[0].role = Role::Master;
+    snapshot.servers[1].role = Role::Standby;
+    snapshot.master = Some(ServerId(0));
+    snapshot.no_master = None;
+    snapshot
+}
+
+#[derive(Default)]
+struct Case<'a> {
+    sql: &'a str,
+    pinned: Option<(ServerId, PinReason)>,
+    autocommit_off: bool,
+    read_only: bool,
+    rules: Vec<Rule>,
+    settings: RoutingSettings,
+    written: Option<&'a str>,
+    /// Who has it.
+    has: &'a [u16],
+    failed: &'a [ServerId],
+    turn: u64,
+}
+
+fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
+    let mode = LexMode { dialect: Dialect::MariaDb, ..LexMode::default() };
+    let mut buffer = crate::sql::digest::DigestBuf::default();
+    crate::sql::digest::digest(case.sql.as_bytes(), mode, &mut buffer);
+    let statement = classify(case.sql.as_bytes(), mode);
+    let written = case.written.map(|text| GtidSet::parse(Flavor::MariaDb, text).expect("a GTID"));
+    decide(&Question {
+        statement: &statement,
+        sql: case.sql.as_bytes(),
+        hint: buffer.hint.as_ref(),
+        user: "app",
+        client: Some("10.1.2.3".parse().expect("an address")),
+        schema: Some(b"shop"),
+        pinned: case.pinned,
+        autocommit: !case.autocommit_off,
+        read_only_account: case.read_only,
+        written: written.as_ref(),
+        snapshot,
+        rules: &Rules(case.rules.clone()),
+        settings: &case.settings,
+        failed: case.failed,
+        turn: case.turn,
+        load: &|_| Load::default(),
+        has: &|server, _| case.has.contains(&server.0),
+    })
+}
+
+fn told(decision: &Decision) -> String {
+    let server = decision.server.map_or("-".to_owned(), |s| format!("db{}", s.0 + 1));
+    format!("{} {server} {}", decision.target.as_str(), decision.reason)
+}
+
+#[test]
+fn by_class() {
+    for (sql, expected) in [
+        ("SELECT * FROM t", "replica db2 read"),
+        ("SELECT * FROM t FOR UPDATE", "master db1 locking_read"),
+        ("SELECT * FROM t\nLOCK IN SHARE MODE", "master db1 locking_read"),
+        ("INSERT INTO t VALUES (1)", "master db1 write"),
+        ("SELECT my_function(1)", "master db1 write"),
+        ("SELECT 1; DELETE FROM t", "master db1 write"),
+        ("CREATE TABLE t (a INT)", "master db1 ddl"),
+        ("BEGIN", "master db1 transaction"),
+        ("START TRANSACTION", "master db1 transaction"),
+        ("START TRANSACTION READ ONLY", "replica db2 read_only_transaction"),
+        ("SET NAMES utf8mb4", "master db1 session"),
+        ("nonsense", "master db1 unknown"),
+        // Nothing is open, so there is nothing to commit.
+        ("COMMIT", "proxy - answered"),
+        ("ROLLBACK", "proxy - answered"),
+        // These begin something or end the session: not ours to answer.
+        ("COMMIT AND CHAIN", "master db1 transaction"),
+        ("COMMIT RELEASE", "master db1 transaction"),
+    ] {
+        assert_eq!(told(&ask(&servers(), &Case { sql, ..Case::default() })), expected, "{sql}");
+    }
+}
+
+#[test]
+fn reads_take_turns_over_everything_but_the_master() {
+    let mut shares = [0; 4];
+    for turn in 0..300 {
+        shares[ask(&servers(), &Case { sql: "SELECT 1", turn, ..Case::default() }).server.unwrap().index()] += 1;
+    }
+    assert_eq!(shares, [0, 100, 100, 100]);
+}
+
+#[test]
+fn a_pin_comes_before_hint_and_rule() {
+    let pinned = Some((ServerId(0), PinReason::Transaction));
+    let case = Case { sql: "/* sluice: replica */ SELECT 1", pinned, ..Case::default() };
+    assert_eq!(told(&ask(&servers(), &case)), "server db1 pinned: transaction");
+}
+
+#[test]
+fn hints_never_send_a_write_to_a_replica() {
+    for (sql, expected) in [
+        ("/* sluice: master */ SELECT 1", "master db1 hint"),
+        ("/* sluice: replica */ SELECT 1", "replica db2 hint"),
+        ("/* sluice: server=db4 */ SELECT 1", "server db4 hint"),
+        ("/* sluice: server=db1 */ SELECT 1", "master db1 hint"),
+        ("/* sluice: server=db9 */ SELECT 1", "replica db2 hint_unusable"),
+        ("/* sluice: replica */ UPDATE t SET a = 1", "master db1 hint_unusable"),
+        ("/* sluice: server=db4 */ SELECT * FROM t FOR UPDATE", "master db1 hint_unusable"),
+        // Whoever names the server vouches for the function; the replica is read-only anyway.
+        ("/* sluice: replica */ SELECT my_function(1)", "replica db2 hint"),
+    ] {
+        assert_eq!(told(&ask(&servers(), &Case { sql, ..Case::default() })), expected, "{sql}");
+    }
+}
+
+fn rule(action: Action) -> Rule {
+    Rule { user: None, schema: None, pattern: None, digest: None, client: None, action, message: None, hits: Arc::default() }
+}
+
+#[test]
+fn the_first_rule_that_matches_decides() {
+    let rules = vec![
+        Rule { user: Some("other".to_owned()), ..rule(Action::Deny) },
+        Rule { pattern: Some(regex::bytes::Regex::new("(?i)from audit").unwrap()), ..rule(Action::Server("db4".to_owned())) },
+        Rule { client: Some("10.1.0.0/16".parse().unwrap()), schema: Some("shop".to_owned()), ..rule(Action::Master) },
+        rule(Action::Deny),
+    ];
+    for (sql, expected) in [
+        ("SELECT * FROM audit", "server db4 rule 2"),
+        ("DELETE FROM audit", "master db1 write"),
+        ("SELECT * FROM t", "master db1 rule 3"),
+    ] {
+        assert_eq!(told(&ask(&servers(), &Case { sql, rules: rules.clone(), ..Case::default() })), expected, "{sql}");
+    }
+    let deny = vec![rule(Action::Deny)];
+    let pinned = Some((ServerId(0), PinReason::Transaction));
+    let case = Case { sql: "SELECT 1", rules: deny, pinned, ..Case::default() };
+    assert_eq!(told(&ask(&servers(), &case)), "deny - rule 1", "what is refused is refused even when pinned");
+}
+
+#[test]
+fn a_session_reads_its_own_writes() {
+    let case = |has| Case { sql: "SELECT * FROM t", written: Some("0-1-9"), has, ..Case::default() };
+    assert_eq!(told(&ask(&servers(), &case(&[3]))), "replica db4 read_your_writes");
+    let waits = ask(&servers(), &case(&[]));
+    assert_eq!(told(&waits), "replica db2 read_your_writes_wait");
+    assert!(waits.wait_for_write);
+    let mut behind = servers();
+    for server in &mut behind.servers[1..] {
+        server.lag_ms = Some(WAITING_LAG_MS_MAX + 1);
+    }
+    assert_eq!(told(&ask(&behind, &case(&[]))), "master db1 replicas_behind");
+    let none = RoutingSettings { consistency: Consistency::None, ..RoutingSettings::default() };
+    assert_eq!(told(&ask(&servers(), &Case { settings: none, ..case(&[]) })), "replica db2 read");
+}
+
+#[test]
+fn when_replicas_are_gone() {
+    let mut alone = servers();
+    for server in &mut alone.servers[1..] {
+        server.read_ok = false;
+    }
+    let case = |read_from_master| Case {
+        sql: "SELECT 1",
+        settings: RoutingSettings { read_from_master, ..RoutingSettings::default() },
+        ..Case::default()
+    };
+    assert_eq!(told(&ask(&alone, &case(ReadFromMaster::Fallback))), "master db1 no_replica");
+    assert_eq!(told(&ask(&alone, &case(ReadFromMaster::Never))), "replica - no_replica_allowed");
+    assert_eq!(told(&ask(&alone, &case(ReadFromMaster::Always))), "master db1 read_from_master");
+    let failed = [ServerId(1), ServerId(2), ServerId(3)];
+    assert_eq!(told(&ask(&servers(), &Case { sql: "SELECT 1", failed: &failed, ..Case::default() })), "master db1 no_replica");
+    alone.master = None;
+    assert_eq!(
+        told(&ask(&alone, &Case { sql: "UPDATE t SET a = 1", ..Case::default() })),
+        "master - write",
+        "it waits for a master"
+    );
+}
+
+#[test]
+fn the_own_zone_comes_first() {
+    let settings = RoutingSettings { zone: "a".into(), ..RoutingSettings::default() };
+    for turn in 0..5 {
+        let case = Case { sql: "SELECT 1", settings: settings.clone(), turn, ..Case::default() };
+        assert_eq!(told(&ask(&servers(), &case)), "replica db3 read");
+    }
+    let failed = [ServerId(2)];
+    let case = Case { sql: "SELECT 1", settings, failed: &failed, ..Case::default() };
+    assert_eq!(told(&ask(&servers(), &case)), "replica db2 read", "spills over when the zone has none left");
+}
+
+#[test]
+fn without_autocommit_reads_of_tables_begin_a_transaction_on_the_master() {
+    let case = |sql| Case { sql, autocommit_off: true, ..Case::default() };
+    assert_eq!(told(&ask(&servers(), &case("SELECT * FROM t"))), "master db1 autocommit_off");
+    assert_eq!(told(&ask(&servers(), &case("SELECT 1"))), "replica db2 read");
+}
+
+#[test]
+fn a_read_only_account_reads() {
+    let case = |sql| Case { sql, read_only: true, ..Case::default() };
+    assert_eq!(told(&ask(&servers(), &case("SELECT * FROM t"))), "replica db2 read");
+    assert_eq!(told(&ask(&servers(), &case("DELETE FROM t"))), "deny - read_only_account");
+    assert_eq!(told(&ask(&servers(), &case("SELECT * FROM t FOR UPDATE"))), "deny - read_only_account");
+}

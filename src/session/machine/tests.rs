@@ -1,0 +1,153 @@
+//! Pins begin and end with their cause; what a session sets goes with it.
+
+use super::*;
+use crate::sql::classify::classify;
+
+fn session() -> Session {
+    Session::new(Arc::new(State::at_login(Some(b"shop"), Some(("utf8mb4", "utf8mb4_general_ci")))), LexMode::default())
+}
+
+/// What a server would have said.
+#[derive(Default)]
+struct Said<'a> {
+    failed: bool,
+    in_transaction: bool,
+    autocommit_off: bool,
+    variables: &'a [(&'a str, &'a str)],
+    state_changed: bool,
+}
+
+fn say(session: &mut Session, sql: &str, said: &Said<'_>) {
+    let mut status = Status::NONE;
+    if !said.autocommit_off {
+        status = status | Status::AUTOCOMMIT;
+    }
+    if said.in_transaction {
+        status = status | Status::IN_TRANS;
+    }
+    let variables: Vec<(Box<[u8]>, Box<[u8]>)> =
+        said.variables.iter().map(|(n, v)| (n.as_bytes().into(), v.as_bytes().into())).collect();
+    session.learn(
+        &classify(sql.as_bytes(), session.lex),
+        sql.as_bytes(),
+        &Learned {
+            ok: !said.failed,
+            status: (!said.failed).then_some(status),
+            variables: &variables,
+            state_changed: said.state_changed,
+            ..Learned::default()
+        },
+    );
+}
+
+fn pins(session: &Session) -> String {
+    format!("{:?}", session.pins)
+}
+
+#[test]
+fn pins_begin_and_end_with_their_cause() {
+    for (begin, reason, end) in [
+        ("CREATE TEMPORARY TABLE t (a INT)", "temporary_table", "DROP TEMPORARY TABLE t"),
+        ("LOCK TABLES t READ", "lock_tables", "UNLOCK TABLES"),
+        ("FLUSH TABLES WITH READ LOCK", "lock_tables", "UNLOCK TABLES"),
+        ("SELECT GET_LOCK('a', 1)", "named_lock", "SELECT RELEASE_LOCK('a')"),
+        ("SELECT GET_LOCK('a', 1)", "named_lock", "SELECT RELEASE_ALL_LOCKS()"),
+        ("PREPARE s FROM 'SELECT 1'", "text_prepared", "DEALLOCATE PREPARE s"),
+        ("HANDLER t OPEN", "handler", "HANDLER t CLOSE"),
+        ("XA START 'x'", "xa", "XA COMMIT 'x'"),
+        ("SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1", "found_rows", "SELECT FOUND_ROWS()"),
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "set_transaction", "SELECT 1 FROM t"),
+    ] {
+        let mut session = session();
+        say(&mut session, begin, &Said::default());
+        assert_eq!(pins(&session), format!("[\"{reason}\"]"), "after {begin}");
+        say(&mut session, end, &Said::default());
+        assert_eq!(pins(&session), "[]", "after {begin}; {end}");
+    }
+}
+
+#[test]
+fn a_transaction_pins_for_as_long_as_the_server_says() {
+    let mut session = session();
+    say(&mut session, "BEGIN", &Said { in_transaction: true, ..Said::default() });
+    say(&mut session, "SELECT 1", &Said { in_transaction: true, ..Said::default() });
+    assert_eq!(pins(&session), "[\"transaction\"]");
+    // An error carries no status: the transaction goes on until something says otherwise.
+    say(&mut session, "INSERT INTO t VALUES (1)", &Said { failed: true, ..Said::default() });
+    assert_eq!(pins(&session), "[\"transaction\"]");
+    say(&mut session, "COMMIT", &Said::default());
+    assert_eq!(pins(&session), "[]");
+}
+
+#[test]
+fn what_another_connection_cannot_be_given_pins() {
+    for (sql, reason) in [
+        ("SET @a = (SELECT MAX(a) FROM t)", "user_variable"),
+        ("SELECT @a := 5", "user_variable"),
+        ("SELECT a INTO @a FROM t", "user_variable"),
+        ("SET insert_id = 5", "session_variable"),
+        ("SET ROLE admin", "role"),
+    ] {
+        let mut session = session();
+        say(&mut session, sql, &Said::default());
+        assert!(pins(&session).contains(reason), "{sql}: {}", pins(&session));
+    }
+}
+
+#[test]
+fn what_can_be_given_goes_along() {
+    let mut session = session();
+    say(&mut session, "SET @a = 5, @b = 'x'", &Said::default());
+    assert_eq!(pins(&session), "[]");
+    assert!(session.state.has_user("a") && session.state.has_user("b"));
+    let tracked = [("sql_mode", "ANSI_QUOTES"), ("time_zone", "+03:00")];
+    say(
+        &mut session,
+        "SET sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES'), time_zone = '+03:00'",
+        &Said { variables: &tracked, ..Said::default() },
+    );
+    assert_eq!(pins(&session), "[]", "the server told what the expression came to");
+    assert_eq!(session.state.system("sql_mode"), Some(&b"ANSI_QUOTES"[..]));
+    assert!(session.lex.ansi_quotes);
+    say(&mut session, "SET sql_mode = DEFAULT", &Said { variables: &[("sql_mode", "STRICT")], ..Said::default() });
+    assert_eq!(session.state.system("sql_mode"), None);
+    assert!(!session.lex.ansi_quotes);
+    session.reset();
+    assert!(!session.state.has_users() && session.state.schema() == Some(b"shop"));
+}
+
+#[test]
+fn a_failed_set_changes_nothing() {
+    let mut session = session();
+    let before = session.state.clone();
+    say(&mut session, "SET sql_mode = 'nonsense', @a = 1", &Said { failed: true, ..Said::default() });
+    assert!(*session.state == *before);
+    assert_eq!(pins(&session), "[]");
+}
+
+#[test]
+fn changes_that_no_text_tells_pin() {
+    let changed = Said { state_changed: true, ..Said::default() };
+    for (sql, said, pinned) in [
+        ("CALL p()", &changed, true),
+        ("CALL p()", &Said::default(), false),
+        ("INSERT INTO t VALUES (1)", &changed, true),
+        ("SET @a = 1", &changed, false),
+        ("USE shop", &changed, false),
+        ("CREATE TEMPORARY TABLE t (a INT)", &changed, false),
+    ] {
+        let mut session = session();
+        say(&mut session, sql, said);
+        assert_eq!(session.pins.has(PinReason::Unknown), pinned, "{sql}");
+    }
+}
+
+#[test]
+fn an_isolation_level_for_the_next_transaction_stays_until_that_has_ended() {
+    let mut session = session();
+    say(&mut session, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", &Said::default());
+    say(&mut session, "BEGIN", &Said { in_transaction: true, ..Said::default() });
+    assert_eq!(pins(&session), "[\"transaction\", \"set_transaction\"]");
+    say(&mut session, "COMMIT", &Said::default());
+    assert_eq!(pins(&session), "[]");
+}
