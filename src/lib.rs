@@ -21,7 +21,8 @@
 //!  frontend   clients: accept, log in, one loop each, one statement at a time
 //!  admin      the proxy's own SQL and HTTP ports
 //!  config     the file, its mistakes, its translation into each room's settings
-//!  run cli    parts wired together; the command line
+//!  cli        the command line
+//!  run        parts wired together: the running proxy
 //! ```
 //!
 //! # The way of one query

@@ -18,6 +18,8 @@ use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Event, PacketKind, ReplyTracker};
 use crate::protocol::session_track::{self, Change as TrackedChange};
 
+use crate::session::machine::Tracked;
+
 /// A read this full makes the next one larger: a long result then costs fewer system calls.
 const LONG_REPLY_BUFFER: usize = 128 * 1024;
 /// Session changes kept of one reply; a reply that tracks more leaves the session pinned.
@@ -41,7 +43,7 @@ pub struct Told {
     /// Bytes read from the server.
     pub bytes: u64,
     /// System variables that changed: name and value.
-    pub variables: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub variables: Vec<Tracked>,
     /// The schema, when it changed.
     pub schema: Option<Box<[u8]>>,
     /// GTIDs of what was written: MySQL's tracker, or MariaDB's `last_gtid`.

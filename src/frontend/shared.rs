@@ -50,6 +50,9 @@ pub struct FrontendSettings {
     pub max_clients: usize,
 }
 
+/// An account and a schema that a server let it use.
+type Confirmed = (Arc<str>, Box<[u8]>);
+
 /// See the module.
 pub struct Shared {
     /// The servers as they are now.
@@ -89,7 +92,7 @@ pub struct Shared {
     /// The process is shutting down: idle clients leave.
     pub draining: AtomicBool,
     /// (user, schema) that a server confirmed, and when.
-    pub schemas: Mutex<HashMap<(Arc<str>, Box<[u8]>), Instant>>,
+    pub schemas: Mutex<HashMap<Confirmed, Instant>>,
     /// Session states, each once.
     pub states: Mutex<Interner>,
     /// Pool keys, each once, for as long as a client uses them.

@@ -65,7 +65,7 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
         load: &|_| Load::default(),
         has: &|_, _| true,
     });
-    let cacheable = match (&hint.as_ref().and_then(|h| h.cache.clone()), &statement.cacheable) {
+    let cacheable = match (&hint.as_ref().and_then(|h| h.cache), &statement.cacheable) {
         (Some(CacheHint::No), _) => "no: hint".to_owned(),
         (_, Ok(())) => "yes".to_owned(),
         (_, Err(why)) => format!("no: {}", why.as_str()),

@@ -14,6 +14,9 @@ use crate::sql::lexer::LexMode;
 use crate::sql::set::{self, Assignment, Scope, SetStatement, SetValue};
 use crate::topology::gtid::GtidSet;
 
+/// A tracked system variable: name and value.
+pub type Tracked = (Box<[u8]>, Box<[u8]>);
+
 /// What a reply said, as far as the session is concerned.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Learned<'a> {
@@ -24,7 +27,7 @@ pub struct Learned<'a> {
     /// `last_insert_id` of the OK, 0 for none.
     pub last_insert_id: u64,
     /// Tracked system variables.
-    pub variables: &'a [(Box<[u8]>, Box<[u8]>)],
+    pub variables: &'a [Tracked],
     /// Tracked schema.
     pub schema: Option<&'a [u8]>,
     /// The server says that the session's state changed.

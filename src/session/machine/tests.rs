@@ -25,8 +25,7 @@ fn say(session: &mut Session, sql: &str, said: &Said<'_>) {
     if said.in_transaction {
         status = status | Status::IN_TRANS;
     }
-    let variables: Vec<(Box<[u8]>, Box<[u8]>)> =
-        said.variables.iter().map(|(n, v)| (n.as_bytes().into(), v.as_bytes().into())).collect();
+    let variables: Vec<Tracked> = said.variables.iter().map(|(n, v)| (n.as_bytes().into(), v.as_bytes().into())).collect();
     session.learn(
         &classify(sql.as_bytes(), session.lex),
         sql.as_bytes(),
