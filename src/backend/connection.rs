@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 
 use crate::backend::connect::Connected;
-use crate::net::{Buffer, Idle, Stream};
+use crate::net::{Buffer, Idle, Severer, Stream};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
@@ -131,6 +131,8 @@ pub struct Connection {
     uses: u64,
     /// Counts up whenever it is handed out: with the same number nobody has used it since.
     pub serial: u64,
+    /// Ends it from outside when its server is given up; lives as long as the connection.
+    pub severer: Option<Arc<Severer>>,
     /// What `LAST_INSERT_ID()` says there, as far as OK packets told.
     pub last_insert_id: u64,
     /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
@@ -191,6 +193,7 @@ impl Connection {
             uses: 0,
             serial: 0,
             last_insert_id: 0,
+            severer: None,
             tainted: false,
         }
     }

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, Connection, 
 use crate::backend::pool_book::{Checkout, Counts, Given, PoolBook, Ticket};
 use crate::backend::tls::ServerTls;
 use crate::metrics::histogram::AtomicHistogram;
+use crate::net::Severer;
 use crate::session::state::State;
 use crate::topology::ServerId;
 
@@ -114,6 +115,8 @@ pub struct ServerPool {
     tls: ServerTls,
     settings: Mutex<PoolSettings>,
     inside: Mutex<Inside>,
+    /// Every open connection's, for [`ServerPool::sever`].
+    severers: Mutex<Vec<Weak<Severer>>>,
     /// Connections opened since the start.
     pub opened: AtomicU64,
     /// Connections closed since the start.
@@ -223,6 +226,7 @@ impl ServerPool {
             tls,
             settings: Mutex::new(settings),
             inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new() }),
+            severers: Mutex::default(),
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             reused: AtomicU64::new(0),
@@ -370,9 +374,31 @@ impl ServerPool {
         let connected = connect::connect(&self.address, &self.tls, &login, timeout).await.map_err(CheckoutError::Connect)?;
         let mut connection = Connection::new(connected, self.server, wanted.key.clone(), wanted.fresh.clone(), Instant::now());
         connection.track_session().await.map_err(CheckoutError::Setup)?;
-        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.note_open(&mut connection);
         self.note_wait(started);
         Ok(Lease { connection: Some(Box::new(connection)), pool: place.filled() })
+    }
+
+    fn note_open(&self, connection: &mut Connection) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let Ok(severer) = connection.stream.severer() else { return };
+        let severer = Arc::new(severer);
+        let mut all = self.severers.lock();
+        if all.len() >= all.capacity() {
+            all.retain(|s| s.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(&severer));
+        connection.severer = Some(severer);
+    }
+
+    /// The server was given up (it is silent, or gone): whoever waits for it on any connection sees the end now, instead of
+    /// when the kernel does.
+    pub fn sever(&self) {
+        for severer in self.severers.lock().drain(..) {
+            if let Some(severer) = severer.upgrade() {
+                severer.sever();
+            }
+        }
     }
 
     /// Takes in a connection that a login opened, when there is room for it; else it is closed.
@@ -398,7 +424,7 @@ impl ServerPool {
         };
         let mut connection = Connection::new(connected, self.server, key.clone(), fresh.clone(), Instant::now());
         if connection.track_session().await.is_ok() {
-            self.opened.fetch_add(1, Ordering::Relaxed);
+            self.note_open(&mut connection);
             Lease { connection: Some(Box::new(connection)), pool: place.filled() }.give_back(Instant::now());
         }
     }

@@ -122,10 +122,6 @@ pub fn server_tls(server: &types::Server) -> Result<ServerTls, String> {
         types::ServerTlsMode::VerifyCa => TlsMode::VerifyCa,
         types::ServerTlsMode::VerifyIdentity => TlsMode::VerifyIdentity,
     };
-    // On this machine TLS that nobody asked for would only cost.
-    if mode == TlsMode::Preferred && server.address.is_local() {
-        return Ok(ServerTls::disabled());
-    }
     ServerTls::new(mode, server.tls.ca.as_deref(), None, None).map_err(|e| format!("server {}: tls: {e}", server.name))
 }
 

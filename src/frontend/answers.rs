@@ -1,6 +1,7 @@
 //! Commands that Sluice answers itself, or that need more than passing on: `SHOW WARNINGS` after the connection was given
 //! back, `KILL`, `COM_INIT_DB`, commands too long to be kept in memory.
 
+use bytes::BytesMut;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
@@ -13,6 +14,7 @@ use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::reply::Expect;
+use crate::protocol::result_set::{ColumnDefinition, ResultSetWriter};
 use crate::session::pin::PinReason;
 use crate::sql::classify::{Classified, Kill};
 
@@ -33,6 +35,11 @@ impl Client {
             self.stream.flush().await?;
             return Ok(Some(Ok(())));
         }
+        if effects.reads_connection_id
+            && let Some(name) = lone_connection_id(&statement.digest_text, sql)
+        {
+            return Ok(Some(self.connection_id(name).await));
+        }
         if let Some(kill) = effects.kill {
             // KILL [CONNECTION | QUERY] n; whatever else it may name is no number that a client could have seen.
             let id =
@@ -43,6 +50,18 @@ impl Client {
         Ok(None)
     }
 
+    /// `SELECT CONNECTION_ID()`: the number of the greeting, which `KILL` takes; the server's own would change with the connection.
+    async fn connection_id(&mut self, name: &str) -> Result<(), Gone> {
+        let mut out = BytesMut::with_capacity(128);
+        let columns = [ColumnDefinition::integer(name, true)];
+        let mut rows = ResultSetWriter::new(&mut out, 1, self.capabilities, self.session.status, &columns);
+        rows.row([Some(self.entry.id.to_string().as_bytes())]);
+        rows.finish(self.session.status, 0);
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        Ok(())
+    }
+
     /// `KILL`, by the numbers that clients see.
     async fn kill(&mut self, id: Option<u64>, query_only: bool) -> Result<(), Gone> {
         let target = id.and_then(|id| u32::try_from(id).ok()).and_then(|id| self.shared.registry.get(id));
@@ -51,7 +70,7 @@ impl Client {
                 Some(id) => format!("Unknown thread id: {id}"),
                 None => "KILL takes the number of a connection, as SHOW CLIENTS and CONNECTION_ID() tell it".to_owned(),
             };
-            return self.refuse(ClientError::new(Source::Client, 1094, b"HY000", text)).await;
+            return self.refuse(ClientError::of_server(1094, b"HY000", text)).await;
         };
         let same_user = *target.view.lock().user == *self.account.key.user;
         if !same_user {
@@ -199,6 +218,15 @@ impl Client {
         }
         self.execute(&whole).await
     }
+}
+
+/// The column's name when the statement is `SELECT CONNECTION_ID()` and nothing else.
+fn lone_connection_id<'s>(digest: &str, sql: &'s [u8]) -> Option<&'s str> {
+    if !digest.eq_ignore_ascii_case("SELECT CONNECTION_ID()") {
+        return None;
+    }
+    let sql = std::str::from_utf8(sql).ok()?.trim().trim_end_matches(';').trim_end();
+    sql.split_ascii_whitespace().nth(1).filter(|word| word.ends_with(')'))
 }
 
 /// A job that is its packet and nothing else.

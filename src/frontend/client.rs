@@ -341,6 +341,6 @@ impl Drop for Client {
 }
 
 fn unknown_command(code: u8) -> ClientError {
-    let name = Com::from_byte(code).map_or_else(|| format!("0x{code:02x}"), |com| com.name().to_owned());
-    ClientError::new(Source::Client, 1047, b"08S01", format!("Unknown command {name}"))
+    tracing::debug!(code, "a command that Sluice does not know");
+    ClientError::of_server(1047, b"08S01", "Unknown command")
 }

@@ -21,12 +21,19 @@ pub struct ClientError {
     pub source: Source,
     /// The client's connection is closed after it.
     pub fatal: bool,
+    /// Said in a server's place, word for word as a server would: without our prefix.
+    pub as_server: bool,
 }
 
 impl ClientError {
     /// An error of ours after which the session goes on.
     pub fn new(source: Source, errno: u16, sqlstate: &[u8; 5], text: impl Into<String>) -> ClientError {
-        ClientError { errno, sqlstate: *sqlstate, text: text.into(), source, fatal: false }
+        ClientError { errno, sqlstate: *sqlstate, text: text.into(), source, fatal: false, as_server: false }
+    }
+
+    /// An error that a server would have given, in its words.
+    pub fn of_server(errno: u16, sqlstate: &[u8; 5], text: impl Into<String>) -> ClientError {
+        ClientError { as_server: true, ..ClientError::new(Source::Client, errno, sqlstate, text) }
     }
 
     /// The same, but the session ends with it.
@@ -39,7 +46,8 @@ impl ClientError {
     /// The ERR packet, whole.
     pub fn packet(&self, seq: u8) -> Vec<u8> {
         let mut payload = BytesMut::new();
-        let text = if self.text.starts_with("sluice: ") { self.text.clone() } else { format!("sluice: {}", self.text) };
+        let text =
+            if self.as_server || self.text.starts_with("sluice: ") { self.text.clone() } else { format!("sluice: {}", self.text) };
         ErrPacket::write(&mut payload, self.errno, self.sqlstate, text.as_bytes());
         let mut out = BytesMut::with_capacity(payload.len() + 4);
         put_packet(&mut out, seq, &payload);

@@ -218,7 +218,7 @@ impl Client {
         let server_id = self.held.as_mut().and_then(|lease| lease.prepared(&statement.text));
         let (true, Some(server_id)) = (statement.cursor, server_id) else {
             let text = format!("The statement ({id}) has no open cursor.");
-            return self.refuse(ClientError::new(Source::Client, 1421, b"HY000", text)).await;
+            return self.refuse(ClientError::of_server(1421, b"HY000", text)).await;
         };
         let mut command = Vec::with_capacity(16);
         put_command(
@@ -258,6 +258,6 @@ impl Client {
 
     async fn unknown_statement(&mut self, id: u32, function: &str) -> Result<(), Gone> {
         let text = format!("Unknown prepared statement handler ({id}) given to {function}");
-        self.refuse(ClientError::new(Source::Client, 1243, b"HY000", text)).await
+        self.refuse(ClientError::of_server(1243, b"HY000", text)).await
     }
 }

@@ -5,4 +5,4 @@ pub mod buffer;
 pub mod stream;
 
 pub use buffer::Buffer;
-pub use stream::{Idle, Socket, Stream};
+pub use stream::{Idle, Severer, Socket, Stream};

@@ -138,6 +138,32 @@ impl Stream {
     }
 }
 
+/// Ends a stream from outside, whoever is reading or writing it: its owner sees the end at once.
+#[derive(Debug)]
+pub struct Severer(socket2::Socket);
+
+impl Severer {
+    /// Shuts both directions down.
+    pub fn sever(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl Stream {
+    /// A handle that can end this stream from outside. Costs a file descriptor.
+    ///
+    /// # Errors
+    /// Those of dup(2).
+    pub fn severer(&self) -> io::Result<Severer> {
+        let clone = match self.socket() {
+            Some(Socket::Tcp(s)) => socket2::SockRef::from(s).try_clone(),
+            Some(Socket::Unix(s)) => socket2::SockRef::from(s).try_clone(),
+            None => return Err(io::ErrorKind::NotConnected.into()),
+        };
+        clone.map(Severer)
+    }
+}
+
 impl From<TcpStream> for Stream {
     fn from(s: TcpStream) -> Stream {
         Stream::Plain(Socket::Tcp(s))

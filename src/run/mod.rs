@@ -33,8 +33,8 @@ use crate::run::house::ProxyHouse;
 use crate::run::reload::Reloader;
 use crate::sql::classify::{ClassifyCache, classify};
 use crate::sql::lexer::LexMode;
-use crate::topology::ServerId;
 use crate::topology::snapshot::Snapshot;
+use crate::topology::{ServerId, State};
 
 /// How often idle connections are looked through.
 const RETIRE_EVERY: Duration = Duration::from_secs(5);
@@ -348,10 +348,14 @@ async fn housekeeping(shared: Arc<Shared>) {
                     shared.login.greeting.store(Arc::new(template));
                 }
                 for server in &snapshot.servers {
-                    if matches!(server.state, crate::topology::State::Down | crate::topology::State::Offline)
-                        && let Some(pool) = shared.pools.get(server.id.index())
-                    {
-                        pool.close_idle(None);
+                    let Some(pool) = shared.pools.get(server.id.index()) else { continue };
+                    match server.state {
+                        State::Down => {
+                            pool.close_idle(None);
+                            pool.sever();
+                        }
+                        State::Offline => pool.close_idle(None),
+                        _ => {}
                     }
                 }
             }
