@@ -25,6 +25,7 @@ use crate::protocol::handshake::{NONCE_LEN, ServerError};
 use crate::topology::ServerId;
 
 pub use client::LoginError;
+pub(crate) use drive::remembered_as;
 pub use drive::{change_user, log_in};
 pub use greeting::{GreetingTemplate, NOT_OFFERED, OFFERED, nonce};
 

@@ -13,7 +13,7 @@ use crate::backend::connection::PoolKey;
 use crate::backend::kill;
 use crate::backend::pool::{Lease, ServerPool};
 use crate::frontend::client::Account;
-use crate::frontend::login::{LoginError, LoginRoom};
+use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
 use crate::frontend::registry::{ClientEntry, Registry};
 use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
@@ -167,7 +167,9 @@ impl Shared {
 
     /// A server refused what was learned of a password: it is forgotten, and connections opened with it are closed.
     pub fn forget_password(&self, key: &PoolKey) {
-        if self.login.credentials.forget(&key.user, key.generation) {
+        let forgotten =
+            [true, false].map(|secure| self.login.credentials.forget(&remembered_as(&key.user, secure), key.generation));
+        if forgotten.contains(&true) {
             self.events.push("password_forgotten", None, format!("a server refused what was learned of {}", key.user));
         }
         for pool in &self.pools {

@@ -24,6 +24,9 @@ use crate::sql::lexer::LexMode;
 use crate::topology::snapshot::Snapshot;
 use crate::topology::{Override, ServerId};
 
+/// How long after the start `/readyz` waits for every server to have been looked at.
+const LOOK_AROUND: Duration = Duration::from_secs(2);
+
 /// What the admin room sees and moves.
 pub struct ProxyHouse {
     /// The running proxy.
@@ -343,6 +346,11 @@ impl House for ProxyHouse {
         let snapshot = self.shared.snapshot.load();
         if self.shared.draining.load(Ordering::Relaxed) {
             return Err("shutting down".to_owned());
+        }
+        // Ready too early would mean that the first reads all go to the servers that happened to answer first.
+        let unasked = snapshot.servers.iter().find(|s| &*s.reason == crate::topology::snapshot::NOT_ASKED);
+        if let Some(server) = unasked.filter(|_| self.started.elapsed() < LOOK_AROUND) {
+            return Err(format!("just started; {} has not been looked at yet", server.name));
         }
         match (&snapshot.master, &snapshot.no_master) {
             (Some(_), _) => Ok(()),

@@ -8,6 +8,9 @@ use super::observation::Facts;
 use super::settings::{ConfiguredRole, Settings};
 use super::{Flavor, GtidSet, Role, ServerId, State};
 
+/// The reason of a server that has not been looked at since the start.
+pub const NOT_ASKED: &str = "not asked yet";
+
 /// All servers at one moment.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Snapshot {
@@ -77,7 +80,7 @@ impl Snapshot {
     /// Before anything has been seen: every server down for not having been asked. Servers that `before` knows by the same name and address keep
     /// what it says, so that a reload of the configuration makes no gap.
     pub fn starting(settings: &Settings, before: Option<&Snapshot>, now: SystemTime) -> Snapshot {
-        let not_asked: Arc<str> = Arc::from("not asked yet");
+        let not_asked: Arc<str> = Arc::from(NOT_ASKED);
         let mut master = None;
         let servers = settings
             .ids()

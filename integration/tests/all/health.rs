@@ -138,7 +138,11 @@ async fn a_lagging_replica_serves_no_reads() {
     cluster.delay("db3", 8).await.unwrap();
     cluster.server("db1").run(&["UPDATE shop.items SET note = 'late' WHERE id = 2"]).await.unwrap();
     becomes(&proxy, "db3", "state", &["lagging"], Duration::from_secs(8)).await;
-    assert!(of(&proxy, "db3", "lag_ms").await.unwrap().parse::<u64>().unwrap() >= 1000);
+    integration::wait::until_true("the lag is told", Duration::from_secs(5), async || {
+        Ok(of(&proxy, "db3", "lag_ms").await?.parse::<u64>().is_ok_and(|lag| lag >= 1000))
+    })
+    .await
+    .unwrap();
     let mut conn = proxy.connect("shop").await.unwrap();
     for _ in 0..20 {
         assert_ne!(where_am_i(&mut conn).await, 3);

@@ -43,17 +43,30 @@ async fn every_account_logs_in_over_tls() {
 #[tokio::test]
 async fn refusals_are_the_servers_own() {
     let wrong = |name, password| Account { name, password };
+    // MySQL answers for a user that does not exist with a plugin drawn by the name, perhaps one that this driver lacks.
+    let mut nobody = None;
+    for name in ["nobody", "nobody2", "nobody3", "nobody4", "nobody5", "nobody6", "nobody7", "nobody8"] {
+        let refused = driver::connect(driver::options(cluster().server("db1").port(), wrong(name, "password"))).await;
+        let error = refused.expect_err("a user that does not exist");
+        if error.downcast_ref().is_some_and(|e| server_error(e).is_some()) {
+            nobody = Some(name);
+            break;
+        }
+    }
+    let nobody = nobody.expect("a name that the server refuses by itself");
     for (what, account, schema) in [
         ("wrong password", wrong("app", "wrong"), None),
         ("no password", wrong("app", ""), None),
         ("password where none is", wrong("nopass", "something"), None),
-        ("unknown user", wrong("nobody", "password"), None),
+        ("unknown user", wrong(nobody, "password"), None),
         ("unknown schema", APP, Some("t_no_such_schema")),
         ("forbidden schema", REPORT, Some("sbtest")),
     ] {
         let options = |port| driver::options(port, account).db_name(schema);
-        let refused =
-            |error: anyhow::Error| server_error(error.downcast_ref().expect("a driver's error")).expect("a server's error");
+        let refused = |error: anyhow::Error| {
+            let of_server = server_error(error.downcast_ref().expect("a driver's error"));
+            of_server.unwrap_or_else(|| panic!("{what}: not a server's error: {error:#}"))
+        };
         let direct = refused(driver::connect(options(cluster().server("db1").port())).await.expect_err(what));
         let through = refused(proxy().connect_with(options(proxy().port())).await.expect_err(what));
         assert_eq!(through, direct, "{what}");

@@ -153,6 +153,12 @@ async fn change(client: &mut Client, peer: &Peer, request: ChangeUserRequest<'_>
     exchange(client, asked, &command.plugin, None, request.nonce, room).await
 }
 
+/// Under which name a user's credential is remembered. What a server accepted over TLS says nothing about a client without it:
+/// the account may `REQUIRE SSL`.
+pub(crate) fn remembered_as(user: &str, secure: bool) -> String {
+    if secure { user.to_owned() } else { format!("{user}\0plain") }
+}
+
 fn is_secure(client: &Client) -> bool {
     client.stream.as_ref().is_some_and(|s| s.is_tls() || matches!(s.socket(), Some(Socket::Unix(_))))
 }
@@ -172,7 +178,7 @@ async fn exchange(
         .admit(&asked.user, asked.peer.ip, &asked.peer.host, asked.schema.as_deref())
         .map_err(|error| refused(&asked.user, error))?;
     let ask_servers = accounts.source() == Source::Servers;
-    let learned = if ask_servers { room.credentials.get(&asked.user) } else { None };
+    let learned = if ask_servers { room.credentials.get(&remembered_as(&asked.user, is_secure(client))) } else { None };
     let known = accounts.configured(&asked.user).or(learned);
     let start = Start {
         user: asked.user.clone(),
@@ -186,7 +192,8 @@ async fn exchange(
         confirm: ask_servers && known.as_ref().is_some_and(|k| k.is_due(now(), room.limits.confirm_after)),
         ask_servers,
     };
-    let mut at_servers = AtServers::new(room, &asked.user, asked.capabilities, asked.collation, &asked.attributes);
+    let mut at_servers =
+        AtServers::new(room, &asked.user, is_secure(client), asked.capabilities, asked.collation, &asked.attributes);
     let (mut machine, mut action) = Exchange::begin(start);
     loop {
         action = match action {
@@ -213,7 +220,9 @@ async fn exchange(
             Action::Accept(Accepted { credential, fast, confirmed }) => {
                 let credential = match (credential, known) {
                     (Some(c), Some(known)) if known.generation == 0 && *known.credential == *c => Some(known),
-                    (Some(c), _) if confirmed => Some(room.credentials.learn(&asked.user, (*c).clone(), now())),
+                    (Some(c), _) if confirmed => {
+                        Some(room.credentials.learn(&remembered_as(&asked.user, is_secure(client)), (*c).clone(), now()))
+                    }
                     (Some(c), Some(known)) if *known.credential == *c => Some(known),
                     (Some(c), _) => Some(Known::configured(c)),
                     (None, _) => None,
@@ -224,7 +233,7 @@ async fn exchange(
             }
             Action::Refuse { error, ground } => {
                 if let (Ground::Stale, Some(known)) = (ground, &known) {
-                    room.credentials.forget(&asked.user, known.generation);
+                    room.credentials.forget(&remembered_as(&asked.user, is_secure(client)), known.generation);
                 }
                 let user = asked.user;
                 return Err(match ground {

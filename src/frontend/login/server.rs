@@ -11,6 +11,7 @@ use crate::auth::exchange::{Probed, Verdict};
 use crate::backend::client::run_query;
 use crate::backend::handshake::{Opening, broken};
 use crate::backend::packets::PacketError;
+use crate::backend::tls::{ServerTls, TlsMode};
 use crate::backend::{ConnectError, Login, connect};
 use crate::protocol::Capabilities;
 use crate::protocol::handshake::{AuthSwitchRequest, ServerError};
@@ -27,6 +28,7 @@ const READ_ACCOUNT: &str = "SHOW CREATE USER CURRENT_USER()";
 pub(super) struct AtServers<'a> {
     room: &'a LoginRoom,
     login: Login,
+    secure: bool,
     probe: Probe,
     pub(super) first: Option<First>,
 }
@@ -55,6 +57,7 @@ impl<'a> AtServers<'a> {
     pub(super) fn new(
         room: &'a LoginRoom,
         user: &str,
+        secure: bool,
         capabilities: Capabilities,
         collation: u16,
         attributes: &[(String, String)],
@@ -67,7 +70,13 @@ impl<'a> AtServers<'a> {
             capabilities,
             attributes: attributes.to_vec(),
         };
-        AtServers { room, login, probe: Probe(None), first: None }
+        AtServers { room, login, secure, probe: Probe(None), first: None }
+    }
+
+    /// A client without TLS is judged on a connection without TLS where the settings leave that open, so that an account that
+    /// requires TLS is refused as it would be at the server.
+    fn tls_with(&self, server: &LoginServer) -> ServerTls {
+        if !self.secure && server.tls.mode == TlsMode::Preferred { ServerTls::disabled() } else { server.tls.clone() }
     }
 
     /// Asks the first server that answers for the account's plugin.
@@ -87,7 +96,7 @@ impl<'a> AtServers<'a> {
 
     async fn probe_one(&mut self, server: &LoginServer) -> Result<Probed, ConnectError> {
         let lost = |source| ConnectError::Lost { address: server.address.clone(), source };
-        let mut opening = Opening::greet(&server.address, &server.tls, &self.login).await?;
+        let mut opening = Opening::greet(&server.address, &self.tls_with(server), &self.login).await?;
         opening.respond(&self.login, PROBE_PLUGIN, &[]).await.map_err(lost)?;
         let packet = opening.read().await.map_err(|e| broken(&server.address, e))?;
         match packet.first() {
@@ -148,7 +157,7 @@ impl<'a> AtServers<'a> {
         self.login.credential = credential.clone();
         let mut verdict = Verdict::Unreachable("no server is known".to_owned());
         for server in (self.room.servers)() {
-            let went = connect(&server.address, &server.tls, &self.login, limit).await;
+            let went = connect(&server.address, &self.tls_with(&server), &self.login, limit).await;
             verdict = self.verdict(went.map(|connected| First { server: server.id, connected }));
             if !matches!(verdict, Verdict::Unreachable(_)) {
                 break;
