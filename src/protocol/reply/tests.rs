@@ -490,6 +490,17 @@ fn write_the_fuzz_corpus() {
     }
 }
 
+/// An empty packet has no first byte: the next packet's must not be taken for it.
+#[test]
+fn an_empty_packet_is_not_judged_by_what_follows_it() {
+    for expect in [Expect::Query, Expect::Prepare, Expect::Execute, Expect::Simple] {
+        let mut tracker = ReplyTracker::new(expect, Capabilities::NONE);
+        let empty_then_more = [0, 0, 0, 1, 0, 8, 0, 0];
+        let error = tracker.walk(&empty_then_more).err();
+        assert_eq!(error, Some(ReplyError::Empty { wanted: "the beginning of a reply" }), "{expect:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn random_cuts_make_no_difference(

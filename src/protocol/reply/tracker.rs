@@ -154,7 +154,7 @@ impl ReplyTracker {
                 at += HEADER_LEN;
                 continue;
             }
-            let first = rest.get(HEADER_LEN).copied();
+            let first = if header.len == 0 { None } else { rest.get(HEADER_LEN).copied() };
             if header.len > 0 && first.is_none() {
                 return Ok(Walk { pass: at, event: Event::NeedMore });
             }
