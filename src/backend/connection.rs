@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 
 use crate::backend::connect::Connected;
-use crate::net::{Buffer, Idle, Severer, Stream};
+use crate::net::{Buffer, Idle, Severer, Stream, Worker};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
@@ -124,8 +124,10 @@ pub struct Connection {
     pub key: Arc<PoolKey>,
     /// The state it was last brought to.
     pub have: Arc<State>,
-    /// When it was opened.
-    pub opened: Instant,
+    /// After this it is closed instead of given back.
+    pub expires: Instant,
+    /// The worker to whose reactor its socket belongs.
+    home: Worker,
     prepared: HashMap<Arc<PreparedText>, ServerStatement>,
     to_close: Vec<u32>,
     uses: u64,
@@ -178,7 +180,8 @@ pub fn put_command(out: &mut Vec<u8>, com: Com, payload: &[u8]) {
 
 impl Connection {
     /// A connection that has just been authenticated.
-    pub fn new(connected: Connected, server: ServerId, key: Arc<PoolKey>, have: Arc<State>, now: Instant) -> Connection {
+    /// It belongs to the worker whose thread this is.
+    pub fn new(connected: Connected, server: ServerId, key: Arc<PoolKey>, have: Arc<State>, expires: Instant) -> Connection {
         Connection {
             flavor: Flavor::from_version(&connected.greeting.version),
             stream: connected.stream,
@@ -187,7 +190,8 @@ impl Connection {
             capabilities: connected.capabilities,
             key,
             have,
-            opened: now,
+            expires,
+            home: Worker::here(),
             prepared: HashMap::new(),
             to_close: Vec::new(),
             uses: 0,
@@ -400,12 +404,25 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         count
     }
 
-    /// How well it suits a session: `None` not at all, `u32::MAX` nothing needs to be sent.
+    /// Moves its socket to the reactor of this thread, if it belongs to another worker.
+    ///
+    /// # Errors
+    /// Those of the system; it must be closed then.
+    pub fn come_home(&mut self) -> std::io::Result<()> {
+        if self.home != Worker::here() {
+            self.stream.move_here()?;
+            self.home = Worker::here();
+        }
+        Ok(())
+    }
+
+    /// How well it suits a session: `None` not at all, `u32::MAX` nothing needs to be sent and it belongs to this worker.
     pub fn suits(&self, want: &Arc<State>, text: Option<&Arc<PreparedText>>) -> Option<u32> {
         let same = Arc::ptr_eq(&self.have, want) || self.have == *want;
         let prepared = text.is_none_or(|text| self.prepared.contains_key(text));
         match (same, prepared) {
-            (true, true) => Some(u32::MAX),
+            (true, true) if self.home == Worker::here() => Some(u32::MAX),
+            (true, true) => Some(4),
             (false, true) if self.have.schema() == want.schema() => Some(3),
             (true, false) => Some(2),
             _ if self.have.schema().is_some() && want.schema().is_none() => None,

@@ -8,95 +8,21 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::auth::Credential;
-use crate::backend::connect::{self, ConnectError, Connected, Login, ServerAddress};
-use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, Connection, PoolKey, PreparedText};
+pub use crate::backend::checkout::{CheckoutError, PoolSettings, Wanted};
+use crate::backend::connect::{self, Connected, Login, ServerAddress};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, Connection, PoolKey};
 use crate::backend::pool_book::{Checkout, Counts, Given, PoolBook, Ticket};
 use crate::backend::tls::ServerTls;
 use crate::metrics::histogram::AtomicHistogram;
 use crate::net::Severer;
 use crate::session::state::State;
 use crate::topology::ServerId;
-
-/// How a pool behaves.
-#[derive(Clone, Debug)]
-pub struct PoolSettings {
-    /// Unused for this long: closed.
-    pub idle_timeout: Duration,
-    /// Open for this long: closed instead of given back.
-    pub max_lifetime: Duration,
-    /// How long a statement waits for a connection.
-    pub checkout_timeout: Duration,
-    /// How long opening a connection may take.
-    pub connect_timeout: Duration,
-}
-
-impl Default for PoolSettings {
-    fn default() -> PoolSettings {
-        PoolSettings {
-            idle_timeout: Duration::from_secs(300),
-            max_lifetime: Duration::from_secs(3600),
-            checkout_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(3),
-        }
-    }
-}
-
-/// Who asks for a connection, and in which state he needs it.
-#[derive(Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Which connections are his.
-    pub key: &'a Arc<PoolKey>,
-    /// How a new one logs in.
-    pub credential: &'a Arc<Credential>,
-    /// The handshake's collation id for a new one.
-    pub collation: u16,
-    /// The state he will bring it to.
-    pub state: &'a Arc<State>,
-    /// The state a new connection has right after its login with that collation and no schema.
-    pub fresh: &'a Arc<State>,
-    /// The prepared statement he will execute.
-    pub text: Option<&'a Arc<PreparedText>>,
-}
-
-/// Why no connection was to be had.
-#[derive(Debug)]
-pub enum CheckoutError {
-    /// All are in use, and none came back in time.
-    Exhausted {
-        /// How long was waited.
-        waited: Duration,
-        /// The books at the end.
-        counts: Counts,
-    },
-    /// A new one could not be opened.
-    Connect(ConnectError),
-    /// A new one was opened but would not be set up.
-    Setup(CommandError),
-}
-
-impl std::fmt::Display for CheckoutError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CheckoutError::Exhausted { waited, counts } => {
-                write!(
-                    f,
-                    "all {} connections are in use and {} others wait; gave up after {} ms",
-                    counts.max,
-                    counts.waiting,
-                    waited.as_millis()
-                )
-            }
-            CheckoutError::Connect(error) => write!(f, "cannot open a connection: {error}"),
-            CheckoutError::Setup(error) => write!(f, "a new connection could not be set up: {error}"),
-        }
-    }
-}
 
 type Handed = Option<Box<Connection>>;
 
@@ -301,7 +227,7 @@ impl ServerPool {
             match checkout {
                 Ok(Checkout::Use(connection)) => {
                     let mut lease = Lease { connection: Some(connection), pool: self.clone() };
-                    if lease.is_quiet() {
+                    if lease.is_quiet() && lease.come_home().is_ok() {
                         lease.serial += 1;
                         self.reused.fetch_add(1, Ordering::Relaxed);
                         return Ok(lease);
@@ -328,8 +254,8 @@ impl ServerPool {
     /// The connection that was given back as (`thread_id`, `serial`), if nobody has used it since and it is idle.
     pub fn retake(self: &Arc<Self>, key: &Arc<PoolKey>, thread_id: u64, serial: u64) -> Option<Lease> {
         let connection = self.inside.lock().book.retake(key, |c| c.thread_id == thread_id && c.serial == serial)?;
-        let lease = Lease { connection: Some(connection), pool: self.clone() };
-        lease.is_quiet().then_some(lease)
+        let mut lease = Lease { connection: Some(connection), pool: self.clone() };
+        (lease.is_quiet() && lease.come_home().is_ok()).then_some(lease)
     }
 
     async fn wait(self: &Arc<Self>, mut waiting: Waiting, wanted: Wanted<'_>) -> Result<Option<Lease>, CheckoutError> {
@@ -348,7 +274,7 @@ impl ServerPool {
             Some(connection) => {
                 self.note_wait(started);
                 let mut lease = Lease { connection: Some(connection), pool: self.clone() };
-                let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_quiet();
+                let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_quiet() && lease.come_home().is_ok();
                 if suits {
                     lease.serial += 1;
                     self.reused.fetch_add(1, Ordering::Relaxed);
@@ -372,11 +298,16 @@ impl ServerPool {
             attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
         };
         let connected = connect::connect(&self.address, &self.tls, &login, timeout).await.map_err(CheckoutError::Connect)?;
-        let mut connection = Connection::new(connected, self.server, wanted.key.clone(), wanted.fresh.clone(), Instant::now());
+        let mut connection = Connection::new(connected, self.server, wanted.key.clone(), wanted.fresh.clone(), self.expiry());
         connection.track_session().await.map_err(CheckoutError::Setup)?;
         self.note_open(&mut connection);
         self.note_wait(started);
         Ok(Lease { connection: Some(Box::new(connection)), pool: place.filled() })
+    }
+
+    /// When a connection opened now is to be closed.
+    fn expiry(&self) -> Instant {
+        Instant::now() + self.settings.lock().max_lifetime
     }
 
     fn note_open(&self, connection: &mut Connection) {
@@ -422,7 +353,7 @@ impl ServerPool {
                 Checkout::Use(_) => return,
             }
         };
-        let mut connection = Connection::new(connected, self.server, key.clone(), fresh.clone(), Instant::now());
+        let mut connection = Connection::new(connected, self.server, key.clone(), fresh.clone(), self.expiry());
         if connection.track_session().await.is_ok() {
             self.note_open(&mut connection);
             Lease { connection: Some(Box::new(connection)), pool: place.filled() }.give_back(Instant::now());
@@ -434,17 +365,15 @@ impl ServerPool {
     }
 
     fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {
-        let too_old = now.duration_since(connection.opened) > self.settings.lock().max_lifetime;
-        if connection.tainted || too_old {
+        if connection.tainted || now > connection.expires {
             self.count_closed(1);
             drop(connection);
             self.place_free();
             return;
         }
-        let key = connection.key.clone();
         let given = {
             let mut inside = self.inside.lock();
-            let given = inside.book.give_back(&key, connection, now);
+            let given = inside.book.give_back(|connection| &connection.key, connection, now);
             Self::sender(&mut inside, given)
         };
         self.pass_on(given);
@@ -491,9 +420,7 @@ impl ServerPool {
     pub fn retire(&self, now: Instant) {
         let settings = self.settings.lock().clone();
         let retired = self.inside.lock().book.retire(|_, connection, since| {
-            now.duration_since(since) > settings.idle_timeout
-                || now.duration_since(connection.opened) > settings.max_lifetime
-                || !connection.is_quiet()
+            now.duration_since(since) > settings.idle_timeout || now > connection.expires || !connection.is_quiet()
         });
         self.count_closed(retired.len());
     }

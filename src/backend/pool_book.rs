@@ -82,7 +82,7 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
 
     /// Idle connections of each key.
     pub fn idle_by_key(&self) -> impl Iterator<Item = (&K, usize)> {
-        self.idle.iter().map(|(key, list)| (key, list.len()))
+        self.idle.iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| (key, list.len()))
     }
 
     /// Keys of those who wait.
@@ -135,19 +135,15 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
         }
         let (index, _) = best?;
         let taken = list.remove(index);
+        // An emptied list stays for the connection that comes back; `retire` removes it when none does.
         self.idle_count -= 1;
-        if list.is_empty() {
-            self.idle.remove(key);
-        }
         Some(taken.connection)
     }
 
     fn take_oldest(&mut self) -> Option<C> {
-        let key = self.idle.iter().min_by_key(|(_, list)| list.first().map(|i| i.since))?.0.clone();
+        let filled = self.idle.iter().filter(|(_, list)| !list.is_empty());
+        let key = filled.min_by_key(|(_, list)| list.first().map(|i| i.since))?.0.clone();
         let list = self.idle.get_mut(&key)?;
-        if list.is_empty() {
-            return None;
-        }
         let taken = list.remove(0);
         self.idle_count -= 1;
         if list.is_empty() {
@@ -157,17 +153,27 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
     }
 
     /// A connection comes back in good order.
-    pub fn give_back(&mut self, key: &K, connection: C, now: Instant) -> Given<C> {
+    pub fn give_back(&mut self, key_of: impl Fn(&C) -> &K, connection: C, now: Instant) -> Given<C> {
         if self.used + self.idle_count > self.max {
             self.used -= 1;
             return Given::Close(connection);
         }
         if let Some((ticket, wanted)) = self.waiting.pop_front() {
-            return if wanted == *key { Given::To(ticket, connection) } else { Given::Place(ticket, Some(connection)) };
+            return if wanted == *key_of(&connection) {
+                Given::To(ticket, connection)
+            } else {
+                Given::Place(ticket, Some(connection))
+            };
         }
         self.used -= 1;
         self.idle_count += 1;
-        self.idle.entry(key.clone()).or_default().push(IdleConnection { connection, since: now });
+        match self.idle.get_mut(key_of(&connection)) {
+            Some(list) => list.push(IdleConnection { connection, since: now }),
+            None => {
+                let key = key_of(&connection).clone();
+                self.idle.insert(key, vec![IdleConnection { connection, since: now }]);
+            }
+        }
         Given::Kept
     }
 
@@ -232,7 +238,7 @@ mod tests {
         let now = Instant::now();
         let mut book: PoolBook<&str, u32> = PoolBook::new(2);
         assert_eq!(book.checkout(&"app", |_| Some(0)), Checkout::Open { evict: None });
-        assert_eq!(book.give_back(&"app", 7, now), Given::Kept);
+        assert_eq!(book.give_back(|_| &"app", 7, now), Given::Kept);
         assert_eq!(book.checkout(&"app", |_| Some(0)), Checkout::Use(7));
     }
 
@@ -242,7 +248,7 @@ mod tests {
         let mut book: PoolBook<&str, u32> = PoolBook::new(9);
         for id in 1..=4 {
             assert_eq!(book.checkout(&"app", |_| None), Checkout::Open { evict: None });
-            assert_eq!(book.give_back(&"app", id, now), Given::Kept);
+            assert_eq!(book.give_back(|_| &"app", id, now), Given::Kept);
         }
         assert_eq!(book.checkout(&"app", |c| Some(u32::from(*c == 2))), Checkout::Use(2));
         assert_eq!(book.checkout(&"app", |_| Some(0)), Checkout::Use(4), "the one used last");
@@ -253,12 +259,12 @@ mod tests {
         let now = Instant::now();
         let mut book: PoolBook<&str, u32> = PoolBook::new(1);
         assert_eq!(book.checkout(&"a", |_| Some(0)), Checkout::Open { evict: None });
-        assert_eq!(book.give_back(&"a", 1, now), Given::Kept);
+        assert_eq!(book.give_back(|_| &"a", 1, now), Given::Kept);
         assert_eq!(book.checkout(&"b", |_| Some(0)), Checkout::Open { evict: Some(1) });
         assert_eq!(book.checkout(&"b", |_| Some(0)), Checkout::Wait(1));
         assert_eq!(book.checkout(&"a", |_| Some(0)), Checkout::Wait(2));
-        assert_eq!(book.give_back(&"b", 2, now), Given::To(1, 2));
-        assert_eq!(book.give_back(&"b", 2, now), Given::Place(2, Some(2)));
+        assert_eq!(book.give_back(|_| &"b", 2, now), Given::To(1, 2));
+        assert_eq!(book.give_back(|_| &"b", 2, now), Given::Place(2, Some(2)));
         assert_eq!(book.lost(), Given::Kept);
         assert_eq!(book.counts().used, 0);
     }
@@ -288,7 +294,7 @@ mod tests {
                     },
                     2 => if let Some(key) = out.pop() {
                         id += 1;
-                        let given = book.give_back(&key, id, now);
+                        let given = book.give_back(|_| &[0, 1, 2][usize::from(key)], id, now);
                         serve(given, &mut out, &mut queue);
                     },
                     3 => if out.pop().is_some() {

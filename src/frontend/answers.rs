@@ -77,6 +77,11 @@ impl Client {
             let text = format!("You are not owner of thread {}; KILL it on the admin port", target.id);
             return self.refuse(ClientError::new(Source::Client, 1095, b"HY000", text)).await;
         }
+        if target.id == self.entry.id {
+            // As a server does it: the statement that is killed is this one.
+            let error = ClientError::of_server(1317, b"70100", "Query execution was interrupted");
+            return self.refuse(if query_only { error } else { error.fatal() }).await;
+        }
         self.shared.kill_client(&target, query_only, Some(&self.account));
         self.ok("").await
     }

@@ -2,6 +2,7 @@
 //!
 //! Between commands a client holds no buffer, and unless it is pinned no server connection.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -59,8 +60,6 @@ pub struct Client {
     pub(super) max_packet: u32,
     /// The connection of the last statement as it was given back: (server, thread id, serial).
     pub(super) last: Option<(ServerId, u64, u64)>,
-    /// Another value serves this client now.
-    pub(super) replaced: bool,
 }
 
 /// Who the client is, for the servers and for the rules.
@@ -105,52 +104,36 @@ impl Client {
             warnings: None,
             max_packet,
             last: None,
-            replaced: false,
         }
     }
 
     /// Serves the client until it leaves or is told to.
     pub async fn run(mut self) {
-        let entry = self.entry.clone();
-        let kill = entry.kill.notified();
-        tokio::pin!(kill);
-        let served = async {
-            while let Ok(mut buffer) = self.next_bytes().await {
-                loop {
-                    match self.next_command(&mut buffer).await {
-                        Ok(true) => {}
-                        Ok(false) => break,
-                        Err(Gone) => return,
-                    }
+        poll_fn(|cx| Poll::Ready(self.entry.woken_by(cx.waker()))).await;
+        while let Ok(mut buffer) = self.next_bytes().await {
+            loop {
+                match self.next_command(&mut buffer).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(Gone) => return,
                 }
             }
-        };
-        tokio::select! {
-            () = served => {}
-            () = &mut kill => {}
         }
     }
 
     /// Waits until the client says something. Holds no buffer while it waits.
     async fn next_bytes(&mut self) -> Result<Buffer, Gone> {
-        loop {
+        poll_fn(|cx| {
             let mut buffer = Buffer::new();
-            let first = std::future::poll_fn(|cx| match buffer.poll_fill(&mut self.stream, cx) {
-                Poll::Ready(read) => Poll::Ready(Some(read)),
-                Poll::Pending => Poll::Ready(None),
-            })
-            .await;
-            match first {
-                Some(Ok(0)) => return Err(Gone),
-                Some(Ok(_)) => return Ok(buffer),
-                Some(Err(e)) => return Err(e.into()),
-                None => drop(buffer),
+            match buffer.poll_fill(&mut self.stream, cx) {
+                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Gone)),
+                Poll::Ready(Ok(_)) => Poll::Ready(Ok(buffer)),
+                // A drain nudges idle clients; those that hold a transaction may end it first.
+                Poll::Pending if self.shared.draining.load(Ordering::Relaxed) && self.held.is_none() => Poll::Ready(Err(Gone)),
+                Poll::Pending => Poll::Pending,
             }
-            if self.shared.draining.load(Ordering::Relaxed) && self.held.is_none() {
-                return Err(Gone);
-            }
-            self.stream.wait_readable().await?;
-        }
+        })
+        .await
     }
 
     /// Runs the next command in the buffer. `false`: the buffer is used up.
@@ -319,9 +302,13 @@ impl Client {
 
     /// Notes in the registry that the client is between statements.
     pub(super) fn show_idle(&self) {
+        self.show_idle_since(Instant::now());
+    }
+
+    pub(super) fn show_idle_since(&self, now: Instant) {
         let mut view = self.entry.view.lock();
         view.state = ClientState::Idle;
-        view.since = Some(Instant::now());
+        view.since = Some(now);
         view.pins = self.session.pins;
         view.server = self.held.as_ref().map(|lease| lease.server);
         view.thread_id = self.held.as_ref().map_or(0, |lease| lease.thread_id);
@@ -333,9 +320,6 @@ impl Drop for Client {
         // A pinned connection carries this session's state; it is closed, and the server rolls back and cleans up.
         if let Some(mut lease) = self.held.take() {
             lease.tainted = true;
-        }
-        if !self.replaced {
-            self.shared.registry.leave(self.entry.id);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Step 10 of the way of one query: the counters, by the words of the rooms that decided.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
@@ -36,24 +36,31 @@ fn target(target: Target) -> metrics::Target {
 }
 
 impl Client {
-    /// Counts one statement. `ran`: the server it ran on and when it was sent there.
-    pub(super) fn count(&self, job: &Job<'_>, ran: Option<(ServerId, Instant)>, to: Target, started: Instant, told: Option<&Told>) {
+    /// Counts one statement that took `elapsed` in all. `ran`: the server it ran on and when it was sent there. `told`: what
+    /// came back, and when.
+    pub(super) fn count(
+        &self,
+        job: &Job<'_>,
+        ran: Option<(ServerId, Instant)>,
+        to: Target,
+        elapsed: Duration,
+        told: Option<(&Told, Instant)>,
+    ) {
         if matches!(job.com, Com::StmtPrepare) {
             return;
         }
         let shared = &self.shared;
-        let now = Instant::now();
         let (class, to) = (class(job.statement.class), target(to));
-        let elapsed = now.duration_since(started);
-        match ran {
-            Some((server, sent)) => {
-                shared.metrics.server(server).statement(class, to, elapsed);
-                shared.note_latency(server, now.duration_since(sent).as_micros() as u64);
-                shared.metrics.overhead.observe(sent.duration_since(started).as_secs_f64());
+        match (ran, told) {
+            (Some((server, sent)), Some((_, ended))) => {
+                let at_server = ended.duration_since(sent);
+                shared.metrics.of_server(server, |m| m.statement(class, to, elapsed));
+                shared.note_latency(server, at_server.as_micros() as u64);
+                shared.metrics.overhead.observe(elapsed.saturating_sub(at_server).as_secs_f64());
             }
-            None => shared.metrics.no_server().statement(class, to, elapsed),
+            _ => shared.metrics.no_server().statement(class, to, elapsed),
         }
-        let error = told.is_some_and(|t| t.errno.is_some());
+        let error = told.is_some_and(|(t, _)| t.errno.is_some());
         if error {
             shared.metrics.errors(metrics::ErrorSource::Server).inc();
             if let Some((server, _)) = ran {
@@ -74,6 +81,6 @@ impl Client {
             target: to,
             server: name,
         };
-        shared.statement_stats.record(key, elapsed, told.map_or(0, |t| t.rows), error);
+        shared.statement_stats.record(key, elapsed, told.map_or(0, |(t, _)| t.rows), error);
     }
 }

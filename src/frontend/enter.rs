@@ -192,16 +192,10 @@ impl Client {
             }
         };
         self.shared.metrics.logins(LoginResult::Ok).inc();
-        let Some(mut fresh) = Box::pin(enter(self.shared.clone(), login, &peer, self.entry.clone())).await else {
+        let Some(fresh) = Box::pin(enter(self.shared.clone(), login, &peer, self.entry.clone())).await else {
             return Err(Gone);
         };
-        std::mem::swap(self, &mut fresh);
-        fresh.discard();
+        *self = fresh;
         Ok(())
-    }
-
-    /// Ends this value without the client leaving the registry: another one has taken its place.
-    fn discard(mut self) {
-        self.replaced = true;
     }
 }

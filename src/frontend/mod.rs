@@ -17,5 +17,6 @@ pub mod relay;
 mod send;
 pub mod shared;
 pub mod tls;
+pub mod workers;
 
 pub use login::{LoggedIn, LoginError, LoginRoom};

@@ -11,7 +11,6 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job, LOST};
 use crate::frontend::registry::ClientState;
-use crate::net::Idle;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
@@ -116,7 +115,7 @@ impl Client {
                 _ = changed.changed() => {}
                 _ = resumed.changed() => {}
                 () = tokio::time::sleep_until(deadline.into()) => {}
-                () = gone(&self.stream) => return Err(Gone),
+                () = self.stream.closed() => return Err(Gone),
             }
         }
     }
@@ -146,7 +145,7 @@ impl Client {
         let checkout = tokio::select! {
             biased;
             checkout = pool.checkout(wanted) => checkout,
-            () = gone(&self.stream) => return Err(Gone),
+            () = self.stream.closed() => return Err(Gone),
         };
         let name = &pool.name;
         Ok(match checkout {
@@ -227,14 +226,6 @@ impl Client {
         view.since = Some(Instant::now());
         view.statement = Some(job.statement.clone());
     }
-}
-
-/// Ends when the client has closed its side.
-async fn gone(stream: &crate::net::Stream) {
-    if stream.wait_readable().await.is_ok() && stream.idle() == Idle::Closed {
-        return;
-    }
-    std::future::pending::<()>().await;
 }
 
 /// What a failed connect says about the server; `None` when it says something about the client's account instead.

@@ -134,7 +134,7 @@ impl Client {
                     return Ok(ANSWERED);
                 }
                 Target::Proxy => {
-                    self.count(&job, None, Target::Proxy, started, None);
+                    self.count(&job, None, Target::Proxy, started.elapsed(), None);
                     self.ok("").await?;
                     return Ok(ANSWERED);
                 }
@@ -207,7 +207,7 @@ impl Client {
         started: Instant,
     ) -> Result<Result<Outcome, Failed>, Gone> {
         let server = lease.server;
-        self.show_active(job, &lease);
+        self.show_active(job, &lease, started);
         let mut buffer = Buffer::new();
         let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
@@ -262,20 +262,21 @@ impl Client {
             }
         }
         self.learn(job, &mut lease, &told);
+        let ended = Instant::now();
         let want_warnings = (told.warnings > 0 || told.errno.is_some()) && !job.statement.effects.reads_diagnostics;
-        self.count(job, Some((server, sent)), decision.target, started, Some(&told));
+        self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
         if want_warnings && !self.session.pins.any() {
             // What SHOW WARNINGS would say lives on this connection; it is fetched before the connection goes to somebody else,
             // and after the client has its reply.
             write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
             self.capture_warnings(&mut lease).await;
-            self.settle(lease);
+            self.settle(lease, ended);
             return Ok(Ok(Outcome { told: Some(told), server: Some(server) }));
         }
         if !job.statement.effects.reads_diagnostics {
             self.warnings = None;
         }
-        self.settle(lease);
+        self.settle(lease, ended);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
         Ok(Ok(Outcome { told: Some(told), server: Some(server) }))
     }
@@ -287,15 +288,14 @@ impl Client {
     }
 
     /// Keeps the connection while a pin holds, else gives it back.
-    fn settle(&mut self, lease: Lease) {
-        let now = Instant::now();
+    fn settle(&mut self, lease: Lease, now: Instant) {
         self.last = Some((lease.server, lease.thread_id, lease.serial));
         if self.session.pins.any() {
             self.held = Some(lease);
         } else {
             lease.give_back(now);
         }
-        self.show_idle();
+        self.show_idle_since(now);
     }
 
     /// Step 9: what the reply says about the session and the server.
@@ -364,13 +364,15 @@ impl Client {
         };
     }
 
-    fn show_active(&self, job: &Job<'_>, lease: &Lease) {
+    fn show_active(&self, job: &Job<'_>, lease: &Lease, started: Instant) {
         let mut view = self.entry.view.lock();
         view.state = ClientState::Active;
-        view.since = Some(Instant::now());
+        view.since = Some(started);
         view.server = Some(lease.server);
         view.thread_id = lease.thread_id;
-        view.statement = Some(job.statement.clone());
+        if !view.statement.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, job.statement)) {
+            view.statement = Some(job.statement.clone());
+        }
         view.queries += 1;
     }
 

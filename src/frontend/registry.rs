@@ -4,12 +4,13 @@
 //! the admin room.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::frontend::client::Account;
 use crate::session::pin::Pins;
@@ -77,10 +78,37 @@ pub struct ClientEntry {
     pub view: Mutex<ClientView>,
     /// How its connections log in; set once it is logged in.
     pub account: Mutex<Option<Account>>,
-    /// Notified to end the client.
-    pub kill: Notify,
-    /// The client was asked to end.
-    pub killed: std::sync::atomic::AtomicBool,
+    /// Its task, from right after it was started.
+    task: OnceLock<AbortHandle>,
+    /// Wakes its task, from the end of its login on.
+    waker: OnceLock<Waker>,
+}
+
+impl ClientEntry {
+    /// Tells which task serves the client.
+    pub fn served_by(&self, task: AbortHandle) {
+        // A second task for the same client does not exist.
+        let _ = self.task.set(task);
+    }
+
+    /// Tells how its task is woken while it waits for the client.
+    pub fn woken_by(&self, waker: &Waker) {
+        let _ = self.waker.set(waker.clone());
+    }
+
+    /// Ends the client wherever it stands. Its server connection, if it holds one, is closed.
+    pub fn end(&self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+
+    /// Has an idle client look whether it should stay (see `Shared::draining`).
+    pub fn nudge(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
 }
 
 /// All clients.
@@ -106,8 +134,8 @@ impl Registry {
             host,
             view: Mutex::new(ClientView { since: Some(Instant::now()), ..ClientView::default() }),
             account: Mutex::new(None),
-            kill: Notify::new(),
-            killed: std::sync::atomic::AtomicBool::new(false),
+            task: OnceLock::new(),
+            waker: OnceLock::new(),
         });
         clients.insert(id, entry.clone());
         self.count.store(clients.len(), Ordering::Relaxed);

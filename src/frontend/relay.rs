@@ -4,13 +4,15 @@
 //! The last piece of a reply is not written here but handed back as [`Pending`], so that the caller can give the server's
 //! connection back to the pool before it waits for the client.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
 use crate::backend::connection::Connection;
-use crate::net::{Buffer, Idle, Stream};
+use crate::net::{Buffer, Stream};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, put_packet};
 use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
@@ -99,7 +101,6 @@ impl Relay<'_> {
     /// Reads the reply to its end and forwards all but its last piece.
     pub async fn run(&mut self, buffer: &mut Buffer, told: &mut Told, pending: &mut Pending) -> End {
         let mut forwarded = false;
-        let mut watch_client = true;
         loop {
             let ready = match self.process(buffer, told, pending) {
                 Ok(ready) => ready,
@@ -125,7 +126,7 @@ impl Relay<'_> {
             if room_was_full && buffer.capacity() < LONG_REPLY_BUFFER {
                 buffer.reserve(LONG_REPLY_BUFFER);
             }
-            match self.fill(buffer, &mut watch_client).await {
+            match poll_fn(|cx| self.poll_fill(buffer, cx)).await {
                 Ok(0) => return End::Server { error: io::ErrorKind::UnexpectedEof.into(), forwarded },
                 Ok(n) => {
                     told.bytes += n as u64;
@@ -140,14 +141,11 @@ impl Relay<'_> {
     }
 
     /// Waits for the server, and meanwhile notices when the client leaves.
-    async fn fill(&mut self, buffer: &mut Buffer, watch_client: &mut bool) -> Result<usize, Gone> {
-        let server = &mut self.server.stream;
-        let client = &*self.client;
-        tokio::select! {
-            biased;
-            read = buffer.fill(server) => read.map_err(Gone::Server),
-            () = client_left(client, *watch_client) => Err(Gone::Client),
+    fn poll_fill(&mut self, buffer: &mut Buffer, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
+        if let Poll::Ready(read) = buffer.poll_fill(&mut self.server.stream, cx) {
+            return Poll::Ready(read.map_err(Gone::Server));
         }
+        self.client.poll_closed(cx).map(|()| Err(Gone::Client))
     }
 
     /// Walks what is in the buffer, looks at control packets, and says what of it may be written.
@@ -278,14 +276,6 @@ enum Gone {
 
 fn invalid(e: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, e.to_string())
-}
-
-/// Ends when the client has closed its side. A client that has sent more (a pipelined command) is not watched further.
-async fn client_left(client: &Stream, watch: bool) {
-    if watch && client.wait_readable().await.is_ok() && client.idle() == Idle::Closed {
-        return;
-    }
-    std::future::pending::<()>().await;
 }
 
 /// Writes the piece and takes it out of the buffer.

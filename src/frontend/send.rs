@@ -30,16 +30,6 @@ impl Client {
         decision: &Decision,
         buffer: &mut Buffer,
     ) -> Result<Result<(), Failed>, Gone> {
-        let shared = self.shared.clone();
-        let broken = |lease: &Lease, e: &(dyn std::fmt::Display + Sync)| {
-            let name = shared.name(lease.server);
-            Failed::Before(ClientError::new(
-                Source::Server,
-                LOST,
-                b"08S01",
-                format!("lost the connection to {name} before a statement was sent: {e}"),
-            ))
-        };
         let same_as_before = self.last == Some((lease.server, lease.thread_id, lease.serial));
         let wait = decision.wait_for_write && !same_as_before;
         let restore_id = !same_as_before && self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
@@ -50,17 +40,19 @@ impl Client {
             && !wait
             && let Payload::Packet(packet) = job.payload
         {
-            lease.have = self.session.state.clone();
+            if !Arc::ptr_eq(&lease.have, &self.session.state) {
+                lease.have = self.session.state.clone();
+            }
             return match lease.stream.write_all(packet).await {
-                Ok(()) => Ok(flush(lease).await.map_err(|e| broken(lease, &e))),
-                Err(e) => Ok(Err(broken(lease, &e))),
+                Ok(()) => Ok(flush(lease).await.map_err(|e| self.broken(lease, &e))),
+                Err(e) => Ok(Err(self.broken(lease, &e))),
             };
         }
         if wait {
             match self.wait_for_write(lease).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(Err(Failed::Behind)),
-                Err(e) => return Ok(Err(broken(lease, &e))),
+                Err(e) => return Ok(Err(self.broken(lease, &e))),
             }
         }
         let mut out: Vec<u8> = Vec::new();
@@ -77,7 +69,7 @@ impl Client {
                         self.server_error(&payload).await?;
                         return Ok(Err(Failed::Answered));
                     }
-                    Err(e) => return Ok(Err(broken(lease, &e))),
+                    Err(e) => return Ok(Err(self.broken(lease, &e))),
                 },
             };
         }
@@ -88,7 +80,7 @@ impl Client {
         }
         if answers > 0 && job.statement.class != Class::Read {
             if let Err(e) = lease.stream.write_all(&out).await {
-                return Ok(Err(broken(lease, &e)));
+                return Ok(Err(self.broken(lease, &e)));
             }
             out.clear();
             if let Some(failed) = self.restored(lease, buffer, answers).await? {
@@ -114,21 +106,29 @@ impl Client {
             }
         }
         if let Err(e) = lease.stream.write_all(&out).await {
-            return Ok(Err(broken(lease, &e)));
+            return Ok(Err(self.broken(lease, &e)));
         }
         if let Err(e) = flush(lease).await {
-            return Ok(Err(broken(lease, &e)));
+            return Ok(Err(self.broken(lease, &e)));
         }
         if answers > 0
             && let Some(failed) = self.restored(lease, buffer, answers).await?
         {
             return Ok(Err(failed));
         }
-        lease.have = self.session.state.clone();
+        if !Arc::ptr_eq(&lease.have, &self.session.state) {
+            lease.have = self.session.state.clone();
+        }
         if restore_id {
             lease.last_insert_id = self.session.last_insert_id;
         }
         Ok(Ok(()))
+    }
+
+    fn broken(&self, lease: &Lease, e: &(dyn std::fmt::Display + Sync)) -> Failed {
+        let name = self.shared.name(lease.server);
+        let text = format!("lost the connection to {name} before a statement was sent: {e}");
+        Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))
     }
 
     /// Reads the answers to what restored the session's state. A refusal is the client's error, and the connection is closed:

@@ -211,8 +211,7 @@ impl Shared {
             tokio::spawn(kill::kill(pool.clone(), account.key.user.clone(), account.credential.clone(), thread_id, query_only));
         }
         if !query_only {
-            target.killed.store(true, std::sync::atomic::Ordering::Relaxed);
-            target.kill.notify_one();
+            target.end();
         }
     }
 

@@ -2,7 +2,9 @@
 //! nothing of MySQL.
 
 pub mod buffer;
+pub mod home;
 pub mod stream;
 
 pub use buffer::Buffer;
+pub use home::Worker;
 pub use stream::{Idle, Severer, Socket, Stream};

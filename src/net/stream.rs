@@ -57,11 +57,19 @@ impl Socket {
         }
     }
 
-    async fn readable(&self) -> io::Result<()> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Socket::Tcp(s) => s.readable().await,
-            Socket::Unix(s) => s.readable().await,
+            Socket::Tcp(s) => s.poll_read_ready(cx),
+            Socket::Unix(s) => s.poll_read_ready(cx),
         }
+    }
+
+    /// The same socket, its readiness reported to the reactor of this thread from now on.
+    fn moved_here(self) -> io::Result<Socket> {
+        Ok(match self {
+            Socket::Tcp(s) => Socket::Tcp(TcpStream::from_std(s.into_std()?)?),
+            Socket::Unix(s) => Socket::Unix(UnixStream::from_std(s.into_std()?)?),
+        })
     }
 
     /// The peer's address as text: `10.0.0.1:3306`, or `localhost` for a unix socket (as a MySQL server calls it).
@@ -108,10 +116,55 @@ impl Stream {
     /// # Errors
     /// Those of the reactor.
     pub async fn wait_readable(&self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_readable(cx)).await
+    }
+
+    /// [`Stream::wait_readable`], asked once. Only the task that asked last is woken, and it is the one that reads.
+    ///
+    /// # Errors
+    /// Those of the reactor.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.socket() {
-            Some(socket) => socket.readable().await,
-            None => Err(io::ErrorKind::NotConnected.into()),
+            Some(socket) => socket.poll_readable(cx),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
+    }
+
+    /// Waits until the peer has closed its side. Bytes that come meanwhile are left alone, and end the watch: behind them the
+    /// end cannot be seen.
+    pub async fn closed(&self) {
+        std::future::poll_fn(|cx| self.poll_closed(cx)).await;
+    }
+
+    /// [`Stream::closed`], asked once.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(ready) = self.poll_readable(cx) {
+            if ready.is_err() {
+                return Poll::Ready(());
+            }
+            match self.idle() {
+                Idle::Closed => return Poll::Ready(()),
+                // Nobody wakes this task for the end any more, but somebody does for what it really waits for.
+                Idle::Bytes => return Poll::Pending,
+                // The note of readiness was stale and is gone now.
+                Idle::Quiet => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Has the readiness of the socket reported to the reactor of this thread. A TLS stream stays where it is: its state cannot
+    /// be taken out of it.
+    ///
+    /// # Errors
+    /// Those of the system; the stream is lost then.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        if let Stream::Plain(_) = self
+            && let Stream::Plain(socket) = self.take()
+        {
+            *self = Stream::Plain(socket.moved_here()?);
+        }
+        Ok(())
     }
 
     /// Looks at an idle stream without waiting, and without a system call as long as the kernel has reported nothing.

@@ -25,6 +25,7 @@ use crate::frontend::listener::{self, Listener};
 use crate::frontend::login::{LoginLimits, LoginRoom, LoginServer};
 use crate::frontend::registry::{ClientState, Registry};
 use crate::frontend::shared::Shared;
+use crate::frontend::workers::Workers;
 use crate::metrics::Metrics;
 use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
@@ -47,12 +48,9 @@ const CLASSIFIED_BYTES_MAX: u64 = 64 << 20;
 
 /// Runs the proxy until it is told to end. The exit code is 0 after a drain, 1 when it could not start.
 pub fn run(config: Config, path: PathBuf) -> ExitCode {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().thread_name("sluice");
-    if config.proxy.worker_threads > 0 {
-        builder.worker_threads(config.proxy.worker_threads);
-    }
-    let runtime = match builder.build() {
+    // Clients live on workers of their own (frontend::workers). Here run the doors, the monitor and the admin port, so that a
+    // busy proxy takes none of its own stalls for a server's.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().thread_name("sluice").build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start threads");
@@ -82,6 +80,8 @@ pub struct Proxy {
     reloader: Arc<Reloader>,
     shutdown: Arc<Notify>,
     doors: Vec<tokio::task::JoinHandle<()>>,
+    /// Clients live as long as this does.
+    workers: Arc<Workers>,
 }
 
 impl Proxy {
@@ -207,9 +207,11 @@ impl Proxy {
         });
 
         let mut doors = Vec::new();
+        let workers = Workers::start(config.load().proxy.worker_threads).map_err(|e| format!("cannot start threads: {e}"))?;
+        let workers = Arc::new(workers);
         for (listener, address) in listeners {
             tracing::info!(%address, "clients are served");
-            doors.push(tokio::spawn(listener::serve(shared.clone(), listener)));
+            doors.push(tokio::spawn(listener::serve(shared.clone(), listener, workers.clone())));
         }
         if let Some(bound) = admin_port {
             tracing::info!(address = bound.address(), "admin port");
@@ -223,7 +225,7 @@ impl Proxy {
         tokio::spawn(housekeeping(shared.clone()));
         let room = shared.clone();
         tokio::spawn(async move { room.login.password_key().await.map(|_| ()) });
-        Ok(Proxy { shared, config, reloader, shutdown, doors })
+        Ok(Proxy { shared, config, reloader, shutdown, doors, workers })
     }
 
     /// Serves until SIGTERM, SIGINT or `SHUTDOWN`, then drains. SIGHUP reloads.
@@ -264,9 +266,11 @@ impl Proxy {
         );
         loop {
             for client in self.shared.registry.all() {
-                let view = client.view.lock();
-                if view.state == ClientState::Login || (view.state == ClientState::Idle && !view.pins.any()) {
-                    client.kill.notify_one();
+                let state = client.view.lock().state;
+                match state {
+                    ClientState::Login => client.end(),
+                    ClientState::Idle => client.nudge(),
+                    _ => {}
                 }
             }
             if self.shared.registry.count() == 0 || tokio::time::Instant::now() >= deadline {
@@ -279,6 +283,7 @@ impl Proxy {
             }
         }
         tracing::info!(left = self.shared.registry.count(), "drained");
+        drop(self.workers);
     }
 }
 
