@@ -2,7 +2,7 @@
 //! state it was last brought to, and the statements prepared on it.
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -69,15 +69,33 @@ pub struct PreparedText {
     pub state: Arc<State>,
     /// Set for a statement that must not be shared (a cursor is open on it, long data was sent to it).
     pub private: u64,
+    /// Of `sql`, made once: connections look for it at every execution.
+    hash: u64,
+}
+
+impl PreparedText {
+    /// A text that may be shared.
+    pub fn new(sql: &[u8], state: Arc<State>) -> PreparedText {
+        // Equal texts must meet in one connection's map whichever client made them, so the seed is the same for all.
+        let hash = foldhash::quality::FixedState::default().hash_one(sql);
+        PreparedText { sql: sql.into(), state, private: 0, hash }
+    }
+
+    /// The same text for one client's statement alone.
+    #[must_use]
+    pub fn private_to(&self, id: u32) -> PreparedText {
+        PreparedText { private: u64::from(id), ..self.clone() }
+    }
 }
 
 impl PartialEq for PreparedText {
     fn eq(&self, other: &PreparedText) -> bool {
         let same = |name| self.state.system(name) == other.state.system(name);
-        self.private == other.private
+        self.hash == other.hash
+            && self.private == other.private
             && self.sql == other.sql
-            && self.state.schema() == other.state.schema()
-            && PREPARE_DEPENDS_ON.iter().all(|name| same(name))
+            && (Arc::ptr_eq(&self.state, &other.state)
+                || self.state.schema() == other.state.schema() && PREPARE_DEPENDS_ON.iter().all(|name| same(name)))
     }
 }
 impl Eq for PreparedText {}
@@ -87,8 +105,7 @@ const PREPARE_DEPENDS_ON: [&str; 4] = ["sql_mode", "character_set_client", "char
 
 impl Hash for PreparedText {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.sql.hash(hasher);
-        self.private.hash(hasher);
+        (self.hash ^ self.private).hash(hasher);
     }
 }
 
@@ -128,7 +145,7 @@ pub struct Connection {
     pub expires: Instant,
     /// The worker to whose reactor its socket belongs.
     home: Worker,
-    prepared: HashMap<Arc<PreparedText>, ServerStatement>,
+    prepared: HashMap<Arc<PreparedText>, ServerStatement, foldhash::fast::RandomState>,
     to_close: Vec<u32>,
     uses: u64,
     /// Counts up whenever it is handed out: with the same number nobody has used it since.
@@ -192,7 +209,7 @@ impl Connection {
             have,
             expires,
             home: Worker::here(),
-            prepared: HashMap::new(),
+            prepared: HashMap::default(),
             to_close: Vec::new(),
             uses: 0,
             serial: 0,

@@ -99,7 +99,7 @@ impl Client {
         if !self.account.schemas.is_empty() && !self.account.schemas.iter().any(|s| s.as_bytes() == schema) {
             return self.schema_not_allowed(schema).await;
         }
-        self.run_job(plain_job(Com::InitDb, Expect::Simple, &statement, schema, packet)).await.map(|_| ())
+        self.run_job(&plain_job(Com::InitDb, Expect::Simple, &statement, schema, packet)).await.map(|_| ())
     }
 
     pub(super) async fn schema_not_allowed(&mut self, schema: &[u8]) -> Result<(), Gone> {
@@ -116,7 +116,7 @@ impl Client {
     pub(super) async fn plain_read(&mut self, com: Com, packet: &[u8]) -> Result<(), Gone> {
         let statement = self.shared.class_read.clone();
         let expect = if com == Com::FieldList { Expect::FieldList } else { Expect::Statistics };
-        self.run_job(plain_job(com, expect, &statement, b"", packet)).await.map(|_| ())
+        self.run_job(&plain_job(com, expect, &statement, b"", packet)).await.map(|_| ())
     }
 
     /// Takes a connection for this session before a statement runs, because of `reason`, and brings it to the session's state.
@@ -198,7 +198,7 @@ impl Client {
                 let sql = payload.get(1..).unwrap_or(&[]);
                 let (statement, hint) = self.classify(sql);
                 let job = Job { hint: hint.as_ref(), ..plain_job(Com::Query, Expect::Query, &statement, sql, &packet) };
-                self.run_job(job).await.map(|_| ())
+                self.run_job(&job).await.map(|_| ())
             }
             Some(Com::StmtExecute | Com::StmtSendLongData) => {
                 // These look at their first bytes only, which stand in the first packet as in a short one.

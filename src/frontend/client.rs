@@ -169,8 +169,17 @@ impl Client {
             let text = "an empty command packet; the connection is closed";
             return self.refuse(ClientError::new(Source::Client, 1835, b"HY000", text).fatal()).await.map(|()| true);
         };
-        // What a running statement needs is kept apart from what an idle client needs.
-        Box::pin(self.command(code, buffer, whole)).await?;
+        // What a running statement needs is kept apart from what an idle client needs, and what nearly all statements need from
+        // what few do: the boxes are made anew for each.
+        if code == Com::Query as u8 {
+            let packet = buffer.filled().get(..whole).unwrap_or(&[]);
+            Box::pin(self.query(packet)).await?;
+        } else if code == Com::StmtExecute as u8 {
+            let packet = buffer.filled().get(..whole).unwrap_or(&[]);
+            Box::pin(self.execute(packet)).await?;
+        } else {
+            Box::pin(self.command(code, buffer, whole)).await?;
+        }
         buffer.consume(whole);
         Ok(true)
     }
@@ -181,9 +190,8 @@ impl Client {
         };
         let packet = buffer.filled_mut().get_mut(..whole).unwrap_or(&mut []);
         match com {
-            Com::Query => self.query(packet).await,
+            Com::Query | Com::StmtExecute => unreachable!("taken out before"),
             Com::StmtPrepare => self.prepare(packet).await,
-            Com::StmtExecute => self.execute(packet).await,
             Com::StmtSendLongData => self.long_data(packet).await,
             Com::StmtClose => self.close_statement(packet),
             Com::StmtReset => self.reset_statement(packet).await,

@@ -81,6 +81,7 @@ impl Client {
             target: to,
             server: name,
         };
-        shared.statement_stats.record(key, elapsed, told.map_or(0, |(t, _)| t.rows), error);
+        let ended = told.map_or_else(Instant::now, |(_, ended)| ended);
+        shared.statement_stats.record(key, ended, elapsed, told.map_or(0, |(t, _)| t.rows), error);
     }
 }

@@ -34,7 +34,7 @@ impl Client {
         }
         let (statement, hint) = self.classify(sql);
         let id = self.statements.next_id();
-        let text = Arc::new(PreparedText { sql: sql.into(), state: self.session.state.clone(), private: 0 });
+        let text = Arc::new(PreparedText::new(sql, self.session.state.clone()));
         let job = Job {
             com: Com::StmtPrepare,
             expect: Expect::Prepare,
@@ -48,8 +48,8 @@ impl Client {
             types: None,
             prefer: None,
         };
-        let outcome = self.run_job(job).await?;
-        if let Some(prepared) = outcome.told.and_then(|told| told.prepared) {
+        let outcome = self.run_job(&job).await?;
+        if let Some(prepared) = outcome.prepared {
             self.statements.insert(
                 id,
                 ClientStatement {
@@ -76,8 +76,7 @@ impl Client {
         let Some(statement) = self.statements.get_mut(id) else { return self.unknown_statement(id, "mysqld_stmt_execute").await };
         if (cursor || statement.cursor) && statement.text.private == 0 {
             // A cursor is a state of the server's statement, which others must not share.
-            let text = PreparedText { private: u64::from(id), ..PreparedText::clone(&statement.text) };
-            statement.text = Arc::new(text);
+            statement.text = Arc::new(statement.text.private_to(id));
         }
         match ExecuteHeader::parse(payload, statement.params, capabilities) {
             Ok(header) => {
@@ -108,11 +107,8 @@ impl Client {
             // The pin must stand before the reply is learned from, or the connection would be given back with the cursor open.
             self.session.pins.set(PinReason::Cursor, true);
         }
-        let outcome = self.run_job(job).await?;
-        let open = outcome
-            .told
-            .as_ref()
-            .is_some_and(|told| told.errno.is_none() && told.status.is_some_and(|s| s.has(Status::CURSOR_EXISTS)));
+        let outcome = self.run_job(&job).await?;
+        let open = outcome.status.is_some_and(|s| s.has(Status::CURSOR_EXISTS));
         if let Some(statement) = self.statements.get_mut(id) {
             statement.cursor = open;
             statement.long_data = false;
@@ -141,8 +137,7 @@ impl Client {
         let Some(id) = statement_id(packet) else { return Ok(()) };
         let Some(statement) = self.statements.get_mut(id) else { return Ok(()) };
         if statement.text.private == 0 {
-            let text = PreparedText { private: u64::from(id), ..PreparedText::clone(&statement.text) };
-            statement.text = Arc::new(text);
+            statement.text = Arc::new(statement.text.private_to(id));
         }
         let statement = statement.clone();
         if self.held.is_none() && !self.pin_for(&statement.classified, &statement.text, PinReason::LongData).await? {
@@ -239,9 +234,8 @@ impl Client {
             types: None,
             prefer: None,
         };
-        let outcome = self.run_job(job).await?;
-        let ended =
-            outcome.told.is_none_or(|told| told.errno.is_some() || told.status.is_some_and(|s| s.has(Status::LAST_ROW_SENT)));
+        let outcome = self.run_job(&job).await?;
+        let ended = !outcome.ok || outcome.status.is_some_and(|s| s.has(Status::LAST_ROW_SENT));
         if ended {
             if let Some(statement) = self.statements.get_mut(id) {
                 statement.cursor = false;

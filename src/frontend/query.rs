@@ -16,6 +16,8 @@ use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
+use crate::protocol::ok_err_eof::Status;
+use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decide::Consistency;
 use crate::routing::decision::{Decision, Target};
@@ -68,13 +70,24 @@ pub(super) struct Job<'a> {
 
 /// What came of it. The client has its answer already.
 pub(super) struct Outcome {
-    /// What the server told; `None` when the answer was ours.
-    pub told: Option<Told>,
-    /// The server that ran it.
+    /// The server that ran it; `None` when the answer was ours.
     pub server: Option<ServerId>,
+    /// The server's reply ended well.
+    pub ok: bool,
+    /// The status flags of a reply that ended well.
+    pub status: Option<Status>,
+    /// The answer to `COM_STMT_PREPARE`.
+    pub prepared: Option<PrepareOk>,
 }
 
-const ANSWERED: Outcome = Outcome { told: None, server: None };
+impl Outcome {
+    fn of(server: ServerId, told: &Told) -> Outcome {
+        let ok = told.errno.is_none();
+        Outcome { server: Some(server), ok, status: told.status.filter(|_| ok), prepared: told.prepared }
+    }
+}
+
+const ANSWERED: Outcome = Outcome { server: None, ok: false, status: None, prepared: None };
 
 /// Why an attempt on one server failed.
 pub(super) enum Failed {
@@ -93,7 +106,9 @@ impl Client {
     pub(super) async fn query(&mut self, packet: &[u8]) -> Result<(), Gone> {
         let sql = packet.get(5..).unwrap_or(&[]);
         let (statement, hint) = self.classify(sql);
-        if let Some(answer) = self.answer_itself(&statement, sql).await? {
+        if statement.effects.answerable()
+            && let Some(answer) = Box::pin(self.answer_itself(&statement, sql)).await?
+        {
             return answer;
         }
         let job = Job {
@@ -109,7 +124,7 @@ impl Client {
             types: None,
             prefer: None,
         };
-        self.run_job(job).await.map(|_| ())
+        self.run_job(&job).await.map(|_| ())
     }
 
     pub(super) fn classify(&self, sql: &[u8]) -> (Arc<Classified>, Option<Hint>) {
@@ -121,20 +136,20 @@ impl Client {
     }
 
     /// Steps 5 to 10 of the way of one query.
-    pub(super) async fn run_job(&mut self, job: Job<'_>) -> Result<Outcome, Gone> {
+    pub(super) async fn run_job(&mut self, job: &Job<'_>) -> Result<Outcome, Gone> {
         let started = Instant::now();
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
         loop {
-            let decision = self.decide(&job, &failed);
+            let decision = self.decide(job, &failed);
             self.note_rule(&decision);
             match decision.target {
                 Target::Deny => {
-                    self.refuse(self.denied(&job, &decision)).await?;
+                    self.refuse(self.denied(job, &decision)).await?;
                     return Ok(ANSWERED);
                 }
                 Target::Proxy => {
-                    self.count(&job, None, Target::Proxy, started.elapsed(), None);
+                    self.count(job, None, Target::Proxy, started.elapsed(), None);
                     self.ok("").await?;
                     return Ok(ANSWERED);
                 }
@@ -144,7 +159,7 @@ impl Client {
             let server = match decision.server {
                 Some(server) if !paused => server,
                 _ => {
-                    if let Err(error) = self.hold(&job, &decision, started, last_error.take(), paused).await? {
+                    if let Err(error) = Box::pin(self.hold(job, &decision, started, last_error.take(), paused)).await? {
                         self.refuse(error).await?;
                         return Ok(ANSWERED);
                     }
@@ -152,7 +167,7 @@ impl Client {
                     continue;
                 }
             };
-            let lease = match self.connection(&job, server).await? {
+            let lease = match self.connection(job, server).await? {
                 Ok(lease) => lease,
                 Err(failure) => {
                     match failure {
@@ -179,7 +194,7 @@ impl Client {
                 }
             };
             let decision = if lease.server == server { decision } else { self.retaken(&lease, decision) };
-            match self.attempt(&job, lease, &decision, started).await? {
+            match self.attempt(job, lease, &decision, started).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered) => return Ok(ANSWERED),
                 Err(Failed::Behind) => failed.push(server),
@@ -269,16 +284,16 @@ impl Client {
             // What SHOW WARNINGS would say lives on this connection; it is fetched before the connection goes to somebody else,
             // and after the client has its reply.
             write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
-            self.capture_warnings(&mut lease).await;
+            Box::pin(self.capture_warnings(&mut lease)).await;
             self.settle(lease, ended);
-            return Ok(Ok(Outcome { told: Some(told), server: Some(server) }));
+            return Ok(Ok(Outcome::of(server, &told)));
         }
         if !job.statement.effects.reads_diagnostics {
             self.warnings = None;
         }
         self.settle(lease, ended);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
-        Ok(Ok(Outcome { told: Some(told), server: Some(server) }))
+        Ok(Ok(Outcome::of(server, &told)))
     }
 
     /// The decision, where the statement went to the connection of the one before it instead.
@@ -303,8 +318,9 @@ impl Client {
         let ok = told.errno.is_none();
         let prepare_only = job.com == Com::StmtPrepare;
         let effects = &job.statement.effects;
-        let set =
-            effects.sets_last_insert_id || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity");
+        let set = !job.statement.plain
+            && (effects.sets_last_insert_id
+                || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity"));
         if told.last_insert_id != 0 {
             lease.last_insert_id = told.last_insert_id;
         } else if set || effects.opaque {

@@ -48,6 +48,18 @@ impl Client {
                 Err(e) => Ok(Err(self.broken(lease, &e))),
             };
         }
+        Box::pin(self.send_composed(job, lease, buffer, wait, restore_id)).await
+    }
+
+    /// The rest of [`Client::send`]: something must go before the statement, or into it.
+    async fn send_composed(
+        &mut self,
+        job: &Job<'_>,
+        lease: &mut Lease,
+        buffer: &mut Buffer,
+        wait: bool,
+        restore_id: bool,
+    ) -> Result<Result<(), Failed>, Gone> {
         if wait {
             match self.wait_for_write(lease).await {
                 Ok(true) => {}

@@ -4,9 +4,9 @@
 //! look-up compares the key in full, because two digests may share a hash.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quick_cache::{Equivalent, sync::Cache};
 
@@ -120,14 +120,22 @@ pub struct StatementStats {
     sum_us: AtomicU64,
     min_us: AtomicU64,
     first_seen_us: AtomicU64,
+    /// On the monotonic clock, see [`monotonic_us`].
     last_seen_us: AtomicU64,
     cached: AtomicBool,
     durations: AtomicHistogram,
 }
 
+/// Microseconds from the first call in this process; earlier instants count as 0. A statement ends with the clock read already,
+/// and the wall clock need not be read on top.
+fn monotonic_us(at: Instant) -> u64 {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    let begin = *BEGIN.get_or_init(|| at);
+    u64::try_from(at.saturating_duration_since(begin).as_micros()).unwrap_or(u64::MAX)
+}
+
 impl StatementStats {
     fn new(key: StatementKey) -> StatementStats {
-        let now = Clock::wall_us();
         StatementStats {
             key,
             count: AtomicU64::new(0),
@@ -135,15 +143,15 @@ impl StatementStats {
             rows: AtomicU64::new(0),
             sum_us: AtomicU64::new(0),
             min_us: AtomicU64::new(u64::MAX),
-            first_seen_us: AtomicU64::new(now),
-            last_seen_us: AtomicU64::new(now),
+            first_seen_us: AtomicU64::new(Clock::wall_us()),
+            last_seen_us: AtomicU64::new(0),
             cached: AtomicBool::new(false),
             durations: AtomicHistogram::default(),
         }
     }
 
-    /// Counts one execution: its duration, the rows sent, whether it ended in an error.
-    pub fn record(&self, duration: Duration, rows: u64, error: bool) {
+    /// Counts one execution: when it ended, its duration, the rows sent, whether it ended in an error.
+    pub fn record(&self, ended: Instant, duration: Duration, rows: u64, error: bool) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.count.fetch_add(1, Relaxed);
         self.sum_us.fetch_add(us, Relaxed);
@@ -157,7 +165,7 @@ impl StatementStats {
             self.errors.fetch_add(1, Relaxed);
         }
         self.durations.record_us(us);
-        self.last_seen_us.store(Clock::wall_us(), Relaxed);
+        self.last_seen_us.store(monotonic_us(ended), Relaxed);
     }
 
     /// Notes that its result is (or is no more) served from the cache.
@@ -181,7 +189,10 @@ impl StatementStats {
             p99_us: self.durations.p99(),
             max_us: self.durations.max(),
             first_seen: UNIX_EPOCH + Duration::from_micros(self.first_seen_us.load(Relaxed)),
-            last_seen: UNIX_EPOCH + Duration::from_micros(self.last_seen_us.load(Relaxed)),
+            last_seen: {
+                let ago = monotonic_us(Clock::now()).saturating_sub(self.last_seen_us.load(Relaxed));
+                UNIX_EPOCH + Duration::from_micros(Clock::wall_us().saturating_sub(ago))
+            },
             cached: self.cached.load(Relaxed),
         }
     }
@@ -282,8 +293,8 @@ impl Statements {
     }
 
     /// Looks up and counts one execution.
-    pub fn record(&self, key: StatementRef<'_>, duration: Duration, rows: u64, error: bool) {
-        self.stats(key).record(duration, rows, error);
+    pub fn record(&self, key: StatementRef<'_>, ended: Instant, duration: Duration, rows: u64, error: bool) {
+        self.stats(key).record(ended, duration, rows, error);
     }
 
     /// All statements, in no order.
@@ -318,11 +329,11 @@ mod tests {
     #[test]
     fn one_line_for_each_key() {
         let all = Statements::default();
-        all.record(key(1, "SELECT ?"), Duration::from_micros(100), 1, false);
-        all.record(key(1, "SELECT ?"), Duration::from_micros(300), 2, true);
-        all.record(key(1, "SELECT a"), Duration::from_micros(7), 0, false);
-        all.record(StatementRef { user: "bob", ..key(1, "SELECT ?") }, Duration::from_micros(7), 0, false);
-        all.record(StatementRef { target: Target::Server, server: "db3", ..key(1, "SELECT ?") }, Duration::ZERO, 0, false);
+        all.record(key(1, "SELECT ?"), Clock::now(), Duration::from_micros(100), 1, false);
+        all.record(key(1, "SELECT ?"), Clock::now(), Duration::from_micros(300), 2, true);
+        all.record(key(1, "SELECT a"), Clock::now(), Duration::from_micros(7), 0, false);
+        all.record(StatementRef { user: "bob", ..key(1, "SELECT ?") }, Clock::now(), Duration::from_micros(7), 0, false);
+        all.record(StatementRef { target: Target::Server, server: "db3", ..key(1, "SELECT ?") }, Clock::now(), Duration::ZERO, 0, false);
         let lines = all.snapshot();
         assert_eq!(lines.len(), 4);
         let first = lines.iter().find(|l| l.count == 2).unwrap();
@@ -337,7 +348,7 @@ mod tests {
     fn their_number_is_bounded() {
         let all = Statements::new(100);
         for i in 0..5_000 {
-            all.record(key(i, "SELECT ?"), Duration::from_micros(1), 0, false);
+            all.record(key(i, "SELECT ?"), Clock::now(), Duration::from_micros(1), 0, false);
         }
         assert!(all.len() <= 110, "{}", all.len());
         let long = "ä".repeat(TEXT_BYTES_MAX);
@@ -351,7 +362,7 @@ mod tests {
         let all = Statements::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..10_000).for_each(|i| all.record(key(i % 3, "SELECT ?"), Duration::from_micros(i), 1, false)));
+                scope.spawn(|| (0..10_000).for_each(|i| all.record(key(i % 3, "SELECT ?"), Clock::now(), Duration::from_micros(i), 1, false)));
             }
         });
         let lines = all.snapshot();
@@ -368,8 +379,8 @@ mod tests {
         let text = "SELECT c FROM sbtest1 WHERE id=?";
         let kept = all.stats(key(1, text));
         for (name, f) in [
-            ("look-up and record", &(|| all.record(key(1, text), Duration::from_micros(90), 1, false)) as &dyn Fn()),
-            ("record", &(|| kept.record(Duration::from_micros(90), 1, false)) as &dyn Fn()),
+            ("look-up and record", &(|| all.record(key(1, text), Clock::now(), Duration::from_micros(90), 1, false)) as &dyn Fn()),
+            ("record", &(|| kept.record(Clock::now(), Duration::from_micros(90), 1, false)) as &dyn Fn()),
         ] {
             let best = (0..50)
                 .map(|_| {

@@ -36,6 +36,13 @@ pub struct Learned<'a> {
     pub overflow: bool,
 }
 
+impl Learned<'_> {
+    /// It ended well and told of no change.
+    fn is_plain(&self) -> bool {
+        self.ok && self.variables.is_empty() && self.schema.is_none() && !self.state_changed && !self.overflow
+    }
+}
+
 /// The longest list of names (temporary tables, prepared names) that a session remembers; a longer one stays pinned until the
 /// connection is reset.
 const NAMES_MAX: usize = 1024;
@@ -193,6 +200,12 @@ impl Session {
         }
         if learned.last_insert_id != 0 {
             self.last_insert_id = learned.last_insert_id;
+        }
+        // Most statements change nothing, and all that follows would find that out.
+        if statement.plain && learned.is_plain() && !self.pending_transaction {
+            self.pins.set(PinReason::FoundRows, false);
+            self.pins.set(PinReason::Transaction, self.in_transaction());
+            return;
         }
         self.learn_variables(statement, sql, learned);
         if learned.overflow || self.changed_unseen(statement, learned) {

@@ -19,7 +19,7 @@ pub struct ClientStatement<T> {
     /// How many parameters it takes.
     pub params: u16,
     /// The parameter types the client sent last (two bytes each); it sends them only when they change.
-    pub types: Option<Box<[u8]>>,
+    pub types: Option<Arc<[u8]>>,
     /// The server that prepared it for the client; its next execution goes there if it may, where it is surely prepared.
     pub prepared_on: Option<ServerId>,
     /// Part of its parameters was sent with `COM_STMT_SEND_LONG_DATA`.
@@ -31,13 +31,13 @@ pub struct ClientStatement<T> {
 /// All prepared statements of one client. Takes no memory until the first.
 #[derive(Debug)]
 pub struct Statements<T> {
-    by_id: HashMap<u32, ClientStatement<T>>,
+    by_id: HashMap<u32, ClientStatement<T>, foldhash::fast::RandomState>,
     next_id: u32,
 }
 
 impl<T> Default for Statements<T> {
     fn default() -> Self {
-        Statements { by_id: HashMap::new(), next_id: 0 }
+        Statements { by_id: HashMap::default(), next_id: 0 }
     }
 }
 
@@ -75,7 +75,7 @@ impl<T> Statements<T> {
 
     /// `COM_RESET_CONNECTION`, `COM_CHANGE_USER`.
     pub fn clear(&mut self) {
-        self.by_id = HashMap::new();
+        self.by_id = HashMap::default();
     }
 
     /// Whether any statement has a cursor open.

@@ -36,6 +36,8 @@ pub struct Classified {
     pub tables_complete: bool,
     /// What it does to the session.
     pub effects: Effects,
+    /// It has none of those effects, as most statements: told apart once, since every execution asks.
+    pub plain: bool,
     /// Whether its result depends on nothing but the tables and the session's settings, or why not.
     pub cacheable: Result<(), Uncacheable>,
     /// The digest's text, for people. Bytes that are not UTF-8 are replaced.
@@ -68,6 +70,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         reason: verdict.reason,
         tables,
         tables_complete,
+        plain: verdict.effects == Effects::default(),
         effects: verdict.effects,
         cacheable,
         digest_text: String::from_utf8_lossy(&buf.text).into_owned(),
