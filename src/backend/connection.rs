@@ -317,8 +317,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         let mut out = Vec::new();
         let answers = self.put_restore(want, &mut out);
         if answers > 0 {
-            self.stream.write_all(&out).await?;
-            self.stream.flush().await?;
+            self.stream.send_all(&out).await?;
             let mut buffer = Buffer::new();
             self.expect_oks(&mut buffer, answers).await?;
         }
@@ -337,8 +336,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
     }
 
     async fn read_raw(&mut self, command: Vec<u8>, expect: Expect) -> Result<Vec<u8>, CommandError> {
-        self.stream.write_all(&command).await?;
-        self.stream.flush().await?;
+        self.stream.send_all(&command).await?;
         let mut reply = Vec::new();
         let mut buffer = Buffer::new();
         let mut tracker = ReplyTracker::new(expect, self.capabilities);

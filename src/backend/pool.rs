@@ -206,12 +206,29 @@ impl ServerPool {
         self.closed.fetch_add(n as u64, Ordering::Relaxed);
     }
 
+    /// An idle connection for `wanted`, if there is one.
+    pub fn take_idle(self: &Arc<Self>, wanted: Wanted<'_>) -> Option<Lease> {
+        loop {
+            let connection = self.inside.lock().book.take_idle(wanted.key, |c| c.suits(wanted.state, wanted.text))?;
+            let mut lease = Lease { connection: Some(connection), pool: self.clone() };
+            if lease.is_quiet() && lease.come_home().is_ok() {
+                lease.serial += 1;
+                self.reused.fetch_add(1, Ordering::Relaxed);
+                return Some(lease);
+            }
+            // The server closed it while it was idle; dropping the lease frees the place.
+        }
+    }
+
     /// A connection for `wanted`: idle, else new, else the first that comes back.
     ///
     /// # Errors
     /// See [`CheckoutError`].
     pub async fn checkout(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<Lease, CheckoutError> {
         loop {
+            if let Some(lease) = self.take_idle(wanted) {
+                return Ok(lease);
+            }
             let checkout = {
                 let mut inside = self.inside.lock();
                 let checkout = inside.book.checkout(wanted.key, |c| c.suits(wanted.state, wanted.text));

@@ -90,11 +90,17 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
         self.waiting.iter().map(|(_, key)| key)
     }
 
+    /// An idle connection, the one that `score` likes best, as [`PoolBook::checkout`] would give it.
+    pub fn take_idle(&mut self, key: &K, score: impl Fn(&C) -> Option<u32>) -> Option<C> {
+        let connection = self.take_best(key, score)?;
+        self.used += 1;
+        Some(connection)
+    }
+
     /// Asks for a connection. `score` judges an idle one: `None` may not be used, otherwise the highest wins; `u32::MAX` ends the search.
     pub fn checkout(&mut self, key: &K, score: impl Fn(&C) -> Option<u32>) -> Checkout<C> {
         // Those who wait came first, unless what is idle cannot be what they wait for.
-        if let Some(connection) = self.take_best(key, score) {
-            self.used += 1;
+        if let Some(connection) = self.take_idle(key, score) {
             return Checkout::Use(connection);
         }
         if self.used + self.idle_count < self.max {
@@ -115,9 +121,7 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
 
     /// Takes an idle connection for which `is` holds, whoever waits: it was his a moment ago.
     pub fn retake(&mut self, key: &K, is: impl Fn(&C) -> bool) -> Option<C> {
-        let taken = self.take_best(key, |c| is(c).then_some(u32::MAX))?;
-        self.used += 1;
-        Some(taken)
+        self.take_idle(key, |c| is(c).then_some(u32::MAX))
     }
 
     fn take_best(&mut self, key: &K, score: impl Fn(&C) -> Option<u32>) -> Option<C> {

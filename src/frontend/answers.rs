@@ -3,7 +3,6 @@
 
 use bytes::BytesMut;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
 
 use crate::backend::connection::PreparedText;
 use crate::backend::pool::{Lease, Wanted};
@@ -31,8 +30,7 @@ impl Client {
             && statement.digest_text.eq_ignore_ascii_case("SHOW WARNINGS")
             && let Some(reply) = &self.warnings
         {
-            self.stream.write_all(reply).await?;
-            self.stream.flush().await?;
+            self.stream.send_all(reply).await?;
             return Ok(Some(Ok(())));
         }
         if effects.reads_connection_id
@@ -57,8 +55,7 @@ impl Client {
         let mut rows = ResultSetWriter::new(&mut out, 1, self.capabilities, self.session.status, &columns);
         rows.row([Some(self.entry.id.to_string().as_bytes())]);
         rows.finish(self.session.status, 0);
-        self.stream.write_all(&out).await?;
-        self.stream.flush().await?;
+        self.stream.send_all(&out).await?;
         Ok(())
     }
 

@@ -11,7 +11,6 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 
 use crate::auth::Credential;
 use crate::backend::connection::{PoolKey, PreparedText};
@@ -215,8 +214,7 @@ impl Client {
         if error.source != Source::Client {
             tracing::warn!(client = self.entry.id, user = %self.account.key.user, errno = error.errno, "{}", error.text);
         }
-        self.stream.write_all(&error.packet(1)).await?;
-        self.stream.flush().await?;
+        self.stream.send_all(&error.packet(1)).await?;
         if error.fatal { Err(Gone) } else { Ok(()) }
     }
 
@@ -225,8 +223,7 @@ impl Client {
         self.shared.metrics.errors(Source::Server).inc();
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, payload);
-        self.stream.write_all(&out).await?;
-        self.stream.flush().await?;
+        self.stream.send_all(&out).await?;
         Ok(())
     }
 
@@ -237,8 +234,7 @@ impl Client {
         ok.write(&mut payload, self.capabilities, OK_HEADER);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
-        self.stream.write_all(&out).await?;
-        self.stream.flush().await?;
+        self.stream.send_all(&out).await?;
         Ok(())
     }
 
@@ -248,8 +244,7 @@ impl Client {
         write_end_of_rows(&mut payload, self.capabilities, self.session.status, 0);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
-        self.stream.write_all(&out).await?;
-        self.stream.flush().await?;
+        self.stream.send_all(&out).await?;
         Ok(())
     }
 

@@ -134,17 +134,29 @@ impl Client {
             return Ok(Ok(lease));
         }
         let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
-        let wanted = Wanted {
+        if let Some(lease) = pool.take_idle(self.wanted(job)) {
+            return Ok(Ok(lease));
+        }
+        Box::pin(self.wait_for_connection(job, server)).await
+    }
+
+    fn wanted<'a>(&'a self, job: &'a Job<'_>) -> Wanted<'a> {
+        Wanted {
             key: &self.account.key,
             credential: &self.account.credential,
             collation: self.account.collation,
             state: &self.session.state,
             fresh: &self.account.fresh,
             text: job.text,
-        };
+        }
+    }
+
+    /// Opens a connection, or waits until one comes back, for as long as the client stays.
+    async fn wait_for_connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
+        let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
         let checkout = tokio::select! {
             biased;
-            checkout = pool.checkout(wanted) => checkout,
+            checkout = pool.checkout(self.wanted(job)) => checkout,
             () = self.stream.closed() => return Err(Gone),
         };
         let name = &pool.name;

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-
 use crate::backend::connection::{PreparedText, put_command};
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
@@ -159,7 +157,7 @@ impl Client {
         if let Some(place) = out.get_mut(HEADER_LEN + 1..HEADER_LEN + 5) {
             place.copy_from_slice(&server_id.to_le_bytes());
         }
-        let written = lease.stream.write_all(&out).await;
+        let written = lease.stream.send_all(&out).await;
         self.held = Some(lease);
         if written.is_err() {
             return self.lost_pinned().await;

@@ -22,7 +22,7 @@ use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decide::Consistency;
 use crate::routing::decision::{Decision, Target};
 use crate::session::machine::Learned;
-use crate::sql::classify::{Class, Classified};
+use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
 use crate::topology::ServerId;
@@ -38,7 +38,7 @@ const TRIES_MAX: usize = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 thread_local! {
-    static DIGEST: RefCell<DigestBuf> = RefCell::new(DigestBuf::default());
+    static READING: RefCell<(DigestBuf, Templates)> = RefCell::default();
 }
 
 /// What is sent to the server.
@@ -128,9 +128,14 @@ impl Client {
     }
 
     pub(super) fn classify(&self, sql: &[u8]) -> (Arc<Classified>, Option<Hint>) {
-        DIGEST.with(|buffer| {
-            let mut buffer = buffer.borrow_mut();
-            let statement = self.shared.classify.get(sql, self.session.lex, &mut buffer);
+        READING.with_borrow_mut(|(buffer, templates)| {
+            if let Some(known) = templates.get(sql, self.session.lex) {
+                return (known.clone(), None);
+            }
+            let (statement, seen) = self.shared.classify.find(sql, self.session.lex, buffer);
+            if seen {
+                templates.put(sql, self.session.lex, &statement);
+            }
             (statement, buffer.hint.take())
         })
     }

@@ -285,15 +285,12 @@ fn invalid(e: impl std::fmt::Display) -> io::Error {
 pub async fn write_pending(client: &mut Stream, buffer: &mut Buffer, pending: &mut Pending) -> io::Result<()> {
     if pending.out.is_empty() {
         let bytes = buffer.filled().get(..pending.from_buffer).unwrap_or(&[]);
-        client.write_all(bytes).await?;
+        client.send_all(bytes).await?;
         buffer.consume(pending.from_buffer);
         pending.from_buffer = 0;
     } else {
-        client.write_all(&pending.out).await?;
+        client.send_all(&pending.out).await?;
         pending.out.clear();
-    }
-    if client.is_tls() {
-        client.flush().await?;
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 
 use crate::backend::connection::{CommandError, PreparedText, put_command};
 use crate::backend::pool::Lease;
@@ -43,10 +42,7 @@ impl Client {
             if !Arc::ptr_eq(&lease.have, &self.session.state) {
                 lease.have = self.session.state.clone();
             }
-            return match lease.stream.write_all(packet).await {
-                Ok(()) => Ok(flush(lease).await.map_err(|e| self.broken(lease, &e))),
-                Err(e) => Ok(Err(self.broken(lease, &e))),
-            };
+            return Ok(lease.stream.send_all(packet).await.map_err(|e| self.broken(lease, &e)));
         }
         Box::pin(self.send_composed(job, lease, buffer, wait, restore_id)).await
     }
@@ -91,7 +87,7 @@ impl Client {
             answers += 1;
         }
         if answers > 0 && job.statement.class != Class::Read {
-            if let Err(e) = lease.stream.write_all(&out).await {
+            if let Err(e) = lease.stream.send_all(&out).await {
                 return Ok(Err(self.broken(lease, &e)));
             }
             out.clear();
@@ -117,10 +113,7 @@ impl Client {
                 }
             }
         }
-        if let Err(e) = lease.stream.write_all(&out).await {
-            return Ok(Err(self.broken(lease, &e)));
-        }
-        if let Err(e) = flush(lease).await {
+        if let Err(e) = lease.stream.send_all(&out).await {
             return Ok(Err(self.broken(lease, &e)));
         }
         if answers > 0
@@ -180,7 +173,7 @@ impl Client {
         let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) { &self.session.state } else { &text.state };
         let answers = lease.put_restore(state, out);
         if answers > 0 {
-            lease.stream.write_all(out).await?;
+            lease.stream.send_all(out).await?;
             out.clear();
             let mut buffer = Buffer::new();
             lease.expect_oks(&mut buffer, answers).await?;
@@ -188,8 +181,7 @@ impl Client {
         lease.have = state.clone();
         let mut command = std::mem::take(out);
         put_command(&mut command, Com::StmtPrepare, &text.sql);
-        lease.stream.write_all(&command).await?;
-        lease.stream.flush().await?;
+        lease.stream.send_all(&command).await?;
         let id = lease.read_prepared().await?;
         lease.note_prepared(text.clone(), id);
         Ok(id)
@@ -222,8 +214,4 @@ fn same_for_prepare(a: &State, b: &State) -> bool {
         && ["sql_mode", "character_set_client", "character_set_connection", "collation_connection"]
             .iter()
             .all(|name| a.system(name) == b.system(name))
-}
-
-async fn flush(lease: &mut Lease) -> std::io::Result<()> {
-    if lease.stream.is_tls() { lease.stream.flush().await } else { Ok(()) }
 }

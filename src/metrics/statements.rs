@@ -4,8 +4,8 @@
 //! look-up compares the key in full, because two digests may share a hash.
 
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quick_cache::{Equivalent, sync::Cache};
@@ -333,7 +333,13 @@ mod tests {
         all.record(key(1, "SELECT ?"), Clock::now(), Duration::from_micros(300), 2, true);
         all.record(key(1, "SELECT a"), Clock::now(), Duration::from_micros(7), 0, false);
         all.record(StatementRef { user: "bob", ..key(1, "SELECT ?") }, Clock::now(), Duration::from_micros(7), 0, false);
-        all.record(StatementRef { target: Target::Server, server: "db3", ..key(1, "SELECT ?") }, Clock::now(), Duration::ZERO, 0, false);
+        all.record(
+            StatementRef { target: Target::Server, server: "db3", ..key(1, "SELECT ?") },
+            Clock::now(),
+            Duration::ZERO,
+            0,
+            false,
+        );
         let lines = all.snapshot();
         assert_eq!(lines.len(), 4);
         let first = lines.iter().find(|l| l.count == 2).unwrap();
@@ -362,7 +368,9 @@ mod tests {
         let all = Statements::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..10_000).for_each(|i| all.record(key(i % 3, "SELECT ?"), Clock::now(), Duration::from_micros(i), 1, false)));
+                scope.spawn(|| {
+                    (0..10_000).for_each(|i| all.record(key(i % 3, "SELECT ?"), Clock::now(), Duration::from_micros(i), 1, false))
+                });
             }
         });
         let lines = all.snapshot();

@@ -57,6 +57,13 @@ impl Socket {
         }
     }
 
+    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(s) => socket2::SockRef::from(s).send(bytes),
+            Socket::Unix(s) => socket2::SockRef::from(s).send(bytes),
+        }
+    }
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Tcp(s) => s.poll_read_ready(cx),
@@ -151,6 +158,26 @@ impl Stream {
             }
         }
         Poll::Pending
+    }
+
+    /// Writes all of `bytes`. A plain socket is nearly always ready to take them, so it is not asked first.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        use tokio::io::AsyncWriteExt;
+        if let Stream::Plain(socket) = self {
+            match socket.send_now(bytes) {
+                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(e) => return Err(e),
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+        }
+        self.write_all(bytes).await?;
+        self.flush().await
     }
 
     /// Has the readiness of the socket reported to the reactor of this thread. A TLS stream stays where it is: its state cannot

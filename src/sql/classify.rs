@@ -13,11 +13,13 @@ mod judge;
 mod query;
 mod show;
 mod tables;
+mod template;
 mod verbs;
 mod verdict;
 
 pub use cache::{ClassifyCache, MAX_CACHED_BYTES};
 pub use effects::{Access, Effects, Kill, TransactionEnd, TransactionStart};
+pub use template::Templates;
 pub use verdict::{Class, ClassReason, TableName, Uncacheable};
 
 use super::digest::{DigestBuf, digest};

@@ -143,8 +143,12 @@ impl ReplyTracker {
             if self.skip > 0 || self.is_done() {
                 return Ok(Walk { pass: at, event: Event::NeedMore });
             }
-            if self.state == State::Rows && !self.continued {
-                at = self.pass_whole_rows(buf, at);
+            if !self.continued {
+                at = match self.state {
+                    State::Rows => self.pass_whole(buf, at, u32::MAX),
+                    State::Columns { left } => self.pass_whole(buf, at, left),
+                    _ => at,
+                };
             }
             let rest = buf.get(at..).unwrap_or_default();
             let Some(header) = Header::parse(rest) else { return Ok(Walk { pass: at, event: Event::NeedMore }) };
@@ -187,24 +191,31 @@ impl ReplyTracker {
         }
     }
 
-    /// The tight loop: passes rows that stand whole in `buf` and need no second look, and leaves every other packet to the caller.
-    fn pass_whole_rows(&mut self, buf: &[u8], mut at: usize) -> usize {
+    /// The tight loop: passes at most `most` rows or definitions that stand whole in `buf` and need no second look, and leaves
+    /// every other packet to the caller.
+    fn pass_whole(&mut self, buf: &[u8], mut at: usize, most: u32) -> usize {
         let Some(mut seq) = self.seq else { return at };
         let before = at;
-        let mut rows = 0;
-        while let Some([a, b, c, got, first]) = buf.get(at..).and_then(|rest| rest.first_chunk::<{ HEADER_LEN + 1 }>()) {
+        let mut passed = 0;
+        while passed < most
+            && let Some([a, b, c, got, first]) = buf.get(at..).and_then(|rest| rest.first_chunk::<{ HEADER_LEN + 1 }>())
+        {
             let len = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
             let end = at + HEADER_LEN + len;
             if *first >= EOF_HEADER || *got != seq || len == 0 || len == MAX_PAYLOAD || end > buf.len() {
                 break;
             }
             seq = seq.wrapping_add(1);
-            rows += 1;
+            passed += 1;
             at = end;
         }
         self.seq = Some(seq);
-        self.rows += rows;
         self.started |= at > before;
+        match self.state {
+            State::Columns { left } if left == passed => self.state = self.behind_columns(),
+            State::Columns { left } => self.state = State::Columns { left: left - passed },
+            _ => self.rows += u64::from(passed),
+        }
         at
     }
 

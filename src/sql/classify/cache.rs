@@ -80,17 +80,22 @@ impl ClassifyCache {
 
     /// Makes the digest of `sql` in `buf` (its hint is there afterwards) and returns the judgement, remembered or made now.
     pub fn get(&self, sql: &[u8], mode: LexMode, buf: &mut DigestBuf) -> Arc<Classified> {
+        self.find(sql, mode, buf).0
+    }
+
+    /// [`ClassifyCache::get`], with `true` for a judgement that was remembered.
+    pub fn find(&self, sql: &[u8], mode: LexMode, buf: &mut DigestBuf) -> (Arc<Classified>, bool) {
         digest(sql, mode, buf);
         let key = KeyRef { hash: buf.hash, mode, text: &buf.text };
         if let Some(known) = self.map.get(&key) {
-            return known;
+            return (known, true);
         }
         let made = Arc::new(classify_digest(buf, mode));
         if !buf.truncated && buf.text.len() <= MAX_CACHED_BYTES {
             let key = Key { hash: buf.hash, mode, text: buf.text.as_slice().into() };
             self.map.insert(key, Arc::clone(&made));
         }
-        made
+        (made, false)
     }
 
     /// How many digests are remembered.
