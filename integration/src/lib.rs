@@ -23,6 +23,7 @@
 //! has a runtime of its own.
 
 pub mod accounts;
+pub mod bench;
 pub mod cluster;
 pub mod driver;
 pub mod fake_server;

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::backend::connection::PreparedText;
@@ -160,7 +161,7 @@ impl Client {
                 }
                 Target::Master | Target::Replica | Target::Server => {}
             }
-            let paused = *self.shared.paused.borrow() && self.held.is_none();
+            let paused = self.shared.is_paused.load(Ordering::Relaxed) && self.held.is_none();
             let server = match decision.server {
                 Some(server) if !paused => server,
                 _ => {

@@ -89,6 +89,8 @@ pub struct Shared {
     pub newest_write: Mutex<Option<GtidSet>>,
     /// `PAUSE`: new statements wait.
     pub paused: watch::Receiver<bool>,
+    /// The same, for a look that costs nothing.
+    pub is_paused: AtomicBool,
     /// The process is shutting down: idle clients leave.
     pub draining: AtomicBool,
     /// (user, schema) that a server confirmed, and when.

@@ -371,11 +371,13 @@ impl House for ProxyHouse {
                 Ok(format!("{server} has weight {weight} until the next restart; write it into the configuration to keep it"))
             }
             Command::Pause => {
+                self.shared.is_paused.store(true, std::sync::atomic::Ordering::Relaxed);
                 self.paused.send_replace(true);
                 self.event("pause", None, "by an operator");
                 Ok("new statements wait, up to failover.hold_timeout, until RESUME".to_owned())
             }
             Command::Resume => {
+                self.shared.is_paused.store(false, std::sync::atomic::Ordering::Relaxed);
                 self.paused.send_replace(false);
                 self.event("resume", None, "by an operator");
                 Ok("statements run again".to_owned())

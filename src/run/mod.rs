@@ -185,6 +185,7 @@ impl Proxy {
             turn: AtomicU64::new(0),
             newest_write: Mutex::new(None),
             paused: paused_receiver,
+            is_paused: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             schemas: Mutex::default(),
             states: Mutex::default(),

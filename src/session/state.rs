@@ -149,6 +149,14 @@ impl State {
         self.hash = hasher.finish();
     }
 
+    /// Charset and collation, when `SET NAMES` can say all that is wanted. It says more than the variables do: it also gives
+    /// results their collation, which shows in the definitions of columns.
+    fn names(&self) -> Option<(&[u8], &[u8])> {
+        let [client, connection, results, collation] = NAMES.map(|name| self.system(name));
+        let charset = client.filter(|charset| is_name(charset) && connection == client && results == client)?;
+        Some((charset, collation.filter(|collation| is_name(collation))?))
+    }
+
     /// What brings a connection in state `self` to `want`.
     pub fn restore(&self, want: &State) -> Restore {
         let mut restore = Restore::default();
@@ -172,7 +180,17 @@ impl State {
             }
         }
         let charset_changes = self.system.get("character_set_connection") != want.system.get("character_set_connection");
+        let names = want.names().filter(|_| NAMES.iter().any(|name| self.system.get(*name) != want.system.get(*name)));
+        if let Some((charset, collation)) = names {
+            set.extend_from_slice(if set.is_empty() { b"SET NAMES " } else { b",NAMES " });
+            set.extend_from_slice(charset);
+            set.extend_from_slice(b" COLLATE ");
+            set.extend_from_slice(collation);
+        }
         for (name, value) in &want.system {
+            if names.is_some() && NAMES.contains(&&**name) {
+                continue;
+            }
             let collation_lost = charset_changes && &**name == "collation_connection";
             let charset_lost = &**name == "character_set_connection"
                 && self.system.get("collation_connection") != want.system.get("collation_connection");
@@ -302,6 +320,13 @@ fn user_name(name: &str) -> String {
     format!("@`{}`", name.replace('`', "``"))
 }
 
+/// What `SET NAMES` sets.
+const NAMES: [&str; 4] = ["character_set_client", "character_set_connection", "character_set_results", "collation_connection"];
+
+fn is_name(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+}
+
 fn assignment(set: &mut Vec<u8>, name: &str, value: &[u8]) {
     set.extend_from_slice(if set.is_empty() { b"SET " } else { b"," });
     set.extend_from_slice(name.as_bytes());
@@ -368,10 +393,7 @@ mod tests {
             "SET character_set_client='utf8mb4',character_set_connection='utf8mb4',character_set_results='utf8mb4'"
         );
         // Back: the collation must follow its charset, although a charset alone would do here.
-        assert_eq!(
-            text(&set_names.restore(&latin).system),
-            "SET character_set_client='latin1',character_set_connection='latin1',character_set_results='latin1',collation_connection='latin1_swedish_ci'"
-        );
+        assert_eq!(text(&set_names.restore(&latin).system), "SET NAMES latin1 COLLATE latin1_swedish_ci");
         let with_collation =
             latin.changed(&[system("character_set_connection", "latin1"), system("collation_connection", "latin1_bin")]);
         assert_eq!(text(&latin.restore(&with_collation).system), "SET collation_connection='latin1_bin'");
