@@ -108,7 +108,11 @@ impl Client {
 
     /// Serves the client until it leaves or is told to.
     pub async fn run(mut self) {
-        poll_fn(|cx| Poll::Ready(self.entry.woken_by(cx.waker()))).await;
+        poll_fn(|cx| {
+            self.entry.woken_by(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
         while let Ok(mut buffer) = self.next_bytes().await {
             loop {
                 match self.next_command(&mut buffer).await {
