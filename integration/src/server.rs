@@ -143,10 +143,7 @@ impl Server {
         if process.ended().is_some() {
             return "ended";
         }
-        // the third word of /proc/PID/stat, after the program's name in brackets; T is a stopped process
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
-        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
-        if state == Some("T") { "frozen" } else { "running" }
+        if is_frozen(process.id()) { "frozen" } else { "running" }
     }
 
     /// Ends it cleanly.
@@ -166,9 +163,18 @@ impl Server {
         Ok(())
     }
 
-    /// Freezes it (SIGSTOP): connections stay open, nothing answers, the kernel still accepts new ones.
+    /// Freezes it (SIGSTOP): connections stay open, nothing answers, the kernel still accepts new ones. Returns when it has
+    /// stopped: a thread in the middle of a write to the disk stops only behind it.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::Stop)
+        self.signal(Signal::Stop)?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while self.condition() == "running" {
+            if Instant::now() > deadline {
+                bail!("{} does not stop when told to", self.name());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Lets a frozen server go on.
@@ -395,4 +401,13 @@ fn greets(socket: &Path) -> bool {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
     let mut head = [0u8; 5];
     stream.read_exact(&mut head).is_ok() && head[4] == 10
+}
+/// Whether all threads of a process are stopped: the third word of `/proc/PID/task/TID/stat`, after the program's name in
+/// brackets, is T.
+fn is_frozen(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()) == Some("T")
+    })
 }

@@ -15,7 +15,7 @@ use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::handshake::ServerError;
 use crate::session::machine::Session;
 use crate::session::state::{State, charset_of_collation};
-use crate::sql::lexer::{ByteCharset, Dialect, LexMode};
+use crate::sql::lexer::{ByteCharset, LexMode};
 use crate::topology::Flavor;
 
 /// Makes a client of a login and tells it so. `None`: it was refused after all (its schema), or went away.
@@ -37,11 +37,7 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
         }
     }
     let account = account(&shared, &login, known.credential, known.generation, peer);
-    let dialect = match shared.flavor() {
-        Some(Flavor::MySql) => Dialect::MySql,
-        Some(Flavor::MariaDb) => Dialect::MariaDb,
-        None => Dialect::Either,
-    };
+    let dialect = shared.dialect();
     let ignore_space = login.capabilities.has(Capabilities::IGNORE_SPACE);
     let charset = ByteCharset::from_collation_id(login.collation);
     let lex = LexMode { charset, dialect, ignore_space, ..LexMode::default() };

@@ -17,7 +17,8 @@ use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
-use crate::protocol::ok_err_eof::Status;
+use crate::protocol::frame::{HEADER_LEN, Header};
+use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decide::Consistency;
@@ -26,13 +27,15 @@ use crate::session::machine::Learned;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
-use crate::topology::ServerId;
 use crate::topology::gtid::GtidSet;
 use crate::topology::observation::Failure;
+use crate::topology::{Flavor, ServerId};
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
 /// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
 pub(super) const LOST: u16 = 1158;
+/// ER_OPTION_PREVENTS_STATEMENT.
+const READ_ONLY_SERVER: u16 = 1290;
 /// Servers a read is tried on before its error goes to the client.
 const TRIES_MAX: usize = 4;
 /// Pause between tries to reach a master that the monitor still believes in.
@@ -100,6 +103,8 @@ pub(super) enum Failed {
     Unknown(ClientError),
     /// The replica did not reach the session's last write in time.
     Behind,
+    /// The server is read-only, and refused a statement whose text looked like a read.
+    ReadOnlyServer,
 }
 
 impl Client {
@@ -195,7 +200,7 @@ impl Client {
                             self.refuse(error).await?;
                             return Ok(ANSWERED);
                         }
-                        Failed::Behind => unreachable!("a connection is not behind"),
+                        Failed::Behind | Failed::ReadOnlyServer => unreachable!("a connection runs nothing"),
                     }
                 }
             };
@@ -204,6 +209,8 @@ impl Client {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered) => return Ok(ANSWERED),
                 Err(Failed::Behind) => failed.push(server),
+                // The next decision knows, and so does that of the next execution.
+                Err(Failed::ReadOnlyServer) => job.statement.writes_unseen.raise(),
                 Err(Failed::Before(error)) if decision.may_retry && failed.len() < TRIES_MAX => {
                     failed.push(server);
                     last_error = Some(error);
@@ -249,7 +256,15 @@ impl Client {
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
         match end {
-            End::Done => {}
+            End::Done { forwarded } => {
+                if told.errno == Some(READ_ONLY_SERVER)
+                    && !forwarded
+                    && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
+                {
+                    self.settle(lease, Instant::now());
+                    return Ok(Err(failed));
+                }
+            }
             End::Client(_) => {
                 // The statement may still be running there for nobody.
                 self.shared.kill_on_server(&lease, &self.account);
@@ -300,6 +315,37 @@ impl Client {
         self.settle(lease, ended);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
         Ok(Ok(Outcome::of(server, &told)))
+    }
+
+    /// A server other than the master refused to write. A statement taken for a read is run on the master instead; in a read-only
+    /// transaction, which is on this server because Sluice chose it, the client is told what the master would say.
+    fn read_only_server(&self, job: &Job<'_>, decision: &Decision, buffer: &Buffer, pending: &mut Pending) -> Option<Failed> {
+        if !pending.out.is_empty() {
+            return None;
+        }
+        let reply = buffer.filled().get(..pending.from_buffer)?;
+        // Behind the columns of a result that came to nothing, or alone.
+        let mut last = reply;
+        while let Some(header) = Header::parse(last).filter(|h| h.packet_len() < last.len()) {
+            last = last.get(header.packet_len()..)?;
+        }
+        let seq = reply.get(3).copied()?;
+        let error = ErrPacket::parse(last.get(HEADER_LEN..)?)?;
+        let by_option = error.message.windows(9).any(|w| w == b"read-only" || w == b"read_only");
+        if !by_option || decision.server.is_none() || self.shared.snapshot.load().master == decision.server {
+            return None;
+        }
+        if self.session.status.has(Status::IN_TRANS_READONLY) {
+            let text = match self.shared.flavor() {
+                Some(Flavor::MariaDb) => "Cannot execute statement in a READ ONLY transaction",
+                _ => "Cannot execute statement in a READ ONLY transaction.",
+            };
+            pending.out = ClientError::of_server(1792, b"25006", text).packet(seq);
+            pending.from_buffer = 0;
+            return None;
+        }
+        let taken_for_read = job.statement.class == Class::Read && decision.may_retry && !job.statement.writes_unseen.is_raised();
+        taken_for_read.then_some(Failed::ReadOnlyServer)
     }
 
     /// The decision, where the statement went to the connection of the one before it instead.

@@ -62,7 +62,10 @@ pub struct Told {
 #[derive(Debug)]
 pub enum End {
     /// The whole reply was read; the last piece of it is still to be written.
-    Done,
+    Done {
+        /// Bytes of this reply went to the client already.
+        forwarded: bool,
+    },
     /// The server's connection broke, or what it sent is no reply.
     Server {
         /// What happened.
@@ -108,7 +111,7 @@ impl Relay<'_> {
             };
             if ready.done {
                 told.rows = self.tracker.rows();
-                return End::Done;
+                return End::Done { forwarded };
             }
             if pending.from_buffer > 0 || !pending.out.is_empty() {
                 if let Err(error) = write_pending(self.client, buffer, pending).await {

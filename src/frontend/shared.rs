@@ -23,6 +23,7 @@ use crate::routing::decide::RoutingSettings;
 use crate::routing::rules::Rules;
 use crate::session::state::{Interner, State};
 use crate::sql::classify::{Classified, ClassifyCache};
+use crate::sql::lexer::Dialect;
 use crate::topology::gtid::GtidSet;
 use crate::topology::known::KnownGtids;
 use crate::topology::snapshot::Snapshot;
@@ -114,6 +115,15 @@ impl Shared {
     /// The family of the servers, as far as one is known.
     pub fn flavor(&self) -> Option<Flavor> {
         self.snapshot.load().servers.iter().find_map(|s| s.flavor)
+    }
+
+    /// How the servers read SQL, as far as that is known.
+    pub fn dialect(&self) -> Dialect {
+        match self.flavor() {
+            Some(Flavor::MySql) => Dialect::MySql,
+            Some(Flavor::MariaDb) => Dialect::MariaDb,
+            None => Dialect::Either,
+        }
     }
 
     /// Whether the schema was confirmed for the account a moment ago.

@@ -154,6 +154,7 @@ fn by_class(q: &Question<'_>) -> Decision {
         return master(q, Reason::AutocommitOff);
     }
     match class {
+        Class::Read if q.statement.writes_unseen.is_raised() => master(q, Reason::RefusedByReplica),
         Class::Read => read(q, Reason::Read),
         Class::Transaction if begins_read_only(q.statement) => read(q, Reason::ReadOnlyTransaction),
         Class::Session => match q.snapshot.master {
@@ -210,7 +211,7 @@ fn aim(q: &Question<'_>, aim: Aim<'_>, may_read: bool, reason: Reason) -> Option
 /// operator, by naming the server, vouches for (servers that are not the master are read-only anyway).
 fn readable(statement: &Classified) -> bool {
     match statement.class {
-        Class::Read => true,
+        Class::Read => !statement.writes_unseen.is_raised(),
         Class::Write => matches!(statement.reason, ClassReason::UnknownFunction(_)),
         Class::Transaction => begins_read_only(statement),
         _ => false,

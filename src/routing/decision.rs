@@ -58,6 +58,8 @@ pub enum Reason {
     ReadFromMaster,
     /// `read_from_master = "never"`, and no replica serves reads.
     NoReplicaAllowed,
+    /// Called a read, but a read-only server has refused it: something that it uses writes.
+    RefusedByReplica,
     /// The statement changes data, or may.
     Write,
     /// It locks rows.
@@ -99,6 +101,7 @@ impl Reason {
             Reason::NoReplica => "no_replica",
             Reason::ReadFromMaster => "read_from_master",
             Reason::NoReplicaAllowed => "no_replica_allowed",
+            Reason::RefusedByReplica => "refused_by_replica",
             Reason::Write => "write",
             Reason::LockingRead => "locking_read",
             Reason::Ddl => "ddl",

@@ -18,9 +18,10 @@ use crate::routing::balance::Load;
 use crate::routing::decide::{Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::run::reload::Reloader;
+use crate::sql::classify::ClassifyCache;
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::CacheHint;
-use crate::sql::lexer::LexMode;
+use crate::sql::lexer::{Dialect, LexMode};
 use crate::topology::snapshot::Snapshot;
 use crate::topology::{Override, ServerId};
 
@@ -46,9 +47,12 @@ pub struct ProxyHouse {
 /// The row of `EXPLAIN ROUTE`, from the code that routes.
 pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
     let mut buffer = DigestBuf::default();
-    crate::sql::digest::digest(sql.as_bytes(), LexMode::default(), &mut buffer);
+    let lex = LexMode { dialect: shared.dialect, ..LexMode::default() };
+    crate::sql::digest::digest(sql.as_bytes(), lex, &mut buffer);
     let hint = buffer.hint.clone();
-    let statement = crate::sql::classify::classify_digest(&buffer, LexMode::default());
+    // What running it has taught is told, too.
+    let known = shared.known.and_then(|cache| cache.known(&buffer, lex));
+    let statement = known.unwrap_or_else(|| Arc::new(crate::sql::classify::classify_digest(&buffer, lex)));
     let decision = decide(&Question {
         statement: &statement,
         sql: sql.as_bytes(),
@@ -96,6 +100,10 @@ pub struct ExplainParts<'a> {
     pub routing: &'a crate::routing::decide::RoutingSettings,
     /// Whether an account may only read.
     pub read_only: &'a dyn Fn(&str) -> bool,
+    /// How the servers read SQL.
+    pub dialect: Dialect,
+    /// Judgements on what was run before.
+    pub known: Option<&'a ClassifyCache>,
 }
 
 /// `master`, `replica`, `server:NAME`, `proxy`, `deny`.
@@ -335,7 +343,13 @@ impl House for ProxyHouse {
         let read_only = |user: &str| accounts.entry(user).is_some_and(|e| e.read_only);
         explain(
             &snapshot,
-            &ExplainParts { rules: &settings.rules, routing: &settings.routing, read_only: &read_only },
+            &ExplainParts {
+                rules: &settings.rules,
+                routing: &settings.routing,
+                read_only: &read_only,
+                dialect: self.shared.dialect(),
+                known: Some(&self.shared.classify),
+            },
             user,
             schema,
             sql,

@@ -12,6 +12,7 @@ use crate::config::{Config, resolve};
 use crate::frontend::login::GreetingTemplate;
 use crate::protocol::Capabilities;
 use crate::run::house::{ExplainParts, explain};
+use crate::sql::lexer::Dialect;
 use crate::topology::settings::ConfiguredRole;
 use crate::topology::snapshot::Snapshot;
 use crate::topology::{Role, State};
@@ -33,7 +34,13 @@ impl cli::Program for Program {
         let accounts = resolve::accounts(config);
         let snapshot = as_configured(config);
         let read_only = |user: &str| accounts.entry(user).is_some_and(|e| e.read_only);
-        let parts = ExplainParts { rules: &settings.rules, routing: &settings.routing, read_only: &read_only };
+        let parts = ExplainParts {
+            rules: &settings.rules,
+            routing: &settings.routing,
+            read_only: &read_only,
+            dialect: Dialect::Either,
+            known: None,
+        };
         Ok(lines(&explain(&snapshot, &parts, None, None, sql)))
     }
 

@@ -5,7 +5,8 @@
 //! its executable comments. The proof is done on the digest's text by our own scan of the tokens. sqlparser only adds the tables and is asked only
 //! where it cannot be hurt (see [`tables`]); it never turns anything into a read.
 //!
-//! Limits of the proof, which no look at a text can pass: a view may call a stored function. A server that is read-only refuses that one (1290).
+//! Limits of the proof, which no look at a text can pass: a view may call a stored function. A server that is read-only refuses that one (1290); it is
+//! then run on the master, and remembered ([`Flag`]).
 
 mod cache;
 mod effects;
@@ -21,6 +22,8 @@ pub use cache::{ClassifyCache, MAX_CACHED_BYTES};
 pub use effects::{Access, Effects, Kill, TransactionEnd, TransactionStart};
 pub use template::Templates;
 pub use verdict::{Class, ClassReason, TableName, Uncacheable};
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::digest::{DigestBuf, digest};
 use super::lexer::LexMode;
@@ -50,7 +53,40 @@ pub struct Classified {
     pub multi: bool,
     /// Functions that are not known built-ins, as written, schema included.
     pub unknown_functions: Vec<String>,
+    /// What running it has taught.
+    pub writes_unseen: Flag,
 }
+
+/// Whether a read-only server has refused a statement that was taken for a read: it writes, by a view that calls a stored
+/// function. Not a part of what the statement is, so that all are equal.
+#[derive(Debug, Default)]
+pub struct Flag(AtomicBool);
+
+impl Flag {
+    /// A server has refused it.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one has.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Clone for Flag {
+    fn clone(&self) -> Flag {
+        Flag(AtomicBool::new(self.is_raised()))
+    }
+}
+
+impl PartialEq for Flag {
+    fn eq(&self, _: &Flag) -> bool {
+        true
+    }
+}
+
+impl Eq for Flag {}
 
 /// Judges one text. Costs microseconds; [`ClassifyCache`] remembers.
 pub fn classify(sql: &[u8], mode: LexMode) -> Classified {
@@ -79,6 +115,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         digest_hash: buf.hash,
         multi: verdict.multi,
         unknown_functions: verdict.unknown_functions,
+        writes_unseen: Flag::default(),
     }
 }
 

@@ -62,6 +62,39 @@ async fn what_is_not_proved_read_only_runs_on_the_master() {
 }
 
 #[tokio::test]
+async fn a_read_that_a_replica_refuses_runs_on_the_master() {
+    let schema = schema("routing_unseen").await;
+    let mut conn = proxy().connect(&schema).await.unwrap();
+    conn.query_drop("CREATE TABLE seen (server INT)").await.unwrap();
+    let body = "BEGIN INSERT INTO seen VALUES (@@server_id); RETURN @@server_id; END";
+    conn.query_drop(format!("CREATE FUNCTION note () RETURNS INT NOT DETERMINISTIC MODIFIES SQL DATA {body}")).await.unwrap();
+    // Nothing in a SELECT from this view tells that it writes.
+    conn.query_drop("CREATE VIEW innocent AS SELECT note() AS server").await.unwrap();
+    for execution in 0..4 {
+        let read: Option<u32> = conn.query_first("SELECT server FROM innocent").await.unwrap();
+        assert_eq!(read, Some(MASTER), "execution {execution}");
+    }
+    let read: Option<u32> = conn.exec_first("SELECT server FROM innocent WHERE ? = 1", (1,)).await.unwrap();
+    assert_eq!(read, Some(MASTER));
+    let table = proxy().admin("EXPLAIN ROUTE SELECT server FROM innocent").await.unwrap();
+    assert_eq!((table.column("target")[0], table.column("reason")[0]), ("master", "refused_by_replica: plain_select"));
+    let written: Vec<u32> = conn.query("/* sluice: master */ SELECT server FROM seen").await.unwrap();
+    assert_eq!(written, [MASTER; 5], "each ran once");
+}
+
+#[tokio::test]
+async fn a_write_in_a_read_only_transaction_is_refused_as_the_master_would() {
+    let (mut through, mut direct) = crate::world::pair("shop").await;
+    for conn in [&mut through, &mut direct] {
+        conn.query_drop("START TRANSACTION READ ONLY").await.unwrap();
+    }
+    let sql = "INSERT INTO items (name, price) VALUES ('x', 1)";
+    let (here, there) = (through.query_drop(sql).await.unwrap_err(), direct.query_drop(sql).await.unwrap_err());
+    assert_eq!(here.to_string(), there.to_string());
+    through.query_drop("ROLLBACK").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_read_only_transaction_runs_on_one_replica() {
     let mut conn = proxy().connect("shop").await.unwrap();
     for _ in 0..4 {

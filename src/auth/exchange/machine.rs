@@ -212,6 +212,9 @@ impl Exchange {
             Probed::Unreachable(why) => return self.no_server(&why),
         };
         match (Plugin::from_name(&name), nonce) {
+            // A library that leads with `caching_sha2_password` may have the old plugin no longer: MySQL's of 9.x loads it from a
+            // file, where there is one. Inside TLS nothing speaks against asking it in its own plugin.
+            (Some(Plugin::Native), Some(_)) if self.start.secure && self.plugin == Some(Plugin::CachingSha2) => self.ask_password(),
             (Some(Plugin::Native), Some(nonce)) if shows_hash && self.start.can_switch => {
                 self.state = State::SwitchedForServer { nonce };
                 self.switch(Plugin::Native, nonce)

@@ -125,6 +125,23 @@ fn a_known_password_and_a_plugin_that_cannot_show_it() {
 }
 
 #[test]
+fn a_native_account_asked_in_the_plugin_of_the_client_inside_tls() {
+    let rest = || {
+        vec![
+            (Event::Client(b"x\0"), Action::LogIn(password("x"))),
+            (Event::Verdict(Verdict::Accepted), accept(Some(password("x")), false, true)),
+        ]
+    };
+    let start = Start { secure: true, ..stranger(SHA2, sha2("x", &OURS)) };
+    play(start, Action::Probe, std::iter::once((probed(NATIVE, true), full())).chain(rest()).collect());
+    // It was greeted with the old plugin and waits.
+    let start = Start { secure: true, answer: None, ..stranger(SHA2, vec![]) };
+    let answer = sha2("x", &OURS);
+    let switched = [(probed(NATIVE, true), switch(SHA2, &OURS)), (Event::Client(&answer), full())];
+    play(start, Action::Probe, switched.into_iter().chain(rest()).collect());
+}
+
+#[test]
 fn native_by_the_servers_own_challenge() {
     let answer = native("x", &THEIRS);
     let hash = "CREATE USER `app`@`%` IDENTIFIED BY PASSWORD '*B69027D44F6E5EDC07F1AEAD1477967B16F28227'";

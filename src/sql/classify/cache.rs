@@ -83,6 +83,11 @@ impl ClassifyCache {
         self.find(sql, mode, buf).0
     }
 
+    /// The judgement on a digest, if it is remembered.
+    pub fn known(&self, buf: &DigestBuf, mode: LexMode) -> Option<Arc<Classified>> {
+        self.map.get(&KeyRef { hash: buf.hash, mode, text: &buf.text })
+    }
+
     /// [`ClassifyCache::get`], with `true` for a judgement that was remembered.
     pub fn find(&self, sql: &[u8], mode: LexMode, buf: &mut DigestBuf) -> (Arc<Classified>, bool) {
         digest(sql, mode, buf);
