@@ -111,6 +111,23 @@ fn pure_rooms_do_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Workers have no clock of their own, see `net::timer`: tokio's timers panic there.
+#[test]
+fn what_runs_on_workers_sets_its_timers_by_net_timer() {
+    let mut wrong = Vec::new();
+    for (room, path, text) in sources() {
+        if !["net", "backend", "frontend"].contains(&room.as_str()) || path.ends_with("net/timer.rs") || is_test(&path) {
+            continue;
+        }
+        for (number, line) in code(&text).lines().enumerate() {
+            if line.contains("tokio::time") {
+                wrong.push(format!("src/{}:{}: `tokio::time`; use `crate::net::timer`", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn a_file_is_one_idea() {
     let mut wrong = Vec::new();

@@ -133,10 +133,11 @@ impl State {
             while self.stalled[way as usize].load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(2));
             }
+            // Counted first: whoever has received them finds them counted.
+            self.bytes[way as usize].fetch_add(count as u64, Ordering::SeqCst);
             if to.write_all(&buffer[..count]).is_err() {
                 break;
             }
-            self.bytes[way as usize].fetch_add(count as u64, Ordering::SeqCst);
         }
         let _ = to.shutdown(Shutdown::Write);
     }

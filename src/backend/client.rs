@@ -3,18 +3,17 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::connect::{ConnectError, Connected, Login, ServerAddress, connect};
 use super::packets::{PacketError, put_packet, read_packet};
 use super::tls::ServerTls;
 use crate::auth::{Credential, Secret};
 use crate::net::Stream;
+use crate::net::timer::timeout;
 use crate::protocol::Capabilities;
 use crate::protocol::handshake::cursor::Cursor;
 use crate::protocol::handshake::{Malformed, ServerError};
 use crate::topology::Flavor;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 /// The most bytes all results of one [`AdminConnection::query`] may have together.
 pub const RESULT_LEN_MAX: usize = 16 << 20;
@@ -91,7 +90,8 @@ impl From<PacketError> for QueryError {
 /// A connection of Sluice's own.
 #[derive(Debug)]
 pub struct AdminConnection {
-    stream: Stream,
+    /// Replication status has some sixty columns, a packet each.
+    stream: BufReader<Stream>,
     version: String,
     connection_id: u32,
     timeout: Duration,
@@ -127,7 +127,7 @@ impl AdminConnection {
     /// From a connection that was agreed upon without `DEPRECATE_EOF` and `SESSION_TRACK`.
     pub fn new(connected: Connected, limit: Duration) -> AdminConnection {
         AdminConnection {
-            stream: connected.stream,
+            stream: BufReader::new(connected.stream),
             version: connected.greeting.version,
             connection_id: connected.connection_id,
             timeout: limit,
@@ -151,7 +151,7 @@ impl AdminConnection {
 
     /// Whether the connection is in TLS.
     pub fn is_tls(&self) -> bool {
-        self.stream.is_tls()
+        self.stream.get_ref().is_tls()
     }
 
     /// How long the next queries may take, each.
@@ -196,7 +196,7 @@ impl AdminConnection {
     }
 }
 
-async fn command(stream: &mut Stream, command: u8, argument: &[u8]) -> std::io::Result<u8> {
+async fn command(stream: &mut (impl AsyncWrite + Unpin), command: u8, argument: &[u8]) -> std::io::Result<u8> {
     let mut payload = Vec::with_capacity(argument.len() + 1);
     payload.push(command);
     payload.extend_from_slice(argument);
@@ -209,7 +209,11 @@ async fn command(stream: &mut Stream, command: u8, argument: &[u8]) -> std::io::
 }
 
 /// One COM_QUERY on a connection with these capabilities, and all its results.
-pub(crate) async fn run_query(stream: &mut Stream, sql: &str, capabilities: Capabilities) -> Result<Vec<TextResult>, QueryError> {
+pub(crate) async fn run_query<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    sql: &str,
+    capabilities: Capabilities,
+) -> Result<Vec<TextResult>, QueryError> {
     let mut sequence = command(stream, COM_QUERY, sql.as_bytes()).await?;
     let mut left = RESULT_LEN_MAX;
     let mut results = Vec::new();
@@ -223,7 +227,7 @@ pub(crate) async fn run_query(stream: &mut Stream, sql: &str, capabilities: Capa
     }
 }
 
-async fn next(stream: &mut Stream, sequence: &mut u8, left: &mut usize) -> Result<Vec<u8>, QueryError> {
+async fn next(stream: &mut (impl AsyncRead + Unpin), sequence: &mut u8, left: &mut usize) -> Result<Vec<u8>, QueryError> {
     let packet = read_packet(stream, sequence, *left).await?;
     *left = left.checked_sub(packet.len() + 4).ok_or(QueryError::TooLong)?;
     if packet.first() == Some(&ServerError::HEADER) {
@@ -233,7 +237,7 @@ async fn next(stream: &mut Stream, sequence: &mut u8, left: &mut usize) -> Resul
 }
 
 async fn read_result(
-    stream: &mut Stream,
+    stream: &mut (impl AsyncRead + Unpin),
     sequence: &mut u8,
     left: &mut usize,
     capabilities: Capabilities,

@@ -10,7 +10,7 @@ use super::handshake::{Opening, broken};
 use super::tls::ServerTls;
 use crate::auth::Credential;
 use crate::auth::answer::{AnswerError, Answerer, Step};
-use crate::net::Stream;
+use crate::net::{Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::handshake::{Greeting, Malformed, ServerError};
 use crate::topology::Flavor;
@@ -209,7 +209,7 @@ pub async fn connect(
     timeout: Duration,
 ) -> Result<Connected, ConnectError> {
     let late = |_| ConnectError::Timeout { address: address.clone(), after: timeout };
-    tokio::time::timeout(timeout, log_in(address, tls, login)).await.map_err(late)?
+    timer::timeout(timeout, log_in(address, tls, login)).await.map_err(late)?
 }
 
 async fn log_in(address: &ServerAddress, tls: &ServerTls, login: &Login) -> Result<Connected, ConnectError> {

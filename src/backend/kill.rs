@@ -7,6 +7,7 @@ use crate::auth::Credential;
 use crate::backend::client::AdminConnection;
 use crate::backend::connect::{self, Login};
 use crate::backend::pool::ServerPool;
+use crate::net::timer;
 use crate::protocol::Capabilities;
 
 /// How long connecting and killing may take together.
@@ -25,7 +26,7 @@ pub async fn kill(pool: Arc<ServerPool>, user: Arc<str>, credential: Arc<Credent
         capabilities: crate::backend::connection::ALWAYS_CAPABILITIES - Capabilities::SESSION_TRACK,
         attributes: vec![("program_name".to_owned(), "sluice-kill".to_owned())],
     };
-    let killed = tokio::time::timeout(KILL_TIMEOUT, async {
+    let killed = timer::timeout(KILL_TIMEOUT, async {
         let connected = connect::connect(pool.address(), pool.tls(), &login, KILL_TIMEOUT).await.map_err(|e| e.to_string())?;
         let what = if query_only { "QUERY" } else { "CONNECTION" };
         let mut client = AdminConnection::new(connected, KILL_TIMEOUT);

@@ -20,7 +20,7 @@ use crate::backend::connection::{ALWAYS_CAPABILITIES, Connection, PoolKey};
 use crate::backend::pool_book::{Checkout, Counts, Given, PoolBook, Ticket};
 use crate::backend::tls::ServerTls;
 use crate::metrics::histogram::AtomicHistogram;
-use crate::net::Severer;
+use crate::net::{Severer, timer};
 use crate::session::state::State;
 use crate::topology::ServerId;
 
@@ -29,6 +29,8 @@ type Handed = Option<Box<Connection>>;
 struct Inside {
     book: PoolBook<Arc<PoolKey>, Box<Connection>>,
     waiters: HashMap<Ticket, oneshot::Sender<Handed>>,
+    /// Checkouts served by an idle connection.
+    reused: u64,
 }
 
 /// The pool of one server.
@@ -47,8 +49,6 @@ pub struct ServerPool {
     pub opened: AtomicU64,
     /// Connections closed since the start.
     pub closed: AtomicU64,
-    /// Checkouts served by an idle connection.
-    pub reused: AtomicU64,
     /// How long checkouts took that had to wait or open, in microseconds.
     pub wait_us: AtomicHistogram,
 }
@@ -56,7 +56,8 @@ pub struct ServerPool {
 /// A connection in somebody's hands.
 pub struct Lease {
     connection: Option<Box<Connection>>,
-    pool: Arc<ServerPool>,
+    /// Gone when the connection is.
+    pool: Option<Arc<ServerPool>>,
 }
 
 impl Deref for Lease {
@@ -73,19 +74,24 @@ impl DerefMut for Lease {
 }
 
 impl Lease {
+    fn of(connection: Box<Connection>, pool: Arc<ServerPool>) -> Lease {
+        Lease { connection: Some(connection), pool: Some(pool) }
+    }
+
     /// Gives the connection back in good order: nothing unread, no transaction open, [`Connection::have`] true.
     pub fn give_back(mut self, now: Instant) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.clone().take_back(connection, now);
+        if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take()) {
+            pool.take_back(connection, now);
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.connection.take().is_some() {
-            self.pool.closed.fetch_add(1, Ordering::Relaxed);
-            self.pool.place_free();
+        drop(self.connection.take());
+        if let Some(pool) = self.pool.take() {
+            pool.closed.fetch_add(1, Ordering::Relaxed);
+            pool.place_free();
         }
     }
 }
@@ -151,11 +157,10 @@ impl ServerPool {
             address,
             tls,
             settings: Mutex::new(settings),
-            inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new() }),
+            inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new(), reused: 0 }),
             severers: Mutex::default(),
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
-            reused: AtomicU64::new(0),
             wait_us: AtomicHistogram::default(),
         })
     }
@@ -173,6 +178,11 @@ impl ServerPool {
     /// The books as they stand.
     pub fn counts(&self) -> Counts {
         self.inside.lock().book.counts()
+    }
+
+    /// Checkouts served by an idle connection. (One that the server had closed meanwhile counts, too.)
+    pub fn reused(&self) -> u64 {
+        self.inside.lock().reused
     }
 
     /// Per account: idle connections and waiters.
@@ -209,11 +219,15 @@ impl ServerPool {
     /// An idle connection for `wanted`, if there is one.
     pub fn take_idle(self: &Arc<Self>, wanted: Wanted<'_>) -> Option<Lease> {
         loop {
-            let connection = self.inside.lock().book.take_idle(wanted.key, |c| c.suits(wanted.state, wanted.text))?;
-            let mut lease = Lease { connection: Some(connection), pool: self.clone() };
+            let connection = {
+                let mut inside = self.inside.lock();
+                let connection = inside.book.take_idle(wanted.key, |c| c.suits(wanted.state, wanted.text))?;
+                inside.reused += 1;
+                connection
+            };
+            let mut lease = Lease::of(connection, self.clone());
             if lease.is_quiet() && lease.come_home().is_ok() {
                 lease.serial += 1;
-                self.reused.fetch_add(1, Ordering::Relaxed);
                 return Some(lease);
             }
             // The server closed it while it was idle; dropping the lease frees the place.
@@ -243,10 +257,10 @@ impl ServerPool {
             };
             match checkout {
                 Ok(Checkout::Use(connection)) => {
-                    let mut lease = Lease { connection: Some(connection), pool: self.clone() };
+                    let mut lease = Lease::of(connection, self.clone());
                     if lease.is_quiet() && lease.come_home().is_ok() {
                         lease.serial += 1;
-                        self.reused.fetch_add(1, Ordering::Relaxed);
+                        self.inside.lock().reused += 1;
                         return Ok(lease);
                     }
                     // The server closed it while it was idle; dropping the lease frees the place.
@@ -271,14 +285,14 @@ impl ServerPool {
     /// The connection that was given back as (`thread_id`, `serial`), if nobody has used it since and it is idle.
     pub fn retake(self: &Arc<Self>, key: &Arc<PoolKey>, thread_id: u64, serial: u64) -> Option<Lease> {
         let connection = self.inside.lock().book.retake(key, |c| c.thread_id == thread_id && c.serial == serial)?;
-        let mut lease = Lease { connection: Some(connection), pool: self.clone() };
+        let mut lease = Lease::of(connection, self.clone());
         (lease.is_quiet() && lease.come_home().is_ok()).then_some(lease)
     }
 
     async fn wait(self: &Arc<Self>, mut waiting: Waiting, wanted: Wanted<'_>) -> Result<Option<Lease>, CheckoutError> {
         let started = Instant::now();
         let limit = self.settings.lock().checkout_timeout;
-        let handed = match tokio::time::timeout(limit, &mut waiting.receiver).await {
+        let handed = match timer::timeout(limit, &mut waiting.receiver).await {
             Ok(Ok(handed)) => handed,
             Ok(Err(_)) => unreachable!("a waiter's sender lives in the books until it is used"),
             Err(_) => {
@@ -290,11 +304,11 @@ impl ServerPool {
         match handed {
             Some(connection) => {
                 self.note_wait(started);
-                let mut lease = Lease { connection: Some(connection), pool: self.clone() };
+                let mut lease = Lease::of(connection, self.clone());
                 let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_quiet() && lease.come_home().is_ok();
                 if suits {
                     lease.serial += 1;
-                    self.reused.fetch_add(1, Ordering::Relaxed);
+                    self.inside.lock().reused += 1;
                     return Ok(Some(lease));
                 }
                 // Its place goes back to the books, and the search begins again.
@@ -319,7 +333,7 @@ impl ServerPool {
         connection.track_session().await.map_err(CheckoutError::Setup)?;
         self.note_open(&mut connection);
         self.note_wait(started);
-        Ok(Lease { connection: Some(Box::new(connection)), pool: place.filled() })
+        Ok(Lease::of(Box::new(connection), place.filled()))
     }
 
     /// When a connection opened now is to be closed.
@@ -373,7 +387,7 @@ impl ServerPool {
         let mut connection = Connection::new(connected, self.server, key.clone(), fresh.clone(), self.expiry());
         if connection.track_session().await.is_ok() {
             self.note_open(&mut connection);
-            Lease { connection: Some(Box::new(connection)), pool: place.filled() }.give_back(Instant::now());
+            Lease::of(Box::new(connection), place.filled()).give_back(Instant::now());
         }
     }
 

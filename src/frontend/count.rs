@@ -1,15 +1,17 @@
 //! Step 10 of the way of one query: the counters, by the words of the rooms that decided.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
 use crate::frontend::relay::Told;
 use crate::metrics;
-use crate::metrics::statements::StatementRef;
+use crate::metrics::statements::{StatementRef, StatementStats};
 use crate::protocol::command::Com;
 use crate::routing::decision::Target;
-use crate::sql::classify::Class;
+use crate::sql::classify::{Class, Classified};
 use crate::topology::ServerId;
 
 fn class(class: Class) -> metrics::Class {
@@ -55,8 +57,8 @@ impl Client {
             (Some((server, sent)), Some((_, ended))) => {
                 let at_server = ended.duration_since(sent);
                 shared.metrics.of_server(server, |m| m.statement(class, to, elapsed));
-                shared.note_latency(server, at_server.as_micros() as u64);
-                shared.metrics.overhead.observe(elapsed.saturating_sub(at_server).as_secs_f64());
+                shared.note_latency(server, at_server);
+                shared.metrics.overhead.observe(elapsed.saturating_sub(at_server));
             }
             _ => shared.metrics.no_server().statement(class, to, elapsed),
         }
@@ -67,21 +69,106 @@ impl Client {
                 shared.note_server_error(server);
             }
         }
-        let name = match (to, ran) {
-            (metrics::Target::Server, Some((server, _))) => shared.pools.get(server.index()).map_or("", |p| &*p.name),
-            _ => "",
-        };
-        let schema = std::str::from_utf8(self.session.state.schema().unwrap_or(b"")).unwrap_or("?");
-        let key = StatementRef {
+        let ended = told.map_or_else(Instant::now, |(_, ended)| ended);
+        let rows = told.map_or(0, |(t, _)| t.rows);
+        let named = ran.map(|(server, _)| server).filter(|_| to == metrics::Target::Server);
+        RECENT.with_borrow_mut(|recent| {
+            let key = Known {
+                statement: job.statement,
+                user: &self.account.key.user,
+                schema: self.session.state.schema(),
+                target: to,
+                server: named,
+            };
+            let stats = recent.find(key, ended, || self.statement_stats(job, class, to, named));
+            stats.record(ended, elapsed, rows, error);
+        });
+    }
+
+    fn statement_stats(
+        &self,
+        job: &Job<'_>,
+        class: metrics::Class,
+        target: metrics::Target,
+        named: Option<ServerId>,
+    ) -> Arc<StatementStats> {
+        let shared = &self.shared;
+        shared.statement_stats.stats(StatementRef {
             digest: job.statement.digest_hash,
             text: &job.statement.digest_text,
-            schema,
+            schema: std::str::from_utf8(self.session.state.schema().unwrap_or(b"")).unwrap_or("?"),
             user: &self.account.key.user,
             class,
-            target: to,
-            server: name,
-        };
-        let ended = told.map_or_else(Instant::now, |(_, ended)| ended);
-        shared.statement_stats.record(key, ended, elapsed, told.map_or(0, |(t, _)| t.rows), error);
+            target,
+            server: named.and_then(|server| shared.pools.get(server.index())).map_or("", |pool| &*pool.name),
+        })
+    }
+}
+
+/// Statistics that a thread has found lately, so that a statement that is run often is not looked up, and locks nothing.
+struct Recent(Vec<Option<Found>>);
+
+/// What was looked up.
+struct Known<'k> {
+    statement: &'k Arc<Classified>,
+    user: &'k Arc<str>,
+    schema: Option<&'k [u8]>,
+    target: metrics::Target,
+    server: Option<ServerId>,
+}
+
+/// What was found, with the key by value.
+struct Found {
+    statement: Arc<Classified>,
+    user: Arc<str>,
+    schema: Option<Box<[u8]>>,
+    target: metrics::Target,
+    server: Option<ServerId>,
+    stats: Arc<StatementStats>,
+    at: Instant,
+}
+
+/// Places of [`Recent`]; some 25 KiB for each thread, and what they keep alive.
+const RECENT_LEN: usize = 256;
+/// After this long it is looked up again: the table of all statements sees that it is in use, and when it has given way there
+/// it counts anew.
+const RECENT_FOR: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static RECENT: RefCell<Recent> = RefCell::new(Recent((0..RECENT_LEN).map(|_| None).collect()));
+}
+
+impl Known<'_> {
+    /// A statement and a user are what they are by their place in memory, which an entry keeps from being used again.
+    fn is(&self, found: &Found) -> bool {
+        Arc::ptr_eq(&found.statement, self.statement)
+            && Arc::ptr_eq(&found.user, self.user)
+            && found.schema.as_deref() == self.schema
+            && (found.target, found.server) == (self.target, self.server)
+    }
+
+    fn place(&self) -> usize {
+        (Arc::as_ptr(self.statement).addr() >> 5)
+            ^ (Arc::as_ptr(self.user).cast::<u8>().addr() >> 4)
+            ^ ((self.target as usize) << 3)
+    }
+}
+
+impl Recent {
+    fn find(&mut self, key: Known<'_>, now: Instant, look_up: impl FnOnce() -> Arc<StatementStats>) -> &StatementStats {
+        let place = &mut self.0[key.place() % RECENT_LEN];
+        if !place.as_ref().is_some_and(|found| key.is(found) && now.saturating_duration_since(found.at) < RECENT_FOR) {
+            *place = None;
+        }
+        let found = place.get_or_insert_with(|| Found {
+            statement: key.statement.clone(),
+            user: key.user.clone(),
+            schema: key.schema.map(Into::into),
+            target: key.target,
+            server: key.server,
+            stats: look_up(),
+            at: now,
+        });
+        &found.stats
     }
 }

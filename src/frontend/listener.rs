@@ -15,7 +15,7 @@ use crate::frontend::registry::ClientEntry;
 use crate::frontend::shared::Shared;
 use crate::frontend::workers::Workers;
 use crate::metrics::LoginResult;
-use crate::net::Stream;
+use crate::net::{Stream, timer};
 
 /// Clients that may wait in the kernel until they are accepted.
 pub const BACKLOG: i32 = 4096;
@@ -118,7 +118,7 @@ pub async fn serve(shared: Arc<Shared>, listener: Listener, workers: Arc<Workers
             }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a client; is the limit of open files reached?");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                timer::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

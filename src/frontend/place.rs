@@ -1,6 +1,7 @@
 //! Steps 5 and 6 of the way of one query: where the statement goes, waiting while there is nowhere to send it, and a
 //! connection to the server that was chosen.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,18 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job, LOST};
 use crate::frontend::registry::ClientState;
+use crate::net::timer;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::topology::ServerId;
 use crate::topology::observation::Failure;
+
+thread_local! {
+    /// Counts decisions for replicas, for the round robin. Each thread goes round by itself, which is as even as going round
+    /// together. Other decisions do not count: a client that reads and writes in turns would always meet the same replica.
+    static TURN: Cell<u64> = const { Cell::new(0) };
+}
 
 impl Client {
     /// Step 5: where does it go, and why.
@@ -51,10 +59,13 @@ impl Client {
             rules: &settings.rules,
             settings: &settings.routing,
             failed,
-            turn: shared.turn.fetch_add(1, Ordering::Relaxed),
+            turn: TURN.get(),
             load: &|server| self.load(server),
             has: &|server, gtid| shared.has(server, gtid),
         });
+        if decision.target == Target::Replica {
+            TURN.set(TURN.get().wrapping_add(1));
+        }
         if let (Some(prefer), Reason::Read, Target::Replica) = (job.prefer, decision.reason, decision.target)
             && !failed.contains(&prefer)
             && snapshot.server(prefer).is_some_and(|s| s.read_ok && s.weight > 0)
@@ -114,7 +125,7 @@ impl Client {
             tokio::select! {
                 _ = changed.changed() => {}
                 _ = resumed.changed() => {}
-                () = tokio::time::sleep_until(deadline.into()) => {}
+                () = timer::sleep_until(deadline) => {}
                 () = self.stream.closed() => return Err(Gone),
             }
         }

@@ -15,7 +15,7 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
-use crate::net::Buffer;
+use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
@@ -193,7 +193,7 @@ impl Client {
                             let hold = self.shared.settings.load().hold_timeout;
                             let waits = decision.target == Target::Master && error.source == Source::Server;
                             if waits && started.elapsed() < hold {
-                                tokio::time::sleep(RETRY_PAUSE).await;
+                                timer::sleep(RETRY_PAUSE).await;
                                 last_error = Some(error);
                                 continue;
                             }
@@ -380,24 +380,22 @@ impl Client {
             lease.last_insert_id = u64::MAX;
         }
         if !prepare_only {
-            let before = self.session.state.clone();
-            self.session.learn(
-                job.statement,
-                job.sql,
-                &Learned {
-                    ok,
-                    status: told.status,
-                    last_insert_id: told.last_insert_id,
-                    variables: &told.variables,
-                    schema: told.schema.as_deref(),
-                    state_changed: told.state_changed,
-                    overflow: told.overflow,
-                },
-            );
+            let learned = Learned {
+                ok,
+                status: told.status,
+                last_insert_id: told.last_insert_id,
+                variables: &told.variables,
+                schema: told.schema.as_deref(),
+                state_changed: told.state_changed,
+                overflow: told.overflow,
+            };
+            let may_change = !(job.statement.plain && learned.is_plain());
+            let before = may_change.then(|| self.session.state.clone());
+            self.session.learn(job.statement, job.sql, &learned);
             if job.com == Com::InitDb && ok {
                 self.session.schema_is(job.sql);
             }
-            if !Arc::ptr_eq(&before, &self.session.state) {
+            if before.is_some_and(|before| !Arc::ptr_eq(&before, &self.session.state)) {
                 self.session.state = self.shared.share(self.session.state.clone());
                 lease.have = self.session.state.clone();
                 self.show_schema();

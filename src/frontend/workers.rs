@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use crate::net::Worker as Home;
+use crate::net::{Worker as Home, timer};
 
 /// Tasks that run before a worker looks for events again. Tokio's own default is 61: with many busy clients their replies
 /// would wait behind a long queue, with fewer the system call would cost more than it finds.
@@ -43,7 +43,8 @@ impl Drop for Counted {
 }
 
 impl Workers {
-    /// Starts `count` threads; 0 means as many as the machine lets the process use.
+    /// Starts `count` threads; 0 means as many as the machine lets the process use. Started on a runtime, they leave their timers
+    /// to it (see [`timer`]).
     ///
     /// # Errors
     /// Those of the system, when it gives no thread or no reactor.
@@ -73,11 +74,20 @@ impl Workers {
 
 impl Worker {
     fn start(number: u16) -> io::Result<Worker> {
-        let runtime = Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
+        let mut builder = Builder::new_current_thread();
+        builder.enable_io().event_interval(EVENT_INTERVAL);
+        let clock = Handle::try_current().ok();
+        if clock.is_none() {
+            builder.enable_time();
+        }
+        let runtime = builder.build()?;
         let handle = runtime.handle().clone();
         let (until, told) = oneshot::channel::<()>();
         thread::Builder::new().name(format!("sluice-{number}")).spawn(move || {
             Home::new(number).settle();
+            if let Some(clock) = clock {
+                timer::set_clock(clock);
+            }
             // An error is the sender's end, which is what is waited for.
             let _ = runtime.block_on(told);
         })?;

@@ -70,7 +70,9 @@ impl AtomicHistogram {
                 counter.fetch_sub(counter.load(Relaxed) / 2, Relaxed);
             }
         }
-        self.max.fetch_max(us, Relaxed);
+        if us > self.max.load(Relaxed) {
+            self.max.fetch_max(us, Relaxed);
+        }
     }
 
     /// The value in microseconds that the fraction `q` (0 to 1) of all does not exceed; 0 when nothing was counted.

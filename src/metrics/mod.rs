@@ -7,6 +7,7 @@ pub mod events;
 pub mod histogram;
 pub mod registry;
 pub mod statements;
+pub mod tally;
 
 pub use events::{Event, EventLog};
 pub use histogram::AtomicHistogram;

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::tally::{self, Overhead, Tally};
 use crate::topology::{Role, ServerId};
 
 /// Enums whose words are label values, with an index for tables of handles.
@@ -92,15 +91,6 @@ labels! {
     }
 }
 
-const CLASSES: usize = 8;
-const TARGETS: usize = 6;
-/// From 50 microseconds, what a point select costs on loopback, to 30 seconds.
-const LATENCY_SECONDS: &[f64] = &[
-    0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2,
-    6.4, 15.0, 30.0,
-];
-const OVERHEAD_SECONDS: &[f64] =
-    &[0.000_001, 0.000_002, 0.000_004, 0.000_008, 0.000_016, 0.000_032, 0.000_064, 0.000_128, 0.000_256, 0.000_5, 0.001, 0.01];
 const WAIT_SECONDS: &[f64] = &[0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
 const FAILOVER_SECONDS: &[f64] = &[0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
 
@@ -108,8 +98,7 @@ const FAILOVER_SECONDS: &[f64] = &[0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0
 #[derive(Debug)]
 pub struct ServerMetrics {
     name: String,
-    queries: [[IntCounter; TARGETS]; CLASSES],
-    duration: [Histogram; CLASSES],
+    tally: Tally,
     /// `sluice_server_up`: 1 while it answers.
     pub up: IntGauge,
     /// `sluice_server_lag_seconds`.
@@ -127,20 +116,14 @@ impl ServerMetrics {
         &self.name
     }
 
-    /// The counter of `sluice_queries_total` for a class and a target.
-    pub fn queries(&self, class: Class, target: Target) -> &IntCounter {
-        &self.queries[class as usize][target as usize]
-    }
-
-    /// The histogram of `sluice_query_duration_seconds` for a class.
-    pub fn duration(&self, class: Class) -> &Histogram {
-        &self.duration[class as usize]
+    /// `sluice_queries_total` of a class and a target.
+    pub fn queries(&self, class: Class, target: Target) -> u64 {
+        self.tally.queries(class, target)
     }
 
     /// Counts a statement and its duration.
     pub fn statement(&self, class: Class, target: Target, duration: Duration) {
-        self.queries(class, target).inc();
-        self.duration(class).observe(duration.as_secs_f64());
+        self.tally.statement(class, target, duration);
     }
 
     /// Sets `sluice_server_role`: 1 for that role, 0 for the others.
@@ -152,7 +135,7 @@ impl ServerMetrics {
 
     /// The sum of `sluice_queries_total` of this server, for the status page.
     pub fn queries_total(&self) -> u64 {
-        self.queries.iter().flatten().map(IntCounter::get).sum()
+        self.tally.total()
     }
 }
 
@@ -162,8 +145,6 @@ const ROLES: [Role; 3] = [Role::Master, Role::Standby, Role::Replica];
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    queries: IntCounterVec,
-    duration: HistogramVec,
     up: IntGaugeVec,
     role: IntGaugeVec,
     lag: GaugeVec,
@@ -176,7 +157,7 @@ pub struct Metrics {
     servers: ArcSwap<Vec<Arc<ServerMetrics>>>,
     none: Arc<ServerMetrics>,
     /// `sluice_proxy_overhead_seconds`: a statement's time in Sluice, the server's time taken out.
-    pub overhead: Histogram,
+    pub overhead: Overhead,
     /// `sluice_pool_wait_seconds`: how long statements waited for a connection.
     pub pool_wait: Histogram,
     /// `sluice_clients{state="active"}`: a statement is running.
@@ -232,19 +213,6 @@ impl Metrics {
 
         let build = gauges("sluice_build_info", "Always 1; the version is a label.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let queries = counters(
-            "sluice_queries_total",
-            "Statements, by where they went; server is empty for none.",
-            &["server", "class", "target"],
-        );
-        let duration = add(
-            &r,
-            HistogramVec::new(
-                HistogramOpts::new("sluice_query_duration_seconds", "From the statement's last byte to the reply's last byte.")
-                    .buckets(LATENCY_SECONDS.to_vec()),
-                &["server", "class"],
-            ),
-        );
         let up = gauges("sluice_server_up", "1 while the server answers heartbeats.", &["server"]);
         let role = gauges("sluice_server_role", "1 for the role the server has now.", &["server", "role"]);
         let lag =
@@ -253,13 +221,8 @@ impl Metrics {
         let clients = gauges("sluice_clients", "Clients connected, by state.", &["state"]);
         let errors = counters("sluice_errors_total", "Errors that clients got, by whose they were.", &["source"]);
         let logins = counters("sluice_logins_total", "Login attempts, by how they ended.", &["result"]);
-        let none = {
-            let at = |class: Class, target: Target| queries.with_label_values(&["", class.as_str(), target.as_str()]);
-            let _ = at(Class::Read, Target::Proxy);
-            server_metrics("", &queries, &duration, None)
-        };
         Metrics {
-            none: Arc::new(none),
+            none: Arc::new(server_metrics("", None)),
             servers: ArcSwap::from_pointee(Vec::new()),
             clients_active: clients.with_label_values(&["active"]),
             clients_idle: clients.with_label_values(&["idle"]),
@@ -268,7 +231,7 @@ impl Metrics {
             logins: std::array::from_fn(|i| logins.with_label_values(&[LoginResult::ALL[i].as_str()])),
             pinned: gauges("sluice_pinned_sessions", "Sessions bound to one server, by reason.", &["reason"]),
             failovers: counters("sluice_failovers_total", "Failovers and switchovers, by how they ended.", &["kind", "result"]),
-            overhead: histogram("sluice_proxy_overhead_seconds", "A statement's time inside Sluice.", OVERHEAD_SECONDS),
+            overhead: Overhead::default(),
             pool_wait: histogram("sluice_pool_wait_seconds", "How long a statement waited for a connection.", WAIT_SECONDS),
             cache_hits: counter("sluice_cache_hits_total", "Reads answered from the cache."),
             cache_misses: counter("sluice_cache_misses_total", "Cacheable reads that were not in the cache."),
@@ -279,8 +242,6 @@ impl Metrics {
             failover_duration: histogram("sluice_failover_duration_seconds", "From suspicion to the new master.", FAILOVER_SECONDS),
             held_statements: gauge("sluice_held_statements", "Statements waiting for a master."),
             registry: r,
-            queries,
-            duration,
             up,
             role,
             lag,
@@ -299,18 +260,12 @@ impl Metrics {
                 let name = name.as_ref();
                 known.iter().find(|s| s.name == name).cloned().unwrap_or_else(|| {
                     let gauges = ServerGauges { up: &self.up, role: &self.role, lag: &self.lag, pool: &self.pool };
-                    Arc::new(server_metrics(name, &self.queries, &self.duration, Some(gauges)))
+                    Arc::new(server_metrics(name, Some(gauges)))
                 })
             })
             .collect();
         for gone in known.iter().filter(|s| !next.iter().any(|n| n.name == s.name)) {
             let name = gone.name.as_str();
-            for class in Class::ALL {
-                for target in Target::ALL {
-                    let _ = self.queries.remove_label_values(&[name, class.as_str(), target.as_str()]);
-                }
-                let _ = self.duration.remove_label_values(&[name, class.as_str()]);
-            }
             let _ = self.up.remove_label_values(&[name]);
             let _ = self.lag.remove_label_values(&[name]);
             for role in ROLES {
@@ -368,17 +323,13 @@ impl Metrics {
         self.clients.with_label_values(&[state])
     }
 
-    /// Everything in Prometheus' text format. Counters that never counted are left out of `sluice_queries_total` and
-    /// `sluice_query_duration_seconds`: eight classes, six targets and twenty buckets for each server are mostly zeros.
+    /// Everything in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut families = self.registry.gather();
-        for family in &mut families {
-            match family.name() {
-                "sluice_queries_total" => family.mut_metric().retain(|m| m.get_counter().get_value() > 0.0),
-                "sluice_query_duration_seconds" => family.mut_metric().retain(|m| m.get_histogram().get_sample_count() > 0),
-                _ => {}
-            }
-        }
+        let servers = self.servers.load();
+        let tallies = servers.iter().chain([&self.none]).map(|server| (server.name(), &server.tally));
+        families.extend(tally::families(tallies, &self.overhead));
+        families.sort_by(|a, b| a.name().cmp(b.name()));
         families.retain(|family| !family.get_metric().is_empty());
         prometheus::TextEncoder::new().encode_to_string(&families).unwrap_or_else(|e| format!("# cannot be shown: {e}\n"))
     }
@@ -392,16 +343,11 @@ struct ServerGauges<'m> {
 }
 
 /// Without `gauges`, those handles stand for themselves and are not registered: "no server" is neither up nor behind.
-fn server_metrics(name: &str, queries: &IntCounterVec, duration: &HistogramVec, gauges: Option<ServerGauges<'_>>) -> ServerMetrics {
+fn server_metrics(name: &str, gauges: Option<ServerGauges<'_>>) -> ServerMetrics {
     let loose = || IntGauge::new("sluice_unregistered", "-").expect(CONSTANT);
     ServerMetrics {
         name: name.to_owned(),
-        queries: std::array::from_fn(|class| {
-            std::array::from_fn(|target| {
-                queries.with_label_values(&[name, Class::ALL[class].as_str(), Target::ALL[target].as_str()])
-            })
-        }),
-        duration: std::array::from_fn(|class| duration.with_label_values(&[name, Class::ALL[class].as_str()])),
+        tally: Tally::default(),
         up: gauges.as_ref().map_or_else(loose, |g| g.up.with_label_values(&[name])),
         lag_seconds: gauges
             .as_ref()
@@ -457,12 +403,14 @@ mod tests {
     fn servers_come_and_go_and_counters_stay() {
         let m = Metrics::new();
         m.set_servers(&["db1", "db2"]);
-        m.server(ServerId(1)).queries(Class::Write, Target::Master).inc_by(7);
+        for _ in 0..7 {
+            m.server(ServerId(1)).statement(Class::Write, Target::Master, Duration::ZERO);
+        }
         m.set_servers(&["db2"]);
         assert_eq!(m.server(ServerId(0)).queries_total(), 7);
         assert_eq!(m.server(ServerId(9)).name(), "");
         assert!(!m.text().contains("db1"), "{}", m.text());
-        m.no_server().queries(Class::Read, Target::Cache).inc();
+        m.no_server().statement(Class::Read, Target::Cache, Duration::ZERO);
         assert!(m.text().contains("sluice_queries_total{class=\"read\",server=\"\",target=\"cache\"} 1"));
     }
 }

@@ -12,9 +12,10 @@ use quick_cache::{Equivalent, sync::Cache};
 
 use super::histogram::AtomicHistogram;
 use super::registry::{Class, Target};
+use super::tally::{Apart, copy_of_thread};
 use crate::clock::Clock;
 
-/// Different statements kept; digests come from clients, so their number has no bound of its own. About 1.5 KiB each.
+/// Different statements kept; digests come from clients, so their number has no bound of its own. About 2 KiB each.
 pub const STATEMENTS_MAX: usize = 10_000;
 /// A digest's text is kept up to here.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -114,16 +115,38 @@ impl StatementKey {
 pub struct StatementStats {
     /// Whose they are.
     pub key: StatementKey,
+    counters: [Apart<Counters>; COPIES],
+    first_seen_us: AtomicU64,
+    cached: AtomicBool,
+    durations: AtomicHistogram,
+}
+
+/// Threads count in as many places, so that they seldom meet.
+const COPIES: usize = 4;
+
+#[derive(Debug)]
+struct Counters {
     count: AtomicU64,
     errors: AtomicU64,
     rows: AtomicU64,
     sum_us: AtomicU64,
     min_us: AtomicU64,
-    first_seen_us: AtomicU64,
     /// On the monotonic clock, see [`monotonic_us`].
     last_seen_us: AtomicU64,
-    cached: AtomicBool,
-    durations: AtomicHistogram,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        let zero = AtomicU64::default;
+        Counters {
+            count: zero(),
+            errors: zero(),
+            rows: zero(),
+            sum_us: zero(),
+            min_us: AtomicU64::new(u64::MAX),
+            last_seen_us: zero(),
+        }
+    }
 }
 
 /// Microseconds from the first call in this process; earlier instants count as 0. A statement ends with the clock read already,
@@ -138,13 +161,8 @@ impl StatementStats {
     fn new(key: StatementKey) -> StatementStats {
         StatementStats {
             key,
-            count: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
-            sum_us: AtomicU64::new(0),
-            min_us: AtomicU64::new(u64::MAX),
+            counters: std::array::from_fn(|_| Apart::default()),
             first_seen_us: AtomicU64::new(Clock::wall_us()),
-            last_seen_us: AtomicU64::new(0),
             cached: AtomicBool::new(false),
             durations: AtomicHistogram::default(),
         }
@@ -153,19 +171,20 @@ impl StatementStats {
     /// Counts one execution: when it ended, its duration, the rows sent, whether it ended in an error.
     pub fn record(&self, ended: Instant, duration: Duration, rows: u64, error: bool) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.count.fetch_add(1, Relaxed);
-        self.sum_us.fetch_add(us, Relaxed);
-        if us < self.min_us.load(Relaxed) {
-            self.min_us.fetch_min(us, Relaxed);
+        let here = &self.counters[copy_of_thread() % COPIES].0;
+        here.count.fetch_add(1, Relaxed);
+        here.sum_us.fetch_add(us, Relaxed);
+        if us < here.min_us.load(Relaxed) {
+            here.min_us.fetch_min(us, Relaxed);
         }
         if rows > 0 {
-            self.rows.fetch_add(rows, Relaxed);
+            here.rows.fetch_add(rows, Relaxed);
         }
         if error {
-            self.errors.fetch_add(1, Relaxed);
+            here.errors.fetch_add(1, Relaxed);
         }
+        here.last_seen_us.store(monotonic_us(ended), Relaxed);
         self.durations.record_us(us);
-        self.last_seen_us.store(monotonic_us(ended), Relaxed);
     }
 
     /// Notes that its result is (or is no more) served from the cache.
@@ -175,14 +194,15 @@ impl StatementStats {
 
     /// All numbers, each as it is now; they are not of one instant.
     pub fn snapshot(&self) -> StatementSnapshot {
-        let count = self.count.load(Relaxed);
-        let sum_us = self.sum_us.load(Relaxed);
-        let min_us = self.min_us.load(Relaxed);
+        let sum = |of: fn(&Counters) -> &AtomicU64| self.counters.iter().map(|c| of(&c.0).load(Relaxed)).sum::<u64>();
+        let (count, sum_us) = (sum(|c| &c.count), sum(|c| &c.sum_us));
+        let min_us = self.counters.iter().map(|c| c.0.min_us.load(Relaxed)).min().unwrap_or(u64::MAX);
+        let last_seen_us = self.counters.iter().map(|c| c.0.last_seen_us.load(Relaxed)).max().unwrap_or(0);
         StatementSnapshot {
             key: self.key.clone(),
             count,
-            errors: self.errors.load(Relaxed),
-            rows: self.rows.load(Relaxed),
+            errors: sum(|c| &c.errors),
+            rows: sum(|c| &c.rows),
             sum_us,
             min_us: if min_us == u64::MAX { 0 } else { min_us },
             avg_us: sum_us.checked_div(count).unwrap_or(0),
@@ -190,7 +210,7 @@ impl StatementStats {
             max_us: self.durations.max(),
             first_seen: UNIX_EPOCH + Duration::from_micros(self.first_seen_us.load(Relaxed)),
             last_seen: {
-                let ago = monotonic_us(Clock::now()).saturating_sub(self.last_seen_us.load(Relaxed));
+                let ago = monotonic_us(Clock::now()).saturating_sub(last_seen_us);
                 UNIX_EPOCH + Duration::from_micros(Clock::wall_us().saturating_sub(ago))
             },
             cached: self.cached.load(Relaxed),

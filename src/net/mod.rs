@@ -4,6 +4,7 @@
 pub mod buffer;
 pub mod home;
 pub mod stream;
+pub mod timer;
 
 pub use buffer::Buffer;
 pub use home::Worker;

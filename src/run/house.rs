@@ -205,7 +205,7 @@ impl House for ProxyHouse {
                     waiting: waiting as u64,
                     opened: pool.opened.load(Ordering::Relaxed),
                     closed: pool.closed.load(Ordering::Relaxed),
-                    reused: pool.reused.load(Ordering::Relaxed),
+                    reused: pool.reused(),
                     wait_us_p99: pool.wait_us.p99(),
                 });
             }

@@ -182,7 +182,6 @@ impl Proxy {
             statement_stats: Arc::new(Statements::default()),
             events,
             registry: Registry::default(),
-            turn: AtomicU64::new(0),
             newest_write: Mutex::new(None),
             paused: paused_receiver,
             is_paused: AtomicBool::new(false),

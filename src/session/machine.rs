@@ -37,8 +37,8 @@ pub struct Learned<'a> {
 }
 
 impl Learned<'_> {
-    /// It ended well and told of no change.
-    fn is_plain(&self) -> bool {
+    /// It ended well and told of no change. What it says of a statement without effects leaves the state as it is.
+    pub fn is_plain(&self) -> bool {
         self.ok && self.variables.is_empty() && self.schema.is_none() && !self.state_changed && !self.overflow
     }
 }

@@ -23,6 +23,7 @@ pub use effects::{Access, Effects, Kill, TransactionEnd, TransactionStart};
 pub use template::Templates;
 pub use verdict::{Class, ClassReason, TableName, Uncacheable};
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::digest::{DigestBuf, digest};
@@ -58,9 +59,9 @@ pub struct Classified {
 }
 
 /// Whether a read-only server has refused a statement that was taken for a read: it writes, by a view that calls a stored
-/// function. Not a part of what the statement is, so that all are equal.
-#[derive(Debug, Default)]
-pub struct Flag(AtomicBool);
+/// function. Copies share it; not a part of what the statement is, so that all are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Flag(Arc<AtomicBool>);
 
 impl Flag {
     /// A server has refused it.
@@ -71,12 +72,6 @@ impl Flag {
     /// Whether one has.
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Clone for Flag {
-    fn clone(&self) -> Flag {
-        Flag(AtomicBool::new(self.is_raised()))
     }
 }
 

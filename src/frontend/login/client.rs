@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::auth::caching_sha2::FAST_OK;
 use crate::backend::packets::{PacketError, put_packet, read_packet, write_packet};
-use crate::net::Stream;
+use crate::net::{Stream, timer};
 use crate::protocol::handshake::{AUTH_MORE_DATA, LOGIN_PACKET_LEN_MAX, Malformed, ServerError};
 
 /// How long the last packet to a refused client may take.
@@ -130,7 +130,7 @@ pub(super) async fn send_error(stream: &mut Stream, mut sequence: u8, error: &Se
         write_packet(stream, &mut sequence, &error.client_payload()).await?;
         stream.shutdown().await
     };
-    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
+    let _ = timer::timeout(GOODBYE_TIMEOUT, goodbye).await;
 }
 
 /// Sends the end of a good login in one write: "fast authentication has succeeded" where the client waits for it, and OK.

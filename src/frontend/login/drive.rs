@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use crate::net::timer::timeout;
 use zeroize::Zeroizing;
 
 use super::client::{Client, LoginError};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use crate::net::timer::timeout;
 
 use super::{First, LoginRoom, LoginServer};
 use crate::auth::Credential;

@@ -50,36 +50,43 @@ struct Literal {
     quote: u8,
 }
 
-/// Bytes that a literal of ours may begin with.
-static MAY_BEGIN: [bool; 256] = {
-    let mut table = [false; 256];
+/// What a byte is to a literal of ours: nothing, a part of a name, a digit, a quote.
+static KIND: [u8; 256] = {
+    let mut table = [PLAIN; 256];
     let mut i = 0;
     while i < 256 {
-        table[i] = is_quote(i as u8) || (i as u8).is_ascii_digit();
+        let byte = i as u8;
+        table[i] = if is_quote(byte) {
+            QUOTE
+        } else if byte.is_ascii_digit() {
+            DIGIT
+        } else if goes_on(byte) {
+            NAME
+        } else {
+            PLAIN
+        };
         i += 1;
     }
     table
 };
+const PLAIN: u8 = 0;
+const NAME: u8 = 1;
+const DIGIT: u8 = 2;
+const QUOTE: u8 = 3;
 
 /// By what stands before the first literal.
 fn bucket(sql: &[u8]) -> usize {
     let prefix = sql.get(..PREFIX_LEN).unwrap_or(sql);
-    let mut at = 0;
-    let len = loop {
-        let rest = prefix.get(at..).unwrap_or_default();
-        let Some(stop) = rest.iter().position(|&byte| MAY_BEGIN.get(usize::from(byte)).is_none_or(|begins| *begins)) else {
-            break prefix.len();
-        };
-        at += stop;
+    let mut before = PLAIN;
+    let begins = prefix.iter().position(|byte| {
+        let kind = KIND[usize::from(*byte)];
         // A digit inside a name (`sbtest1`) begins no literal.
-        let in_name = at.checked_sub(1).and_then(|before| prefix.get(before)).is_some_and(|byte| goes_on(*byte));
-        if !in_name || prefix.get(at).is_some_and(|byte| is_quote(*byte)) {
-            break at;
-        }
-        at += 1;
-    };
+        let begins = kind == QUOTE || (kind == DIGIT && before == PLAIN);
+        before = kind;
+        begins
+    });
     let mut hasher = foldhash::fast::FixedState::default().build_hasher();
-    hasher.write(prefix.get(..len).unwrap_or(prefix));
+    hasher.write(begins.and_then(|len| prefix.get(..len)).unwrap_or(prefix));
     hasher.finish() as usize % BUCKETS
 }
 
@@ -132,7 +139,8 @@ impl Template {
             text: sql.into(),
             literals: literals.into(),
             mode,
-            judged: judged.clone(),
+            // A copy of its own: the counter of a shared one would go back and forth between the threads.
+            judged: Arc::new(Classified::clone(judged)),
         })
     }
 
@@ -179,7 +187,7 @@ const fn is_quote(byte: u8) -> bool {
 }
 
 /// Behind a number, this byte could belong to it, or make a name of it.
-fn goes_on(byte: u8) -> bool {
+const fn goes_on(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | 0x80..)
 }
 
