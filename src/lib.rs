@@ -15,7 +15,7 @@
 //!  ------------------------------ below this line things may await ------------------------------
 //!  clock      the one place that reads the wall clock for logs and tables  DO (I/O)
 //!  metrics    counters, statement statistics, the log of events
-//!  net        a socket, plain or TLS, and the buffer to read it with
+//!  net        a socket, plain or TLS, the buffer to read it with, and whose thread it belongs to
 //!  backend    logging in at servers, connections, their pools, KILL
 //!  monitor    heartbeats; feeds topology and publishes its snapshot
 //!  frontend   clients: accept, log in, one loop each, one statement at a time
@@ -28,11 +28,13 @@
 //! # The way of one query
 //!
 //! ```text
-//! frontend::listener   a task for each accepted client
+//! frontend::listener   accepts on the main thread, and hands the socket to
+//! frontend::workers    a thread for each core; a client stays on its own, with a connection of that thread where there is one
 //! frontend::login      drives auth::exchange: greeting, TLS, challenge; a server is asked about users not known yet
 //! frontend::enter      the account's key in the pools, the session's first state, its schema tried at a server
 //! frontend::client     waits without a buffer; bytes -> protocol::frame -> a command
-//! frontend::query   1  sql::classify (by digest, remembered)  what is it
+//! frontend::query   1  sql::classify                          what is it: by its text but for literals, else by digest, else
+//!                                                             read and remembered
 //!                   2  session::machine                       where do we stand, pinned why
 //!                   3  routing::rules                         what the operator says
 //!                   5  routing::decide                        where does it go, and why
