@@ -110,6 +110,9 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
         "" => return Err(AdminError::new(1065, "42000", "the statement is empty; HELP lists what there is")),
         _ => return Err(unknown(sql)),
     };
+    if matches!(command, Command::Switchover { .. } | Command::Failover { .. } | Command::RejoinServer(_)) {
+        return house.steps(command).await.map(|steps| Answer::Table(tables::of(&steps)));
+    }
     house.command(command).await.map(text)
 }
 

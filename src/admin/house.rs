@@ -307,6 +307,17 @@ rows! {
         /// `no`, or why this key needs a restart.
         restart: String,
     }
+    /// `SWITCHOVER TO`, `FAILOVER TO`, `REJOIN SERVER`: what was done, or would be.
+    StepRow {
+        /// Its name.
+        step: String,
+        /// The server it concerns.
+        server: Option<String>,
+        /// How long it took, or may take.
+        took_ms: u64,
+        /// What came of it.
+        detail: String,
+    }
     /// `EXPLAIN ROUTE`
     ExplainRow {
         /// The statement's class.
@@ -418,6 +429,12 @@ pub trait House: Send + Sync {
     /// # Errors
     /// [`AdminError::unavailable`] for what this version cannot do, [`AdminError::unknown_server`], or what failed.
     async fn command(&self, command: Command) -> Result<String, AdminError>;
+
+    /// Carries out [`Command::Switchover`], [`Command::Failover`] or [`Command::RejoinServer`] and tells the steps.
+    ///
+    /// # Errors
+    /// Why not, or what failed and what is so now.
+    async fn steps(&self, command: Command) -> Result<Vec<StepRow>, AdminError>;
 
     /// `SHOW CACHE`
     ///

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
+use super::house::StepRow;
 use super::*;
 
 /// A house with two servers, and a note of every command it was given.
@@ -127,11 +128,16 @@ impl House for Model {
         Err("no master is known".to_owned())
     }
     async fn command(&self, command: Command) -> Result<String, AdminError> {
-        if let Command::Switchover { .. } = command {
-            return Err(AdminError::unavailable("SWITCHOVER"));
-        }
         self.commands.lock().push(command);
         Ok("done".to_owned())
+    }
+    async fn steps(&self, command: Command) -> Result<Vec<StepRow>, AdminError> {
+        if let Command::Switchover { dry_run: false, .. } = command {
+            return Err(AdminError::failed("db2 is 12000 ms behind"));
+        }
+        self.commands.lock().push(command);
+        let step = StepRow { step: "fence".into(), server: Some("db1".into()), took_ms: 7, detail: "it is read-only".into() };
+        Ok(vec![step])
     }
 }
 
@@ -237,8 +243,6 @@ fn commands_reach_the_house() {
         ("online server `db 3`;", Command::OnlineServer("db 3".into())),
         ("OFFLINE SERVER 'db3'", Command::OfflineServer("db3".into())),
         ("SET SERVER db3 WEIGHT 5", Command::SetWeight { server: "db3".into(), weight: 5 }),
-        ("FAILOVER TO db2 FORCE", Command::Failover { to: "db2".into(), force: true }),
-        ("REJOIN SERVER db1", Command::RejoinServer("db1".into())),
         ("PAUSE", Command::Pause),
         ("RESUME", Command::Resume),
         ("FLUSH CACHE", Command::FlushCache(None)),
@@ -256,6 +260,24 @@ fn commands_reach_the_house() {
 }
 
 #[test]
+fn replacing_the_master_answers_with_the_steps() {
+    let house = Model::default();
+    let mut session = Session::default();
+    for (sql, wanted) in [
+        ("SWITCHOVER TO db2 DRY RUN", Command::Switchover { to: "db2".into(), dry_run: true }),
+        ("FAILOVER TO db2", Command::Failover { to: "db2".into(), force: false }),
+        ("FAILOVER TO db2 FORCE", Command::Failover { to: "db2".into(), force: true }),
+        ("REJOIN SERVER db1", Command::RejoinServer("db1".into())),
+    ] {
+        let told = shown(&run_in(sql, &mut session, &house));
+        assert_eq!(told, "step server took_ms detail | fence db1 7 it is read-only", "{sql}");
+        assert_eq!(house.commands.lock().pop(), Some(wanted), "{sql}");
+    }
+    let refused = shown(&run_in("SWITCHOVER TO db2", &mut session, &house));
+    assert_eq!(refused, "1105 HY000 sluice: db2 is 12000 ms behind");
+}
+
+#[test]
 fn wrong_statements_say_what_would_have_been_right() {
     all(&[
         ("SHWO SERVERS", "1064 42000 sluice: unknown statement `SHWO SERVERS`; did you mean SHOW SERVERS?"),
@@ -270,7 +292,6 @@ fn wrong_statements_say_what_would_have_been_right() {
         ("SET SERVR db3 WEIGHT 5", "1064 42000 sluice: SET what? SET SERVER db3 WEIGHT 5"),
         ("SET GLOBAL x = 1", "1235 42000 sluice: settings are changed in the configuration file, then RELOAD CONFIG"),
         ("SWITCHOVER db2", "1064 42000 sluice: TO is missing; write SWITCHOVER TO db2 [DRY RUN]"),
-        ("SWITCHOVER TO db2 DRY RUN", "1235 42000 sluice: SWITCHOVER is not available in this version"),
         ("FLUSH TABLES", "1064 42000 sluice: FLUSH what? FLUSH CACHE [TABLE shop.items] or FLUSH STATEMENTS"),
         ("KILL abc", "1064 42000 sluice: a number is missing; write KILL [QUERY] id; SHOW CLIENTS lists the ids"),
         ("", "1065 42000 sluice: the statement is empty; HELP lists what there is"),

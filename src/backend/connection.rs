@@ -154,6 +154,8 @@ pub struct Connection {
     pub severer: Option<Arc<Severer>>,
     /// What `LAST_INSERT_ID()` says there, as far as OK packets told.
     pub last_insert_id: u64,
+    /// It was handed out for writing: what is pinned to it ends when its server is no longer master.
+    pub writes: bool,
     /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
     pub tainted: bool,
 }
@@ -215,6 +217,7 @@ impl Connection {
             serial: 0,
             last_insert_id: 0,
             severer: None,
+            writes: false,
             tainted: false,
         }
     }

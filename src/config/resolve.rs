@@ -15,6 +15,7 @@ use crate::monitor::{HeartbeatRow, HeartbeatTable};
 use crate::routing::balance::ReadBalance;
 use crate::routing::decide::{Consistency, ReadFromMaster, RoutingSettings};
 use crate::routing::rules::{Action, Rule, Rules};
+use crate::topology::failover::{FailoverSettings, Mode};
 use crate::topology::settings::{ConfiguredRole, ConfiguredServer, Settings};
 
 /// How long a read may wait at a replica for the session's last write before it goes elsewhere. Replicas apply in
@@ -84,6 +85,7 @@ pub fn topology(config: &Config) -> Settings {
         heartbeat_interval: config.monitor.heartbeat_interval.0,
         heartbeat_timeout: config.monitor.heartbeat_timeout.0,
         max_lag: config.monitor.max_lag.0,
+        promote_replicas: config.failover.promote_replicas,
         servers: config
             .servers
             .iter()
@@ -99,6 +101,23 @@ pub fn topology(config: &Config) -> Settings {
                 max_connections: u32::try_from(server.max_connections).unwrap_or(u32::MAX),
             })
             .collect(),
+    }
+}
+
+/// `[failover]`.
+pub fn failover(config: &Config) -> FailoverSettings {
+    FailoverSettings {
+        mode: match config.failover.mode {
+            types::FailoverMode::Auto => Mode::Auto,
+            types::FailoverMode::Manual => Mode::Manual,
+            types::FailoverMode::Off => Mode::Off,
+        },
+        topology: topology(config),
+        hold_timeout: config.failover.hold_timeout.0,
+        max_lost_transactions: match config.failover.max_lost_transactions {
+            types::MaxLost::Any => None,
+            types::MaxLost::None => Some(0),
+        },
     }
 }
 

@@ -16,6 +16,7 @@ use crate::net::timer;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
+use crate::sql::classify::Class;
 use crate::topology::ServerId;
 use crate::topology::observation::Failure;
 
@@ -110,7 +111,7 @@ impl Client {
         loop {
             let snapshot = self.shared.snapshot.load_full();
             let still_paused = *resumed.borrow_and_update();
-            let served = snapshot.master.is_some() || (decision.target == Target::Replica && snapshot.readers().next().is_some());
+            let served = snapshot.writer().is_some() || (decision.target == Target::Replica && snapshot.readers().next().is_some());
             if served && !still_paused {
                 return Ok(Ok(()));
             }
@@ -131,6 +132,28 @@ impl Client {
         }
     }
 
+    /// How long a statement waits for a master.
+    pub(super) fn hold_timeout(&self) -> Duration {
+        self.shared.settings.load().hold_timeout
+    }
+
+    /// May this connection, handed out for writing, still be written to? Asked after the client is shown as active on it.
+    pub(super) fn admitted(&self, lease: &Lease) -> Admitted {
+        let snapshot = self.shared.snapshot.load();
+        let master = snapshot.master == Some(lease.server);
+        let pins = self.session.pins;
+        if !pins.any() {
+            return if master && snapshot.writer().is_some() { Admitted::Go } else { Admitted::Wait };
+        }
+        match (master, snapshot.hold.is_some()) {
+            (true, false) => Admitted::Go,
+            // A master that hands over lets end what is open on it.
+            (true, true) if pins.holds_up() => Admitted::Go,
+            (true, true) => Admitted::Wait,
+            (false, _) => Admitted::Lost,
+        }
+    }
+
     /// Step 6: a connection to this server for this session.
     pub(super) async fn connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
         if let Some(lease) = self.held.take() {
@@ -141,7 +164,7 @@ impl Client {
             self.lost_pinned().await?;
             return Ok(Err(Failed::Answered));
         }
-        if let Some(lease) = self.retake(job) {
+        if let Some(lease) = self.retake(job, server) {
             return Ok(Ok(lease));
         }
         let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
@@ -210,7 +233,7 @@ impl Client {
     }
 
     /// A statement that asks what the one before it left on its connection gets that connection, if nobody has used it since.
-    pub(super) fn retake(&mut self, job: &Job<'_>) -> Option<Lease> {
+    pub(super) fn retake(&mut self, job: &Job<'_>, chosen: ServerId) -> Option<Lease> {
         let effects = &job.statement.effects;
         if !(effects.session_bound
             || effects.reads_last_insert_id
@@ -221,6 +244,10 @@ impl Client {
             return None;
         }
         let (server, thread_id, serial) = self.last?;
+        // The master may be another one by now: nothing but a read follows its session to the old one.
+        if server != chosen && job.statement.class != Class::Read {
+            return None;
+        }
         self.shared.pools.get(server.index())?.retake(&self.account.key, thread_id, serial)
     }
 
@@ -256,6 +283,17 @@ fn failure_of(error: &ConnectError) -> Option<Failure> {
     Some(crate::monitor::failure_of_connect(error)).filter(|failure| !matches!(failure, Failure::Auth(..) | Failure::Protocol(_)))
 }
 
+/// Whether a connection may be written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Admitted {
+    /// Yes.
+    Go,
+    /// Not now.
+    Wait,
+    /// Never again: its server is not master any more, and what is pinned to it is gone.
+    Lost,
+}
+
 /// Counts a held statement for as long as it lives.
 struct Held<'a>(&'a prometheus::IntGauge);
 
@@ -275,9 +313,15 @@ impl Drop for Held<'_> {
 /// Nobody to send it to: the diagnosis, and since when.
 fn no_server(snapshot: &crate::topology::snapshot::Snapshot, decision: &Decision, hold: Duration) -> ClientError {
     let why = match (&snapshot.no_master, decision.target) {
+        _ if snapshot.hold.is_some() && decision.target != Target::Replica => {
+            format!("the master is being replaced: {}", snapshot.hold.as_deref().unwrap_or_default())
+        }
         (_, Target::Replica) => "no server serves reads, and read_from_master is \"never\"".to_owned(),
         (Some(no_master), _) => format!("there is no master that takes writes: {} ({})", no_master.detail, no_master.diagnosis),
-        (None, _) => "there is no master that takes writes".to_owned(),
+        (None, _) => match snapshot.master() {
+            Some(master) => format!("the master {} is {}: {}", master.name, master.state, master.reason),
+            None => "there is no master that takes writes".to_owned(),
+        },
     };
     let text = format!(
         "{why}; waited {} ms (failover.hold_timeout); see SHOW SERVERS and SHOW EVENTS on the admin port",

@@ -13,6 +13,7 @@ use crate::backend::connection::PreparedText;
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
+use crate::frontend::place::Admitted;
 use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::net::{Buffer, timer};
@@ -22,7 +23,7 @@ use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decide::Consistency;
-use crate::routing::decision::{Decision, Target};
+use crate::routing::decision::{Decision, Reason, Target};
 use crate::session::machine::Learned;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
@@ -190,9 +191,8 @@ impl Client {
                                 continue;
                             }
                             // Nothing was sent: a statement for a master that cannot be reached waits for one that can.
-                            let hold = self.shared.settings.load().hold_timeout;
                             let waits = decision.target == Target::Master && error.source == Source::Server;
-                            if waits && started.elapsed() < hold {
+                            if waits && started.elapsed() < self.hold_timeout() {
                                 timer::sleep(RETRY_PAUSE).await;
                                 last_error = Some(error);
                                 continue;
@@ -205,6 +205,31 @@ impl Client {
                 }
             };
             let decision = if lease.server == server { decision } else { self.retaken(&lease, decision) };
+            let mut lease = lease;
+            // Whoever replaces the master first says that writes wait and then looks who is at it: so it is told first, and looked at second.
+            self.show_active(job, &mut lease, &decision, started);
+            if lease.writes {
+                match self.admitted(&lease) {
+                    Admitted::Go => {}
+                    Admitted::Wait => {
+                        if self.session.pins.any() {
+                            self.held = Some(lease);
+                        } else {
+                            lease.give_back(Instant::now());
+                        }
+                        if let Err(error) = Box::pin(self.hold(job, &decision, started, last_error.take(), false)).await? {
+                            self.refuse(error).await?;
+                            return Ok(ANSWERED);
+                        }
+                        continue;
+                    }
+                    Admitted::Lost => {
+                        self.held = Some(lease);
+                        self.lost_pinned().await?;
+                        return Ok(ANSWERED);
+                    }
+                }
+            }
             match self.attempt(job, lease, &decision, started).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered) => return Ok(ANSWERED),
@@ -213,6 +238,11 @@ impl Client {
                 Err(Failed::ReadOnlyServer) => job.statement.writes_unseen.raise(),
                 Err(Failed::Before(error)) if decision.may_retry && failed.len() < TRIES_MAX => {
                     failed.push(server);
+                    last_error = Some(error);
+                }
+                // Nothing of it was sent, and nothing is lost with the connection: it waits for a master that can be reached.
+                Err(Failed::Before(error)) if !self.session.pins.any() && started.elapsed() < self.hold_timeout() => {
+                    timer::sleep(RETRY_PAUSE).await;
                     last_error = Some(error);
                 }
                 Err(Failed::Before(error) | Failed::Unknown(error)) => {
@@ -235,7 +265,6 @@ impl Client {
         started: Instant,
     ) -> Result<Result<Outcome, Failed>, Gone> {
         let server = lease.server;
-        self.show_active(job, &lease, started);
         let mut buffer = Buffer::new();
         let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
@@ -430,11 +459,16 @@ impl Client {
         };
     }
 
-    fn show_active(&self, job: &Job<'_>, lease: &Lease, started: Instant) {
+    fn show_active(&self, job: &Job<'_>, lease: &mut Lease, decision: &Decision, started: Instant) {
+        // What is pinned stays what it was when it was pinned.
+        if !matches!(decision.reason, Reason::Pinned(_)) {
+            lease.writes = decision.target == Target::Master && !decision.may_retry;
+        }
         let mut view = self.entry.view.lock();
         view.state = ClientState::Active;
         view.since = Some(started);
         view.server = Some(lease.server);
+        view.writes = lease.writes;
         view.thread_id = lease.thread_id;
         if !view.statement.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, job.statement)) {
             view.statement = Some(job.statement.clone());

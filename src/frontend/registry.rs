@@ -54,6 +54,8 @@ pub struct ClientView {
     pub state: ClientState,
     /// The server it is using or pinned to.
     pub server: Option<ServerId>,
+    /// That connection was handed out for writing.
+    pub writes: bool,
     /// That server's number for the connection in use.
     pub thread_id: u64,
     /// Why it is pinned.
@@ -152,6 +154,11 @@ impl Registry {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many of them are like this.
+    pub fn count_where(&self, like: impl Fn(&ClientView) -> bool) -> usize {
+        self.clients.lock().values().filter(|client| like(&client.view.lock())).count()
     }
 
     /// One of them.

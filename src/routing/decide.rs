@@ -157,7 +157,7 @@ fn by_class(q: &Question<'_>) -> Decision {
         Class::Read if q.statement.writes_unseen.is_raised() => master(q, Reason::RefusedByReplica),
         Class::Read => read(q, Reason::Read),
         Class::Transaction if begins_read_only(q.statement) => read(q, Reason::ReadOnlyTransaction),
-        Class::Session => match q.snapshot.master {
+        Class::Session => match q.snapshot.writer() {
             Some(_) => master(q, Reason::Session),
             None => read(q, Reason::Session),
         },
@@ -240,7 +240,9 @@ fn answer(target: Target, reason: Reason) -> Decision {
 }
 
 fn master(q: &Question<'_>, reason: Reason) -> Decision {
-    Decision { target: Target::Master, server: q.snapshot.master, reason, wait_for_write: false, may_retry: false }
+    // Nobody while the master is suspect or being replaced: then it waits.
+    let server = q.snapshot.writer().map(|master| master.id);
+    Decision { target: Target::Master, server, reason, wait_for_write: false, may_retry: false }
 }
 
 /// As many servers are chosen from without an allocation.
@@ -286,7 +288,7 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
     if let Some(server) = choose(q, &behind) {
         // A replica that was well behind at its last heartbeat will not have it in a moment either.
         let hopeless = q.snapshot.server(server).and_then(|s| s.lag_ms).is_some_and(|lag| lag > WAITING_LAG_MS_MAX);
-        if !hopeless || q.settings.read_from_master == ReadFromMaster::Never || q.snapshot.master.is_none() {
+        if !hopeless || q.settings.read_from_master == ReadFromMaster::Never || q.snapshot.writer().is_none() {
             return Decision {
                 target: Target::Replica,
                 server: Some(server),

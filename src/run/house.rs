@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::admin::AdminError;
 use crate::admin::house::{
-    ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow, StatementRow, UserRow,
+    ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow, StatementRow, StepRow, UserRow,
 };
 use crate::config::Config;
 use crate::frontend::shared::Shared;
@@ -22,6 +22,7 @@ use crate::sql::classify::ClassifyCache;
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::CacheHint;
 use crate::sql::lexer::{Dialect, LexMode};
+use crate::topology::failover::{Order, StepDone};
 use crate::topology::snapshot::Snapshot;
 use crate::topology::{Override, ServerId};
 
@@ -413,11 +414,28 @@ impl House for ProxyHouse {
                 self.shutdown.notify_one();
                 Ok("draining, then exiting".to_owned())
             }
-            Command::Switchover { .. } => Err(AdminError::unavailable("SWITCHOVER")),
-            Command::Failover { .. } => Err(AdminError::unavailable("FAILOVER")),
-            Command::RejoinServer(_) => Err(AdminError::unavailable("REJOIN SERVER")),
+            Command::Switchover { .. } | Command::Failover { .. } | Command::RejoinServer(_) => {
+                self.steps(command).await.map(|steps| format!("{} steps", steps.len()))
+            }
             Command::FlushCache(_) => Err(AdminError::unavailable("FLUSH CACHE")),
         }
+    }
+
+    async fn steps(&self, command: Command) -> Result<Vec<StepRow>, AdminError> {
+        let order = match command {
+            Command::Switchover { to, dry_run } => Order::Switchover { to: self.server_id(&to)?, dry_run },
+            Command::Failover { to, force } => Order::Failover { to: self.server_id(&to)?, force },
+            Command::RejoinServer(server) => Order::Rejoin(self.server_id(&server)?),
+            _ => return Err(AdminError::failed("this command has no steps".to_owned())),
+        };
+        let steps = self.shared.monitor.order(order).await.map_err(AdminError::failed)?;
+        let row = |step: StepDone| StepRow {
+            step: step.step.to_owned(),
+            server: step.server.map(|id| self.shared.name(id).to_string()),
+            took_ms: u64::try_from(step.took.as_millis()).unwrap_or(u64::MAX),
+            detail: step.detail,
+        };
+        Ok(steps.into_iter().map(row).collect())
     }
 
     fn config_diff(&self) -> Result<Vec<ConfigDiffRow>, AdminError> {
@@ -428,6 +446,9 @@ impl House for ProxyHouse {
 impl ProxyHouse {
     async fn set_override(&self, name: &str, to: Override) -> Result<String, AdminError> {
         let id = self.server_id(name)?;
+        if to != Override::Online && self.shared.snapshot.load().master == Some(id) {
+            return Err(AdminError::failed(format!("{name} is the master: SWITCHOVER TO another first, then take it out")));
+        }
         self.shared.monitor.set_override(id, to).await;
         let text = match to {
             Override::Drain => "finishes what runs there and takes no new statements",

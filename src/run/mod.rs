@@ -3,6 +3,7 @@
 pub mod house;
 pub mod offline;
 pub mod reload;
+pub mod traffic;
 
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
@@ -132,11 +133,16 @@ impl Proxy {
         let topology = resolve::topology(&config);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::starting(&topology, None, std::time::SystemTime::now())));
         let monitor = Monitor::spawn(
-            MonitorSettings { topology, heartbeat: resolve::heartbeat(&config), run: random()? },
+            MonitorSettings {
+                topology,
+                heartbeat: resolve::heartbeat(&config),
+                failover: resolve::failover(&config),
+                run: random()?,
+            },
             monitored,
             Account { user: config.monitor.user.clone(), password: resolve::monitor_password(&config) },
             snapshot.clone(),
-            Arc::new(Reported(events.clone())),
+            Arc::new(Reported { events: events.clone(), metrics: metrics.clone() }),
         );
         let known = monitor.known().clone();
 
@@ -193,6 +199,7 @@ impl Proxy {
             errors: (0..count).map(|_| AtomicU64::new(0)).collect(),
         });
 
+        shared.monitor.watch_traffic(Arc::new(traffic::ClientTraffic::of(&shared)));
         let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.admin.user, config.admin.secret.expose())));
         let config = Arc::new(ArcSwap::from_pointee(config));
         let reloader = Arc::new(Reloader { path, config: config.clone(), shared: shared.clone(), access: access.clone() });
@@ -288,11 +295,21 @@ impl Proxy {
 }
 
 /// What the monitor tells goes to the log of events.
-struct Reported(Arc<EventLog>);
+struct Reported {
+    events: Arc<EventLog>,
+    metrics: Arc<Metrics>,
+}
 
 impl Report for Reported {
     fn report(&self, kind: &'static str, server: Option<&str>, detail: &str) {
-        self.0.push(kind, server, detail);
+        self.events.push(kind, server, detail);
+    }
+
+    fn replaced(&self, kind: &'static str, result: &'static str, took: Option<Duration>) {
+        self.metrics.failovers(kind, result).inc();
+        if let Some(took) = took {
+            self.metrics.failover_duration.observe(took.as_secs_f64());
+        }
     }
 }
 

@@ -95,6 +95,9 @@ impl Reloader {
                 self.shared.monitor.set_weight(ServerId(id), after.weight).await;
             }
         }
+        if old.failover != new.failover {
+            self.shared.monitor.configure(resolve::failover(&new)).await;
+        }
         self.access.store(Arc::new(Access::new(&new.admin.user, new.admin.secret.expose())));
         self.config.store(Arc::new(new));
         let all: Vec<String> = changes.iter().map(ToString::to_string).collect();

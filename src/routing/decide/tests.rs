@@ -19,6 +19,7 @@ fn servers() -> Snapshot {
         max_connections: 10,
     };
     let settings = Settings {
+        promote_replicas: false,
         heartbeat_interval: Duration::from_millis(250),
         heartbeat_timeout: Duration::from_secs(1),
         max_lag: Duration::from_secs(5),
