@@ -18,11 +18,11 @@ use crate::routing::balance::Load;
 use crate::routing::decide::{Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::run::reload::Reloader;
+use crate::run::traffic;
 use crate::sql::classify::ClassifyCache;
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::CacheHint;
 use crate::sql::lexer::{Dialect, LexMode};
-use crate::topology::failover::{Order, StepDone};
 use crate::topology::snapshot::Snapshot;
 use crate::topology::{Override, ServerId};
 
@@ -117,11 +117,7 @@ fn target_text(decision: &Decision, name: impl Fn(ServerId) -> Option<String>) -
 
 impl ProxyHouse {
     fn server_id(&self, name: &str) -> Result<ServerId, AdminError> {
-        let snapshot = self.shared.snapshot.load();
-        snapshot.by_name(name).map(|s| s.id).ok_or_else(|| {
-            let names: Vec<&str> = snapshot.servers.iter().map(|s| &*s.name).collect();
-            AdminError::unknown_server(name, names)
-        })
+        traffic::server_id(&self.shared, name)
     }
 
     fn event(&self, kind: &'static str, server: Option<&str>, detail: impl Into<String>) {
@@ -422,20 +418,7 @@ impl House for ProxyHouse {
     }
 
     async fn steps(&self, command: Command) -> Result<Vec<StepRow>, AdminError> {
-        let order = match command {
-            Command::Switchover { to, dry_run } => Order::Switchover { to: self.server_id(&to)?, dry_run },
-            Command::Failover { to, force } => Order::Failover { to: self.server_id(&to)?, force },
-            Command::RejoinServer(server) => Order::Rejoin(self.server_id(&server)?),
-            _ => return Err(AdminError::failed("this command has no steps".to_owned())),
-        };
-        let steps = self.shared.monitor.order(order).await.map_err(AdminError::failed)?;
-        let row = |step: StepDone| StepRow {
-            step: step.step.to_owned(),
-            server: step.server.map(|id| self.shared.name(id).to_string()),
-            took_ms: u64::try_from(step.took.as_millis()).unwrap_or(u64::MAX),
-            detail: step.detail,
-        };
-        Ok(steps.into_iter().map(row).collect())
+        traffic::steps(&self.shared, command).await
     }
 
     fn config_diff(&self) -> Result<Vec<ConfigDiffRow>, AdminError> {
