@@ -86,6 +86,25 @@ pub fn follow(flavor: Flavor, channel: &str, host: &str, port: u16, demoted: boo
     }
 }
 
+/// The privileges of the list above.
+pub fn privileges(flavor: Flavor) -> &'static [&'static str] {
+    match flavor {
+        Flavor::MySql => &["SYSTEM_VARIABLES_ADMIN", "REPLICATION_SLAVE_ADMIN", "PROCESS", "CONNECTION_ADMIN"],
+        Flavor::MariaDb => &["READ_ONLY ADMIN", "REPLICATION SLAVE ADMIN", "PROCESS", "CONNECTION ADMIN"],
+    }
+}
+
+/// Which of them the lines of `SHOW GRANTS` do not give. What comes by a role is not seen.
+pub fn missing_privileges(flavor: Flavor, grants: &[String]) -> Vec<&'static str> {
+    let given = |privilege: &str| {
+        grants.iter().filter_map(|line| line.split_once(" ON *.*")).any(|(given, _)| {
+            let given = given.trim_start_matches("GRANT ");
+            given.split(',').any(|one| one.trim() == privilege || one.trim() == "ALL PRIVILEGES")
+        })
+    };
+    privileges(flavor).iter().filter(|privilege| !given(privilege)).copied().collect()
+}
+
 /// MariaDB's name of a connection, with a blank behind it; nothing for the unnamed one.
 fn connection(channel: &str) -> String {
     if channel.is_empty() { String::new() } else { format!("{} ", literal(channel)) }
@@ -127,6 +146,13 @@ mod tests {
         ] {
             assert_eq!(told, text);
         }
+        let grants = [
+            "GRANT PROCESS, CONNECTION ADMIN, READ_ONLY ADMIN ON *.* TO `sluice`@`%`",
+            "GRANT SELECT ON `sluice`.* TO `sluice`@`%`",
+        ];
+        let grants = grants.map(str::to_owned);
+        assert_eq!(missing_privileges(MariaDb, &grants), ["REPLICATION SLAVE ADMIN"]);
+        assert_eq!(missing_privileges(MySql, &["GRANT ALL PRIVILEGES ON *.* TO `root`@`%`".to_owned()]), [""; 0]);
         assert_eq!(kill("7").as_deref(), Some("KILL 7"));
         assert_eq!(kill("7; DROP"), None);
     }

@@ -64,7 +64,7 @@ impl Conductor {
         let mut orders: OrderId = 0;
         let mut warmed: Option<Instant> = None;
         loop {
-            if warmed.is_none_or(|at| at.elapsed() > WARM_EVERY) {
+            if self.machine.acts() && warmed.is_none_or(|at: Instant| at.elapsed() > WARM_EVERY) {
                 warmed = Some(Instant::now());
                 tokio::spawn(self.hands.clone().warm());
             }

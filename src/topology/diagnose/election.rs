@@ -2,19 +2,20 @@
 //!
 //! - The current master stays for as long as it answers (or has not been silent for too long), is writable, and no operator has taken it out.
 //! - Otherwise the only writable peer that answers is master.
-//! - If several are writable and there is no current one: the peer that most other servers replicate from, then the first in the file.
+//! - If several are writable and there is no current one: the one that has all the others have, then the one that most servers replicate from, then the
+//!   first in the file.
 //! - At the start nobody is elected before every peer (with several writable ones: every server) has been seen or has had its time.
 //! - Nobody is made writable here; that is failover's business. Where it steers (`failover.mode = "auto"`), elections are for the first master only,
 //!   and whoever comes after it is appointed; while it holds the writes, nobody is elected.
 
 use std::sync::Arc;
 
-use super::super::ServerId;
 use super::super::diagnosis::Diagnosis;
 use super::super::memory::{Memory, Override, Pulse};
 use super::super::observation::{Moment, ThreadState};
 use super::super::settings::{ConfiguredRole, Settings};
 use super::super::snapshot::{NoMaster, Snapshot};
+use super::super::{ServerId, errant};
 use super::replication::source_of;
 
 /// The result of an election.
@@ -54,7 +55,8 @@ pub(super) fn elect(settings: &Settings, previous: &Snapshot, memory: &Memory, p
                 "the only writable peer".to_owned()
             } else {
                 format!(
-                    "{} peers are writable; it is the one that most servers replicate from ({}), or the first of them in the file",
+                    "{} peers are writable; it has what the others have, is the one that most servers replicate from ({}), or the first of them in the \
+                     file",
                     writable.len(),
                     ballot.followers(id)
                 )
@@ -114,7 +116,17 @@ impl Ballot<'_> {
 
     fn choose(&self, writable: &[ServerId]) -> Option<ServerId> {
         // `max_by_key` takes the last of equals: so from the end of the file.
-        writable.iter().rev().copied().max_by_key(|id| self.followers(*id))
+        writable.iter().rev().copied().max_by_key(|id| (self.covered(*id, writable), self.followers(*id)))
+    }
+
+    /// How many of these have nothing that it has not: a former master that came back writable lacks what was written since.
+    fn covered(&self, id: ServerId, writable: &[ServerId]) -> usize {
+        let facts = |id: ServerId| self.memory.servers.get(id.index()).and_then(|memory| memory.facts.as_deref());
+        let covers = |other: &&ServerId| match (facts(**other), facts(id)) {
+            (Some(other), Some(own)) => errant(other, own).is_none(),
+            _ => false,
+        };
+        writable.iter().filter(covers).count()
     }
 
     /// How many servers replicate from it.

@@ -20,7 +20,8 @@ pub(super) fn quarantine(settings: &Settings, memory: &mut Memory, master: Optio
     for (id, server) in settings.ids().filter(|(id, _)| *id != master) {
         let Some(remembered) = memory.servers.get(id.index()) else { continue };
         let Some(Some(errant)) = &remembered.compared else { continue };
-        let peer = server.role == ConfiguredRole::Master;
+        // Where replicas are promoted, each of them may have been master.
+        let peer = server.role == ConfiguredRole::Master || settings.promote_replicas;
         let accepted = remembered.accepted.as_ref() == Some(&errant.all);
         if accepted || (!peer && errant.foreign.is_empty()) || fetches(settings, memory, master, id) {
             continue;

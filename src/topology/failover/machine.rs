@@ -151,6 +151,11 @@ impl Machine {
         }
     }
 
+    /// Whether it may ever touch a server.
+    pub fn acts(&self) -> bool {
+        self.settings.mode != Mode::Off
+    }
+
     /// What `RELOAD CONFIG` changed.
     pub fn configure(&mut self, settings: FailoverSettings) {
         self.settings = settings;

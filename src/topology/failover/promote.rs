@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{ServerId, State};
+use super::super::ServerId;
 use super::case::Case;
 use super::choose::{Choice, choose};
 use super::machine::{CatchingUp, Machine, OUTCOME_LIMIT, Phase, outcome_of};
@@ -63,6 +63,7 @@ impl Machine {
             .collect();
         // Nothing has been changed yet, and the old master is back with all it ever had.
         if case.failed.is_empty()
+            && case.unfenced.iter().all(|id| case.old == Some(*id))
             && !case.force
             && case.fenced.is_none()
             && let Some((old, facts)) = writable.iter().find(|(id, _)| case.old == Some(*id))
@@ -87,6 +88,8 @@ impl Machine {
                     actions.push(Action::Tell { kind: "failover", server: case.old, detail: text.clone() });
                     case.told = text;
                 }
+                // Whoever failed may be the only one there is: it gets another try.
+                case.failed.clear();
                 again(NOBODY_AGAIN, case, catching_up)
             }
             Choice::Applying(whom) | Choice::WaitFor(whom) => {
@@ -108,6 +111,7 @@ impl Machine {
                 _ => {
                     let detail = format!("{} has more: {} fetches it", self.name(from), self.name(whom));
                     actions.push(self.note(&mut case, "apply", Some(whom), detail, now));
+                    self.tending.adrift(whom);
                     let ticket = self.ticket();
                     actions.push(Action::Repoint { ticket, server: whom, to: from, instead_of: case.old, demoted: false });
                     let fetch = CatchingUp { whom, from, ticket: Some(ticket), until: now + CATCH_UP_LIMIT };
@@ -163,6 +167,7 @@ impl Machine {
     pub(super) fn undo(&mut self, mut case: Case, whom: ServerId, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
         actions.push(self.note(&mut case, "promote", Some(whom), format!("failed: {why}"), now));
         actions.push(Action::Count { kind: case.kind, result: "failed", took: None });
+        self.tending.adrift(whom);
         let ticket = self.ticket();
         actions.push(Action::Fence { ticket, server: whom, kill: true });
         Phase::Undo { case, ticket, until: now + OUTCOME_LIMIT, whom, blamed: true }

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::observation::ThreadState;
-use super::super::snapshot::Snapshot;
+use super::super::snapshot::{NOT_ASKED, Snapshot};
 use super::super::{ConfiguredRole, ServerId, State};
 use super::machine::{Machine, OUTCOME_LIMIT};
 use super::{Action, Kind, Mode, Outcome, Ticket};
@@ -70,6 +70,8 @@ pub(super) struct Tending {
     deposed: Vec<ServerId>,
     /// Those of them whose quarantine was counted.
     refused: Vec<ServerId>,
+    /// Whose re-pointing was begun and has not succeeded: their replication may be stopped.
+    adrift: Vec<ServerId>,
     running: Vec<(Duty, Ticket, Instant)>,
     resting: Vec<Rest>,
 }
@@ -90,14 +92,27 @@ impl Tending {
         self.refused.retain(|other| *other != server);
     }
 
+    /// Its replication may have been stopped by something that did not end well.
+    pub(super) fn adrift(&mut self, server: ServerId) {
+        if !self.adrift.contains(&server) {
+            self.adrift.push(server);
+        }
+    }
+
     fn free(&self, duty: Duty, now: Instant) -> bool {
         !self.running.iter().any(|(other, _, until)| other.server() == duty.server() && now < *until)
             && !self.resting.iter().any(|rest| rest.duty == duty && now < rest.until)
     }
 }
 
-/// What is to be done. `deposed` are former masters that have not come back yet.
-pub(super) fn duties(seen: &Snapshot, master: ServerId, deposed: &[ServerId]) -> Vec<Duty> {
+/// What is to be done. `deposed` are former masters that have not come back yet, `adrift` those whose re-pointing was begun.
+pub(super) fn duties(
+    seen: &Snapshot,
+    master: ServerId,
+    deposed: &[ServerId],
+    adrift: &[ServerId],
+    promote_replicas: bool,
+) -> Vec<Duty> {
     let mut duties = Vec::new();
     let alive = |state: State| matches!(state, State::Online | State::Lagging | State::Quarantined | State::Draining);
     for view in seen.servers.iter().filter(|view| view.id != master && alive(view.state)) {
@@ -118,13 +133,22 @@ pub(super) fn duties(seen: &Snapshot, master: ServerId, deposed: &[ServerId]) ->
                 let channel = seen.channel(view.id, master);
                 let stopped =
                     channel.is_some_and(|c| c.io_running == ThreadState::Stopped || c.sql_running == ThreadState::Stopped);
-                if was_master && stopped && view.compared && view.errant.is_none() {
+                if (was_master || adrift.contains(&view.id)) && stopped && view.compared && view.errant.is_none() {
                     duties.push(repoint(Some(master)));
                 }
             }
             [one] => {
                 let dead = seen.server(*one).is_none_or(|source| matches!(source.state, State::Down | State::Quarantined));
-                if dead || was_master {
+                // Left by a re-pointing that was broken off: stopped, without an error, behind a peer that is not master.
+                let left = seen.channel(view.id, *one).is_some_and(|c| {
+                    c.io_running == ThreadState::Stopped
+                        && c.sql_running == ThreadState::Stopped
+                        && c.last_io_error.is_empty()
+                        && c.last_sql_error.is_empty()
+                }) && seen
+                    .server(*one)
+                    .is_some_and(|source| promote_replicas || source.configured_role == ConfiguredRole::Master);
+                if dead || left || was_master || adrift.contains(&view.id) {
                     duties.push(repoint(Some(*one)));
                 }
             }
@@ -135,6 +159,9 @@ pub(super) fn duties(seen: &Snapshot, master: ServerId, deposed: &[ServerId]) ->
     for channel in &facts.replication {
         let Some(from) = seen.source_of(channel).and_then(|id| seen.server(id)) else { continue };
         let writable = from.facts.as_ref().is_none_or(|facts| facts.writable());
+        if &*from.reason == NOT_ASKED {
+            continue;
+        }
         let bad = matches!(from.state, State::Down | State::Quarantined) || (writable && from.state != State::Suspect);
         let clean = !bad && from.state != State::Suspect && from.compared && from.errant.is_none();
         if bad && channel.io_running != ThreadState::Stopped {
@@ -155,7 +182,8 @@ impl Machine {
         let Some(master) = self.seen.writer().map(|view| view.id).filter(|_| self.settings.mode == Mode::Auto) else { return };
         self.note_returned(master, actions);
         self.tending.running.retain(|(_, _, until)| now < *until);
-        for duty in duties(&self.seen, master, &self.tending.deposed) {
+        let promote_replicas = self.settings.topology.promote_replicas;
+        for duty in duties(&self.seen, master, &self.tending.deposed, &self.tending.adrift, promote_replicas) {
             if !self.tending.free(duty, now) {
                 continue;
             }
@@ -202,6 +230,12 @@ impl Machine {
         let Some(at) = self.tending.running.iter().position(|(_, of, _)| *of == ticket) else { return };
         let (duty, _, _) = self.tending.running.remove(at);
         let Outcome::Acted(result) = outcome else { return };
+        if let Duty::Repoint { server, .. } = duty {
+            self.tending.adrift.retain(|other| *other != server);
+            if result.is_err() {
+                self.tending.adrift(server);
+            }
+        }
         let before = self.tending.resting.iter().position(|rest| rest.duty == duty).map(|at| self.tending.resting.remove(at));
         let (kind, done) = match duty {
             Duty::Fence(_) => ("rejoin", "it is read-only".to_owned()),
