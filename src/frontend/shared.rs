@@ -13,6 +13,7 @@ use crate::backend::connection::PoolKey;
 use crate::backend::kill;
 use crate::backend::pool::{Lease, ServerPool};
 use crate::frontend::client::Account;
+use crate::frontend::errors::Source;
 use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
 use crate::frontend::registry::{ClientEntry, Registry};
 use crate::metrics::events::EventLog;
@@ -196,7 +197,14 @@ impl Shared {
                 tracing::info!(client = host, "{error}");
                 return;
             }
-            _ => self.metrics.logins(LoginResult::Failed).inc(),
+            LoginError::Malformed(_) | LoginError::Tls(_) | LoginError::Stalled => {
+                self.metrics.errors(Source::Client).inc();
+                self.metrics.logins(LoginResult::Failed).inc();
+            }
+            LoginError::NoServer { .. } => {
+                self.metrics.errors(Source::Server).inc();
+                self.metrics.logins(LoginResult::Failed).inc();
+            }
         }
         tracing::debug!(client = host, "{error}");
     }

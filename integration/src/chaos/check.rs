@@ -88,7 +88,9 @@ fn two_masters(diary: &Diary, rows: &Rows) -> Vec<String> {
         for ack in diary.acks.iter().filter(|ack| of(ack) == Some(*old) && ack.sent > *taken_over) {
             let late = ack.sent.duration_since(*taken_over);
             let (client, number) = (ack.client, ack.number);
-            wrong.push(format!("write {client}/{number} ran on server {old}, sent {late:?} after server {new} had acknowledged one"));
+            wrong.push(format!(
+                "write {client}/{number} ran on server {old}, sent {late:?} after server {new} had acknowledged one"
+            ));
         }
     }
     wrong

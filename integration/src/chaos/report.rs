@@ -40,7 +40,11 @@ impl Report {
             broken.push(if done.moved { "a false alarm moved the master" } else { "the master was not replaced" }.to_owned());
         }
         if done.outage > fault.outage_max() {
-            broken.push(format!("writes stood still for {} ms, {} are allowed", done.outage.as_millis(), fault.outage_max().as_millis()));
+            broken.push(format!(
+                "writes stood still for {} ms, {} are allowed",
+                done.outage.as_millis(),
+                fault.outage_max().as_millis()
+            ));
         }
         if !found.lost.is_empty() && (self.semi_sync || !may_lose(fault)) {
             broken.push(format!("{} acknowledged writes are lost", found.lost.len()));
