@@ -69,7 +69,9 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
     let (mut session, mut held) = (session, held);
     if let Some(schema) = &schema {
         let entered = match &mut held {
-            Some(lease) => use_schema(&shared, lease, schema.as_bytes()).await.unwrap_or_else(|broken| Err(server_error(1053, "08S01", &broken))),
+            Some(lease) => use_schema(&shared, lease, schema.as_bytes())
+                .await
+                .unwrap_or_else(|broken| Err(server_error(1053, "08S01", &broken))),
             None => enter_schema(&shared, &account, &session, schema.as_bytes()).await,
         };
         match entered {
@@ -91,12 +93,7 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
 }
 
 /// An account whose login cannot be repeated: its client is served on the connection on which the server accepted it.
-async fn live_on_first(
-    shared: &Shared,
-    login: &mut LoggedIn,
-    peer: &Peer,
-    id: u32,
-) -> Result<(Account, Lease), ServerError> {
+async fn live_on_first(shared: &Shared, login: &mut LoggedIn, peer: &Peer, id: u32) -> Result<(Account, Lease), ServerError> {
     let gone = || server_error(1053, "08S01", "the server that accepted the login has gone");
     let first = login.first.take().ok_or_else(gone)?;
     let pool = shared.pools.get(first.server.index()).ok_or_else(gone)?;

@@ -204,7 +204,12 @@ impl Client {
         let manner = Manner { query_only, hardness };
         match victim {
             Victim::Thread(id) => self.kill(id, manner).await,
-            Victim::User(user) if mariadb => Some(self.kill_user(&user, manner).await),
+            Victim::User(user) if mariadb => {
+                let (shared, account) = (self.shared.clone(), self.account.clone());
+                // The server's OK does not tell whether it killed anybody.
+                let may = *account.key.user == *user || shared.may_kill_others(&account, 0).await.is_ok();
+                if may && !account.login_only { Some(self.kill_user(&user, manner).await) } else { None }
+            }
             Victim::User(_) | Victim::QueryId | Victim::Parameter => None,
         }
     }

@@ -247,7 +247,11 @@ mod tests {
             let text = |s: &str| Some(s.as_bytes().to_vec());
             vec![text(&id.to_string()), text(user), text("10.0.0.9:555"), None, text(command), text("0"), text(""), None]
         };
-        Listed { server: ServerId(server), rows: TextResultSet { columns, rows: rows.iter().map(row).collect(), ..Default::default() }, asked_on: 0 }
+        Listed {
+            server: ServerId(server),
+            rows: TextResultSet { columns, rows: rows.iter().map(row).collect(), ..Default::default() },
+            asked_on: 0,
+        }
     }
 
     fn client(id: u32, user: &str, on: Option<(u16, u64)>) -> Seen {

@@ -70,12 +70,12 @@ async fn a_statement_is_killed_by_each_of_its_numbers() {
         let mark = format!("victim {round} {id}");
         let running = tokio::spawn(async move { (victim.query_first::<u32, _>(text).await, victim) });
         let killer = &mut killer;
-        let seen = wait::until("the statement is in the process list", Duration::from_secs(5), async || {
-            Ok(shown_as(killer, &mark).await)
-        });
+        let seen =
+            wait::until("the statement is in the process list", Duration::from_secs(5), async || Ok(shown_as(killer, &mark).await));
         assert_eq!(seen.await.unwrap(), id, "the process list shows the client's number");
         match round {
-            1 => {
+            // MySQL's server has no parameter here.
+            1 if flavour() == Flavour::MariaDb => {
                 let prepared = killer.prep("KILL QUERY ?").await.unwrap();
                 killer.exec_drop(&prepared, (id,)).await.unwrap();
             }
@@ -130,7 +130,9 @@ async fn raw_kill(raw: &mut RawClient, id: u32) -> Reply {
 async fn gone_from_the_servers(mark: &str) {
     for server in cluster().servers() {
         wait::until_true("the statement is gone", Duration::from_secs(5), async || {
-            let sql = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{mark}%' AND info NOT LIKE '%processlist%'");
+            let sql = format!(
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{mark}%' AND info NOT LIKE '%processlist%'"
+            );
             Ok(server.value(&sql).await? == "0")
         })
         .await
@@ -145,7 +147,9 @@ async fn what_a_client_that_left_was_running_is_ended() {
         let mark = format!("left alone {round}");
         raw.send(0, &[&[3], format!("/* {mark} */ {sql}").as_bytes()].concat()).await.unwrap();
         let running = async || {
-            let sql = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{mark}%' AND info NOT LIKE '%processlist%'");
+            let sql = format!(
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{mark}%' AND info NOT LIKE '%processlist%'"
+            );
             let mut count = 0;
             for server in cluster().servers() {
                 count += server.value(&sql).await?.parse::<u32>()?;
@@ -169,7 +173,8 @@ async fn a_late_kill_hits_nobody_else() {
         let (over, ran) = (over.clone(), ran.clone());
         bystanders.push(tokio::spawn(async move {
             while !over.load(Ordering::Relaxed) {
-                let slept: Option<u32> = conn.query_first("SELECT SLEEP(0.004)").await.unwrap_or_else(|e| panic!("bystander {n}: {e}"));
+                let slept: Option<u32> =
+                    conn.query_first("SELECT SLEEP(0.004)").await.unwrap_or_else(|e| panic!("bystander {n}: {e}"));
                 assert_eq!(slept, Some(0), "bystander {n} was interrupted");
                 ran.fetch_add(1, Ordering::Relaxed);
             }

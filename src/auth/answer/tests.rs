@@ -122,7 +122,16 @@ fn a_public_key_is_used_only_when_asked_for() {
 #[test]
 fn malformed_and_endless_servers_end() {
     let credential = password("x");
-    for packet in [&b""[..], b"\x02", b"\x01", b"\x01\x05", b"\xfeunterminated", b"\xfemysql_native_password\0short", b"\xfeclient_ed25519\0twenty-six bytes of nonsense", b"\xff"] {
+    for packet in [
+        &b""[..],
+        b"\x02",
+        b"\x01",
+        b"\x01\x05",
+        b"\xfeunterminated",
+        b"\xfemysql_native_password\0short",
+        b"\xfeclient_ed25519\0twenty-six bytes of nonsense",
+        b"\xff",
+    ] {
         let mut answerer = Answerer::new(&credential, true, "caching_sha2_password", NONCE);
         assert!(matches!(answerer.step(packet), Err(AnswerError::Malformed(_))), "{packet:?}");
     }

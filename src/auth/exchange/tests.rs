@@ -359,10 +359,7 @@ fn what_cannot_be_learned_is_carried() {
         Action::Probe,
         vec![
             (probed("client_ed25519", true), Action::PassOn),
-            (
-                Event::Verdict(Verdict::Refused(denied())),
-                Action::Refuse { error: denied(), ground: Ground::Judged },
-            ),
+            (Event::Verdict(Verdict::Refused(denied())), Action::Refuse { error: denied(), ground: Ground::Judged }),
         ],
     );
 }
