@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::backend::connect::ConnectError;
@@ -12,7 +13,7 @@ use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job, LOST};
-use crate::frontend::registry::ClientState;
+use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::net::timer;
 use crate::routing::balance::Load;
@@ -128,6 +129,7 @@ impl Client {
                 _ = changed.changed() => {}
                 _ = resumed.changed() => {}
                 () = timer::sleep_until(deadline) => {}
+                () = interrupted(&self.entry) => return Ok(Err(killed_while_waiting())),
                 () = self.stream.closed() => return Err(Gone),
             }
         }
@@ -167,6 +169,7 @@ impl Client {
     /// Opens a connection, or waits until one comes back, for as long as the client stays.
     async fn wait_for_connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
         let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
+        self.show_waiting(job);
         let name = &pool.name;
         let given_up = given_up(&self.shared, server);
         let checkout = tokio::select! {
@@ -175,6 +178,10 @@ impl Client {
             reason = given_up => {
                 let text = format!("{name} went down while a connection to it was awaited: {reason}");
                 return Ok(Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text))));
+            }
+            () = interrupted(&self.entry) => {
+                self.refuse(killed_while_waiting()).await?;
+                return Ok(Err(Failed::Answered));
             }
             () = self.stream.closed() => return Err(Gone),
         };
@@ -198,6 +205,13 @@ impl Client {
                     self.shared.forget_password(&self.account.key);
                     self.server_error(&refused.payload).await?;
                     return Err(Gone);
+                }
+                // What the account may not, the server says itself: too many connections of it, an expired password.
+                if let ConnectError::Refused(refused) = &error
+                    && matches!(refused.code, 1203 | 1226 | 1862)
+                {
+                    self.server_error(&refused.payload).await?;
+                    return Ok(Err(Failed::Answered));
                 }
                 if let Some(failure) = failure_of(&error) {
                     self.shared.monitor.poke(server, failure);
@@ -251,6 +265,7 @@ impl Client {
     }
 
     pub(super) fn show_waiting(&self, job: &Job<'_>) {
+        self.entry.take_interrupt();
         let mut view = self.entry.view.lock();
         view.state = ClientState::Waiting;
         view.since = Some(Instant::now());
@@ -271,6 +286,15 @@ async fn given_up(shared: &Shared, server: ServerId) -> Arc<str> {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Waits for a KILL QUERY, which wakes the client's task.
+async fn interrupted(entry: &ClientEntry) {
+    std::future::poll_fn(|_| if entry.take_interrupt() { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+fn killed_while_waiting() -> ClientError {
+    ClientError::of_server(1317, b"70100", "Query execution was interrupted")
 }
 
 /// What a failed connect says about the server; `None` when it says something about the client's account instead.
