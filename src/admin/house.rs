@@ -436,6 +436,9 @@ pub trait House: Send + Sync {
     /// Why not, or what failed and what is so now.
     async fn steps(&self, command: Command) -> Result<Vec<StepRow>, AdminError>;
 
+    /// Notes in the log of events that an operator gave a command, which, and what came of it.
+    fn note(&self, who: &str, what: &str);
+
     /// `SHOW CACHE`
     ///
     /// # Errors

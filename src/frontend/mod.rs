@@ -2,15 +2,18 @@
 //!
 //! Reading order: [`listener`], [`login`], [`enter`], [`client`], [`query`], [`relay`]; then [`prepared`] and [`answers`].
 
+mod admit;
 pub mod answers;
 pub mod client;
 mod count;
 pub mod enter;
 pub mod errors;
+pub mod kill;
 pub mod listener;
 pub mod login;
 mod place;
 pub mod prepared;
+mod processlist;
 pub mod query;
 pub mod registry;
 pub mod relay;

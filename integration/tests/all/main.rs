@@ -9,6 +9,7 @@ mod bad_input;
 mod failover;
 mod harness;
 mod health;
+mod kill;
 mod login;
 mod readme;
 mod routing;
