@@ -65,6 +65,8 @@ pub struct Case {
     pub failed: Vec<ServerId>,
     /// Who may be writable although it was to be fenced: out of reach.
     pub unfenced: Vec<ServerId>,
+    /// How often it was tried to catch up from another survivor.
+    pub catch_ups: u32,
     /// Catching up from another survivor did not succeed: what is missing is lost.
     pub no_catch_up: bool,
     /// What has been done.
@@ -90,6 +92,7 @@ impl Case {
             order: None,
             failed: Vec::new(),
             unfenced: Vec::new(),
+            catch_ups: 0,
             no_catch_up: false,
             steps: Vec::new(),
             step_began: now,

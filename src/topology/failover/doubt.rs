@@ -151,6 +151,7 @@ impl Machine {
     pub(super) fn depose(&mut self, case: Case, now: Instant, actions: &mut Vec<Action>) -> Phase {
         actions.push(Action::Hold { why: format!("a new master is being chosen: {}", case.why), deposed: true });
         if let Some(old) = case.old {
+            self.given_up = Some((old, now));
             actions.push(Action::Fence { ticket: self.ticket(), server: old, kill: true });
             actions.push(Action::EndOpen(old));
         }

@@ -15,6 +15,8 @@ use super::{Action, Event, FailoverSettings, Mode, Order, OrderId, Outcome, Step
 pub const RECENT_MAX: usize = 5;
 /// See [`RECENT_MAX`].
 pub const CALM: Duration = Duration::from_secs(60);
+/// For how long a former master that becomes read-only does so because of us.
+const OUR_FENCE: Duration = Duration::from_secs(60);
 /// An action whose outcome does not come within this is taken for failed. Whoever carries it out gives up earlier.
 pub const OUTCOME_LIMIT: Duration = Duration::from_secs(15);
 
@@ -34,6 +36,8 @@ pub struct Machine {
     advised: Option<ServerId>,
     /// Flapping was told.
     damped: bool,
+    /// The last master that was given up, and when a fence was sent after it: it may be what makes it read-only later.
+    pub(super) given_up: Option<(ServerId, Instant)>,
 }
 
 /// Where it stands.
@@ -131,6 +135,7 @@ impl Machine {
             recent: VecDeque::new(),
             advised: None,
             damped: false,
+            given_up: None,
         }
     }
 
@@ -233,7 +238,7 @@ impl Machine {
             self.master = Some(master);
             self.advised = None;
         }
-        match self.trouble() {
+        match self.trouble(now) {
             None => self.tend(now, actions),
             Some((old, why)) if self.settings.mode == Mode::Auto => {
                 while self.recent.front().is_some_and(|at| since(*at, now) > CALM) {
@@ -263,7 +268,7 @@ impl Machine {
     }
 
     /// Is there no master that answers, and whom was it?
-    fn trouble(&self) -> Option<(Option<ServerId>, String)> {
+    fn trouble(&self, now: Instant) -> Option<(Option<ServerId>, String)> {
         if let Some(old) = self.seen.master {
             let view = self.view(old)?;
             return matches!(view.state, State::Suspect | State::Down).then(|| (Some(old), view.reason.to_string()));
@@ -274,7 +279,9 @@ impl Machine {
             (_, Diagnosis::Starting | Diagnosis::NoPeerConfigured | Diagnosis::MasterTakenOut) => None,
             // An operator, or another proxy, made it read-only: whoever is writable instead is adopted, and nobody promoted.
             (Some(old), _) if self.view(old).is_some_and(|view| !matches!(view.state, State::Down | State::Suspect)) => {
-                self.adoptable().map(|id| (None, format!("{} is writable, {detail}", self.name(id))))
+                let ours = self.given_up.is_some_and(|(id, at)| id == old && since(at, now) < OUR_FENCE);
+                let late = ours.then(|| (None, format!("a fence of ours reached {} late; {detail}", self.name(old))));
+                self.adoptable().map(|id| (None, format!("{} is writable, {detail}", self.name(id)))).or(late)
             }
             (Some(old), _) => Some((Some(old), detail)),
             // Right after the start: whoever most others replicate from was it, if it does not answer.

@@ -16,6 +16,8 @@ const NOBODY_AGAIN: Duration = Duration::from_millis(250);
 const REFUSED_AGAIN: Duration = Duration::from_secs(1);
 /// How long a candidate may take to fetch from another survivor what that one has more.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
+/// And how often that is begun, before what is missing counts as lost.
+const CATCH_UPS_MAX: u32 = 5;
 
 impl Machine {
     /// Asks the survivors what they have. The old master is asked too, but not waited for.
@@ -47,6 +49,7 @@ impl Machine {
         {
             fetch.ticket = None;
             if let Err(why) = result {
+                // Begun anew with the next answers.
                 fetch.until = now;
                 let detail = format!("catch_up: {} cannot fetch from {}: {why}", self.name(fetch.whom), self.name(fetch.from));
                 actions.push(Action::Tell { kind: "failover", server: Some(fetch.whom), detail });
@@ -61,16 +64,6 @@ impl Machine {
             .iter()
             .filter_map(|(id, outcome)| outcome.as_ref().ok().filter(|facts| facts.writable()).map(|facts| (*id, facts)))
             .collect();
-        // Nothing has been changed yet, and the old master is back with all it ever had.
-        if case.failed.is_empty()
-            && case.unfenced.iter().all(|id| case.old == Some(*id))
-            && !case.force
-            && case.fenced.is_none()
-            && let Some((old, facts)) = writable.iter().find(|(id, _)| case.old == Some(*id))
-        {
-            let (old, facts) = (*old, (*facts).clone());
-            return self.call_off(case, old, Some(&facts), "answers again, and is writable", now, actions);
-        }
         // After the start: somebody is master already.
         if case.old.is_none()
             && case.failed.is_empty()
@@ -101,16 +94,15 @@ impl Machine {
                 again(ASK_AGAIN, case, catching_up)
             }
             Choice::CatchUp { whom, from } => match catching_up {
-                Some(fetch) if fetch.whom == whom && fetch.from == from => {
-                    if now >= fetch.until {
-                        case.no_catch_up = true;
-                        return self.ask_candidates(case, None, now, actions);
-                    }
-                    again(ASK_AGAIN, case, catching_up)
+                Some(fetch) if fetch.whom == whom && fetch.from == from && now < fetch.until => again(ASK_AGAIN, case, catching_up),
+                _ if case.catch_ups >= CATCH_UPS_MAX => {
+                    case.no_catch_up = true;
+                    self.ask_candidates(case, None, now, actions)
                 }
                 _ => {
                     let detail = format!("{} has more: {} fetches it", self.name(from), self.name(whom));
                     actions.push(self.note(&mut case, "apply", Some(whom), detail, now));
+                    case.catch_ups += 1;
                     self.tending.adrift(whom);
                     let ticket = self.ticket();
                     actions.push(Action::Repoint { ticket, server: whom, to: from, instead_of: case.old, demoted: false });
@@ -134,10 +126,8 @@ impl Machine {
                 if !case.force && self.settings.max_lost_transactions.is_some_and(|max| count > max) {
                     return self.refused(case, whom, &lost, now, actions);
                 }
-                let mut stop_from: Vec<ServerId> =
-                    case.old.into_iter().chain(fetched).chain(case.unfenced.iter().copied()).collect();
-                stop_from.dedup();
-                stop_from.retain(|id| *id != whom);
+                // From nobody: what others fetch from the old master when it comes back must not arrive by a detour.
+                let stop_from: Vec<ServerId> = self.settings.topology.ids().map(|(id, _)| id).filter(|id| *id != whom).collect();
                 let ticket = self.ticket();
                 actions.push(Action::Promote { ticket, server: whom, stop_from });
                 let others = answers.iter().filter(|(id, outcome)| *id != whom && outcome.is_ok()).map(|(id, _)| *id).collect();

@@ -163,7 +163,9 @@ pub(super) fn duties(
             continue;
         }
         let bad = matches!(from.state, State::Down | State::Quarantined) || (writable && from.state != State::Suspect);
-        let clean = !bad && from.state != State::Suspect && from.compared && from.errant.is_none();
+        // Whoever follows another than the master may fetch from that one what the master must not have.
+        let astray = from.facts.as_ref().is_none_or(|facts| facts.replication.iter().any(|c| seen.source_of(c) != Some(master)));
+        let clean = !bad && !astray && from.state != State::Suspect && from.compared && from.errant.is_none();
         if bad && channel.io_running != ThreadState::Stopped {
             duties.push(Duty::StopReceiver { server: master, from: from.id });
         } else if clean

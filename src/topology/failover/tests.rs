@@ -271,7 +271,7 @@ impl World {
                 self.fail(&format!("writes went from {old:?} to {new:?} without a pause"));
             }
             let server = &self.servers[new.index()];
-            if server.answers() && server.read_only {
+            if server.answers() && server.read_only && self.now - server.up_since > UNHEARD {
                 self.fail(&format!("writes go to {new:?}, which is read-only"));
             }
             self.writer = Some(new);
@@ -398,7 +398,7 @@ impl World {
                     return Err("half way".to_owned());
                 }
                 for (n, other) in self.servers.iter().enumerate() {
-                    if n != id && other.answers() && !other.read_only && self.now - other.up_since > UNHEARD {
+                    if self.honest && n != id && other.answers() && !other.read_only && self.now - other.up_since > UNHEARD {
                         self.fail(&format!("db{} is promoted while db{} is writable", id + 1, n + 1));
                     }
                 }
