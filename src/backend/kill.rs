@@ -24,6 +24,7 @@ pub async fn kill(pool: Arc<ServerPool>, user: Arc<str>, credential: Arc<Credent
         schema: None,
         collation: COLLATION,
         capabilities: crate::backend::connection::ALWAYS_CAPABILITIES - Capabilities::SESSION_TRACK,
+        compression: None,
         attributes: vec![("program_name".to_owned(), "sluice-kill".to_owned())],
     };
     let killed = timer::timeout(KILL_TIMEOUT, async {

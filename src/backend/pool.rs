@@ -16,11 +16,13 @@ use tokio::sync::oneshot;
 use crate::auth::Credential;
 pub use crate::backend::checkout::{CheckoutError, PoolSettings, Wanted};
 use crate::backend::connect::{self, Connected, Login, ServerAddress};
-use crate::backend::connection::{ALWAYS_CAPABILITIES, Connection, PoolKey};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, Connection, LAYOUT_CAPABILITIES, PoolKey};
 use crate::backend::pool_book::{Checkout, Counts, Given, PoolBook, Ticket};
 use crate::backend::tls::ServerTls;
 use crate::metrics::histogram::AtomicHistogram;
 use crate::net::{Severer, timer};
+use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::session::state::State;
 use crate::topology::ServerId;
 
@@ -41,6 +43,7 @@ pub struct ServerPool {
     pub name: Arc<str>,
     address: ServerAddress,
     tls: ServerTls,
+    compression: Option<Algorithm>,
     settings: Mutex<PoolSettings>,
     inside: Mutex<Inside>,
     /// Every open connection's, for [`ServerPool::sever`].
@@ -148,6 +151,7 @@ impl ServerPool {
         name: Arc<str>,
         address: ServerAddress,
         tls: ServerTls,
+        compression: Option<Algorithm>,
         max: usize,
         settings: PoolSettings,
     ) -> Arc<ServerPool> {
@@ -156,6 +160,7 @@ impl ServerPool {
             name,
             address,
             tls,
+            compression,
             settings: Mutex::new(settings),
             inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new(), reused: 0 }),
             severers: Mutex::default(),
@@ -326,9 +331,15 @@ impl ServerPool {
             schema: None,
             collation: wanted.collation,
             capabilities: ALWAYS_CAPABILITIES | wanted.key.capabilities,
+            compression: self.compression,
             attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
         };
         let connected = connect::connect(&self.address, &self.tls, &login, timeout).await.map_err(CheckoutError::Connect)?;
+        let missing = (wanted.key.capabilities & LAYOUT_CAPABILITIES) - connected.capabilities;
+        if missing != Capabilities::NONE {
+            let text = format!("the server does not offer {missing:?}, which this client was promised when it logged in");
+            return Err(CheckoutError::Setup(CommandError::Nonsense(text)));
+        }
         let mut connection = Connection::new(connected, self.server, wanted.key.clone(), wanted.fresh.clone(), self.expiry());
         connection.track_session().await.map_err(CheckoutError::Setup)?;
         self.note_open(&mut connection);
@@ -365,6 +376,10 @@ impl ServerPool {
 
     /// Takes in a connection that a login opened, when there is room for it; else it is closed.
     pub async fn adopt(self: &Arc<Self>, connected: Connected, key: &Arc<PoolKey>, fresh: &Arc<State>) {
+        // A login's connection is not compressed.
+        if self.compression.is_some() {
+            return;
+        }
         let place = {
             let mut inside = self.inside.lock();
             let counts = inside.book.counts();

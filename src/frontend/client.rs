@@ -26,7 +26,7 @@ use crate::protocol::ok_err_eof::{OK_HEADER, OkPacket, write_end_of_rows};
 use crate::session::machine::Session;
 use crate::session::prepared::Statements;
 use crate::session::state::State;
-use crate::topology::ServerId;
+use crate::topology::{Flavor, ServerId};
 
 /// The longest command kept in memory. Longer ones are passed on piece by piece where that is possible, else refused.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -195,6 +195,7 @@ impl Client {
         match com {
             Com::Query | Com::StmtExecute => unreachable!("taken out before"),
             Com::StmtPrepare => self.prepare(packet).await,
+            Com::StmtBulkExecute if self.shared.flavor() != Some(Flavor::MySql) => self.execute_bulk(packet).await,
             Com::StmtSendLongData => self.long_data(packet).await,
             Com::StmtClose => self.close_statement(packet),
             Com::StmtReset => self.reset_statement(packet).await,

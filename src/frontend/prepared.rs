@@ -10,7 +10,7 @@ use crate::frontend::query::{Job, Payload};
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::ok_err_eof::Status;
-use crate::protocol::prepared::{ExecuteHeader, types_of};
+use crate::protocol::prepared::{ExecuteHeader, bulk_types, types_of};
 use crate::protocol::reply::Expect;
 use crate::session::pin::PinReason;
 use crate::session::prepared::ClientStatement;
@@ -62,6 +62,36 @@ impl Client {
             );
         }
         Ok(())
+    }
+
+    /// `COM_STMT_BULK_EXECUTE` (MariaDB): one statement, many rows of parameters.
+    pub(super) async fn execute_bulk(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let payload = packet.get(HEADER_LEN..).unwrap_or(&[]);
+        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_BULK_EXECUTE", &"too short").await };
+        let Some(statement) = self.statements.get_mut(id) else {
+            return self.unknown_statement(id, "mysql_stmt_bulk_execute").await;
+        };
+        match bulk_types(payload, statement.params) {
+            Ok(Some(types)) if statement.types.as_deref() != Some(types) => statement.types = Some(types.into()),
+            Ok(_) => {}
+            Err(e) => return self.malformed("COM_STMT_BULK_EXECUTE", &e).await,
+        }
+        let prefer = statement.prepared_on.take();
+        let statement = statement.clone();
+        let job = Job {
+            com: Com::StmtBulkExecute,
+            expect: Expect::Execute,
+            statement: &statement.classified,
+            hint: None,
+            sql: &statement.text.sql,
+            payload: Payload::Execute(payload),
+            text: Some(&statement.text),
+            statement_id: id,
+            params: statement.params,
+            types: statement.types.as_deref(),
+            prefer,
+        };
+        self.run_job(&job).await.map(|_| ())
     }
 
     /// `COM_STMT_EXECUTE`.
@@ -157,7 +187,7 @@ impl Client {
         if let Some(place) = out.get_mut(HEADER_LEN + 1..HEADER_LEN + 5) {
             place.copy_from_slice(&server_id.to_le_bytes());
         }
-        let written = lease.stream.send_all(&out).await;
+        let written = lease.stream.send_command(&out).await;
         self.held = Some(lease);
         if written.is_err() {
             return self.lost_pinned().await;

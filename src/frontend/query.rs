@@ -16,10 +16,12 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::net::{Buffer, timer};
+use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
-use crate::protocol::frame::{HEADER_LEN, Header};
+use crate::protocol::frame::{HEADER_LEN, Header, Renumber};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::protocol::prepared::PrepareOk;
+use crate::protocol::query::Query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decide::Consistency;
 use crate::routing::decision::{Decision, Target};
@@ -49,7 +51,7 @@ thread_local! {
 pub(super) enum Payload<'a> {
     /// The client's packet as it came.
     Packet(&'a [u8]),
-    /// `COM_STMT_EXECUTE`: the client's payload, into which the server's number for the statement is put.
+    /// `COM_STMT_EXECUTE`, `COM_STMT_BULK_EXECUTE`: the client's payload, into which the server's number for the statement is put.
     Execute(&'a [u8]),
 }
 
@@ -110,7 +112,15 @@ pub(super) enum Failed {
 impl Client {
     /// `COM_QUERY`.
     pub(super) async fn query(&mut self, packet: &[u8]) -> Result<(), Gone> {
-        let sql = packet.get(5..).unwrap_or(&[]);
+        let sql = if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+            let Some(query) = Query::parse(packet.get(HEADER_LEN..).unwrap_or(&[]), self.capabilities) else {
+                // Word for word as MySQL says it.
+                return self.refuse(ClientError::of_server(1835, b"HY000", "Malformed communication packet.")).await;
+            };
+            query.text
+        } else {
+            packet.get(HEADER_LEN + 1..).unwrap_or(&[])
+        };
         let (statement, hint) = self.classify(sql);
         if statement.effects.answerable()
             && let Some(answer) = Box::pin(self.answer_itself(&statement, sql)).await?
@@ -247,12 +257,14 @@ impl Client {
         }
         let mut told = Told::default();
         let mut pending = Pending::default();
+        let compressed = lease.stream.is_compressed();
         let mut relay = Relay {
             server: &mut lease,
             client: &mut self.stream,
             client_capabilities: self.capabilities,
             tracker,
             statement_id: job.statement_id,
+            renumber: compressed.then(|| Renumber::new(1)),
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
         match end {

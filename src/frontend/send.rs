@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::backend::connection::{CommandError, PreparedText, put_command};
+use crate::backend::connection::{CommandError, PreparedText, put_command, put_query};
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
@@ -12,7 +12,7 @@ use crate::frontend::query::{Failed, Job, LOST, Payload};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, put_packet};
-use crate::protocol::prepared::rewrite_execute;
+use crate::protocol::prepared::{rewrite_bulk, rewrite_execute};
 use crate::routing::decide::Consistency;
 use crate::routing::decision::Decision;
 use crate::session::state::State;
@@ -42,7 +42,7 @@ impl Client {
             if !Arc::ptr_eq(&lease.have, &self.session.state) {
                 lease.have = self.session.state.clone();
             }
-            return Ok(lease.stream.send_all(packet).await.map_err(|e| self.broken(lease, &e)));
+            return Ok(lease.stream.send_command(packet).await.map_err(|e| self.broken(lease, &e)));
         }
         Box::pin(self.send_composed(job, lease, buffer, wait, restore_id)).await
     }
@@ -83,11 +83,12 @@ impl Client {
         }
         answers += lease.put_restore(&self.session.state, &mut out);
         if restore_id {
-            put_command(&mut out, Com::Query, format!("SET last_insert_id={}", self.session.last_insert_id).as_bytes());
+            put_query(&mut out, lease.capabilities, format!("SET last_insert_id={}", self.session.last_insert_id).as_bytes());
             answers += 1;
         }
-        if answers > 0 && job.statement.class != Class::Read {
-            if let Err(e) = lease.stream.send_all(&out).await {
+        // A compressed connection is asked one thing at a time: pieces of a long command must not wait behind another's answer.
+        if answers > 0 && (job.statement.class != Class::Read || lease.stream.is_compressed()) {
+            if let Err(e) = lease.stream.send_command(&out).await {
                 return Ok(Err(self.broken(lease, &e)));
             }
             out.clear();
@@ -100,20 +101,24 @@ impl Client {
             Payload::Packet(packet) => out.extend_from_slice(packet),
             Payload::Execute(payload) => {
                 let mut body = BytesMut::with_capacity(payload.len() + 64);
-                let rewritten = rewrite_execute(payload, execute_id, job.params, self.capabilities, job.types, &mut body);
+                let rewritten = if job.com == Com::StmtBulkExecute {
+                    rewrite_bulk(payload, execute_id, job.params, job.types, &mut body)
+                } else {
+                    rewrite_execute(payload, execute_id, job.params, self.capabilities, job.types, &mut body).map(|_| ())
+                };
                 if rewritten.is_ok() {
                     let mut framed = BytesMut::with_capacity(body.len() + HEADER_LEN);
                     put_packet(&mut framed, 0, &body);
                     out.extend_from_slice(&framed);
                 }
                 if let Err(e) = rewritten {
-                    let error = ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed COM_STMT_EXECUTE: {e}"));
+                    let error = ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed execution: {e}"));
                     self.refuse(error).await?;
                     return Ok(Err(Failed::Answered));
                 }
             }
         }
-        if let Err(e) = lease.stream.send_all(&out).await {
+        if let Err(e) = lease.stream.send_command(&out).await {
             return Ok(Err(self.broken(lease, &e)));
         }
         if answers > 0
@@ -173,7 +178,7 @@ impl Client {
         let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) { &self.session.state } else { &text.state };
         let answers = lease.put_restore(state, out);
         if answers > 0 {
-            lease.stream.send_all(out).await?;
+            lease.stream.send_command(out).await?;
             out.clear();
             let mut buffer = Buffer::new();
             lease.expect_oks(&mut buffer, answers).await?;
@@ -181,7 +186,7 @@ impl Client {
         lease.have = state.clone();
         let mut command = std::mem::take(out);
         put_command(&mut command, Com::StmtPrepare, &text.sql);
-        lease.stream.send_all(&command).await?;
+        lease.stream.send_command(&command).await?;
         let id = lease.read_prepared().await?;
         lease.note_prepared(text.clone(), id);
         Ok(id)

@@ -6,6 +6,9 @@ use super::Capabilities;
 use super::command::Com;
 use super::primitives::Reader;
 
+/// What stands before the text of a statement without attributes where `QUERY_ATTRIBUTES` was agreed upon: none, in one set.
+pub const NO_ATTRIBUTES: &[u8] = &[0, 1];
+
 /// The most attributes one statement may carry.
 pub const MAX_ATTRIBUTES: u64 = 0xFFFF;
 

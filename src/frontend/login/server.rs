@@ -68,6 +68,7 @@ impl<'a> AtServers<'a> {
             schema: None,
             collation,
             capabilities,
+            compression: None,
             attributes: attributes.to_vec(),
         };
         AtServers { room, login, secure, probe: Probe(None), first: None }
