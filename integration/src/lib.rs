@@ -39,3 +39,4 @@ pub mod sandbox;
 pub mod server;
 pub mod template;
 pub mod wait;
+pub mod wire;

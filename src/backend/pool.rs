@@ -24,7 +24,7 @@ use crate::net::{Severer, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::compress::Algorithm;
 use crate::session::state::State;
-use crate::topology::ServerId;
+use crate::topology::{Flavor, ServerId};
 
 type Handed = Option<Box<Connection>>;
 
@@ -340,7 +340,12 @@ impl ServerPool {
             let text = format!("the server does not offer {missing:?}, which this client was promised when it logged in");
             return Err(CheckoutError::Setup(CommandError::Nonsense(text)));
         }
-        let mut connection = Connection::new(connected, self.server, wanted.key.clone(), wanted.fresh.clone(), self.expiry());
+        // A login has one byte for the collation. What was named instead of a greater one is what the connection has.
+        let have = match connected.collation == wanted.collation || wanted.key.raw_collation != 0 {
+            true => wanted.fresh.clone(),
+            false => Arc::new(State::with_collation(connected.collation, connected.flavor() == Flavor::MariaDb)),
+        };
+        let mut connection = Connection::new(connected, self.server, wanted.key.clone(), have, self.expiry());
         connection.track_session().await.map_err(CheckoutError::Setup)?;
         self.note_open(&mut connection);
         self.note_wait(started);

@@ -9,6 +9,7 @@ mod bad_input;
 mod harness;
 mod health;
 mod login;
+mod protocol;
 mod readme;
 mod routing;
 mod sessions;
