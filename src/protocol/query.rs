@@ -42,6 +42,14 @@ impl<'a> Query<'a> {
     }
 }
 
+/// The text of a COM_QUERY on a connection with `caps`; `None` when its attributes are damaged.
+pub fn text(payload: &[u8], caps: Capabilities) -> Option<&[u8]> {
+    if caps.has(Capabilities::QUERY_ATTRIBUTES) {
+        return Query::parse(payload, caps).map(|query| query.text);
+    }
+    payload.get(1..)
+}
+
 fn skip_attributes(r: &mut Reader<'_>) -> Option<()> {
     let count = r.lenenc_int().filter(|count| *count <= MAX_ATTRIBUTES)? as usize;
     // The number of parameter sets: always 1.

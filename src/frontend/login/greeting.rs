@@ -27,6 +27,7 @@ pub const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::PS_MULTI_RESULTS)
     .with(Capabilities::PLUGIN_AUTH)
     .with(Capabilities::CONNECT_ATTRS)
+    .with(Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS)
     .with(Capabilities::PLUGIN_AUTH_LENENC)
     .with(Capabilities::SESSION_TRACK)
     .with(Capabilities::DEPRECATE_EOF)
@@ -42,7 +43,6 @@ pub const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
 
 /// What servers offer and Sluice does not, each for a reason. `SSL` is offered when TLS is configured.
 pub const NOT_OFFERED: &[(Capabilities, &str)] = &[
-    (Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS, "an account whose password has expired can do nothing on a pooled connection"),
     (Capabilities::MULTI_FACTOR_AUTHENTICATION, "a second factor cannot be shown again for a pooled connection"),
     (Capabilities::CAPABILITY_EXTENSION, "reserved by MySQL"),
     (Capabilities::MARIADB_COM_MULTI, "withdrawn by MariaDB"),
