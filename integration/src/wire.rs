@@ -205,6 +205,16 @@ impl Wire {
         Ok(tokio::time::timeout(LIMIT, self.stream.send_all(bytes)).await.context("the peer does not read")??)
     }
 
+    /// Sends what the server asked for as a local file, and its end.
+    pub async fn send_file(&mut self, content: &[u8]) -> Result<()> {
+        let (mut out, mut seq) = (BytesMut::new(), 2);
+        for piece in content.chunks(50_000) {
+            seq = put_packet(&mut out, seq, piece);
+        }
+        put_packet(&mut out, seq, &[]);
+        self.send_more(&out).await
+    }
+
     /// Sends a `COM_QUERY` without attributes and reads its whole reply.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Seen>> {
         let attributes: &[u8] = if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) { &[0, 1] } else { &[] };

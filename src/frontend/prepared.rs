@@ -7,6 +7,8 @@ use crate::backend::connection::{PreparedText, put_command};
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Job, Payload};
+use crate::frontend::upload::Sent;
+use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::ok_err_eof::Status;
@@ -84,7 +86,7 @@ impl Client {
             statement: &statement.classified,
             hint: None,
             sql: &statement.text.sql,
-            payload: Payload::Execute(payload),
+            payload: if self.upload.is_some() { Payload::Upload } else { Payload::Execute(payload) },
             text: Some(&statement.text),
             statement_id: id,
             params: statement.params,
@@ -129,7 +131,7 @@ impl Client {
             statement: &statement.classified,
             hint: None,
             sql: &statement.text.sql,
-            payload: Payload::Execute(payload),
+            payload: if self.upload.is_some() { Payload::Upload } else { Payload::Execute(payload) },
             text: Some(&statement.text),
             statement_id: id,
             params: statement.params,
@@ -194,9 +196,17 @@ impl Client {
         if let Some(place) = out.get_mut(HEADER_LEN + 1..HEADER_LEN + 5) {
             place.copy_from_slice(&server_id.to_le_bytes());
         }
-        let written = lease.stream.send_command(&out).await;
+        let written = match self.upload.take() {
+            Some(mut upload) => {
+                let (head, mut said) = (out.split_off(HEADER_LEN), Buffer::new());
+                let sent = upload.send(head, &mut self.stream, &mut lease.stream, &mut said).await?;
+                self.upload = Some(upload);
+                matches!(sent, Sent::Whole)
+            }
+            None => lease.stream.send_command(&out).await.is_ok(),
+        };
         self.held = Some(lease);
-        if written.is_err() {
+        if !written {
             return self.lost_pinned().await;
         }
         self.session.pins.set(PinReason::LongData, true);

@@ -56,6 +56,8 @@ pub(super) enum Payload<'a> {
     Packet(&'a [u8]),
     /// `COM_STMT_EXECUTE`, `COM_STMT_BULK_EXECUTE`: the client's payload, into which the server's number for the statement is put.
     Execute(&'a [u8]),
+    /// The client's [`upload`](Client::upload).
+    Upload,
 }
 
 /// One statement to be run.
@@ -271,6 +273,7 @@ impl Client {
                 }
                 if told.errno == Some(READ_ONLY_SERVER)
                     && !forwarded
+                    && self.upload.is_none()
                     && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
                 {
                     self.settle(lease, Instant::now());
@@ -320,6 +323,7 @@ impl Client {
             }
         }
         self.learn(job, &mut lease, &told);
+        self.note_upload();
         if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
             if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
                 return Err(Gone);
@@ -347,7 +351,7 @@ impl Client {
 
     /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
     fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
-        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry
+        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry && self.upload.is_none()
     }
 
     /// A server other than the master refused to write. A statement taken for a read is run on the master instead; in a read-only

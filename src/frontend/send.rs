@@ -12,7 +12,7 @@ use crate::frontend::query::{Failed, Job, LOST, Payload};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, put_packet};
-use crate::protocol::prepared::{rewrite_bulk, rewrite_execute};
+use crate::protocol::prepared::{ExecuteError, rewrite_bulk, rewrite_execute};
 use crate::routing::decide::Consistency;
 use crate::routing::decision::Decision;
 use crate::session::state::State;
@@ -67,7 +67,7 @@ impl Client {
         lease.put_closes(&mut out);
         let mut answers = 0;
         let mut execute_id = 0;
-        if let Payload::Execute(_) = job.payload {
+        if matches!(job.com, Com::StmtExecute | Com::StmtBulkExecute) {
             let text = job.text.expect("an execution has its prepared statement");
             execute_id = match lease.prepared(text) {
                 Some(id) => id,
@@ -87,7 +87,7 @@ impl Client {
             answers += 1;
         }
         // A compressed connection is asked one thing at a time: pieces of a long command must not wait behind another's answer.
-        if answers > 0 && (job.statement.class != Class::Read || lease.stream.is_compressed()) {
+        if answers > 0 && (job.statement.class != Class::Read || lease.stream.is_compressed() || self.upload.is_some()) {
             if let Err(e) = lease.stream.send_command(&out).await {
                 return Ok(Err(self.broken(lease, &e)));
             }
@@ -99,13 +99,10 @@ impl Client {
         }
         match job.payload {
             Payload::Packet(packet) => out.extend_from_slice(packet),
+            Payload::Upload => return self.send_upload(job, lease, buffer, &out, execute_id).await,
             Payload::Execute(payload) => {
                 let mut body = BytesMut::with_capacity(payload.len() + 64);
-                let rewritten = if job.com == Com::StmtBulkExecute {
-                    rewrite_bulk(payload, execute_id, job.params, job.types, &mut body)
-                } else {
-                    rewrite_execute(payload, execute_id, job.params, self.capabilities, job.types, &mut body).map(|_| ())
-                };
+                let rewritten = self.rewrite(job, payload, execute_id, &mut body);
                 if rewritten.is_ok() {
                     let mut framed = BytesMut::with_capacity(body.len() + HEADER_LEN);
                     put_packet(&mut framed, 0, &body);
@@ -135,7 +132,15 @@ impl Client {
         Ok(Ok(()))
     }
 
-    fn broken(&self, lease: &Lease, e: &(dyn std::fmt::Display + Sync)) -> Failed {
+    /// An execution under the server's number for its statement.
+    pub(super) fn rewrite(&self, job: &Job<'_>, payload: &[u8], id: u32, out: &mut BytesMut) -> Result<(), ExecuteError> {
+        if job.com == Com::StmtBulkExecute {
+            return rewrite_bulk(payload, id, job.params, job.types, out);
+        }
+        rewrite_execute(payload, id, job.params, self.capabilities, job.types, out).map(|_| ())
+    }
+
+    pub(super) fn broken(&self, lease: &Lease, e: &(dyn std::fmt::Display + Sync)) -> Failed {
         let name = self.shared.name(lease.server);
         let text = format!("lost the connection to {name} before a statement was sent: {e}");
         Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))

@@ -6,6 +6,7 @@
 
 mod admin;
 mod bad_input;
+mod commands;
 mod harness;
 mod health;
 mod kill;
