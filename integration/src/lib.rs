@@ -40,3 +40,4 @@ pub mod sandbox;
 pub mod server;
 pub mod template;
 pub mod wait;
+pub mod wire;

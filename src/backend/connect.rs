@@ -12,6 +12,7 @@ use crate::auth::Credential;
 use crate::auth::answer::{AnswerError, Answerer, Step};
 use crate::net::{Stream, timer};
 use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{Greeting, Malformed, ServerError};
 use crate::topology::Flavor;
 
@@ -91,6 +92,8 @@ pub struct Login {
     pub collation: u16,
     /// What is wanted; what the server does not offer falls away, see [`Connected::capabilities`].
     pub capabilities: Capabilities,
+    /// How the connection is to be compressed, where the server offers it.
+    pub compression: Option<Algorithm>,
     /// Connection attributes, shown in the server's `performance_schema.session_connect_attrs`.
     pub attributes: Vec<(String, String)>,
 }

@@ -11,15 +11,15 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::io::AsyncWriteExt;
-
 use crate::backend::connect::Connected;
+use crate::backend::tracking;
 use crate::net::{Buffer, Idle, Severer, Stream, Worker};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::prepared::PrepareOk;
+use crate::protocol::query::NO_ATTRIBUTES;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
 use crate::session::state::State;
 use crate::topology::{Flavor, ServerId};
@@ -47,7 +47,19 @@ pub const KEY_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
     .with(Capabilities::MULTI_RESULTS)
     .with(Capabilities::PS_MULTI_RESULTS)
     .with(Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS)
-    .with(Capabilities::DEPRECATE_EOF);
+    .with(Capabilities::DEPRECATE_EOF)
+    .with(Capabilities::OPTIONAL_RESULTSET_METADATA)
+    .with(Capabilities::QUERY_ATTRIBUTES)
+    .with(Capabilities::MARIADB_PROGRESS)
+    .with(Capabilities::MARIADB_STMT_BULK_OPERATIONS)
+    .with(Capabilities::MARIADB_EXTENDED_METADATA)
+    .with(Capabilities::MARIADB_BULK_UNIT_RESULTS);
+
+/// Capabilities without which a connection cannot serve a client that has them: packets have another layout.
+pub const LAYOUT_CAPABILITIES: Capabilities = Capabilities::DEPRECATE_EOF
+    .with(Capabilities::OPTIONAL_RESULTSET_METADATA)
+    .with(Capabilities::QUERY_ATTRIBUTES)
+    .with(Capabilities::MARIADB_EXTENDED_METADATA);
 
 /// Capabilities that every server connection asks for, whatever the client can do.
 pub const ALWAYS_CAPABILITIES: Capabilities = Capabilities::LONG_PASSWORD
@@ -174,6 +186,16 @@ pub fn put_command(out: &mut Vec<u8>, com: Com, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// A `COM_QUERY` of our own appended to `out`, for a connection with `capabilities`: with `QUERY_ATTRIBUTES` it says that it
+/// has none.
+pub fn put_query(out: &mut Vec<u8>, capabilities: Capabilities, sql: &[u8]) {
+    if capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+        put_command(out, Com::Query, &[NO_ATTRIBUTES, sql].concat());
+    } else {
+        put_command(out, Com::Query, sql);
+    }
+}
+
 impl Connection {
     /// A connection that has just been authenticated.
     /// It belongs to the worker whose thread this is.
@@ -211,33 +233,10 @@ impl Connection {
     /// # Errors
     /// When the server refuses it or the connection breaks.
     pub async fn track_session(&mut self) -> Result<(), CommandError> {
-        let sql: &[u8] = match self.flavor {
-            Flavor::MariaDb => {
-                b"SET SESSION session_track_system_variables='*', session_track_schema=ON, session_track_state_change=ON"
-            }
-            // '*' would add the statement's number to every OK packet.
-            Flavor::MySql => {
-                b"SET SESSION session_track_gtids=OWN_GTID, session_track_schema=ON, session_track_state_change=ON, \
-                  session_track_system_variables='autocommit,character_set_client,character_set_connection,\
-character_set_results,collation_connection,sql_mode,time_zone,transaction_isolation,transaction_read_only,\
-foreign_key_checks,unique_checks,sql_safe_updates,sql_select_limit,max_join_size,lc_time_names,lc_messages,\
-group_concat_max_len,max_execution_time,innodb_lock_wait_timeout,lock_wait_timeout,wait_timeout,\
-interactive_timeout,net_read_timeout,net_write_timeout,optimizer_switch,sql_log_bin,sql_auto_is_null,sql_big_selects,\
-sql_buffer_result,sql_notes,sql_quote_show_create,sql_warnings,default_storage_engine,default_tmp_storage_engine,\
-default_week_format,div_precision_increment,explicit_defaults_for_timestamp,auto_increment_increment,\
-auto_increment_offset,big_tables,cte_max_recursion_depth,completion_type,end_markers_in_json,eq_range_index_dive_limit,\
-join_buffer_size,max_allowed_packet,max_error_count,max_heap_table_size,max_length_for_sort_data,max_sort_length,\
-max_sp_recursion_depth,min_examined_row_limit,optimizer_prune_level,optimizer_search_depth,read_buffer_size,\
-read_rnd_buffer_size,sort_buffer_size,tmp_table_size,timestamp,updatable_views_with_limit,windowing_use_high_precision,\
-character_set_database,collation_database,character_set_filesystem,default_collation_for_utf8mb4,\
-session_track_gtids,session_track_schema,session_track_state_change,information_schema_stats_expiry,profiling,\
-long_query_time,range_optimizer_max_mem_size,set_operations_buffer_size,show_create_table_verbosity,\
-sql_require_primary_key,sql_generate_invisible_primary_key,print_identified_with_as_hex,use_secondary_engine,resultset_metadata,\
-select_into_buffer_size,query_alloc_block_size,query_prealloc_size,transaction_alloc_block_size,binlog_format,\
-binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_locks,innodb_ft_enable_stopword'"
-            }
-        };
-        match self.command(Com::Query, sql).await {
+        let sql = tracking::statement(self.flavor);
+        let mut out = Vec::with_capacity(sql.len() + 8);
+        put_query(&mut out, self.capabilities, sql);
+        match self.run_command(out).await {
             Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
                 self.tainted = true;
                 Ok(())
@@ -253,7 +252,11 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
     pub async fn command(&mut self, com: Com, payload: &[u8]) -> Result<(), CommandError> {
         let mut out = Vec::with_capacity(payload.len() + 5);
         put_command(&mut out, com, payload);
-        self.stream.write_all(&out).await?;
+        self.run_command(out).await
+    }
+
+    async fn run_command(&mut self, command: Vec<u8>) -> Result<(), CommandError> {
+        self.stream.send_command(&command).await?;
         let mut buffer = Buffer::new();
         self.expect_oks(&mut buffer, 1).await?;
         if buffer.is_empty() { Ok(()) } else { Err(CommandError::Nonsense("more than one answer".to_owned())) }
@@ -304,7 +307,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         let mut out = Vec::new();
         let answers = self.put_restore(want, &mut out);
         if answers > 0 {
-            self.stream.send_all(&out).await?;
+            self.stream.send_command(&out).await?;
             let mut buffer = Buffer::new();
             self.expect_oks(&mut buffer, answers).await?;
         }
@@ -317,13 +320,13 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
     /// # Errors
     /// A broken connection, or a longer reply.
     pub async fn raw_reply(&mut self, sql: &[u8]) -> Result<Vec<u8>, CommandError> {
-        let mut out = Vec::with_capacity(sql.len() + 5);
-        put_command(&mut out, Com::Query, sql);
+        let mut out = Vec::with_capacity(sql.len() + 8);
+        put_query(&mut out, self.capabilities, sql);
         self.read_raw(out, Expect::Query).await
     }
 
     async fn read_raw(&mut self, command: Vec<u8>, expect: Expect) -> Result<Vec<u8>, CommandError> {
-        self.stream.send_all(&command).await?;
+        self.stream.send_command(&command).await?;
         let mut reply = Vec::new();
         let mut buffer = Buffer::new();
         let mut tracker = ReplyTracker::new(expect, self.capabilities);
@@ -360,8 +363,11 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         if let Some(first) = packets.first().filter(|p| p.first() == Some(&0xFF)) {
             return Err(CommandError::Refused(first.to_vec()));
         }
-        // Column count, one definition, an EOF where it is not deprecated, then the row.
-        let row = packets.get(if self.capabilities.has(Capabilities::DEPRECATE_EOF) { 2 } else { 3 });
+        // Column count, one definition unless the session wants none, an EOF where it is not deprecated, then the row.
+        let optional = self.capabilities.has(Capabilities::OPTIONAL_RESULTSET_METADATA);
+        let defined = !optional || packets.first().and_then(|p| p.get(1)) != Some(&0);
+        let eof = !self.capabilities.has(Capabilities::DEPRECATE_EOF);
+        let row = packets.get(1 + usize::from(defined) + usize::from(eof));
         Ok(row.and_then(|row| {
             let len = usize::from(*row.first().filter(|b| **b < 0xFB)?);
             row.get(1..=len).map(<[u8]>::to_vec)
@@ -392,7 +398,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         let restore = self.have.restore(want);
         let mut count = 0;
         if let Some(set) = &restore.system {
-            put_command(out, Com::Query, set);
+            put_query(out, self.capabilities, set);
             count += 1;
         }
         if let Some(schema) = &restore.schema {
@@ -400,7 +406,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
             count += 1;
         }
         if let Some(set) = &restore.user {
-            put_command(out, Com::Query, set);
+            put_query(out, self.capabilities, set);
             count += 1;
         }
         count

@@ -12,8 +12,9 @@ use zeroize::Zeroizing;
 use super::connect::{ConnectError, Connected, Login, ServerAddress};
 use super::packets::{PacketError, read_packet, write_packet};
 use super::tls::ServerTls;
-use crate::net::{Socket, Stream};
+use crate::net::{Peer, Socket, Stream};
 use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{Greeting, HandshakeResponse, LOGIN_PACKET_LEN_MAX, Malformed, ServerError, SslRequest};
 
 /// The packet size announced to servers, in bytes: the protocol's most, so that the server's own limit rules.
@@ -32,10 +33,9 @@ const OF_THE_LOGIN: Capabilities = Capabilities::SSL
     .with(Capabilities::CONNECT_WITH_DB)
     .with(Capabilities::CONNECT_ATTRS)
     .with(Capabilities::PLUGIN_AUTH_LENENC)
-    // Not spoken on server connections: the reply's framing or the command's layout would change.
+    // Agreed with each side by itself.
     .with(Capabilities::COMPRESS)
     .with(Capabilities::ZSTD_COMPRESSION)
-    .with(Capabilities::QUERY_ATTRIBUTES)
     .with(Capabilities::MULTI_FACTOR_AUTHENTICATION)
     .with(Capabilities::SSL_VERIFY_SERVER_CERT);
 
@@ -109,7 +109,10 @@ impl Opening {
             schema: login.schema.clone(),
             plugin: plugin.to_owned(),
             attributes: login.attributes.clone(),
-            zstd_level: None,
+            zstd_level: match login.compression {
+                Some(Algorithm::Zstd { level }) => Some(level),
+                _ => None,
+            },
         };
         let mut packet = Zeroizing::new(Vec::with_capacity(256));
         response.write(&mut packet);
@@ -149,10 +152,15 @@ impl Opening {
 
     /// The server has sent OK: the connection is a user's now.
     pub fn finish(self) -> Connected {
+        // We asked for one way at most, and pack at the level that the server was told.
+        let stream = match Algorithm::agreed(self.capabilities, None) {
+            Some(algorithm) => self.stream.compressed(algorithm, Peer::Server),
+            None => self.stream,
+        };
         Connected {
             connection_id: self.greeting.connection_id,
             collation: u16::from(self.collation),
-            stream: self.stream,
+            stream,
             greeting: self.greeting,
             capabilities: self.capabilities,
         }
@@ -171,6 +179,11 @@ fn agree(offered: Capabilities, login: &Login) -> Capabilities {
     caps = caps | (offered & Capabilities::PLUGIN_AUTH_LENENC);
     if login.schema.is_some() {
         caps = caps | Capabilities::CONNECT_WITH_DB;
+    }
+    match login.compression {
+        Some(Algorithm::Zlib) => caps = caps | (offered & Capabilities::COMPRESS),
+        Some(Algorithm::Zstd { .. }) => caps = caps | (offered & Capabilities::ZSTD_COMPRESSION),
+        None => {}
     }
     if !login.attributes.is_empty() {
         caps = caps | (offered & Capabilities::CONNECT_ATTRS);

@@ -99,6 +99,7 @@ async fn reply_aside(pool: &Arc<ServerPool>, by: Wanted<'_>, sql: &str) -> Resul
         schema: None,
         collation: COLLATION,
         capabilities: ALWAYS_CAPABILITIES | by.key.capabilities,
+        compression: None,
         attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
     };
     let connected = connect::connect(pool.address(), pool.tls(), &login, KILL_TIMEOUT).await.map_err(|e| match e {

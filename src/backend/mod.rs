@@ -11,6 +11,7 @@ pub mod packets;
 pub mod pool;
 pub mod pool_book;
 pub mod tls;
+mod tracking;
 
 pub use client::{AdminConnection, QueryError, TextResult, connect_admin};
 pub use connect::{ConnectError, Connected, Login, ServerAddress, connect};

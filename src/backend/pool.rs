@@ -17,13 +17,15 @@ use crate::auth::Credential;
 use crate::backend::aim::Aims;
 pub use crate::backend::checkout::{CheckoutError, PoolSettings, Wanted};
 use crate::backend::connect::{self, Connected, Login, ServerAddress};
-use crate::backend::connection::{ALWAYS_CAPABILITIES, Connection, PoolKey};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, Connection, LAYOUT_CAPABILITIES, PoolKey};
 use crate::backend::pool_book::{Checkout, Counts, Given, PoolBook, Ticket};
 use crate::backend::tls::ServerTls;
 use crate::metrics::histogram::AtomicHistogram;
 use crate::net::{Severer, timer};
+use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::session::state::State;
-use crate::topology::ServerId;
+use crate::topology::{Flavor, ServerId};
 
 type Handed = Option<Box<Connection>>;
 
@@ -42,6 +44,7 @@ pub struct ServerPool {
     pub name: Arc<str>,
     address: ServerAddress,
     tls: ServerTls,
+    compression: Option<Algorithm>,
     settings: Mutex<PoolSettings>,
     inside: Mutex<Inside>,
     /// Every open connection's number at the server and end, for [`ServerPool::sever`] and [`ServerPool::owns`].
@@ -151,6 +154,7 @@ impl ServerPool {
         name: Arc<str>,
         address: ServerAddress,
         tls: ServerTls,
+        compression: Option<Algorithm>,
         max: usize,
         settings: PoolSettings,
     ) -> Arc<ServerPool> {
@@ -159,6 +163,7 @@ impl ServerPool {
             name,
             address,
             tls,
+            compression,
             settings: Mutex::new(settings),
             inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new(), reused: 0 }),
             severers: Mutex::default(),
@@ -330,10 +335,21 @@ impl ServerPool {
             schema: None,
             collation: wanted.collation,
             capabilities: ALWAYS_CAPABILITIES | wanted.key.capabilities,
+            compression: self.compression,
             attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
         };
         let connected = connect::connect(&self.address, &self.tls, &login, timeout).await.map_err(CheckoutError::Connect)?;
-        let mut connection = Connection::new(connected, self.server, wanted.key.clone(), wanted.fresh.clone(), self.expiry());
+        let missing = (wanted.key.capabilities & LAYOUT_CAPABILITIES) - connected.capabilities;
+        if missing != Capabilities::NONE {
+            let text = format!("the server does not offer {missing:?}, which this client was promised when it logged in");
+            return Err(CheckoutError::Setup(CommandError::Nonsense(text)));
+        }
+        // A login has one byte for the collation. What was named instead of a greater one is what the connection has.
+        let have = match connected.collation == wanted.collation || wanted.key.raw_collation != 0 {
+            true => wanted.fresh.clone(),
+            false => Arc::new(State::with_collation(connected.collation, connected.flavor() == Flavor::MariaDb)),
+        };
+        let mut connection = Connection::new(connected, self.server, wanted.key.clone(), have, self.expiry());
         connection.track_session().await.map_err(CheckoutError::Setup)?;
         self.note_open(&mut connection);
         self.note_wait(started);
@@ -375,7 +391,9 @@ impl ServerPool {
     /// Takes in a connection that a login opened, when there is room for it; else it is closed.
     pub async fn adopt(self: &Arc<Self>, connected: Connected, key: &Arc<PoolKey>, fresh: &Arc<State>) {
         let counts = self.counts();
-        if counts.used + counts.idle < counts.max
+        // A login's connection is not compressed.
+        if self.compression.is_none()
+            && counts.used + counts.idle < counts.max
             && let Some(lease) = self.take_in(connected, key, fresh).await
         {
             lease.give_back(Instant::now());

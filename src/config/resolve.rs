@@ -12,6 +12,7 @@ use crate::config::address::Address;
 use crate::frontend::shared::FrontendSettings;
 use crate::frontend::tls::{ClientTls, ClientTlsMode};
 use crate::monitor::{HeartbeatRow, HeartbeatTable};
+use crate::protocol::compress::{Algorithm, ZSTD_LEVEL_DEFAULT};
 use crate::routing::balance::ReadBalance;
 use crate::routing::decide::{Consistency, ReadFromMaster, RoutingSettings};
 use crate::routing::rules::{Action, Rule, Rules};
@@ -142,6 +143,15 @@ pub fn server_tls(server: &types::Server) -> Result<ServerTls, String> {
         types::ServerTlsMode::VerifyIdentity => TlsMode::VerifyIdentity,
     };
     ServerTls::new(mode, server.tls.ca.as_deref(), None, None).map_err(|e| format!("server {}: tls: {e}", server.name))
+}
+
+/// How a server's connections are compressed.
+pub fn compression(server: &types::Server) -> Option<Algorithm> {
+    match server.compression {
+        types::ServerCompression::Off => None,
+        types::ServerCompression::Zlib => Some(Algorithm::Zlib),
+        types::ServerCompression::Zstd => Some(Algorithm::Zstd { level: ZSTD_LEVEL_DEFAULT }),
+    }
 }
 
 /// How to speak TLS with clients.

@@ -381,7 +381,7 @@ fn the_file_and_the_types_are_in_step() {
         assert!(messages.is_empty(), "{messages:?}");
     }
     // Every default written in a list's entry is the type's own.
-    let entry = "[[server]]\nname = \"db1\"\naddress = \"10.0.0.11:3306\"\nrole = \"master\"\nzone = \"\"\nweight = 1\nmax_connections = 100\ntls.mode = \"preferred\"\n";
+    let entry = "[[server]]\nname = \"db1\"\naddress = \"10.0.0.11:3306\"\nrole = \"master\"\nzone = \"\"\nweight = 1\nmax_connections = 100\ncompression = \"off\"\ntls.mode = \"preferred\"\n";
     assert_eq!(read(entry).unwrap().servers, read(SERVER).unwrap().servers);
 }
 

@@ -155,6 +155,8 @@ pub struct Server {
     pub max_connections: usize,
     /// TLS towards it.
     pub tls: ServerTls,
+    /// Whether its connections are compressed.
+    pub compression: ServerCompression,
 }
 
 impl Default for Server {
@@ -167,6 +169,7 @@ impl Default for Server {
             weight: 1,
             max_connections: 100,
             tls: ServerTls::default(),
+            compression: ServerCompression::Off,
         }
     }
 }

@@ -62,6 +62,15 @@ words! {
         /// Always; signed by `ca` and made out to the host of `address`.
         VerifyIdentity = "verify_identity",
     }
+    /// How the connections to a server are compressed.
+    ServerCompression {
+        /// Not at all.
+        Off = "off",
+        /// With zlib, when the server offers it.
+        Zlib = "zlib",
+        /// With zstd, when the server offers it (MySQL).
+        Zstd = "zstd",
+    }
     /// What a server may become.
     ServerRole {
         /// One of the master-master peers.

@@ -18,6 +18,7 @@ use crate::backend::pool::Lease;
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
+use crate::frontend::upload::{STREAMED_FROM, Upload, is_streamed};
 use crate::net::{Buffer, Stream};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
@@ -27,10 +28,7 @@ use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::prepared::Statements;
 use crate::session::state::State;
-use crate::topology::ServerId;
-
-/// The longest command kept in memory. Longer ones are passed on piece by piece where that is possible, else refused.
-pub const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
+use crate::topology::{Flavor, ServerId};
 
 /// The client is no more: it left, or was told why it must go.
 #[derive(Debug)]
@@ -54,6 +52,8 @@ pub struct Client {
     pub(super) account: Account,
     /// The connection it is pinned to.
     pub(super) held: Option<Lease>,
+    /// The long command that is being sent.
+    pub(super) upload: Option<Box<Upload>>,
     /// The raw reply of `SHOW WARNINGS` after the last statement, when that had any.
     pub(super) warnings: Option<Box<[u8]>>,
     /// The longest packet the client says it takes.
@@ -103,6 +103,7 @@ impl Client {
             entry,
             account,
             held: None,
+            upload: None,
             warnings: None,
             max_packet,
             last: None,
@@ -160,11 +161,18 @@ impl Client {
                 format!("got packet with sequence id {} where a command begins with 0; the connection is closed", header.seq);
             return self.refuse(ClientError::new(Source::Client, 1156, b"08S01", text).fatal()).await.map(|()| true);
         }
-        if header.continues() {
-            Box::pin(self.large_command(buffer)).await?;
-            return Ok(true);
-        }
         let whole = header.packet_len();
+        if whole > STREAMED_FROM {
+            while buffer.len() <= HEADER_LEN {
+                if buffer.fill(&mut self.stream).await? == 0 {
+                    return Err(Gone);
+                }
+            }
+            if header.continues() || buffer.filled().get(HEADER_LEN).is_some_and(|code| is_streamed(*code)) {
+                Box::pin(self.large_command(buffer)).await?;
+                return Ok(true);
+            }
+        }
         while buffer.len() < whole {
             buffer.reserve(whole);
             if buffer.fill(&mut self.stream).await? == 0 {
@@ -198,6 +206,7 @@ impl Client {
         match com {
             Com::Query | Com::StmtExecute => unreachable!("taken out before"),
             Com::StmtPrepare => self.prepare(packet).await,
+            Com::StmtBulkExecute if self.shared.flavor() != Some(Flavor::MySql) => self.execute_bulk(packet).await,
             Com::StmtSendLongData => self.long_data(packet).await,
             Com::StmtClose => self.close_statement(packet),
             Com::StmtReset => self.reset_statement(packet).await,

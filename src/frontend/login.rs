@@ -20,8 +20,9 @@ use crate::auth::rsa::{PasswordKey, RsaError};
 use crate::auth::{Accounts, Credentials, Known, Override};
 use crate::backend::{Connected, ServerAddress, ServerTls};
 use crate::frontend::tls::ClientTls;
-use crate::net::Stream;
+use crate::net::{self, Stream};
 use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{NONCE_LEN, ServerError};
 use crate::topology::ServerId;
 
@@ -167,6 +168,8 @@ pub struct LoggedIn {
     pub first: Option<First>,
     sequence: u8,
     fast: bool,
+    /// The stream is compressed behind the OK.
+    compression: Option<Algorithm>,
 }
 
 /// What one login needs besides the room.
@@ -206,7 +209,11 @@ impl LoggedIn {
     /// # Errors
     /// Those of the stream.
     pub async fn accept_with(&mut self, ok: &[u8]) -> std::io::Result<()> {
-        client::send_ok(&mut self.stream, &mut self.sequence, self.fast, ok).await
+        client::send_ok(&mut self.stream, &mut self.sequence, self.fast, ok).await?;
+        if let Some(algorithm) = self.compression.take() {
+            self.stream = self.stream.take().compressed(algorithm, net::Peer::Client);
+        }
+        Ok(())
     }
 
     /// Refuses the client after all, with a server's error, and closes.

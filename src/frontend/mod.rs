@@ -11,6 +11,7 @@ pub mod errors;
 pub mod kill;
 pub mod listener;
 pub mod login;
+mod long;
 mod place;
 pub mod prepared;
 mod processlist;
@@ -20,6 +21,7 @@ pub mod relay;
 mod send;
 pub mod shared;
 pub mod tls;
+pub mod upload;
 pub mod workers;
 
 pub use login::{LoggedIn, LoginError, LoginRoom};

@@ -17,9 +17,10 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
-use crate::protocol::frame::{HEADER_LEN, Header};
+use crate::protocol::frame::{HEADER_LEN, Header, Renumber};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::protocol::prepared::PrepareOk;
+use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decide::Consistency;
 use crate::routing::decision::{Decision, Target};
@@ -53,8 +54,10 @@ thread_local! {
 pub(super) enum Payload<'a> {
     /// The client's packet as it came.
     Packet(&'a [u8]),
-    /// `COM_STMT_EXECUTE`: the client's payload, into which the server's number for the statement is put.
+    /// `COM_STMT_EXECUTE`, `COM_STMT_BULK_EXECUTE`: the client's payload, into which the server's number for the statement is put.
     Execute(&'a [u8]),
+    /// The client's [`upload`](Client::upload).
+    Upload,
 }
 
 /// One statement to be run.
@@ -114,7 +117,9 @@ pub(super) enum Failed {
 impl Client {
     /// `COM_QUERY`.
     pub(super) async fn query(&mut self, packet: &[u8]) -> Result<(), Gone> {
-        let sql = packet.get(5..).unwrap_or(&[]);
+        let Some(sql) = query::text(packet.get(HEADER_LEN..).unwrap_or(&[]), self.capabilities) else {
+            return self.refuse(ClientError::of_server(1835, b"HY000", "Malformed communication packet.")).await;
+        };
         let (statement, hint) = self.classify(sql);
         if statement.effects.answerable()
             && let Some(answer) = Box::pin(self.answer_itself(&statement, sql)).await?
@@ -259,12 +264,14 @@ impl Client {
         }
         let mut told = Told::default();
         let mut pending = Pending::default();
+        let compressed = lease.stream.is_compressed();
         let mut relay = Relay {
             server: &mut lease,
             client: &mut self.stream,
             client_capabilities: self.capabilities,
             tracker,
             statement_id: job.statement_id,
+            renumber: compressed.then(|| Renumber::new(1)),
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
         match end {
@@ -274,6 +281,7 @@ impl Client {
                 }
                 if told.errno == Some(READ_ONLY_SERVER)
                     && !forwarded
+                    && self.upload.is_none()
                     && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
                 {
                     self.settle(lease, Instant::now());
@@ -323,6 +331,7 @@ impl Client {
             }
         }
         self.learn(job, &mut lease, &told);
+        self.note_upload();
         if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
             if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
                 return Err(Gone);
@@ -350,7 +359,7 @@ impl Client {
 
     /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
     fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
-        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry
+        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry && self.upload.is_none()
     }
 
     /// A server other than the master refused to write. A statement taken for a read is run on the master instead; in a read-only

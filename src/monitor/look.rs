@@ -170,6 +170,7 @@ impl Looker {
             schema: None,
             collation: 45,
             capabilities: Capabilities::PROTOCOL_41,
+            compression: None,
             attributes: Vec::new(),
         };
         let plain = || Greeting { version: version.to_owned(), ..Greeting::default() };

@@ -6,6 +6,7 @@
 
 pub mod capability;
 pub mod command;
+pub mod compress;
 pub mod errno;
 pub mod frame;
 #[doc(hidden)]

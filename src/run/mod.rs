@@ -109,6 +109,7 @@ impl Proxy {
                 server.name.as_str().into(),
                 address.clone(),
                 tls.clone(),
+                resolve::compression(server),
                 server.max_connections,
                 resolve::pool(&config),
             ));

@@ -1,5 +1,6 @@
 //! One client's conversation as a machine: what it has set, what pins it, what it has written.
 
+pub mod collation;
 pub mod machine;
 pub mod pin;
 pub mod prepared;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+pub use super::collation::charset_of_collation;
 use crate::sql::lexer::{ByteCharset, LexMode};
 
 /// How a value is written into the `SET` that restores it.
@@ -66,6 +67,12 @@ impl Restore {
 }
 
 impl State {
+    /// The state of a connection that was opened with this collation, without a schema.
+    pub fn with_collation(id: u16, mariadb: bool) -> State {
+        let names = charset_of_collation(id, mariadb);
+        State::at_login(None, names.as_ref().map(|(charset, collation)| (charset.as_str(), collation.as_str())))
+    }
+
     /// The state right after login: a schema or none, and the four charset variables that the handshake's collation brings
     /// (names, where the collation is known; see [`charset_of_collation`]).
     pub fn at_login(schema: Option<&[u8]>, collation: Option<(&str, &str)>) -> State {
@@ -332,22 +339,6 @@ fn assignment(set: &mut Vec<u8>, name: &str, value: &[u8]) {
     set.extend_from_slice(name.as_bytes());
     set.push(b'=');
     set.extend_from_slice(value);
-}
-
-/// Charset and collation names of a handshake's collation id, when every server of that flavour knows it by that name.
-/// `None`: the id goes into the pool's key instead, so that the server itself makes of it what it will.
-pub fn charset_of_collation(id: u16, mariadb: bool) -> Option<(String, String)> {
-    use mysql_common::collations::{Collation, CollationId};
-    // MySQL's 0900 collations are unknown to MariaDB 10.11, which then takes its own default.
-    if id == 0 || (mariadb && (255..=323).contains(&id)) {
-        return None;
-    }
-    let collation = Collation::resolve(CollationId::from(id));
-    let (charset, name) = (collation.charset(), collation.collation());
-    if charset.is_empty() || name.is_empty() || name.contains("UNKNOWN") || name.starts_with("unknown") {
-        return None;
-    }
-    Some((charset.to_string(), name.to_string()))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod hint;
 pub mod kill;
 pub mod lexer;
+pub mod long;
 pub mod set;
 pub mod transaction;
 

@@ -6,11 +6,13 @@
 
 mod admin;
 mod bad_input;
+mod commands;
 mod failover;
 mod harness;
 mod health;
 mod kill;
 mod login;
+mod protocol;
 mod readme;
 mod routing;
 mod sessions;

@@ -14,6 +14,7 @@ use crate::auth::{Known, Secret};
 use crate::frontend::tls::ClientTlsMode;
 use crate::net::{Socket, Stream};
 use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{AUTH_MORE_DATA, ChangeUser, HandshakeResponse, Malformed, NONCE_LEN, ServerError, SslRequest};
 
 /// Greets a client, takes it into TLS when it wants that, and finds out whether it is who it says. A client that is not
@@ -62,6 +63,7 @@ struct Asked {
     capabilities: Capabilities,
     max_packet: u32,
     attributes: Vec<(String, String)>,
+    compression: Option<Algorithm>,
     outcome: Option<Outcome>,
 }
 
@@ -91,6 +93,7 @@ fn finish(client: Client, asked: Asked) -> Result<LoggedIn, LoginError> {
         first: outcome.first,
         sequence: client.sequence,
         fast: outcome.fast,
+        compression: asked.compression,
     })
 }
 
@@ -129,6 +132,7 @@ async fn arrive(client: &mut Client, arrival: &Arrival, room: &LoginRoom) -> Res
         capabilities: if is_tls { agreed | Capabilities::SSL } else { agreed },
         max_packet: response.max_packet,
         attributes: std::mem::take(&mut response.attributes),
+        compression: Algorithm::agreed(agreed, response.zstd_level),
         outcome: None,
     };
     let answer = Zeroizing::new(std::mem::take(&mut response.auth));
@@ -148,6 +152,8 @@ async fn change(client: &mut Client, peer: &Peer, request: ChangeUserRequest<'_>
         capabilities: request.capabilities,
         max_packet: request.max_packet,
         attributes: command.attributes,
+        // The session's stream stays as it is.
+        compression: None,
         outcome: None,
     };
     exchange(client, asked, &command.plugin, None, request.nonce, room).await

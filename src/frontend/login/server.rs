@@ -72,6 +72,7 @@ impl<'a> AtServers<'a> {
             collation,
             // As the pools open their connections, so that this one can be kept.
             capabilities: ALWAYS_CAPABILITIES | key_capabilities(capabilities),
+            compression: None,
             attributes: attributes.to_vec(),
         };
         AtServers { room, login, secure, probe: Probe(None), first: None }
