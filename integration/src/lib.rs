@@ -24,6 +24,7 @@
 
 pub mod accounts;
 pub mod bench;
+pub mod cases;
 pub mod cluster;
 pub mod driver;
 pub mod fake_server;
@@ -39,3 +40,4 @@ pub mod sandbox;
 pub mod server;
 pub mod template;
 pub mod wait;
+pub mod wire;

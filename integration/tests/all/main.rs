@@ -6,6 +6,7 @@
 
 mod admin;
 mod bad_input;
+mod cases;
 mod harness;
 mod health;
 mod login;
