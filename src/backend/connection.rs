@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 
+use crate::backend::checkout::PoolSettings;
 use crate::backend::connect::Connected;
 use crate::net::{Buffer, Idle, Severer, Stream, Worker};
 use crate::protocol::Capabilities;
@@ -117,12 +119,10 @@ pub struct ServerStatement {
     last_used: u64,
 }
 
-/// Statements one connection may hold prepared; the least recently used is closed to make room. With a hundred
-/// connections a server stays well below the default `max_prepared_stmt_count` of 16,382.
-pub const PREPARED_MAX: usize = 128;
-
 /// The longest reply to a statement of our own.
 pub const RAW_REPLY_MAX: usize = 256 * 1024;
+
+mod track;
 
 /// One connection to a server.
 #[derive(Debug)]
@@ -147,6 +147,11 @@ pub struct Connection {
     home: Worker,
     prepared: HashMap<Arc<PreparedText>, ServerStatement, foldhash::fast::RandomState>,
     to_close: Vec<u32>,
+    /// A user variable had a value here. That it has none any more can only be brought about by a reset.
+    pub dirty_users: bool,
+    /// Statements it may hold prepared; the least recently used is closed to make room. The pool's own, so that what one
+    /// connection learns of the server's limit holds for all.
+    pub prepared_max: Arc<AtomicUsize>,
     uses: u64,
     /// Counts up whenever it is handed out: with the same number nobody has used it since.
     pub serial: u64,
@@ -211,6 +216,8 @@ impl Connection {
             home: Worker::here(),
             prepared: HashMap::default(),
             to_close: Vec::new(),
+            dirty_users: false,
+            prepared_max: Arc::new(AtomicUsize::new(PoolSettings::default().max_prepared)),
             uses: 0,
             serial: 0,
             last_insert_id: 0,
@@ -223,40 +230,6 @@ impl Connection {
     /// system call when all is well.
     pub fn is_quiet(&self) -> bool {
         self.stream.idle() == Idle::Quiet
-    }
-
-    /// Has the server track what sessions change and which GTIDs they write: one command, once per connection.
-    ///
-    /// # Errors
-    /// When the server refuses it or the connection breaks.
-    pub async fn track_session(&mut self) -> Result<(), CommandError> {
-        let sql: &[u8] = match self.flavor {
-            Flavor::MariaDb => {
-                b"SET SESSION session_track_system_variables='*', session_track_schema=ON, session_track_state_change=ON"
-            }
-            // '*' would add the statement's number to every OK packet.
-            Flavor::MySql => {
-                b"SET SESSION session_track_gtids=OWN_GTID, session_track_schema=ON, session_track_state_change=ON, \
-                  session_track_system_variables='autocommit,character_set_client,character_set_connection,\
-character_set_results,collation_connection,sql_mode,time_zone,transaction_isolation,transaction_read_only,\
-foreign_key_checks,unique_checks,sql_safe_updates,sql_select_limit,max_join_size,lc_time_names,lc_messages,\
-group_concat_max_len,max_execution_time,innodb_lock_wait_timeout,lock_wait_timeout,wait_timeout,\
-interactive_timeout,net_read_timeout,net_write_timeout,optimizer_switch,sql_log_bin,sql_auto_is_null,sql_big_selects,\
-sql_buffer_result,sql_notes,sql_quote_show_create,sql_warnings,default_storage_engine,default_tmp_storage_engine,\
-default_week_format,div_precision_increment,explicit_defaults_for_timestamp,auto_increment_increment,\
-auto_increment_offset,big_tables,cte_max_recursion_depth,completion_type,end_markers_in_json,eq_range_index_dive_limit,\
-join_buffer_size,max_allowed_packet,max_error_count,max_heap_table_size,max_length_for_sort_data,max_sort_length,\
-max_sp_recursion_depth,min_examined_row_limit,optimizer_prune_level,optimizer_search_depth,read_buffer_size,\
-read_rnd_buffer_size,sort_buffer_size,tmp_table_size,timestamp,updatable_views_with_limit,windowing_use_high_precision,\
-character_set_database,collation_database,character_set_filesystem,default_collation_for_utf8mb4,\
-session_track_gtids,session_track_schema,session_track_state_change,information_schema_stats_expiry,profiling,\
-long_query_time,range_optimizer_max_mem_size,set_operations_buffer_size,show_create_table_verbosity,\
-sql_require_primary_key,sql_generate_invisible_primary_key,print_identified_with_as_hex,use_secondary_engine,resultset_metadata,\
-select_into_buffer_size,query_alloc_block_size,query_prealloc_size,transaction_alloc_block_size,binlog_format,\
-binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_locks,innodb_ft_enable_stopword'"
-            }
-        };
-        self.command(Com::Query, sql).await
     }
 
     /// Sends one command and waits for its OK.
@@ -398,7 +371,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
 
     /// Commands that bring this connection to `want`, appended to `out`; how many replies they will bring. The caller sets
     /// [`Connection::have`] once they have been answered.
-    pub fn put_restore(&self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
+    pub fn put_restore(&mut self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
         if Arc::ptr_eq(&self.have, want) {
             return 0;
         }
@@ -413,6 +386,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
             count += 1;
         }
         if let Some(set) = &restore.user {
+            self.dirty_users = true;
             put_command(out, Com::Query, set);
             count += 1;
         }
@@ -460,7 +434,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         if let Some(old) = self.prepared.insert(text, ServerStatement { id, last_used: self.uses }) {
             self.to_close.push(old.id);
         }
-        if self.prepared.len() > PREPARED_MAX
+        if self.prepared.len() > self.prepared_max.load(Ordering::Relaxed)
             && let Some(oldest) = self.prepared.iter().min_by_key(|(_, s)| s.last_used).map(|(text, _)| text.clone())
         {
             self.forget_prepared(&oldest);
@@ -472,6 +446,11 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         if let Some(statement) = self.prepared.remove(text) {
             self.to_close.push(statement.id);
         }
+    }
+
+    /// Closes all statements with the next command: the server has as many as it takes.
+    pub fn forget_all_prepared(&mut self) {
+        self.to_close.extend(self.prepared.drain().map(|(_, statement)| statement.id));
     }
 
     /// How many statements are prepared here.

@@ -3,12 +3,14 @@
 //! Reading order: [`listener`], [`login`], [`enter`], [`client`], [`query`], [`relay`]; then [`prepared`] and [`answers`].
 
 pub mod answers;
+mod ask;
 pub mod client;
 mod count;
 pub mod enter;
 pub mod errors;
 pub mod listener;
 pub mod login;
+mod leave;
 mod place;
 pub mod prepared;
 pub mod query;

@@ -13,9 +13,11 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job, LOST};
 use crate::frontend::registry::ClientState;
 use crate::net::timer;
+use crate::protocol::command::Com;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
+use crate::sql::classify::Class;
 use crate::topology::ServerId;
 use crate::topology::observation::Failure;
 
@@ -53,6 +55,7 @@ impl Client {
             schema: self.session.state.schema(),
             pinned,
             autocommit: self.session.autocommit(),
+            completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
             written,
             snapshot: &snapshot,
@@ -221,6 +224,10 @@ impl Client {
             return None;
         }
         let (server, thread_id, serial) = self.last?;
+        // What writes runs on the master, whatever it asks for.
+        if job.statement.class != Class::Read && self.shared.snapshot.load().master != Some(server) {
+            return None;
+        }
         self.shared.pools.get(server.index())?.retake(&self.account.key, thread_id, serial)
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::connection::PreparedText;
 use crate::backend::pool::Lease;
+use crate::frontend::answers::plain_job;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::ClientState;
@@ -40,6 +41,11 @@ const READ_ONLY_SERVER: u16 = 1290;
 const TRIES_MAX: usize = 4;
 /// Pause between tries to reach a master that the monitor still believes in.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a statement is prepared again before its error goes to the client.
+const PREPARED_AGAIN_MAX: u32 = 6;
+/// Pause before it is, times how often it was.
+const PREPARE_PAUSE: Duration = Duration::from_millis(20);
 
 thread_local! {
     static READING: RefCell<(DigestBuf, Templates)> = RefCell::default();
@@ -105,6 +111,8 @@ pub(super) enum Failed {
     Behind,
     /// The server is read-only, and refused a statement whose text looked like a read.
     ReadOnlyServer,
+    /// The prepared statement must be prepared again, or room made for it; the server's error packet.
+    PrepareAgain(Vec<u8>),
 }
 
 impl Client {
@@ -117,20 +125,22 @@ impl Client {
         {
             return answer;
         }
-        let job = Job {
-            com: Com::Query,
-            expect: Expect::Query,
-            statement: &statement,
-            hint: hint.as_ref(),
-            sql,
-            payload: Payload::Packet(packet),
-            text: None,
-            statement_id: 0,
-            params: 0,
-            types: None,
-            prefer: None,
-        };
+        let job = Job { hint: hint.as_ref(), ..plain_job(Com::Query, Expect::Query, &statement, sql, packet) };
+        if !statement.plain && Self::may_ask(&statement) {
+            return Box::pin(self.query_left(job)).await;
+        }
         self.run_job(&job).await.map(|_| ())
+    }
+
+    /// A statement that asks, among other things or only, for what the statement before left.
+    async fn query_left(&mut self, job: Job<'_>) -> Result<(), Gone> {
+        if self.answer_left(&job).await?.is_some() {
+            return Ok(());
+        }
+        let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
+        let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
+        let packet = Self::repacked(Com::Query, &sql);
+        self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
     }
 
     pub(super) fn classify(&self, sql: &[u8]) -> (Arc<Classified>, Option<Hint>) {
@@ -151,6 +161,10 @@ impl Client {
         let started = Instant::now();
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
+        let mut prepared_again = 0;
+        if self.held.is_some() && self.session.status.has(Status::IN_TRANS_READONLY) {
+            Box::pin(self.end_read_only(job.statement)).await;
+        }
         loop {
             let decision = self.decide(job, &failed);
             self.note_rule(&decision);
@@ -200,7 +214,9 @@ impl Client {
                             self.refuse(error).await?;
                             return Ok(ANSWERED);
                         }
-                        Failed::Behind | Failed::ReadOnlyServer => unreachable!("a connection runs nothing"),
+                        Failed::Behind | Failed::ReadOnlyServer | Failed::PrepareAgain(_) => {
+                            unreachable!("a connection runs nothing")
+                        }
                     }
                 }
             };
@@ -211,6 +227,15 @@ impl Client {
                 Err(Failed::Behind) => failed.push(server),
                 // The next decision knows, and so does that of the next execution.
                 Err(Failed::ReadOnlyServer) => job.statement.writes_unseen.raise(),
+                Err(Failed::PrepareAgain(payload)) => {
+                    prepared_again += 1;
+                    if prepared_again > PREPARED_AGAIN_MAX {
+                        self.server_error(&payload).await?;
+                        return Ok(ANSWERED);
+                    }
+                    // Statements of connections that were closed for room are gone a moment later.
+                    timer::sleep(PREPARE_PAUSE * (prepared_again - 1)).await;
+                }
                 Err(Failed::Before(error)) if decision.may_retry && failed.len() < TRIES_MAX => {
                     failed.push(server);
                     last_error = Some(error);
@@ -242,6 +267,9 @@ impl Client {
         if let Err(failed) = self.send(job, &mut lease, decision, &mut buffer).await? {
             if let Failed::Before(error) = &failed {
                 self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
+            } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_)) {
+                // Refused, and the connection is as good as before.
+                self.settle(lease, Instant::now());
             }
             return Ok(Err(failed));
         }
@@ -260,6 +288,12 @@ impl Client {
                 if told.errno == Some(READ_ONLY_SERVER)
                     && !forwarded
                     && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
+                {
+                    self.settle(lease, Instant::now());
+                    return Ok(Err(failed));
+                }
+                if let Some(errno) = told.errno.filter(|_| !forwarded)
+                    && let Some(failed) = self.prepare_again(job, &mut lease, errno, &buffer, &pending)
                 {
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
@@ -299,21 +333,30 @@ impl Client {
         }
         self.learn(job, &mut lease, &told);
         let ended = Instant::now();
-        let want_warnings = (told.warnings > 0 || told.errno.is_some()) && !job.statement.effects.reads_diagnostics;
+        self.note_left(job, &told, lease.flavor);
+        let want_warnings = self.left.unasked();
         self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
-        if want_warnings && !self.session.pins.any() {
-            // What SHOW WARNINGS would say lives on this connection; it is fetched before the connection goes to somebody else,
-            // and after the client has its reply.
+        let read_back = self.session.to_read_back().is_some();
+        if read_back || want_warnings && !self.session.pins.any() {
+            // What SHOW WARNINGS would say, and the values of variables, live on this connection; they are fetched before it goes
+            // to somebody else, and after the client has its reply.
             write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
-            Box::pin(self.capture_warnings(&mut lease)).await;
+            if want_warnings {
+                Box::pin(self.take_conditions(&mut lease, &told)).await;
+            }
+            if read_back {
+                Box::pin(self.read_back(&mut lease)).await;
+            }
             self.settle(lease, ended);
             return Ok(Ok(Outcome::of(server, &told)));
         }
-        if !job.statement.effects.reads_diagnostics {
-            self.warnings = None;
-        }
+        let released = told.errno.is_none() && self.session.ends_with(job.statement);
+        lease.tainted |= released;
         self.settle(lease, ended);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
+        if released {
+            return Err(Gone);
+        }
         Ok(Ok(Outcome::of(server, &told)))
     }
 
@@ -373,6 +416,7 @@ impl Client {
         let set = !job.statement.plain
             && (effects.sets_last_insert_id
                 || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity"));
+        lease.dirty_users |= told.state_changed || effects.opaque || !effects.sets_user_variables.is_empty();
         if told.last_insert_id != 0 {
             lease.last_insert_id = told.last_insert_id;
         } else if set || effects.opaque {
@@ -382,6 +426,7 @@ impl Client {
         if !prepare_only {
             let learned = Learned {
                 ok,
+                errno: told.errno.unwrap_or(0),
                 status: told.status,
                 last_insert_id: told.last_insert_id,
                 variables: &told.variables,
@@ -418,16 +463,6 @@ impl Client {
                 none => *none = Some(gtid),
             }
         }
-    }
-
-    async fn capture_warnings(&mut self, lease: &mut Lease) {
-        self.warnings = match lease.raw_reply(b"SHOW WARNINGS").await {
-            Ok(reply) => Some(reply.into()),
-            Err(_) => {
-                lease.tainted = true;
-                None
-            }
-        };
     }
 
     fn show_active(&self, job: &Job<'_>, lease: &Lease, started: Instant) {

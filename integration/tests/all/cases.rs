@@ -142,9 +142,17 @@ impl Way<'_> {
                 What::Pinned(expected) => {
                     if let Some(proxy) = self.proxy {
                         let id = self.client(&current, schema, UTF8MB4).await?.id.to_string();
-                        let clients = proxy.admin("SHOW CLIENTS").await?;
-                        let reason = clients.cell("id", &id, "pin_reason").filter(|cell| !matches!(*cell, "" | "NULL"));
-                        let said = reason.map(str::to_owned);
+                        let mut said = None;
+                        // What a session takes along is asked for after the client has its reply.
+                        for _ in 0..20 {
+                            let clients = proxy.admin("SHOW CLIENTS").await?;
+                            let reason = clients.cell("id", &id, "pin_reason").filter(|cell| !matches!(*cell, "" | "NULL"));
+                            said = reason.map(str::to_owned);
+                            if said == *expected {
+                                break;
+                            }
+                            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        }
                         if said != *expected {
                             let line = format!("SHOW CLIENTS says {said:?} instead of {expected:?}");
                             answers.push((step.clone(), Answer { lines: vec![line], ..Answer::default() }));
