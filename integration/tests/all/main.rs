@@ -10,6 +10,7 @@ mod cases;
 mod harness;
 mod health;
 mod login;
+mod prepared;
 mod readme;
 mod routing;
 mod sessions;

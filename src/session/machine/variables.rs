@@ -132,16 +132,14 @@ impl Session {
                         && matches!(&assignment.value, SetValue::Literal(t) if t.to_ascii_uppercase().windows(9).any(|w| w == b"AUTOMATIC"));
                     self.pins.set(PinReason::SessionVariable, !ended);
                 }
-                (Scope::Session, SetValue::Default) if NAMES.contains(&name.as_str()) => {
-                    // The server tracked which it is; where it did not, it is that of the login.
-                    if !changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *name)) {
-                        let initial = self.initial.system(&name).map(|v| Value::Reported(v.into()));
-                        changes.push(Change::System(name.into(), initial));
-                    }
-                }
                 (Scope::Session, SetValue::Default) => {
-                    changes.retain(|c| !matches!(c, Change::System(n, _) if **n == *name));
-                    changes.push(Change::System(name.into(), None));
+                    // What the server tracked is what it came to. (MySQL gives bits of its own, such as foreign_key_checks, another
+                    // default than a fresh connection has.)
+                    let tracked = changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *name));
+                    if !tracked {
+                        let initial = self.initial.system(&name).filter(|_| NAMES.contains(&name.as_str()));
+                        changes.push(Change::System(name.into(), initial.map(|v| Value::Reported(v.into()))));
+                    }
                 }
                 (Scope::Session, value) => {
                     let tracked = changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *name));
