@@ -25,6 +25,7 @@
 pub mod accounts;
 pub mod bench;
 pub mod cases;
+pub mod chaos;
 pub mod cluster;
 pub mod driver;
 pub mod fake_server;

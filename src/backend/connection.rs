@@ -1,6 +1,11 @@
 //! One connection to a server, as the pool keeps it and a statement uses it: the stream, what it negotiated, the session
 //! state it was last brought to, and the statements prepared on it.
 
+mod error;
+mod reset;
+
+pub use error::CommandError;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -15,7 +20,6 @@ use crate::net::{Buffer, Idle, Severer, Stream, Worker};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
-use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
 use crate::session::state::State;
@@ -119,6 +123,8 @@ pub struct ServerStatement {
     last_used: u64,
 }
 
+/// ER_MUST_CHANGE_PASSWORD.
+pub const MUST_CHANGE_PASSWORD: u16 = 1820;
 /// The longest reply to a statement of our own.
 pub const RAW_REPLY_MAX: usize = 256 * 1024;
 
@@ -161,36 +167,6 @@ pub struct Connection {
     pub last_insert_id: u64,
     /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
     pub tainted: bool,
-}
-
-/// Why a command of our own failed.
-#[derive(Debug)]
-pub enum CommandError {
-    /// The server's ERR packet, whole payload.
-    Refused(Vec<u8>),
-    /// The connection broke.
-    Io(std::io::Error),
-    /// The server answered something that is no answer.
-    Nonsense(String),
-}
-
-impl std::fmt::Display for CommandError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CommandError::Refused(payload) => match ErrPacket::parse(payload) {
-                Some(err) => write!(f, "{} {}", err.errno, String::from_utf8_lossy(err.message)),
-                None => f.write_str("an unreadable error packet"),
-            },
-            CommandError::Io(e) => write!(f, "connection lost: {e}"),
-            CommandError::Nonsense(what) => write!(f, "unexpected answer: {what}"),
-        }
-    }
-}
-
-impl From<std::io::Error> for CommandError {
-    fn from(e: std::io::Error) -> CommandError {
-        CommandError::Io(e)
-    }
 }
 
 /// A command packet (sequence id 0) appended to `out`. `payload` must be shorter than 16 MiB - 1, as our own commands are.

@@ -70,12 +70,7 @@ impl Client {
             return Ok(Some(()));
         };
         let rows = if held { shape.patched(&asked, self.entry.id) } else { rows };
-        let told = Told {
-            status: Some(shape.status),
-            warnings: shape.warnings,
-            rows: rows.len() as u64,
-            ..Told::default()
-        };
+        let told = Told { status: Some(shape.status), warnings: shape.warnings, rows: rows.len() as u64, ..Told::default() };
         let out = shape.write(&rows, self.capabilities, job.com == Com::StmtExecute);
         self.session.learn(job.statement, job.sql, &Learned { ok: true, status: told.status, ..Learned::default() });
         self.count(job, Some((lease.server, sent)), decision.target, started.elapsed(), Some((&told, Instant::now())));
@@ -103,12 +98,8 @@ impl Client {
         if job.com == Com::StmtPrepare && told.errno.is_none() {
             return;
         }
-        let reply = Reply {
-            failed: told.errno.is_some(),
-            warnings: told.warnings,
-            affected_rows: told.affected_rows,
-            rows: told.rows,
-        };
+        let reply =
+            Reply { failed: told.errno.is_some(), warnings: told.warnings, affected_rows: told.affected_rows, rows: told.rows };
         self.left.learn(job.statement, &reply, flavor == Flavor::MariaDb);
     }
 

@@ -4,12 +4,9 @@
 use std::sync::Arc;
 
 use crate::backend::connection::{PreparedText, put_command};
-use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
-use crate::frontend::query::{Failed, Job, Payload};
-use crate::frontend::relay::Pending;
-use crate::net::Buffer;
+use crate::frontend::query::{Job, Payload};
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::ok_err_eof::Status;
@@ -20,13 +17,6 @@ use crate::session::prepared::ClientStatement;
 
 /// The cursor flags of `COM_STMT_EXECUTE`; the server sends no rows until they are fetched.
 const CURSOR_FLAGS: u8 = 0x07;
-
-/// ER_MAX_PREPARED_STMT_COUNT_REACHED.
-const TOO_MANY_PREPARED: u16 = 1461;
-/// ER_NEED_REPREPARE.
-const NEED_REPREPARE: u16 = 1615;
-/// ER_UNKNOWN_STMT_HANDLER.
-const UNKNOWN_STATEMENT: u16 = 1243;
 
 fn statement_id(packet: &[u8]) -> Option<u32> {
     packet.get(HEADER_LEN + 1..HEADER_LEN + 5).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
@@ -102,6 +92,11 @@ impl Client {
         }
         let prefer = statement.prepared_on.take();
         let statement = statement.clone();
+        if statement.classified.effects.kill.is_some()
+            && let Some(killed) = Box::pin(self.kill_prepared(&statement.text.sql, payload, statement.types.as_deref())).await
+        {
+            return killed;
+        }
         let job = Job {
             com: Com::StmtExecute,
             expect: Expect::Execute,
@@ -142,7 +137,9 @@ impl Client {
         if !self.session.pins.any()
             && let Some(lease) = self.held.take()
         {
+            self.show_idle();
             lease.give_back(std::time::Instant::now());
+            return;
         }
         self.show_idle();
     }
@@ -258,45 +255,6 @@ impl Client {
             self.settle_statements();
         }
         Ok(())
-    }
-
-    /// An error that is no fault of the client's: the server's statement is not what it was prepared as, or there is no room for
-    /// another. The statement is prepared again and the client hears nothing of it.
-    pub(super) fn prepare_again(
-        &self,
-        job: &Job<'_>,
-        lease: &mut Lease,
-        errno: u16,
-        buffer: &Buffer,
-        pending: &Pending,
-    ) -> Option<Failed> {
-        if !pending.out.is_empty() {
-            return None;
-        }
-        let reply = buffer.filled().get(..pending.from_buffer)?;
-        let payload = reply.get(HEADER_LEN..)?.to_vec();
-        match (job.com, errno) {
-            (Com::StmtPrepare, _) if self.make_room(lease, errno) => Some(Failed::PrepareAgain(payload)),
-            (Com::StmtExecute, NEED_REPREPARE | UNKNOWN_STATEMENT) => {
-                // What was sent for it with COM_STMT_SEND_LONG_DATA would be lost.
-                let text = job.text.filter(|text| text.private == 0)?;
-                lease.forget_prepared(text);
-                Some(Failed::PrepareAgain(payload))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether this is the server's limit on prepared statements; then some are closed.
-    pub(super) fn make_room(&self, lease: &mut Lease, errno: u16) -> bool {
-        if errno != TOO_MANY_PREPARED {
-            return false;
-        }
-        lease.forget_all_prepared();
-        if let Some(pool) = self.shared.pools.get(lease.server.index()) {
-            pool.make_room_for_prepared();
-        }
-        true
     }
 
     async fn malformed(&mut self, what: &str, why: &(dyn std::fmt::Display + Sync)) -> Result<(), Gone> {

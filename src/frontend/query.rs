@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::backend::connection::PreparedText;
+use crate::backend::connection::{MUST_CHANGE_PASSWORD, PreparedText};
 use crate::backend::pool::Lease;
 use crate::frontend::answers::plain_job;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
+use crate::frontend::refused;
 use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
-use crate::protocol::frame::{HEADER_LEN, Header};
-use crate::protocol::ok_err_eof::{ErrPacket, Status};
+use crate::protocol::ok_err_eof::Status;
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decide::Consistency;
@@ -30,13 +30,15 @@ use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
 use crate::topology::gtid::GtidSet;
 use crate::topology::observation::Failure;
-use crate::topology::{Flavor, ServerId};
+use crate::topology::ServerId;
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
 /// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
 pub(super) const LOST: u16 = 1158;
-/// ER_OPTION_PREVENTS_STATEMENT.
-const READ_ONLY_SERVER: u16 = 1290;
+/// ER_SERVER_SHUTDOWN: the server is being stopped and has begun nothing.
+const SHUTTING_DOWN: u16 = 1053;
+/// MariaDB's ER_CONNECTION_KILLED: what it says on its way out to whoever was running a statement.
+const CONNECTION_KILLED: u16 = 1927;
 /// Servers a read is tried on before its error goes to the client.
 const TRIES_MAX: usize = 4;
 /// Pause between tries to reach a master that the monitor still believes in.
@@ -285,7 +287,10 @@ impl Client {
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
         match end {
             End::Done { forwarded } => {
-                if told.errno == Some(READ_ONLY_SERVER)
+                if told.errno.is_some() && self.entry.doomed.load(Ordering::Relaxed) {
+                    return Err(Gone);
+                }
+                if told.errno == Some(refused::READ_ONLY_SERVER)
                     && !forwarded
                     && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
                 {
@@ -298,6 +303,14 @@ impl Client {
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
+                if matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED)) && !forwarded && self.is_repeatable(job, decision)
+                {
+                    // Its connections end with it: as good as lost before the first byte.
+                    let text = format!("{} is being stopped", self.shared.name(server));
+                    drop(lease);
+                    self.shared.monitor.poke(server, Failure::Io(text.clone()));
+                    return Ok(Err(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))));
+                }
             }
             End::Client(_) => {
                 // The statement may still be running there for nobody.
@@ -305,6 +318,9 @@ impl Client {
                 return Err(Gone);
             }
             End::Server { error, forwarded } => {
+                if self.entry.doomed.load(Ordering::Relaxed) {
+                    return Err(Gone);
+                }
                 let name = self.shared.name(server);
                 drop(lease);
                 self.shared.monitor.poke(server, Failure::Io(error.to_string()));
@@ -327,11 +343,16 @@ impl Client {
                     tracing::warn!(client = self.entry.id, server = %name, "{}; its client is closed in the middle of a result", error.text);
                     return Err(Gone);
                 }
-                let repeatable = job.statement.class == Class::Read && !in_transaction && decision.may_retry;
-                return Ok(Err(if repeatable { Failed::Before(error) } else { Failed::Unknown(error) }));
+                return Ok(Err(if self.is_repeatable(job, decision) { Failed::Before(error) } else { Failed::Unknown(error) }));
             }
         }
         self.learn(job, &mut lease, &told);
+        if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
+            if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
+                return Err(Gone);
+            }
+            self.live_on_this_connection();
+        }
         let ended = Instant::now();
         self.note_left(job, &told, lease.flavor);
         let want_warnings = self.left.unasked();
@@ -360,35 +381,9 @@ impl Client {
         Ok(Ok(Outcome::of(server, &told)))
     }
 
-    /// A server other than the master refused to write. A statement taken for a read is run on the master instead; in a read-only
-    /// transaction, which is on this server because Sluice chose it, the client is told what the master would say.
-    fn read_only_server(&self, job: &Job<'_>, decision: &Decision, buffer: &Buffer, pending: &mut Pending) -> Option<Failed> {
-        if !pending.out.is_empty() {
-            return None;
-        }
-        let reply = buffer.filled().get(..pending.from_buffer)?;
-        // Behind the columns of a result that came to nothing, or alone.
-        let mut last = reply;
-        while let Some(header) = Header::parse(last).filter(|h| h.packet_len() < last.len()) {
-            last = last.get(header.packet_len()..)?;
-        }
-        let seq = reply.get(3).copied()?;
-        let error = ErrPacket::parse(last.get(HEADER_LEN..)?)?;
-        let by_option = error.message.windows(9).any(|w| w == b"read-only" || w == b"read_only");
-        if !by_option || decision.server.is_none() || self.shared.snapshot.load().master == decision.server {
-            return None;
-        }
-        if self.session.status.has(Status::IN_TRANS_READONLY) {
-            let text = match self.shared.flavor() {
-                Some(Flavor::MariaDb) => "Cannot execute statement in a READ ONLY transaction",
-                _ => "Cannot execute statement in a READ ONLY transaction.",
-            };
-            pending.out = ClientError::of_server(1792, b"25006", text).packet(seq);
-            pending.from_buffer = 0;
-            return None;
-        }
-        let taken_for_read = job.statement.class == Class::Read && decision.may_retry && !job.statement.writes_unseen.is_raised();
-        taken_for_read.then_some(Failed::ReadOnlyServer)
+    /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
+    fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
+        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry
     }
 
     /// The decision, where the statement went to the connection of the one before it instead.
@@ -400,12 +395,14 @@ impl Client {
     /// Keeps the connection while a pin holds, else gives it back.
     fn settle(&mut self, lease: Lease, now: Instant) {
         self.last = Some((lease.server, lease.thread_id, lease.serial));
+        // The client is no longer seen on the connection before somebody else may be: a KILL looks in this order.
         if self.session.pins.any() {
             self.held = Some(lease);
+            self.show_idle_since(now);
         } else {
+            self.show_idle_since(now);
             lease.give_back(now);
         }
-        self.show_idle_since(now);
     }
 
     /// Step 9: what the reply says about the session and the server.

@@ -144,7 +144,11 @@ impl Client {
 
     /// A variable that was never set is told apart from one that was set to NULL, by its type.
     async fn forget_users(&self, lease: &mut Lease) -> Result<(), CommandError> {
-        lease.reset(&self.account.fresh).await.map(|_| ())
+        if self.account.fresh.system("character_set_client").is_none() {
+            // The charset of its login has no name that could be set again.
+            return Ok(());
+        }
+        lease.reset(&self.session.state).await
     }
 
     fn broken(&self, lease: &Lease, e: &(dyn std::fmt::Display + Sync)) -> Failed {

@@ -189,8 +189,8 @@ fn uses_no_table(statement: &Classified) -> bool {
 mod tests {
     use super::*;
     use crate::sql::classify::classify;
-    use crate::sql::lexer::LexMode;
     use crate::sql::leftover::asked;
+    use crate::sql::lexer::LexMode;
 
     fn row(level: &str, message: &str) -> Condition {
         [level.as_bytes().into(), b"1292"[..].into(), message.as_bytes().into()]
@@ -199,7 +199,8 @@ mod tests {
     fn told(left: &Leftovers, sql: &str) -> String {
         let asked = asked(sql.as_bytes(), LexMode::default()).unwrap_or_else(|| panic!("{sql}"));
         let rows = left.answer(&asked, |_| None).unwrap_or_else(|| panic!("{sql}"));
-        let line = |row: &Vec<Box<[u8]>>| row.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect::<Vec<_>>().join(" ");
+        let line =
+            |row: &Vec<Box<[u8]>>| row.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect::<Vec<_>>().join(" ");
         rows.iter().map(line).collect::<Vec<_>>().join("; ")
     }
 

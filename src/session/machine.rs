@@ -154,7 +154,9 @@ impl Session {
 
     /// Whether `COMMIT` and `ROLLBACK` do no more than they say (`completion_type` is `NO_CHAIN`).
     pub fn completes_plainly(&self) -> bool {
-        self.state.system("completion_type").is_none_or(|value| !(is_word(value, b"CHAIN", b"1") || is_word(value, b"RELEASE", b"2")))
+        self.state
+            .system("completion_type")
+            .is_none_or(|value| !(is_word(value, b"CHAIN", b"1") || is_word(value, b"RELEASE", b"2")))
     }
 
     /// Whether this statement, when it has ended well, was the session's last: the server closes the connection behind it.

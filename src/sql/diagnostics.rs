@@ -54,9 +54,7 @@ pub fn parse(sql: &[u8], mode: LexMode) -> Option<GetDiagnostics> {
     };
     let known: &[(&str, Item)] = match condition {
         None => &[("NUMBER", Item::Number), ("ROW_COUNT", Item::RowCount)],
-        Some(_) => {
-            &[("MYSQL_ERRNO", Item::Errno), ("MESSAGE_TEXT", Item::Message), ("RETURNED_SQLSTATE", Item::SqlState)]
-        }
+        Some(_) => &[("MYSQL_ERRNO", Item::Errno), ("MESSAGE_TEXT", Item::Message), ("RETURNED_SQLSTATE", Item::SqlState)],
     };
     let mut targets = Vec::new();
     loop {

@@ -168,7 +168,8 @@ pub fn substitute(sql: &[u8], mode: LexMode, known: impl Fn(Leftover) -> Option<
             TokenKind::RParen => depth = depth.saturating_sub(1),
             _ => {}
         }
-        let ends = depth == 0 && (token.kind == TokenKind::Comma || cursor.is_any(&["FROM", "INTO", "UNION", "LIMIT", "WHERE", "ORDER"]));
+        let ends =
+            depth == 0 && (token.kind == TokenKind::Comma || cursor.is_any(&["FROM", "INTO", "UNION", "LIMIT", "WHERE", "ORDER"]));
         if ends && let Some((begin, true)) = item {
             name(sql, &tokens, begin, pos, &mut copied, &mut out);
         }

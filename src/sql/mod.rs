@@ -13,6 +13,7 @@ pub mod functions;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod hint;
+pub mod kill;
 pub mod leftover;
 pub mod lexer;
 pub mod literal;

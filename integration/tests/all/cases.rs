@@ -125,9 +125,7 @@ impl Way<'_> {
                         Protocol::Binary => client.prepared(sql).await,
                     }
                 }
-                What::Command(code, payload) => {
-                    self.client(&current, schema, UTF8MB4).await?.command(*code, payload).await
-                }
+                What::Command(code, payload) => self.client(&current, schema, UTF8MB4).await?.command(*code, payload).await,
                 What::Connection(name, collation) => {
                     cluster.settle().await?;
                     current.clone_from(name);

@@ -9,6 +9,7 @@ mod bad_input;
 mod cases;
 mod harness;
 mod health;
+mod kill;
 mod login;
 mod prepared;
 mod readme;

@@ -66,9 +66,7 @@ fn shape(rows: &[Row]) -> Vec<(String, String, String)> {
     let Some(row) = rows.first() else { return Vec::new() };
     let columns = row.columns_ref().iter().enumerate();
     columns
-        .map(|(n, column)| {
-            (column.name_str().into_owned(), format!("{:?}", column.column_type()), format!("{:?}", row.as_ref(n)))
-        })
+        .map(|(n, column)| (column.name_str().into_owned(), format!("{:?}", column.column_type()), format!("{:?}", row.as_ref(n))))
         .collect()
 }
 

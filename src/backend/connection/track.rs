@@ -1,39 +1,13 @@
 //! What a server connection is told to track, at its beginning and after a reset.
 
-use std::sync::Arc;
-
-use super::{CommandError, Connection};
+use super::{CommandError, Connection, MUST_CHANGE_PASSWORD};
 use crate::protocol::command::Com;
-use crate::session::state::{Change, State};
+use crate::protocol::ok_err_eof::ErrPacket;
 use crate::topology::Flavor;
 
 impl Connection {
-    /// `COM_RESET_CONNECTION`, after which no user variable has ever had a value. `false`: this one cannot be reset, because the
-    /// charset of its login would be lost with it (a collation that has no name on a server that resets it).
-    ///
-    /// # Errors
-    /// See [`Connection::command`]. After one the connection must be closed.
-    pub async fn reset(&mut self, fresh: &State) -> Result<bool, CommandError> {
-        let mysql = self.flavor == Flavor::MySql;
-        if mysql && fresh.system("character_set_client").is_none() {
-            return Ok(false);
-        }
-        self.command(Com::ResetConnection, b"").await?;
-        self.track_session().await?;
-        self.prepared.clear();
-        self.to_close.clear();
-        self.dirty_users = false;
-        self.last_insert_id = 0;
-        // The schema stays. The charset is the login's again in MariaDB, the server's in MySQL.
-        let mut changes = vec![Change::Schema(self.have.schema().map(Into::into))];
-        if mysql {
-            changes.push(Change::NoNames);
-        }
-        self.have = Arc::new(fresh.changed(&changes));
-        Ok(true)
-    }
-
     /// Has the server track what sessions change and which GTIDs they write: one command, once per connection.
+    /// A server refuses it while the account's password is expired: the connection is good for a new password then, and for nobody else.
     ///
     /// # Errors
     /// When the server refuses it or the connection breaks.
@@ -64,6 +38,12 @@ select_into_buffer_size,query_alloc_block_size,query_prealloc_size,transaction_a
 binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_locks,innodb_ft_enable_stopword'"
             }
         };
-        self.command(Com::Query, sql).await
+        match self.command(Com::Query, sql).await {
+            Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
+                self.tainted = true;
+                Ok(())
+            }
+            done => done,
+        }
     }
 }

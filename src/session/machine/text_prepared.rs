@@ -67,7 +67,8 @@ fn inner(sql: &[u8], mode: LexMode) -> Option<Text> {
     });
     tokens.next()?;
     let literal = tokens.next().filter(|token| {
-        token.kind == TokenKind::String || token.kind == TokenKind::QuotedIdent && word_of(token.start, token.end).starts_with(b"\"")
+        token.kind == TokenKind::String
+            || token.kind == TokenKind::QuotedIdent && word_of(token.start, token.end).starts_with(b"\"")
     })?;
     let alone = tokens
         .next()

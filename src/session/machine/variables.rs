@@ -182,7 +182,6 @@ impl Session {
             _ => self.pins.set(PinReason::SessionVariable, true),
         }
     }
-
 }
 
 /// Literals that mean the same on every connection, whatever its `sql_mode` and charset: numbers, `NULL`, booleans, hexadecimal,
