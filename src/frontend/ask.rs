@@ -121,7 +121,11 @@ impl Client {
     pub(super) fn with_left(&self, sql: &[u8], prepared: bool) -> Option<Vec<u8>> {
         // A statement that asks for nothing else keeps the functions, so that its columns stay what they are.
         let only_asks = asked(sql, self.session.lex).is_some();
+        // Compared with what a server says, the number must be the server's.
+        let server_numbers = [&b"IS_USED_LOCK"[..], b"PROCESSLIST"];
+        let compares = server_numbers.iter().any(|word| sql.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)));
         substitute(sql, self.session.lex, |leftover| match leftover {
+            Leftover::ConnectionId if compares => None,
             Leftover::ConnectionId => Some(self.entry.id.to_string()),
             // What is prepared is executed later, behind other statements.
             _ if prepared || only_asks || self.held.is_some() => None,

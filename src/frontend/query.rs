@@ -28,9 +28,9 @@ use crate::session::machine::Learned;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
+use crate::topology::ServerId;
 use crate::topology::gtid::GtidSet;
 use crate::topology::observation::Failure;
-use crate::topology::ServerId;
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
 /// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.

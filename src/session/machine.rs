@@ -99,7 +99,7 @@ pub struct Session {
     text_prepared: TextPrepared,
     unread: Unread,
     handlers: u32,
-    named_locks: u32,
+    named_locks: NamedLocks,
     pending_transaction: bool,
     /// The statement being learned from assigned to a variable in the form that is for the next transaction only.
     sets_next_transaction: bool,
@@ -122,7 +122,7 @@ impl Session {
             text_prepared: TextPrepared::default(),
             unread: Unread::default(),
             handlers: 0,
-            named_locks: 0,
+            named_locks: NamedLocks::default(),
             pending_transaction: false,
             sets_next_transaction: false,
         }
@@ -249,11 +249,12 @@ impl Session {
             || !effects.drops_tables.is_empty()
             || effects.use_schema.is_some()
             || effects.text_prepare.is_some()
-            || effects.text_deallocate.is_some();
+            || effects.text_deallocate.is_some()
+            // ALTER TABLE of a temporary table.
+            || statement.class == Class::Ddl && !effects.opaque && self.temporary_tables.any();
         if !learned.ok {
             // An error packet tracks nothing. What does not parse has done nothing.
-            let ran_nothing = learned.errno == SYNTAX_ERROR && !statement.multi && !effects.calls_procedure;
-            return effects.opaque && !(ran_nothing && effects.text_execute.is_none());
+            return effects.opaque && !ran_nothing(statement, learned);
         }
         learned.state_changed && (effects.opaque || !told_by_text)
     }
@@ -279,16 +280,13 @@ impl Session {
             self.pins.set(PinReason::LockTables, true);
         }
 
-        if effects.get_lock {
-            self.named_locks = self.named_locks.saturating_add(1);
-        }
-        if ok && effects.release_lock {
-            self.named_locks = self.named_locks.saturating_sub(1);
+        if effects.get_lock || effects.release_lock {
+            self.named_locks.learn(sql, self.lex, ok);
         }
         if ok && effects.release_all_locks {
-            self.named_locks = 0;
+            self.named_locks = NamedLocks::default();
         }
-        self.pins.set(PinReason::NamedLock, self.named_locks > 0);
+        self.pins.set(PinReason::NamedLock, self.named_locks.any());
 
         if let Some(name) = &effects.text_prepare {
             match (statement.multi, ok) {
@@ -315,7 +313,7 @@ impl Session {
             let ended = ok && [&b"COMMIT"[..], b"ROLLBACK"].iter().any(|word| second_word_is(sql, word));
             self.pins.set(
                 PinReason::Xa,
-                !ended && (self.pins.has(PinReason::Xa) || second_word_is(sql, b"START") || second_word_is(sql, b"BEGIN")),
+                !ended && (self.pins.has(PinReason::Xa) || ok && (second_word_is(sql, b"START") || second_word_is(sql, b"BEGIN"))),
             );
         }
         if effects.set_role {
@@ -365,13 +363,21 @@ impl Session {
         self.text_prepared = TextPrepared::default();
         self.unread = Unread::default();
         self.handlers = 0;
-        self.named_locks = 0;
+        self.named_locks = NamedLocks::default();
         self.pending_transaction = false;
     }
 }
 
 /// ER_PARSE_ERROR.
 const SYNTAX_ERROR: u16 = 1064;
+
+/// ER_UNKNOWN_STMT_HANDLER.
+const UNKNOWN_STATEMENT: u16 = 1243;
+
+/// Whether a failed statement surely did nothing: it does not parse, or names no prepared statement.
+fn ran_nothing(statement: &Classified, learned: &Learned<'_>) -> bool {
+    matches!(learned.errno, SYNTAX_ERROR | UNKNOWN_STATEMENT) && !statement.multi && !statement.effects.calls_procedure
+}
 
 /// Whether a statement that ended well outside a transaction has been one by itself, so that what `SET TRANSACTION` said for the
 /// next one is used up. One that uses no table may not have been.
@@ -400,9 +406,11 @@ fn second_word_is(sql: &[u8], word: &[u8]) -> bool {
     sql.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).nth(1).is_some_and(|w| w.eq_ignore_ascii_case(word))
 }
 
+mod named_locks;
 mod text_prepared;
 mod variables;
 
+use named_locks::NamedLocks;
 use text_prepared::TextPrepared;
 
 #[cfg(test)]

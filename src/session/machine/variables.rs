@@ -80,7 +80,7 @@ impl Session {
                 self.pins.set(PinReason::SessionVariable, true);
             }
         }
-        if effects.opaque && (learned.ok || learned.errno != super::SYNTAX_ERROR) {
+        if effects.opaque && (learned.ok || !super::ran_nothing(statement, learned)) {
             self.unread.add_any();
         }
         self.pins.set(PinReason::UserVariable, self.unread.any());
