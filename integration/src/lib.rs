@@ -24,6 +24,7 @@
 
 pub mod accounts;
 pub mod bench;
+pub mod cases;
 pub mod chaos;
 pub mod cluster;
 pub mod driver;
@@ -41,3 +42,4 @@ pub mod server;
 pub mod template;
 pub mod wait;
 pub mod wire;
+pub mod witness;

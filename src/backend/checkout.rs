@@ -20,6 +20,9 @@ pub struct PoolSettings {
     pub checkout_timeout: Duration,
     /// How long opening a connection may take.
     pub connect_timeout: Duration,
+    /// Statements one connection may hold prepared. With a hundred connections a server stays well below the default
+    /// `max_prepared_stmt_count` of 16,382.
+    pub max_prepared: usize,
 }
 
 impl Default for PoolSettings {
@@ -29,6 +32,7 @@ impl Default for PoolSettings {
             max_lifetime: Duration::from_secs(3600),
             checkout_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
+            max_prepared: 128,
         }
     }
 }

@@ -9,15 +9,15 @@ pub use error::CommandError;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use crate::backend::checkout::PoolSettings;
 use crate::backend::connect::Connected;
-use crate::backend::tracking;
 use crate::net::{Buffer, Idle, Severer, Stream, Worker};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
-use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::query::NO_ATTRIBUTES;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
@@ -134,14 +134,12 @@ pub struct ServerStatement {
     last_used: u64,
 }
 
-/// Statements one connection may hold prepared; the least recently used is closed to make room. With a hundred
-/// connections a server stays well below the default `max_prepared_stmt_count` of 16,382.
-pub const PREPARED_MAX: usize = 128;
-
 /// ER_MUST_CHANGE_PASSWORD.
 pub const MUST_CHANGE_PASSWORD: u16 = 1820;
 /// The longest reply to a statement of our own.
 pub const RAW_REPLY_MAX: usize = 256 * 1024;
+
+mod track;
 
 /// One connection to a server.
 #[derive(Debug)]
@@ -166,6 +164,11 @@ pub struct Connection {
     home: Worker,
     prepared: HashMap<Arc<PreparedText>, ServerStatement, foldhash::fast::RandomState>,
     to_close: Vec<u32>,
+    /// A user variable had a value here. That it has none any more can only be brought about by a reset.
+    pub dirty_users: bool,
+    /// Statements it may hold prepared; the least recently used is closed to make room. The pool's own, so that what one
+    /// connection learns of the server's limit holds for all.
+    pub prepared_max: Arc<AtomicUsize>,
     uses: u64,
     /// Counts up whenever it is handed out: with the same number nobody has used it since.
     pub serial: u64,
@@ -212,6 +215,8 @@ impl Connection {
             home: Worker::here(),
             prepared: HashMap::default(),
             to_close: Vec::new(),
+            dirty_users: false,
+            prepared_max: Arc::new(AtomicUsize::new(PoolSettings::default().max_prepared)),
             uses: 0,
             serial: 0,
             last_insert_id: 0,
@@ -227,24 +232,6 @@ impl Connection {
         self.stream.idle() == Idle::Quiet
     }
 
-    /// Has the server track what sessions change and which GTIDs they write: one command, once per connection.
-    /// A server refuses it while the account's password is expired: the connection is good for a new password then, and for nobody else.
-    ///
-    /// # Errors
-    /// When the server refuses it or the connection breaks.
-    pub async fn track_session(&mut self) -> Result<(), CommandError> {
-        let sql = tracking::statement(self.flavor);
-        let mut out = Vec::with_capacity(sql.len() + 8);
-        put_query(&mut out, self.capabilities, sql);
-        match self.run_command(out).await {
-            Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
-                self.tainted = true;
-                Ok(())
-            }
-            done => done,
-        }
-    }
-
     /// Sends one command and waits for its OK.
     ///
     /// # Errors
@@ -252,6 +239,16 @@ impl Connection {
     pub async fn command(&mut self, com: Com, payload: &[u8]) -> Result<(), CommandError> {
         let mut out = Vec::with_capacity(payload.len() + 5);
         put_command(&mut out, com, payload);
+        self.run_command(out).await
+    }
+
+    /// Runs a statement of our own that is answered with OK.
+    ///
+    /// # Errors
+    /// See [`Connection::command`].
+    pub async fn statement(&mut self, sql: &[u8]) -> Result<(), CommandError> {
+        let mut out = Vec::with_capacity(sql.len() + 8);
+        put_query(&mut out, self.capabilities, sql);
         self.run_command(out).await
     }
 
@@ -391,7 +388,7 @@ impl Connection {
 
     /// Commands that bring this connection to `want`, appended to `out`; how many replies they will bring. The caller sets
     /// [`Connection::have`] once they have been answered.
-    pub fn put_restore(&self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
+    pub fn put_restore(&mut self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
         if Arc::ptr_eq(&self.have, want) {
             return 0;
         }
@@ -406,6 +403,7 @@ impl Connection {
             count += 1;
         }
         if let Some(set) = &restore.user {
+            self.dirty_users = true;
             put_query(out, self.capabilities, set);
             count += 1;
         }
@@ -453,7 +451,7 @@ impl Connection {
         if let Some(old) = self.prepared.insert(text, ServerStatement { id, last_used: self.uses }) {
             self.to_close.push(old.id);
         }
-        if self.prepared.len() > PREPARED_MAX
+        if self.prepared.len() > self.prepared_max.load(Ordering::Relaxed)
             && let Some(oldest) = self.prepared.iter().min_by_key(|(_, s)| s.last_used).map(|(text, _)| text.clone())
         {
             self.forget_prepared(&oldest);
@@ -465,6 +463,11 @@ impl Connection {
         if let Some(statement) = self.prepared.remove(text) {
             self.to_close.push(statement.id);
         }
+    }
+
+    /// Closes all statements with the next command: the server has as many as it takes.
+    pub fn forget_all_prepared(&mut self) {
+        self.to_close.extend(self.prepared.drain().map(|(_, statement)| statement.id));
     }
 
     /// How many statements are prepared here.

@@ -11,7 +11,6 @@ pub mod packets;
 pub mod pool;
 pub mod pool_book;
 pub mod tls;
-mod tracking;
 
 pub use client::{AdminConnection, QueryError, TextResult, connect_admin};
 pub use connect::{ConnectError, Connected, Login, ServerAddress, connect};

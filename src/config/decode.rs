@@ -290,6 +290,7 @@ fn pool(s: &Section<'_, '_>, r: &mut Report<'_>) -> Pool {
         idle_timeout: s.period("idle_timeout", d.idle_timeout, SECOND..=YEAR, r),
         max_lifetime: s.period("max_lifetime", d.max_lifetime, SECOND..=YEAR, r),
         checkout_timeout: s.period("checkout_timeout", d.checkout_timeout, Period::from_millis(1)..=HOUR, r),
+        max_prepared_per_connection: s.number("max_prepared_per_connection", d.max_prepared_per_connection, 1..=1_000_000, r),
     }
 }
 

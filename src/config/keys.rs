@@ -44,7 +44,7 @@ pub const RULE: &[&str] = &["user", "schema", "pattern", "digest", "client", "ac
 /// Keys of `[cache]`.
 pub const CACHE: &[&str] = &["enabled", "max_memory", "ttl", "default", "store", "invalidate"];
 /// Keys of `[pool]`.
-pub const POOL: &[&str] = &["idle_timeout", "max_lifetime", "checkout_timeout"];
+pub const POOL: &[&str] = &["idle_timeout", "max_lifetime", "checkout_timeout", "max_prepared_per_connection"];
 /// Keys of `[auth]`.
 pub const AUTH: &[&str] = &["source"];
 /// Keys of `[[user]]`.

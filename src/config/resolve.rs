@@ -191,6 +191,7 @@ pub fn pool(config: &Config) -> PoolSettings {
         idle_timeout: config.pool.idle_timeout.0,
         max_lifetime: config.pool.max_lifetime.0,
         checkout_timeout: config.pool.checkout_timeout.0,
+        max_prepared: usize::try_from(config.pool.max_prepared_per_connection).unwrap_or(usize::MAX),
         ..PoolSettings::default()
     }
 }

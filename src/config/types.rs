@@ -388,6 +388,8 @@ pub struct Pool {
     pub max_lifetime: Period,
     /// How long a statement waits for a connection.
     pub checkout_timeout: Period,
+    /// Statements one connection holds prepared; the least recently used is closed to make room for another.
+    pub max_prepared_per_connection: u64,
 }
 
 impl Default for Pool {
@@ -396,6 +398,7 @@ impl Default for Pool {
             idle_timeout: Period::from_secs(300),
             max_lifetime: Period::from_secs(3600),
             checkout_timeout: Period::from_secs(10),
+            max_prepared_per_connection: 128,
         }
     }
 }

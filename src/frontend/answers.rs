@@ -1,7 +1,6 @@
 //! Commands that Sluice answers itself, or that need more than passing on: `SHOW WARNINGS` after the connection was given
 //! back, `CONNECTION_ID()`, `COM_INIT_DB`, commands too long to be kept in memory.
 
-use bytes::BytesMut;
 use std::sync::Arc;
 
 use crate::backend::connection::PreparedText;
@@ -12,7 +11,6 @@ use crate::frontend::query::{Job, Payload};
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::reply::Expect;
-use crate::protocol::result_set::{ColumnDefinition, ResultSetWriter};
 use crate::session::pin::PinReason;
 use crate::sql::classify::Classified;
 
@@ -24,19 +22,6 @@ impl Client {
         sql: &[u8],
     ) -> Result<Option<Result<(), Gone>>, Gone> {
         let effects = &statement.effects;
-        if effects.reads_diagnostics
-            && self.held.is_none()
-            && statement.digest_text.eq_ignore_ascii_case("SHOW WARNINGS")
-            && let Some(reply) = &self.warnings
-        {
-            self.stream.send_all(reply).await?;
-            return Ok(Some(Ok(())));
-        }
-        if effects.reads_connection_id
-            && let Some(name) = lone_connection_id(&statement.digest_text, sql)
-        {
-            return Ok(Some(self.connection_id(name).await));
-        }
         if effects.shows_processlist
             && !statement.multi
             && let Some(shown) = Box::pin(self.show_processlist(sql)).await
@@ -49,17 +34,6 @@ impl Client {
             return Ok(Some(killed));
         }
         Ok(None)
-    }
-
-    /// `SELECT CONNECTION_ID()`: the number of the greeting, which `KILL` takes; the server's own would change with the connection.
-    async fn connection_id(&mut self, name: &str) -> Result<(), Gone> {
-        let mut out = BytesMut::with_capacity(128);
-        let columns = [ColumnDefinition::integer(name, true)];
-        let mut rows = ResultSetWriter::new(&mut out, 1, self.capabilities, self.session.status, &columns);
-        rows.row([Some(self.entry.id.to_string().as_bytes())]);
-        rows.finish(self.session.status, 0);
-        self.stream.send_all(&out).await?;
-        Ok(())
     }
 
     /// `COM_INIT_DB`.
@@ -124,15 +98,6 @@ impl Client {
         lease.bring_to(&self.session.state).await.ok()?;
         Some(id)
     }
-}
-
-/// The column's name when the statement is `SELECT CONNECTION_ID()` and nothing else.
-fn lone_connection_id<'s>(digest: &str, sql: &'s [u8]) -> Option<&'s str> {
-    if !digest.eq_ignore_ascii_case("SELECT CONNECTION_ID()") {
-        return None;
-    }
-    let sql = std::str::from_utf8(sql).ok()?.trim().trim_end_matches(';').trim_end();
-    sql.split_ascii_whitespace().nth(1).filter(|word| word.ends_with(')'))
 }
 
 /// A job that is its packet and nothing else.

@@ -24,6 +24,7 @@ use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet};
 use crate::protocol::ok_err_eof::{OK_HEADER, OkPacket, write_end_of_rows};
+use crate::session::leftover::Leftovers;
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::prepared::Statements;
@@ -54,8 +55,8 @@ pub struct Client {
     pub(super) held: Option<Lease>,
     /// The long command that is being sent.
     pub(super) upload: Option<Box<Upload>>,
-    /// The raw reply of `SHOW WARNINGS` after the last statement, when that had any.
-    pub(super) warnings: Option<Box<[u8]>>,
+    /// What the last statement left behind, for `SHOW WARNINGS` and its like.
+    pub(super) left: Leftovers,
     /// The longest packet the client says it takes.
     pub(super) max_packet: u32,
     /// The connection of the last statement as it was given back: (server, thread id, serial).
@@ -104,7 +105,7 @@ impl Client {
             account,
             held: None,
             upload: None,
-            warnings: None,
+            left: Leftovers::default(),
             max_packet,
             last: None,
         }
@@ -246,7 +247,7 @@ impl Client {
     /// An OK of our own, with the session's status.
     pub(super) async fn ok(&mut self, info: &str) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16 + info.len());
-        let ok = OkPacket { status: self.session.status, info: info.as_bytes(), ..OkPacket::default() };
+        let ok = OkPacket { status: self.session.status.of_session(), info: info.as_bytes(), ..OkPacket::default() };
         ok.write(&mut payload, self.capabilities, OK_HEADER);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
@@ -257,7 +258,7 @@ impl Client {
     /// The EOF with which `COM_SET_OPTION` and `COM_DEBUG` are answered (an OK in the place of EOF where EOF is deprecated).
     pub(super) async fn eof(&mut self) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16);
-        write_end_of_rows(&mut payload, self.capabilities, self.session.status, 0);
+        write_end_of_rows(&mut payload, self.capabilities, self.session.status.of_session(), 0);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
         self.stream.send_all(&out).await?;
@@ -294,7 +295,8 @@ impl Client {
             self.session.pins.set(PinReason::Login, true);
             self.session.share_state(|state| self.shared.share(state));
             self.statements.clear();
-            self.warnings = None;
+            self.left = Leftovers::default();
+            self.last = None;
             let done = lease.reset(&self.session.state).await;
             self.held = Some(lease);
             if done.is_err() {
@@ -322,7 +324,8 @@ impl Client {
         self.session.reset();
         self.session.share_state(|state| self.shared.share(state));
         self.statements.clear();
-        self.warnings = None;
+        self.left = Leftovers::default();
+        self.last = None;
         self.show_idle();
     }
 

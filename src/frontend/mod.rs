@@ -4,11 +4,13 @@
 
 mod admit;
 pub mod answers;
+mod ask;
 pub mod client;
 mod count;
 pub mod enter;
 pub mod errors;
 pub mod kill;
+mod leave;
 pub mod listener;
 pub mod login;
 mod long;
@@ -16,6 +18,7 @@ mod place;
 pub mod prepared;
 mod processlist;
 pub mod query;
+mod refused;
 pub mod registry;
 pub mod relay;
 mod send;

@@ -16,6 +16,7 @@ use crate::frontend::query::{Failed, Job, LOST};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::net::timer;
+use crate::protocol::command::Com;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
@@ -57,6 +58,7 @@ impl Client {
             schema: self.session.state.schema(),
             pinned,
             autocommit: self.session.autocommit(),
+            completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
             written,
             snapshot: &snapshot,

@@ -34,6 +34,10 @@ impl Client {
         }
         let (statement, hint) = self.classify(sql);
         let id = self.statements.next_id();
+        let changed = if statement.effects.reads_connection_id { self.with_left(sql, true) } else { None };
+        let repacked = changed.as_deref().map(|sql| Self::repacked(Com::StmtPrepare, sql));
+        let packet = repacked.as_deref().unwrap_or(packet);
+        let sql = changed.as_deref().unwrap_or(sql);
         let text = Arc::new(PreparedText::new(sql, self.session.state.clone()));
         let job = Job {
             com: Com::StmtPrepare,
@@ -138,6 +142,9 @@ impl Client {
             types: statement.types.as_deref(),
             prefer,
         };
+        if !cursor && self.answer_left_boxed(&statement.classified, &job).await? {
+            return Ok(());
+        }
         if cursor {
             // The pin must stand before the reply is learned from, or the connection would be given back with the cursor open.
             self.session.pins.set(PinReason::Cursor, true);

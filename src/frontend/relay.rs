@@ -198,6 +198,13 @@ impl Relay<'_> {
                     if let Some(eof) = EofPacket::parse(payload) {
                         told.status = Some(eof.status);
                         told.warnings = eof.warnings;
+                        if rewrite && eof.status.has(Status::SESSION_STATE_CHANGED) {
+                            // Said to us only: this client did not ask for it.
+                            let status = (eof.status - Status::SESSION_STATE_CHANGED).0.to_le_bytes();
+                            if let Some(place) = buffer.filled_mut().get_mut(at + HEADER_LEN + 3..at + HEADER_LEN + 5) {
+                                place.copy_from_slice(&status);
+                            }
+                        }
                     }
                 }
                 PacketKind::PrepareOk => {

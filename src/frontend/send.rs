@@ -12,6 +12,7 @@ use crate::frontend::query::{Failed, Job, LOST, Payload};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, put_packet};
+use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::prepared::{ExecuteError, rewrite_bulk, rewrite_execute};
 use crate::routing::decide::Consistency;
 use crate::routing::decision::Decision;
@@ -29,6 +30,14 @@ impl Client {
         decision: &Decision,
         buffer: &mut Buffer,
     ) -> Result<Result<(), Failed>, Gone> {
+        if !job.statement.plain
+            && lease.dirty_users
+            && self.session.state.lacks_user(&job.statement.effects.reads_user_variables)
+            && !self.session.pins.any()
+            && let Err(e) = Box::pin(self.forget_users(lease)).await
+        {
+            return Ok(Err(self.broken(lease, &e)));
+        }
         let same_as_before = self.last == Some((lease.server, lease.thread_id, lease.serial));
         let wait = decision.wait_for_write && !same_as_before;
         let restore_id = !same_as_before && self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
@@ -74,6 +83,9 @@ impl Client {
                 None => match self.prepare_on(lease, text, &mut out).await {
                     Ok(id) => id,
                     Err(CommandError::Refused(payload)) => {
+                        if self.make_room(lease, ErrPacket::parse(&payload).map_or(0, |e| e.errno)) {
+                            return Ok(Err(Failed::PrepareAgain(payload)));
+                        }
                         self.server_error(&payload).await?;
                         return Ok(Err(Failed::Answered));
                     }
@@ -130,6 +142,15 @@ impl Client {
             lease.last_insert_id = self.session.last_insert_id;
         }
         Ok(Ok(()))
+    }
+
+    /// A variable that was never set is told apart from one that was set to NULL, by its type.
+    async fn forget_users(&self, lease: &mut Lease) -> Result<(), CommandError> {
+        if self.account.fresh.system("character_set_client").is_none() {
+            // The charset of its login has no name that could be set again.
+            return Ok(());
+        }
+        lease.reset(&self.session.state).await
     }
 
     /// An execution under the server's number for its statement.

@@ -70,6 +70,8 @@ pub struct Question<'a> {
     pub pinned: Option<(ServerId, PinReason)>,
     /// `autocommit` of the session.
     pub autocommit: bool,
+    /// `completion_type` of the session is `NO_CHAIN`.
+    pub completes_plainly: bool,
     /// The account may only read.
     pub read_only_account: bool,
     /// What the session's reads must have seen: its own last write, or with global consistency the newest known write.
@@ -115,7 +117,7 @@ pub fn decide(q: &Question<'_>) -> Decision {
             may_retry: false,
         };
     }
-    if ends_nothing(q.statement) {
+    if q.completes_plainly && ends_nothing(q.statement) {
         return answer(Target::Proxy, Reason::Answered);
     }
 

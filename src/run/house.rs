@@ -64,6 +64,7 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
         schema: schema.map(str::as_bytes),
         pinned: None,
         autocommit: true,
+        completes_plainly: true,
         read_only_account: user.is_some_and(|user| (shared.read_only)(user)),
         written: None,
         snapshot,

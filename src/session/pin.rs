@@ -120,6 +120,11 @@ impl Pins {
         self.0 != 0
     }
 
+    /// Whether this cause holds and no other.
+    pub fn only(self, reason: PinReason) -> bool {
+        self.0 == reason.bit()
+    }
+
     /// The cause told first.
     pub fn first(self) -> Option<PinReason> {
         ALL.into_iter().find(|reason| self.has(*reason))

@@ -6,12 +6,14 @@
 
 mod admin;
 mod bad_input;
+mod cases;
 mod commands;
 mod failover;
 mod harness;
 mod health;
 mod kill;
 mod login;
+mod prepared;
 mod protocol;
 mod readme;
 mod routing;

@@ -73,6 +73,7 @@ fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
         schema: Some(b"shop"),
         pinned: case.pinned,
         autocommit: !case.autocommit_off,
+        completes_plainly: true,
         read_only_account: case.read_only,
         written: written.as_ref(),
         snapshot,

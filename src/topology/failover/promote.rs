@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::ServerId;
+use super::super::{ServerId, State};
 use super::case::Case;
 use super::choose::{Choice, choose};
 use super::machine::{CatchingUp, Machine, OUTCOME_LIMIT, Phase, outcome_of};

@@ -1,17 +1,24 @@
-//! The one statement with which a new connection is told to track what sessions change and which GTIDs they write.
+//! What a server connection is told to track, at its beginning and after a reset.
 
+use super::{CommandError, Connection, MUST_CHANGE_PASSWORD};
+use crate::protocol::ok_err_eof::ErrPacket;
 use crate::topology::Flavor;
 
-/// The statement for a server of this family.
-pub(super) fn statement(flavor: Flavor) -> &'static [u8] {
-    match flavor {
-        Flavor::MariaDb => {
-            b"SET SESSION session_track_system_variables='*', session_track_schema=ON, session_track_state_change=ON"
-        }
-        // '*' would add the statement's number to every OK packet.
-        Flavor::MySql => {
-            b"SET SESSION session_track_gtids=OWN_GTID, session_track_schema=ON, session_track_state_change=ON, \
-              session_track_system_variables='autocommit,character_set_client,character_set_connection,\
+impl Connection {
+    /// Has the server track what sessions change and which GTIDs they write: one command, once per connection.
+    /// A server refuses it while the account's password is expired: the connection is good for a new password then, and for nobody else.
+    ///
+    /// # Errors
+    /// When the server refuses it or the connection breaks.
+    pub async fn track_session(&mut self) -> Result<(), CommandError> {
+        let sql: &[u8] = match self.flavor {
+            Flavor::MariaDb => {
+                b"SET SESSION session_track_system_variables='*', session_track_schema=ON, session_track_state_change=ON"
+            }
+            // '*' would add the statement's number to every OK packet.
+            Flavor::MySql => {
+                b"SET SESSION session_track_gtids=OWN_GTID, session_track_schema=ON, session_track_state_change=ON, \
+                  session_track_system_variables='autocommit,character_set_client,character_set_connection,\
 character_set_results,collation_connection,sql_mode,time_zone,transaction_isolation,transaction_read_only,\
 foreign_key_checks,unique_checks,sql_safe_updates,sql_select_limit,max_join_size,lc_time_names,lc_messages,\
 group_concat_max_len,max_execution_time,innodb_lock_wait_timeout,lock_wait_timeout,wait_timeout,\
@@ -28,6 +35,14 @@ long_query_time,range_optimizer_max_mem_size,set_operations_buffer_size,show_cre
 sql_require_primary_key,sql_generate_invisible_primary_key,print_identified_with_as_hex,use_secondary_engine,resultset_metadata,\
 select_into_buffer_size,query_alloc_block_size,query_prealloc_size,transaction_alloc_block_size,binlog_format,\
 binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_locks,innodb_ft_enable_stopword'"
+            }
+        };
+        match self.statement(sql).await {
+            Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
+                self.tainted = true;
+                Ok(())
+            }
+            done => done,
         }
     }
 }
