@@ -6,11 +6,16 @@
 
 mod admin;
 mod bad_input;
+mod deploy;
+mod docs;
+mod grafana;
 mod harness;
 mod health;
 mod kill;
 mod login;
+mod page;
 mod readme;
+mod reload;
 mod routing;
 mod sessions;
 mod statements;
