@@ -96,6 +96,11 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
             words.end("RELOAD CONFIG")?;
             Command::ReloadConfig
         }
+        "SAVE" => {
+            words.expect("CONFIG", "SAVE CONFIG")?;
+            words.end("SAVE CONFIG")?;
+            Command::SaveConfig
+        }
         "FLUSH" => match words.take().as_deref() {
             Some("STATEMENTS") => words.end("FLUSH STATEMENTS").map(|()| Command::FlushStatements)?,
             Some("CACHE") => {

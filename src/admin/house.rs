@@ -388,6 +388,8 @@ pub enum Command {
     },
     /// `RELOAD CONFIG`
     ReloadConfig,
+    /// `SAVE CONFIG`: what commands changed goes into the file.
+    SaveConfig,
     /// `SHUTDOWN`: as SIGTERM.
     Shutdown,
 }

@@ -256,6 +256,7 @@ fn commands_reach_the_house() {
         ("KILL CONNECTION 9", Command::Kill { id: 9, query: false }),
         ("/* tool */ kill query 9", Command::Kill { id: 9, query: true }),
         ("RELOAD CONFIG", Command::ReloadConfig),
+        ("SAVE CONFIG", Command::SaveConfig),
         ("SHUTDOWN", Command::Shutdown),
     ] {
         assert_eq!(shown(&run_in(sql, &mut session, &house)), "OK done", "{sql}");
@@ -582,4 +583,16 @@ async fn a_taken_port_is_told_clearly() {
     let first = Bound::bind("127.0.0.1:0", "admin.listen").await.unwrap();
     let error = Bound::bind(&first.address(), "admin.listen").await.unwrap_err();
     assert!(error.contains("(admin.listen): Address already in use; another program listens there"), "{error}");
+}
+
+#[test]
+fn the_documentation_has_every_command_and_table() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/admin.md")).unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    let all = tables::HELP.iter().chain(tables::TABLES);
+    for (name, meaning) in all.clone() {
+        let row = format!("| `{name}` | {meaning} |");
+        assert!(rows.contains(&row.as_str()), "docs/admin.md lacks the row {row}");
+    }
+    assert_eq!(rows.len(), all.count(), "docs/admin.md has rows that are neither command nor table");
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -59,6 +59,8 @@ pub struct ServerPool {
     pub closed: AtomicU64,
     /// How long checkouts took that had to wait or open, in microseconds.
     pub wait_us: AtomicHistogram,
+    /// `sluice_pool_wait_seconds`, common to all pools; see [`ServerPool::tell_waits`].
+    waits: OnceLock<prometheus::Histogram>,
 }
 
 /// A connection in somebody's hands.
@@ -174,6 +176,7 @@ impl ServerPool {
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             wait_us: AtomicHistogram::default(),
+            waits: OnceLock::new(),
         })
     }
 
@@ -442,8 +445,17 @@ impl ServerPool {
         Some(Lease::of(Box::new(connection), place.filled()))
     }
 
+    /// Counts every wait in this histogram, too.
+    pub fn tell_waits(&self, histogram: prometheus::Histogram) {
+        let _ = self.waits.set(histogram);
+    }
+
     fn note_wait(&self, started: Instant) {
-        self.wait_us.record(started.elapsed());
+        let waited = started.elapsed();
+        self.wait_us.record(waited);
+        if let Some(histogram) = self.waits.get() {
+            histogram.observe(waited.as_secs_f64());
+        }
     }
 
     fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {

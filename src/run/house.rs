@@ -381,7 +381,7 @@ impl House for ProxyHouse {
                 let id = self.server_id(&server)?;
                 self.shared.monitor.set_weight(id, weight).await;
                 self.event("weight", Some(&server), format!("weight {weight}, set by an operator"));
-                Ok(format!("{server} has weight {weight} until the next restart; write it into the configuration to keep it"))
+                Ok(format!("{server} has weight {weight} until the next reload or restart; SAVE CONFIG writes it into the file"))
             }
             Command::Pause => {
                 self.shared.is_paused.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -408,6 +408,7 @@ impl House for ProxyHouse {
                 Ok(format!("client {id} is told"))
             }
             Command::ReloadConfig => self.reloader.reload().await.map_err(AdminError::failed),
+            Command::SaveConfig => self.reloader.save().map_err(AdminError::failed),
             Command::Shutdown => {
                 self.shutdown.notify_one();
                 Ok("draining, then exiting".to_owned())

@@ -1,6 +1,7 @@
 //! The parts wired together: the running proxy from its configuration to its last client.
 
 pub mod house;
+pub mod notify;
 pub mod offline;
 pub mod reload;
 pub mod traffic;
@@ -32,6 +33,7 @@ use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
 use crate::monitor::{Account, Monitor, MonitorSettings, MonitoredServer, Report};
 use crate::run::house::ProxyHouse;
+use crate::run::notify::notify;
 use crate::run::reload::Reloader;
 use crate::sql::classify::{ClassifyCache, classify};
 use crate::sql::lexer::LexMode;
@@ -104,7 +106,7 @@ impl Proxy {
         for (index, server) in config.servers.iter().enumerate() {
             let id = ServerId(u16::try_from(index).map_err(|_| "too many servers".to_owned())?);
             let (address, tls) = (resolve::address(&server.address), resolve::server_tls(server)?);
-            pools.push(ServerPool::new(
+            let pool = ServerPool::new(
                 id,
                 server.name.as_str().into(),
                 address.clone(),
@@ -112,7 +114,9 @@ impl Proxy {
                 resolve::compression(server),
                 server.max_connections,
                 resolve::pool(&config),
-            ));
+            );
+            pool.tell_waits(metrics.pool_wait.clone());
+            pools.push(pool);
             login_servers.push(LoginServer { id, address: address.clone(), tls: tls.clone() });
             monitored.push(MonitoredServer { address, tls });
         }
@@ -244,17 +248,21 @@ impl Proxy {
             tracing::error!("cannot listen for signals");
             return;
         };
+        notify("READY=1");
         loop {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
                 () = self.shutdown.notified() => break,
-                _ = hup.recv() => match self.reloader.reload().await {
-                    Ok(text) => tracing::info!("reload: {text}"),
-                    Err(text) => tracing::error!("reload refused: {text}"),
-                },
+                _ = hup.recv() => {
+                    match self.reloader.reload().await {
+                        Ok(text) => tracing::info!("reload: {text}"),
+                        Err(text) => tracing::error!("reload refused: {text}"),
+                    }
+                }
             }
         }
+        notify("STOPPING=1");
         self.drain(&mut term, &mut int).await;
     }
 
@@ -357,6 +365,7 @@ async fn housekeeping(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             _ = every.tick() => {
+                notify("WATCHDOG=1");
                 let now = Instant::now();
                 for pool in &shared.pools {
                     pool.retire(now);
