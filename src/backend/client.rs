@@ -119,6 +119,7 @@ pub async fn connect_admin(
             | Capabilities::MULTI_STATEMENTS
             | Capabilities::MULTI_RESULTS,
         attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
+        client: None,
     };
     Ok(AdminConnection::new(connect(address, tls, &login, limit).await?, limit))
 }

@@ -330,7 +330,8 @@ impl ServerPool {
             schema: None,
             collation: wanted.collation,
             capabilities: ALWAYS_CAPABILITIES | wanted.key.capabilities,
-            attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
+            attributes: wanted.attributes.to_vec(),
+            client: wanted.key.client,
         };
         let connected = connect::connect(&self.address, &self.tls, &login, timeout).await.map_err(CheckoutError::Connect)?;
         let mut connection = Connection::new(connected, self.server, wanted.key.clone(), wanted.fresh.clone(), self.expiry());

@@ -171,6 +171,7 @@ impl Looker {
             collation: 45,
             capabilities: Capabilities::PROTOCOL_41,
             attributes: Vec::new(),
+            client: None,
         };
         let plain = || Greeting { version: version.to_owned(), ..Greeting::default() };
         match timeout(self.limit(), Opening::greet(address, tls, &login)).await {

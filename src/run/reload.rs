@@ -105,11 +105,9 @@ impl Reloader {
 /// Whether a change touches which servers there are, where they are, or how they are reached.
 fn needs_new_servers(change: &Change, old: &Config, new: &Config) -> bool {
     let same_list = old.servers.len() == new.servers.len()
-        && old
-            .servers
-            .iter()
-            .zip(&new.servers)
-            .all(|(a, b)| a.name == b.name && a.address == b.address && a.tls == b.tls && a.role == b.role);
+        && old.servers.iter().zip(&new.servers).all(|(a, b)| {
+            a.name == b.name && a.address == b.address && a.tls == b.tls && a.proxy_protocol == b.proxy_protocol && a.role == b.role
+        });
     // The monitor reads its settings at start, all but the servers' weights.
     !same_list && change.path.starts_with("server")
         || change.path.starts_with("monitor.")
