@@ -4,8 +4,10 @@
 //! each in a schema of its own, and that nobody may disturb; whoever kills, freezes, delays or promotes starts a cluster of its
 //! own, which takes a second or two.
 
+mod accounts;
 mod admin;
 mod bad_input;
+mod doors;
 mod harness;
 mod health;
 mod kill;
