@@ -196,8 +196,8 @@ async fn arrive(shared: Arc<Shared>, entry: Arc<ClientEntry>, socket: Accepted, 
 
 /// Who is behind a peer that must send a PROXY header; another peer is itself. An error is told together with the peer.
 async fn through_a_proxy(shared: &Shared, stream: &mut Stream, peer: Peer) -> Result<Peer, (Peer, String)> {
-    let settings = shared.settings.load();
-    if !peer.ip.is_some_and(|ip| settings.proxy_protocol_from.iter().any(|net| net.contains(&ip))) {
+    let must = |ip| shared.settings.load().proxy_protocol_from.iter().any(|net| net.contains(&ip));
+    if !peer.ip.is_some_and(must) {
         return Ok(peer);
     }
     let limit = shared.login.limits.login;

@@ -2,6 +2,7 @@
 //! connection to the server that was chosen.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -13,12 +14,13 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job, LOST};
 use crate::frontend::registry::{ClientEntry, ClientState};
+use crate::frontend::shared::Shared;
 use crate::net::timer;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
-use crate::topology::ServerId;
 use crate::topology::observation::Failure;
+use crate::topology::{ServerId, State};
 
 thread_local! {
     /// Counts decisions for replicas, for the round robin. Each thread goes round by itself, which is as even as going round
@@ -169,16 +171,21 @@ impl Client {
     async fn wait_for_connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
         let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
         self.show_waiting(job);
+        let name = &pool.name;
+        let given_up = given_up(&self.shared, server);
         let checkout = tokio::select! {
             biased;
             checkout = pool.checkout(self.wanted(job)) => checkout,
+            reason = given_up => {
+                let text = format!("{name} went down while a connection to it was awaited: {reason}");
+                return Ok(Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text))));
+            }
             () = interrupted(&self.entry) => {
                 self.refuse(killed_while_waiting()).await?;
                 return Ok(Err(Failed::Answered));
             }
             () = self.stream.closed() => return Err(Gone),
         };
-        let name = &pool.name;
         Ok(match checkout {
             Ok(lease) => Ok(lease),
             Err(CheckoutError::Exhausted { waited, counts }) => {
@@ -274,6 +281,21 @@ async fn interrupted(entry: &ClientEntry) {
 
 fn killed_while_waiting() -> ClientError {
     ClientError::of_server(1317, b"70100", "Query execution was interrupted")
+}
+
+/// Waits until the monitor gives this server up, and returns why: nobody need wait for a connection to it any longer.
+async fn given_up(shared: &Shared, server: ServerId) -> Arc<str> {
+    let mut changed = shared.changed.clone();
+    loop {
+        changed.borrow_and_update();
+        if let Some(view) = shared.snapshot.load().server(server).filter(|view| view.state == State::Down) {
+            return view.reason.clone();
+        }
+        if changed.changed().await.is_err() {
+            // The proxy is ending; whoever waits is ended with it.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// What a failed connect says about the server; `None` when it says something about the client's account instead.

@@ -36,6 +36,10 @@ use crate::topology::{Flavor, ServerId};
 pub(super) const LOST: u16 = 1158;
 /// ER_OPTION_PREVENTS_STATEMENT.
 const READ_ONLY_SERVER: u16 = 1290;
+/// ER_SERVER_SHUTDOWN: the server is being stopped and has begun nothing.
+const SHUTTING_DOWN: u16 = 1053;
+/// MariaDB's ER_CONNECTION_KILLED: what it says on its way out to whoever was running a statement.
+const CONNECTION_KILLED: u16 = 1927;
 /// Servers a read is tried on before its error goes to the client.
 const TRIES_MAX: usize = 4;
 /// Pause between tries to reach a master that the monitor still believes in.
@@ -267,6 +271,14 @@ impl Client {
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
+                if matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED)) && !forwarded && self.is_repeatable(job, decision)
+                {
+                    // Its connections end with it: as good as lost before the first byte.
+                    let text = format!("{} is being stopped", self.shared.name(server));
+                    drop(lease);
+                    self.shared.monitor.poke(server, Failure::Io(text.clone()));
+                    return Ok(Err(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))));
+                }
             }
             End::Client(_) => {
                 // The statement may still be running there for nobody.
@@ -299,8 +311,7 @@ impl Client {
                     tracing::warn!(client = self.entry.id, server = %name, "{}; its client is closed in the middle of a result", error.text);
                     return Err(Gone);
                 }
-                let repeatable = job.statement.class == Class::Read && !in_transaction && decision.may_retry;
-                return Ok(Err(if repeatable { Failed::Before(error) } else { Failed::Unknown(error) }));
+                return Ok(Err(if self.is_repeatable(job, decision) { Failed::Before(error) } else { Failed::Unknown(error) }));
             }
         }
         self.learn(job, &mut lease, &told);
@@ -327,6 +338,11 @@ impl Client {
         self.settle(lease, ended);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
         Ok(Ok(Outcome::of(server, &told)))
+    }
+
+    /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
+    fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
+        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry
     }
 
     /// A server other than the master refused to write. A statement taken for a read is run on the master instead; in a read-only
@@ -449,7 +465,9 @@ impl Client {
 
     async fn capture_warnings(&mut self, lease: &mut Lease) {
         self.warnings = match lease.raw_reply(b"SHOW WARNINGS").await {
-            Ok(reply) => Some(reply.into()),
+            // An ERR packet is no answer: a KILL QUERY that came late met this question instead of the client's.
+            Ok(reply) if reply.get(HEADER_LEN) != Some(&0xFF) => Some(reply.into()),
+            Ok(_) => None,
             Err(_) => {
                 lease.tainted = true;
                 None

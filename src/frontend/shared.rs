@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::auth::attributes::Attribute;
 use crate::backend::connection::PoolKey;
 use crate::backend::pool::ServerPool;
+use crate::frontend::errors::Source;
 use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
 use crate::frontend::registry::Registry;
 use crate::metrics::events::EventLog;
@@ -219,7 +220,14 @@ impl Shared {
                 tracing::info!(client = host, "{error}");
                 return;
             }
-            _ => self.metrics.logins(LoginResult::Failed).inc(),
+            LoginError::Malformed(_) | LoginError::Tls(_) | LoginError::Stalled => {
+                self.metrics.errors(Source::Client).inc();
+                self.metrics.logins(LoginResult::Failed).inc();
+            }
+            LoginError::NoServer { .. } => {
+                self.metrics.errors(Source::Server).inc();
+                self.metrics.logins(LoginResult::Failed).inc();
+            }
         }
         tracing::debug!(client = host, "{error}");
     }
