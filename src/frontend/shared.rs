@@ -201,14 +201,18 @@ impl Shared {
 
     /// A server refused what was learned of a password: it is forgotten, and connections opened with it are closed.
     pub fn forget_password(&self, key: &PoolKey) {
-        let forgotten = [true, false]
-            .map(|secure| self.login.credentials.forget(&remembered_as(&key.user, secure, key.client), key.generation));
-        if forgotten.contains(&true) {
+        if self.forget_credential(key) {
             self.events.push("password_forgotten", None, format!("a server refused what was learned of {}", key.user));
         }
         for pool in &self.pools {
             pool.close_idle(Some(&key.user));
         }
+    }
+
+    /// Forgets what was learned of a password; whether anything was.
+    pub fn forget_credential(&self, key: &PoolKey) -> bool {
+        let forget = |secure| self.login.credentials.forget(&remembered_as(&key.user, secure, key.client), key.generation);
+        [true, false].map(forget).contains(&true)
     }
 
     /// Counts and logs a login that failed.
