@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Credential;
+use crate::auth::attributes::Attribute;
 use crate::backend::connect::ConnectError;
 use crate::backend::connection::{CommandError, PoolKey, PreparedText};
 use crate::backend::pool_book::Counts;
@@ -50,6 +51,8 @@ pub struct Wanted<'a> {
     pub state: &'a Arc<State>,
     /// The state a new connection has right after its login with that collation and no schema.
     pub fresh: &'a Arc<State>,
+    /// What a new one tells the server of its client.
+    pub attributes: &'a Arc<[Attribute]>,
     /// The prepared statement he will execute.
     pub text: Option<&'a Arc<PreparedText>>,
 }

@@ -121,6 +121,7 @@ pub async fn connect_admin(
             | Capabilities::MULTI_RESULTS,
         compression: None,
         attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
+        client: None,
     };
     Ok(AdminConnection::new(connect(address, tls, &login, limit).await?, limit))
 }

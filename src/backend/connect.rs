@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -96,6 +97,8 @@ pub struct Login {
     pub compression: Option<Algorithm>,
     /// Connection attributes, shown in the server's `performance_schema.session_connect_attrs`.
     pub attributes: Vec<(String, String)>,
+    /// Where the client is whom the connection is for, told to servers that take a PROXY header. `None`: it is Sluice's own.
+    pub client: Option<IpAddr>,
 }
 
 /// A connection on which somebody is logged in; the next packet is a command.

@@ -8,6 +8,7 @@ pub use error::CommandError;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -33,6 +34,8 @@ pub struct PoolKey {
     pub generation: u64,
     /// The capabilities that a session chooses (see [`key_capabilities`]).
     pub capabilities: Capabilities,
+    /// The client's address, where servers are told it (see [`crate::backend::ServerTls::proxy_header`]): accounts may differ by it.
+    pub client: Option<IpAddr>,
     /// The handshake's collation id where it has no name that a `SET` could restore, else 0.
     pub raw_collation: u16,
 }

@@ -2,7 +2,7 @@
 //! server is content. [`super::connect`] takes all of them; the login of a client whose password is not known stops in
 //! the middle, to have the client answer the server's challenge itself.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -16,6 +16,7 @@ use crate::net::{Peer, Socket, Stream};
 use crate::protocol::Capabilities;
 use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{Greeting, HandshakeResponse, LOGIN_PACKET_LEN_MAX, Malformed, ServerError, SslRequest};
+use crate::protocol::proxy_header::{self, Version};
 
 /// The packet size announced to servers, in bytes: the protocol's most, so that the server's own limit rules.
 const MAX_PACKET_LEN: u32 = 1 << 30;
@@ -55,7 +56,8 @@ impl Opening {
     /// # Errors
     /// All of [`ConnectError`] but `Timeout`: the caller holds the clock.
     pub async fn greet(address: &ServerAddress, tls: &ServerTls, login: &Login) -> Result<Opening, ConnectError> {
-        let mut stream = open(address).await.map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
+        let opened = open(address, tls.proxy_header, login.client).await;
+        let mut stream = opened.map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
         let mut sequence = 0;
         let packet = read_packet(&mut stream, &mut sequence, LOGIN_PACKET_LEN_MAX).await.map_err(|e| broken(address, e))?;
         if packet.first() == Some(&ServerError::HEADER) {
@@ -196,7 +198,7 @@ fn is_utf8(collation: u8) -> bool {
     matches!(collation, 33 | 45 | 46 | 76 | 83 | 192..=215 | 223..=247 | 255)
 }
 
-async fn open(address: &ServerAddress) -> std::io::Result<Stream> {
+async fn open(address: &ServerAddress, header: Option<Version>, client: Option<IpAddr>) -> std::io::Result<Stream> {
     match address {
         ServerAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::from),
         ServerAddress::Tcp { host, port } => {
@@ -207,7 +209,14 @@ async fn open(address: &ServerAddress) -> std::io::Result<Stream> {
                 .with_interval(KEEPALIVE_INTERVAL)
                 .with_retries(KEEPALIVE_RETRIES);
             socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-            Ok(Stream::from(socket))
+            let server = socket.peer_addr()?;
+            let mut stream = Stream::from(socket);
+            if let Some(version) = header {
+                // The port belongs to one of the clients that will share the connection; none is told.
+                let client = client.map(|ip| SocketAddr::new(ip, 0));
+                stream.send_all(&proxy_header::write(version, client, server)).await?;
+            }
+            Ok(stream)
         }
     }
 }

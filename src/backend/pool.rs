@@ -343,7 +343,8 @@ impl ServerPool {
             collation: wanted.collation,
             capabilities: ALWAYS_CAPABILITIES | wanted.key.capabilities,
             compression: self.compression,
-            attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
+            attributes: wanted.attributes.to_vec(),
+            client: wanted.key.client,
         };
         let connected = connect::connect(&self.address, &self.tls, &login, timeout).await.map_err(CheckoutError::Connect)?;
         let missing = (wanted.key.capabilities & LAYOUT_CAPABILITIES) - connected.capabilities;

@@ -32,7 +32,8 @@ pub const PROXY_TLS: &[&str] = &["mode", "cert", "key", "client_ca"];
 pub const MONITOR: &[&str] =
     &["user", "password", "password_file", "password_env", "heartbeat_interval", "heartbeat_timeout", "max_lag", "heartbeat_table"];
 /// Keys of `[[server]]`.
-pub const SERVER: &[&str] = &["name", "address", "role", "zone", "weight", "max_connections", "tls", "compression"];
+pub const SERVER: &[&str] =
+    &["name", "address", "role", "zone", "weight", "max_connections", "compression", "proxy_protocol", "tls"];
 /// Keys of `server.tls`.
 pub const SERVER_TLS: &[&str] = &["mode", "ca"];
 /// Keys of `[failover]`.

@@ -13,6 +13,7 @@ use crate::frontend::shared::FrontendSettings;
 use crate::frontend::tls::{ClientTls, ClientTlsMode};
 use crate::monitor::{HeartbeatRow, HeartbeatTable};
 use crate::protocol::compress::{Algorithm, ZSTD_LEVEL_DEFAULT};
+use crate::protocol::proxy_header::Version;
 use crate::routing::balance::ReadBalance;
 use crate::routing::decide::{Consistency, ReadFromMaster, RoutingSettings};
 use crate::routing::rules::{Action, Rule, Rules};
@@ -52,6 +53,7 @@ pub fn frontend(config: &Config) -> Result<FrontendSettings, String> {
         hold_timeout: config.failover.hold_timeout.0,
         write_wait: WRITE_WAIT,
         max_clients: config.proxy.max_clients,
+        proxy_protocol_from: config.proxy.proxy_protocol_from.clone(),
     })
 }
 
@@ -130,7 +132,7 @@ pub fn address(address: &Address) -> ServerAddress {
     }
 }
 
-/// How to speak TLS with a server.
+/// How to speak TLS with a server, and the PROXY header before it.
 ///
 /// # Errors
 /// A CA file that cannot be used, with the server's name.
@@ -142,7 +144,13 @@ pub fn server_tls(server: &types::Server) -> Result<ServerTls, String> {
         types::ServerTlsMode::VerifyCa => TlsMode::VerifyCa,
         types::ServerTlsMode::VerifyIdentity => TlsMode::VerifyIdentity,
     };
-    ServerTls::new(mode, server.tls.ca.as_deref(), None, None).map_err(|e| format!("server {}: tls: {e}", server.name))
+    let header = match server.proxy_protocol {
+        types::ProxyProtocol::Off => None,
+        types::ProxyProtocol::V1 => Some(Version::V1),
+        types::ProxyProtocol::V2 => Some(Version::V2),
+    };
+    let tls = ServerTls::new(mode, server.tls.ca.as_deref(), None, None);
+    tls.map(|tls| tls.with_proxy_header(header)).map_err(|e| format!("server {}: tls: {e}", server.name))
 }
 
 /// How a server's connections are compressed.

@@ -153,6 +153,8 @@ pub struct Server {
     pub weight: u32,
     /// Most connections Sluice opens to it for clients.
     pub max_connections: usize,
+    /// The PROXY header in front of each connection to it.
+    pub proxy_protocol: ProxyProtocol,
     /// TLS towards it.
     pub tls: ServerTls,
     /// Whether its connections are compressed.
@@ -168,6 +170,7 @@ impl Default for Server {
             zone: String::new(),
             weight: 1,
             max_connections: 100,
+            proxy_protocol: ProxyProtocol::Off,
             tls: ServerTls::default(),
             compression: ServerCompression::Off,
         }

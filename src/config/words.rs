@@ -71,6 +71,15 @@ words! {
         /// With zstd, when the server offers it (MySQL).
         Zstd = "zstd",
     }
+    /// The PROXY header sent to a server.
+    ProxyProtocol {
+        /// None.
+        Off = "off",
+        /// Version 1, a line of text.
+        V1 = "v1",
+        /// Version 2, binary.
+        V2 = "v2",
+    }
     /// What a server may become.
     ServerRole {
         /// One of the master-master peers.

@@ -81,6 +81,7 @@ impl Client {
             collation: self.account.collation,
             state: &self.session.state,
             fresh: &self.account.fresh,
+            attributes: &self.account.attributes,
             text: Some(text),
         };
         let Ok(mut lease) = pool.checkout(wanted).await else { return Ok(false) };

@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use crate::auth::Credential;
+use crate::auth::attributes::Attribute;
 use crate::backend::connection::{PoolKey, PreparedText};
 use crate::backend::pool::Lease;
 use crate::frontend::errors::{ClientError, Source};
@@ -59,6 +60,8 @@ pub struct Client {
     pub(super) left: Leftovers,
     /// The longest packet the client says it takes.
     pub(super) max_packet: u32,
+    /// `COM_CHANGE_USER`s that were refused.
+    pub(super) failed_changes: u8,
     /// The connection of the last statement as it was given back: (server, thread id, serial).
     pub(super) last: Option<(ServerId, u64, u64)>,
 }
@@ -74,6 +77,8 @@ pub struct Account {
     pub collation: u16,
     /// The state of a connection opened with that collation and no schema.
     pub fresh: Arc<State>,
+    /// What its connections tell servers of it.
+    pub attributes: Arc<[Attribute]>,
     /// Where the client is.
     pub ip: Option<IpAddr>,
     /// Nothing was learned at the login that would log in again: the session lives on the one connection it was given then.
@@ -107,6 +112,7 @@ impl Client {
             upload: None,
             left: Leftovers::default(),
             max_packet,
+            failed_changes: 0,
             last: None,
         }
     }
@@ -368,7 +374,7 @@ impl Drop for Client {
     }
 }
 
-fn unknown_command(code: u8) -> ClientError {
+pub(super) fn unknown_command(code: u8) -> ClientError {
     tracing::debug!(code, "a command that Sluice does not know");
     ClientError::of_server(1047, b"08S01", "Unknown command")
 }

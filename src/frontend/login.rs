@@ -76,6 +76,8 @@ pub struct LoginRoom {
     pub servers: Box<LoginServers>,
     /// How long things may take.
     pub limits: LoginLimits,
+    /// Whether servers are told clients' addresses.
+    pub tells_addresses: bool,
     key: OnceCell<Arc<PasswordKey>>,
 }
 
@@ -87,6 +89,7 @@ impl LoginRoom {
         credentials: Arc<Credentials>,
         servers: Box<LoginServers>,
         limits: LoginLimits,
+        tells_addresses: bool,
     ) -> LoginRoom {
         LoginRoom {
             tls: ArcSwap::from_pointee(tls),
@@ -95,6 +98,7 @@ impl LoginRoom {
             greeting: ArcSwap::from_pointee(GreetingTemplate::default()),
             servers,
             limits,
+            tells_addresses,
             key: OnceCell::new(),
         }
     }
@@ -216,9 +220,14 @@ impl LoggedIn {
         Ok(())
     }
 
-    /// Refuses the client after all, with a server's error, and closes.
-    pub async fn refuse(mut self, error: &ServerError) {
+    /// Refuses the client after all, with a server's error, and closes; with `keep` it is left open, for its old session.
+    pub async fn refuse(mut self, error: &ServerError, keep: bool) -> Option<Stream> {
+        if keep {
+            let client = client::Client { stream: Some(self.stream), sequence: self.sequence };
+            return client.keep_with(&LoginError::Refused { user: self.user, error: error.clone() }).await;
+        }
         client::send_error(&mut self.stream, self.sequence, error).await;
+        None
     }
 }
 

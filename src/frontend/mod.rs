@@ -1,6 +1,6 @@
 //! Clients: accept, log in, one loop each, one statement at a time, the reply relayed.
 //!
-//! Reading order: [`listener`], [`login`], [`enter`], [`client`], [`query`], [`relay`]; then [`prepared`] and [`answers`].
+//! Reading order: [`listener`], [`login`], [`enter`], [`client`], [`query`], [`relay`]; then [`prepared`], [`answers`] and [`kill`].
 
 mod admit;
 pub mod answers;

@@ -170,6 +170,7 @@ impl Client {
             collation: self.account.collation,
             state: &self.session.state,
             fresh: &self.account.fresh,
+            attributes: &self.account.attributes,
             text: job.text,
         }
     }

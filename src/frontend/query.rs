@@ -369,6 +369,9 @@ impl Client {
             if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
                 return Err(Gone);
             }
+            if told.errno.is_none() {
+                self.shared.forget_credential(&self.account.key);
+            }
             self.live_on_this_connection();
         }
         let ended = Instant::now();

@@ -172,6 +172,7 @@ impl Looker {
             capabilities: Capabilities::PROTOCOL_41,
             compression: None,
             attributes: Vec::new(),
+            client: None,
         };
         let plain = || Greeting { version: version.to_owned(), ..Greeting::default() };
         match timeout(self.limit(), Opening::greet(address, tls, &login)).await {

@@ -164,7 +164,7 @@ impl House for ProxyHouse {
             ClientRow {
                 id: u64::from(entry.id),
                 user: view.user.to_string(),
-                host: entry.host.clone(),
+                host: entry.host().to_owned(),
                 schema: view.schema.map(|s| s.to_string()),
                 state: view.state.as_str().to_owned(),
                 server: view.server.map(|s| self.shared.name(s).to_string()),

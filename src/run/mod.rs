@@ -22,6 +22,7 @@ use crate::admin::{self, Access, Bound};
 use crate::auth::Credentials;
 use crate::backend::pool::ServerPool;
 use crate::config::address::Address;
+use crate::config::types::ProxyProtocol;
 use crate::config::{Config, resolve};
 use crate::frontend::listener::{self, Listener};
 use crate::frontend::login::{LoginLimits, LoginRoom, LoginServer};
@@ -100,6 +101,7 @@ impl Proxy {
         let names: Vec<&str> = config.servers.iter().map(|s| s.name.as_str()).collect();
         metrics.set_servers(&names);
 
+        let tells_addresses = config.servers.iter().any(|s| s.proxy_protocol != ProxyProtocol::Off);
         let mut pools = Vec::new();
         let mut monitored = Vec::new();
         let mut login_servers = Vec::new();
@@ -174,6 +176,7 @@ impl Proxy {
                 Arc::new(Credentials::new()),
                 Box::new(servers),
                 LoginLimits::default(),
+                tells_addresses,
             )
         };
         let (paused, paused_receiver) = watch::channel(false);
@@ -200,6 +203,8 @@ impl Proxy {
             schemas: Mutex::default(),
             states: Mutex::default(),
             keys: Mutex::default(),
+            attributes: Mutex::default(),
+            tells_addresses,
             latency_us: (0..count).map(|_| AtomicU64::new(0)).collect(),
             errors: (0..count).map(|_| AtomicU64::new(0)).collect(),
         });

@@ -132,7 +132,10 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
 
 /// What clients are greeted with: what the master says (else any server), with only what every server that was seen can do.
 pub fn greeting(snapshot: &Snapshot) -> Option<GreetingTemplate> {
-    let seen = || snapshot.servers.iter().filter_map(|s| s.facts.as_ref().map(|f| (s.id, &f.greeting)));
+    // Of a server that was too slow to greet in time only the version is known, and nothing of what it can do.
+    let seen = || {
+        snapshot.servers.iter().filter_map(|s| s.facts.as_ref().map(|f| (s.id, &f.greeting))).filter(|(_, g)| g.capabilities != 0)
+    };
     let (_, first) = seen().find(|(id, _)| snapshot.master == Some(*id)).or_else(|| seen().next())?;
     let greeting = crate::protocol::handshake::Greeting {
         version: first.version.clone(),

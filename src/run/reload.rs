@@ -170,7 +170,12 @@ fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
 fn needs_new_servers(change: &Change, old: &Config, new: &Config) -> bool {
     let same_list = old.servers.len() == new.servers.len()
         && old.servers.iter().zip(&new.servers).all(|(a, b)| {
-            a.name == b.name && a.address == b.address && a.tls == b.tls && a.compression == b.compression && a.role == b.role
+            a.name == b.name
+                && a.address == b.address
+                && a.tls == b.tls
+                && a.compression == b.compression
+                && a.proxy_protocol == b.proxy_protocol
+                && a.role == b.role
         });
     // The monitor reads its settings at start, all but the servers' weights.
     !same_list && change.path.starts_with("server")

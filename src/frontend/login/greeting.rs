@@ -96,7 +96,9 @@ impl GreetingTemplate {
     /// What servers with different abilities can all do: used when clients may be sent to any of them.
     #[must_use]
     pub fn narrowed_to(mut self, other: Capabilities) -> GreetingTemplate {
-        let kept = Capabilities::PLUGIN_AUTH_LENENC | Capabilities::CONNECT_ATTRS;
+        // Without these no client could log in at all.
+        let needed = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION | Capabilities::PLUGIN_AUTH;
+        let kept = needed | Capabilities::PLUGIN_AUTH_LENENC | Capabilities::CONNECT_ATTRS;
         self.capabilities = self.capabilities & (other | kept);
         self
     }
@@ -140,6 +142,15 @@ mod tests {
         for _ in 0..1000 {
             let nonce = nonce().expect("randomness");
             assert!(nonce.iter().all(|b| (1..0x80).contains(b) && *b != b'$'));
+        }
+    }
+
+    /// A server that did not greet in time once left nothing of what clients need to log in.
+    #[test]
+    fn what_a_login_needs_is_always_offered() {
+        let narrowed = GreetingTemplate::default().narrowed_to(Capabilities::NONE);
+        for flag in [Capabilities::PROTOCOL_41, Capabilities::SECURE_CONNECTION, Capabilities::PLUGIN_AUTH] {
+            assert!(narrowed.capabilities.has(flag), "{flag:?}");
         }
     }
 
