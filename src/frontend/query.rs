@@ -306,6 +306,9 @@ impl Client {
             // and after the client has its reply.
             write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
             Box::pin(self.capture_warnings(&mut lease)).await;
+            if told.errno.is_some_and(|errno| may_have_written(job, errno)) {
+                Box::pin(self.learn_position(&mut lease)).await;
+            }
             self.settle(lease, ended);
             return Ok(Ok(Outcome::of(server, &told)));
         }
@@ -403,7 +406,12 @@ impl Client {
         } else if let (Some(prepared), Some(text)) = (&told.prepared, job.text) {
             lease.note_prepared(text.clone(), prepared.statement_id);
         }
-        if let Some(gtid) = told.gtid.as_deref().and_then(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty())
+        self.learn_gtid(lease, told.gtid.as_deref());
+    }
+
+    /// The session has written up to here.
+    fn learn_gtid(&mut self, lease: &Lease, gtid: Option<&[u8]>) {
+        if let Some(gtid) = gtid.and_then(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty())
             && let Ok(gtid) = GtidSet::parse(lease.flavor, gtid)
         {
             self.shared.known.learn(lease.server, &gtid);
@@ -430,6 +438,19 @@ impl Client {
         };
     }
 
+    /// A statement that failed may have written all the same: rows of a table without transactions, what a procedure did before
+    /// it failed, the tables that `DROP TABLE a, missing` did find. The error tells no GTID, so the server is asked.
+    async fn learn_position(&mut self, lease: &mut Lease) {
+        let sql = match lease.flavor {
+            Flavor::MySql => "SELECT @@GLOBAL.gtid_executed",
+            Flavor::MariaDb => "SELECT @@last_gtid",
+        };
+        match lease.scalar(sql).await {
+            Ok(position) => self.learn_gtid(lease, position.as_deref()),
+            Err(_) => lease.tainted = true,
+        }
+    }
+
     fn show_active(&self, job: &Job<'_>, lease: &Lease, started: Instant) {
         let mut view = self.entry.view.lock();
         view.state = ClientState::Active;
@@ -445,4 +466,15 @@ impl Client {
     pub(super) fn show_schema(&self) {
         self.entry.view.lock().schema = self.session.state.schema().map(|s| String::from_utf8_lossy(s).into());
     }
+}
+
+/// Whether a statement that ended with this error may have changed something that lasts: not when it was a read, and not when it
+/// was refused before anything was done (it did not parse, names what is not there, or was not allowed).
+fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
+    const REFUSED: &[u16] = &[1044, 1045, 1046, 1049, 1054, 1064, 1142, 1143, 1146, 1227, 1290, 1305];
+    let class = job.statement.class;
+    let writes = matches!(class, Class::Write | Class::Ddl | Class::Unknown);
+    // A procedure or a list of statements may be refused after its first statement has written.
+    let many = job.statement.effects.opaque || job.statement.multi || job.statement.effects.calls_procedure;
+    job.com != Com::StmtPrepare && writes && (many || !REFUSED.contains(&errno))
 }

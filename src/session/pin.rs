@@ -37,12 +37,14 @@ pub enum PinReason {
     SetTransaction,
     /// `SET ROLE`.
     Role,
+    /// `FLUSH STATUS`: the counters that `SHOW STATUS` will tell are the connection's, to the session's end.
+    SessionStatus,
     /// The statement could not be understood and may have left anything behind.
     Unknown,
 }
 
 /// All causes, in the order in which they are told.
-pub const ALL: [PinReason; 15] = [
+pub const ALL: [PinReason; 16] = [
     PinReason::Transaction,
     PinReason::TemporaryTable,
     PinReason::LockTables,
@@ -57,6 +59,7 @@ pub const ALL: [PinReason; 15] = [
     PinReason::FoundRows,
     PinReason::SetTransaction,
     PinReason::Role,
+    PinReason::SessionStatus,
     PinReason::Unknown,
 ];
 
@@ -78,18 +81,19 @@ impl PinReason {
             PinReason::FoundRows => "found_rows",
             PinReason::SetTransaction => "set_transaction",
             PinReason::Role => "role",
+            PinReason::SessionStatus => "session_status",
             PinReason::Unknown => "unknown",
         }
     }
 
-    fn bit(self) -> u16 {
+    fn bit(self) -> u32 {
         1 << (self as u8)
     }
 }
 
 /// The causes that hold now.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pins(u16);
+pub struct Pins(u32);
 
 impl Pins {
     /// Begins or ends a cause.
