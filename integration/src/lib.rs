@@ -24,6 +24,7 @@
 
 pub mod accounts;
 pub mod bench;
+pub mod chaos;
 pub mod cluster;
 pub mod driver;
 pub mod fake_server;

@@ -338,6 +338,18 @@ impl Proxy {
         self.locked().kill();
     }
 
+    /// Starts the program again after [`Proxy::kill`] or [`Proxy::stop`], with the same file and ports; waits until its HTTP port answers.
+    pub async fn start_again(&self) -> Result<()> {
+        let args = ["run".to_owned(), "--config".to_owned(), self.config_path().display().to_string()];
+        let process = Process::start(&Self::program()?, &args, &self.builder.env, &self.log_path())?;
+        *self.locked() = process;
+        crate::wait::until_true("the proxy's HTTP port answers", READY_LIMIT, || async {
+            self.check_running()?;
+            Ok(self.get("/healthz").await.is_ok())
+        })
+        .await
+    }
+
     /// Sends a signal, such as HUP.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.locked().signal(signal)

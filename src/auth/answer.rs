@@ -12,6 +12,8 @@ pub const SWITCHES_MAX: u8 = 4;
 /// How many packets a server may send in one login. The longest honest login has six.
 pub const PACKETS_MAX: u8 = 16;
 
+const NO_CHALLENGE: Malformed = Malformed { field: "authentication switch", why: "it carries no challenge" };
+
 /// What comes after a server's packet.
 #[derive(Debug)]
 pub enum Step {
@@ -105,13 +107,17 @@ impl<'a> Answerer<'a> {
         }
         self.plugin = Plugin::from_name(&request.plugin).ok_or(AnswerError::PluginNotSupported(request.plugin.clone()))?;
         self.waits_for_key = false;
-        if self.plugin != Plugin::Clear {
-            self.nonce = request.nonce().ok_or(Malformed { field: "authentication switch", why: "it carries no challenge" })?;
+        if !matches!(self.plugin, Plugin::Clear | Plugin::Ed25519) {
+            self.nonce = request.nonce().ok_or(NO_CHALLENGE)?;
         }
         let answer = match self.plugin {
             Plugin::Native => self.credential.native_answer(&self.nonce),
             Plugin::CachingSha2 => {
                 self.credential.caching_sha2_answer(&self.nonce).ok_or(AnswerError::PasswordUnknown(self.plugin))?
+            }
+            Plugin::Ed25519 => {
+                let challenge = request.data.first_chunk().ok_or(NO_CHALLENGE)?;
+                self.credential.ed25519_answer(challenge).ok_or(AnswerError::PasswordUnknown(self.plugin))?
             }
             Plugin::Sha256 => return self.send_password(SHA256_REQUEST_KEY),
             Plugin::Clear if self.secure => return self.clear(),

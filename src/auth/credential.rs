@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use super::ed25519::{self, CHALLENGE_LEN};
 use super::{Secret, caching_sha2, native_password};
 use crate::protocol::handshake::NONCE_LEN;
 
@@ -61,6 +62,15 @@ impl Credential {
         match self {
             Credential::None => Some(Vec::new()),
             Credential::Password(p) => Some(caching_sha2::scramble(p.expose(), nonce).to_vec()),
+            Credential::NativeStage1(_) => None,
+        }
+    }
+
+    /// The answer of `client_ed25519` to a challenge. `None` when the password is not known.
+    pub fn ed25519_answer(&self, challenge: &[u8; CHALLENGE_LEN]) -> Option<Vec<u8>> {
+        match self {
+            Credential::None => Some(Vec::new()),
+            Credential::Password(p) => Some(ed25519::sign(p.expose(), challenge).to_vec()),
             Credential::NativeStage1(_) => None,
         }
     }

@@ -5,8 +5,11 @@
 //!
 //! * The account uses `mysql_native_password` and its server lets a user see his own hash (MariaDB): the client is given
 //!   the *server's* challenge, its answer goes to the server, and from the answer and the hash SHA1(password) follows.
-//! * Any other plugin: the client is asked for the password itself with the full exchange of `caching_sha2_password` (in
+//! * Any other plugin that proves a password: the client is asked for the password itself with the full exchange of `caching_sha2_password` (in
 //!   TLS, on a unix socket, or encrypted with our RSA key), and we log in at the server with it.
+//!
+//! * A plugin from which nothing can be learned (`client_ed25519` without TLS, PAM's `dialog`, whatever else a server has): the
+//!   exchange is carried between client and server as it is. The client is then served on that one connection.
 //!
 //! A client's library follows one AuthSwitchRequest, not two, so the machine never spends it on a guess.
 //! The machine decides, its owner does: [`Exchange::step`] takes what happened and returns what to do next.
@@ -58,7 +61,7 @@ pub enum Event<'a> {
     Client(&'a [u8]),
     /// After [`Action::Probe`].
     Probed(Probed),
-    /// After [`Action::Relay`] and [`Action::LogIn`].
+    /// After [`Action::Relay`], [`Action::PassOn`] and [`Action::LogIn`].
     Verdict(Verdict),
     /// After [`Action::ReadAccount`]: the statement, or `None` when the server would not tell.
     Account(Option<String>),
@@ -77,6 +80,8 @@ pub enum Probed {
         nonce: Option<[u8; NONCE_LEN]>,
         /// Whether this kind of server shows a user his own password hash.
         shows_hash: bool,
+        /// Whether what is sent to that server is safe from others' eyes: TLS or a unix socket.
+        secure: bool,
     },
     /// The server let the user in without any proof (it runs with `skip-grant-tables`).
     Open,
@@ -117,6 +122,8 @@ pub enum Action {
     Probe,
     /// Give this answer to the probed server.
     Relay(Vec<u8>),
+    /// Carry the probed server's packets to the client and the client's to the server, until the server has decided.
+    PassOn,
     /// Log in with this: on the probed connection when there is one, else on a new one.
     LogIn(Arc<Credential>),
     /// On the connection that was just accepted: `SHOW CREATE USER CURRENT_USER()`.

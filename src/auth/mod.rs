@@ -8,6 +8,7 @@ pub mod answer;
 pub mod caching_sha2;
 pub mod credential;
 pub mod credentials;
+pub mod ed25519;
 pub mod exchange;
 pub mod native_password;
 pub mod plugin;

@@ -11,6 +11,8 @@ pub enum Plugin {
     CachingSha2,
     /// `sha256_password`, deprecated in MySQL.
     Sha256,
+    /// MariaDB's `client_ed25519`.
+    Ed25519,
     /// `mysql_clear_password`: the password as it is (LDAP, PAM and their like). Only in TLS or on a unix socket.
     Clear,
 }
@@ -22,6 +24,7 @@ impl Plugin {
             "mysql_native_password" => Plugin::Native,
             "caching_sha2_password" => Plugin::CachingSha2,
             "sha256_password" => Plugin::Sha256,
+            "client_ed25519" => Plugin::Ed25519,
             "mysql_clear_password" => Plugin::Clear,
             _ => return None,
         })
@@ -33,6 +36,7 @@ impl Plugin {
             Plugin::Native => "mysql_native_password",
             Plugin::CachingSha2 => "caching_sha2_password",
             Plugin::Sha256 => "sha256_password",
+            Plugin::Ed25519 => "client_ed25519",
             Plugin::Clear => "mysql_clear_password",
         }
     }

@@ -1,6 +1,11 @@
 //! One connection to a server, as the pool keeps it and a statement uses it: the stream, what it negotiated, the session
 //! state it was last brought to, and the statements prepared on it.
 
+mod error;
+mod reset;
+
+pub use error::CommandError;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -121,6 +126,8 @@ pub struct ServerStatement {
 /// connections a server stays well below the default `max_prepared_stmt_count` of 16,382.
 pub const PREPARED_MAX: usize = 128;
 
+/// ER_MUST_CHANGE_PASSWORD.
+pub const MUST_CHANGE_PASSWORD: u16 = 1820;
 /// The longest reply to a statement of our own.
 pub const RAW_REPLY_MAX: usize = 256 * 1024;
 
@@ -156,36 +163,6 @@ pub struct Connection {
     pub last_insert_id: u64,
     /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
     pub tainted: bool,
-}
-
-/// Why a command of our own failed.
-#[derive(Debug)]
-pub enum CommandError {
-    /// The server's ERR packet, whole payload.
-    Refused(Vec<u8>),
-    /// The connection broke.
-    Io(std::io::Error),
-    /// The server answered something that is no answer.
-    Nonsense(String),
-}
-
-impl std::fmt::Display for CommandError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CommandError::Refused(payload) => match ErrPacket::parse(payload) {
-                Some(err) => write!(f, "{} {}", err.errno, String::from_utf8_lossy(err.message)),
-                None => f.write_str("an unreadable error packet"),
-            },
-            CommandError::Io(e) => write!(f, "connection lost: {e}"),
-            CommandError::Nonsense(what) => write!(f, "unexpected answer: {what}"),
-        }
-    }
-}
-
-impl From<std::io::Error> for CommandError {
-    fn from(e: std::io::Error) -> CommandError {
-        CommandError::Io(e)
-    }
 }
 
 /// A command packet (sequence id 0) appended to `out`. `payload` must be shorter than 16 MiB - 1, as our own commands are.
@@ -226,6 +203,7 @@ impl Connection {
     }
 
     /// Has the server track what sessions change and which GTIDs they write: one command, once per connection.
+    /// A server refuses it while the account's password is expired: the connection is good for a new password then, and for nobody else.
     ///
     /// # Errors
     /// When the server refuses it or the connection breaks.
@@ -256,7 +234,13 @@ select_into_buffer_size,query_alloc_block_size,query_prealloc_size,transaction_a
 binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_locks,innodb_ft_enable_stopword'"
             }
         };
-        self.command(Com::Query, sql).await
+        match self.command(Com::Query, sql).await {
+            Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
+                self.tainted = true;
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Sends one command and waits for its OK.

@@ -132,6 +132,11 @@ impl Opening {
         write_packet(&mut self.stream, &mut self.sequence, payload).await
     }
 
+    /// The stream, and the number of the next packet, for who carries on the login itself.
+    pub fn parts(&mut self) -> (&mut Stream, u8) {
+        (&mut self.stream, self.sequence)
+    }
+
     /// Whether a password may be sent as it is: in TLS or on a unix socket.
     pub fn is_secure(&self) -> bool {
         self.stream.is_tls() || matches!(self.stream.socket(), Some(Socket::Unix(_)))

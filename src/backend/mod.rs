@@ -1,5 +1,6 @@
 //! Connections to servers: logging in, the pool, bringing a connection to a session's state.
 
+pub mod aim;
 pub mod checkout;
 pub mod client;
 pub mod connect;

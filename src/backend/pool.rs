@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::auth::Credential;
+use crate::backend::aim::Aims;
 pub use crate::backend::checkout::{CheckoutError, PoolSettings, Wanted};
 use crate::backend::connect::{self, Connected, Login, ServerAddress};
 use crate::backend::connection::{ALWAYS_CAPABILITIES, Connection, PoolKey};
@@ -43,8 +44,10 @@ pub struct ServerPool {
     tls: ServerTls,
     settings: Mutex<PoolSettings>,
     inside: Mutex<Inside>,
-    /// Every open connection's, for [`ServerPool::sever`].
-    severers: Mutex<Vec<Weak<Severer>>>,
+    /// Every open connection's number at the server and end, for [`ServerPool::sever`] and [`ServerPool::owns`].
+    severers: Mutex<Vec<(u64, Weak<Severer>)>>,
+    /// Connections that a `KILL` is on its way to.
+    pub aims: Aims,
     /// Connections opened since the start.
     pub opened: AtomicU64,
     /// Connections closed since the start.
@@ -159,6 +162,7 @@ impl ServerPool {
             settings: Mutex::new(settings),
             inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new(), reused: 0 }),
             severers: Mutex::default(),
+            aims: Aims::default(),
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             wait_us: AtomicHistogram::default(),
@@ -347,30 +351,41 @@ impl ServerPool {
         let severer = Arc::new(severer);
         let mut all = self.severers.lock();
         if all.len() >= all.capacity() {
-            all.retain(|s| s.strong_count() > 0);
+            all.retain(|(_, s)| s.strong_count() > 0);
         }
-        all.push(Arc::downgrade(&severer));
+        all.push((connection.thread_id, Arc::downgrade(&severer)));
         connection.severer = Some(severer);
     }
 
     /// The server was given up (it is silent, or gone): whoever waits for it on any connection sees the end now, instead of
     /// when the kernel does.
     pub fn sever(&self) {
-        for severer in self.severers.lock().drain(..) {
+        for (_, severer) in self.severers.lock().drain(..) {
             if let Some(severer) = severer.upgrade() {
                 severer.sever();
             }
         }
     }
 
+    /// Whether the connection with this number at the server is one of this pool's, idle or in use.
+    pub fn owns(&self, thread_id: u64) -> bool {
+        self.severers.lock().iter().any(|(id, severer)| *id == thread_id && severer.strong_count() > 0)
+    }
+
     /// Takes in a connection that a login opened, when there is room for it; else it is closed.
     pub async fn adopt(self: &Arc<Self>, connected: Connected, key: &Arc<PoolKey>, fresh: &Arc<State>) {
+        let counts = self.counts();
+        if counts.used + counts.idle < counts.max
+            && let Some(lease) = self.take_in(connected, key, fresh).await
+        {
+            lease.give_back(Instant::now());
+        }
+    }
+
+    /// Takes in a connection that a login opened, in place of an idle one if need be. `None`: all are in use, or it broke.
+    pub async fn take_in(self: &Arc<Self>, connected: Connected, key: &Arc<PoolKey>, fresh: &Arc<State>) -> Option<Lease> {
         let place = {
             let mut inside = self.inside.lock();
-            let counts = inside.book.counts();
-            if counts.used + counts.idle >= counts.max {
-                return;
-            }
             match inside.book.checkout(key, |_| None) {
                 Checkout::Open { evict } => {
                     drop(evict);
@@ -379,16 +394,15 @@ impl ServerPool {
                 // The only other answers are a place in the queue and an idle connection, which the score rules out.
                 Checkout::Wait(ticket) => {
                     inside.book.give_up(ticket);
-                    return;
+                    return None;
                 }
-                Checkout::Use(_) => return,
+                Checkout::Use(_) => return None,
             }
         };
         let mut connection = Connection::new(connected, self.server, key.clone(), fresh.clone(), self.expiry());
-        if connection.track_session().await.is_ok() {
-            self.note_open(&mut connection);
-            Lease::of(Box::new(connection), place.filled()).give_back(Instant::now());
-        }
+        connection.track_session().await.ok()?;
+        self.note_open(&mut connection);
+        Some(Lease::of(Box::new(connection), place.filled()))
     }
 
     fn note_wait(&self, started: Instant) {
@@ -396,7 +410,7 @@ impl ServerPool {
     }
 
     fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {
-        if connection.tainted || now > connection.expires {
+        if connection.tainted || now > connection.expires || self.aims.has(connection.thread_id) {
             self.count_closed(1);
             drop(connection);
             self.place_free();

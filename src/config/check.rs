@@ -62,7 +62,7 @@ fn servers(config: &Config, report: &mut Report<'_>) {
                 );
             }
         }
-        if !report.has(&at("address")) {
+        if !report.is_sound(&at("address")) {
             continue;
         }
         if matches!(server.address, Address::Tcp { port: 0, .. }) {

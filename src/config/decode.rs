@@ -26,6 +26,7 @@ pub fn document(root: &DeTable<'_>, report: &mut Report<'_>, outside: &dyn Outsi
         if keys::TOP.contains(&name) {
             match value.get_ref() {
                 DeValue::Table(_) if is_list => {
+                    report.marks.insert(name.to_owned(), key.span());
                     report.wrong_at(key.span(), format!("[{name}] is a list"), Some(format!("write [[{name}]]")));
                 }
                 DeValue::Array(_) if !is_list => {

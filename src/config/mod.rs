@@ -71,7 +71,7 @@ pub fn parse(text: &str, name: &str) -> Result<Config, Vec<Mistake>> {
 /// # Errors
 /// As [`load`].
 pub fn parse_with(text: &str, name: &str, outside: &dyn Outside) -> Result<Config, Vec<Mistake>> {
-    let mut report = Report { name, text, mistakes: Vec::new(), marks: HashMap::new() };
+    let mut report = Report { name, text, mistakes: Vec::new(), marks: HashMap::new(), unsound: HashSet::new() };
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let span = error.span().unwrap_or(0..0);

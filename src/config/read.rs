@@ -3,7 +3,7 @@
 //! serde stops at the first wrong value, so the file's types are filled by hand through [`Section`]; the spans of what was
 //! read are kept in [`Report::marks`] so that later checks can point at it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
@@ -26,6 +26,8 @@ pub struct Report<'t> {
     pub mistakes: Vec<Mistake>,
     /// Where each value stands, by its path: `proxy.listen[1]`, `server[0].name`. The path of a section is its header.
     pub marks: HashMap<String, Range<usize>>,
+    /// The paths of values that are wrong: the defaults that stand in for them must not be judged.
+    pub unsound: HashSet<String>,
 }
 
 impl Report<'_> {
@@ -49,6 +51,11 @@ impl Report<'_> {
     /// Whether the file has a value at `path`.
     pub fn has(&self, path: &str) -> bool {
         self.marks.contains_key(path)
+    }
+
+    /// Whether the file has a value at `path`, and it could be read.
+    pub fn is_sound(&self, path: &str) -> bool {
+        self.has(path) && !self.unsound.contains(path)
     }
 
     fn place(&self, path: &str, message: String, advice: Option<String>) -> Mistake {
@@ -304,7 +311,12 @@ impl<'d, 'i> Section<'d, 'i> {
 
     /// The value of a key, if it is there and right.
     pub fn optional<T: Value>(&self, key: &'static str, report: &mut Report<'_>) -> Option<T> {
-        T::read(self.raw(key)?, &self.path_of(key), report)
+        let (value, path) = (self.raw(key)?, self.path_of(key));
+        let read = T::read(value, &path, report);
+        if read.is_none() {
+            report.unsound.insert(path);
+        }
+        read
     }
 
     /// The value of a key, or its default.

@@ -61,6 +61,19 @@ fn said(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// What stands in for a value that cannot be read is not judged: each mistake is told once.
+#[test]
+fn a_wrong_value_has_no_mistakes_behind_it() {
+    let two_bad = "[[server]]\nname = \"db1\"\naddress = \"nohost\"\nrole = \"master\"\n\
+                   [[server]]\nname = \"db2\"\naddress = \"127.0.0.1:99999\"\n";
+    let told = said(two_bad);
+    assert_eq!(told.iter().filter(|line| line.contains("address")).count(), 2, "{told:#?}");
+    assert!(!told.iter().any(|line| line.contains("Sluice's own") || line.contains("same address")), "{told:#?}");
+    let no_list = said("[server]\nname = \"db1\"\naddress = \"10.0.0.11:3306\"\n");
+    assert!(no_list.iter().any(|line| line.ends_with("[server] is a list => write [[server]]")), "{no_list:#?}");
+    assert!(!no_list.iter().any(|line| line.contains("no [[server]]")), "{no_list:#?}");
+}
+
 #[test]
 fn all_mistakes_of_a_file_at_once_with_their_places() {
     let text = "\

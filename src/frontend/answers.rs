@@ -1,5 +1,5 @@
 //! Commands that Sluice answers itself, or that need more than passing on: `SHOW WARNINGS` after the connection was given
-//! back, `KILL`, `COM_INIT_DB`, commands too long to be kept in memory.
+//! back, `CONNECTION_ID()`, `COM_INIT_DB`, commands too long to be kept in memory.
 
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::reply::Expect;
 use crate::protocol::result_set::{ColumnDefinition, ResultSetWriter};
 use crate::session::pin::PinReason;
-use crate::sql::classify::{Classified, Kill};
+use crate::sql::classify::Classified;
 
 impl Client {
     /// Statements that Sluice answers without a server. `None`: this one needs a server.
@@ -38,12 +38,16 @@ impl Client {
         {
             return Ok(Some(self.connection_id(name).await));
         }
-        if let Some(kill) = effects.kill {
-            // KILL [CONNECTION | QUERY] n; whatever else it may name is no number that a client could have seen.
-            let id =
-                sql.rsplit(|b| !b.is_ascii_digit()).find(|w| !w.is_empty()).and_then(|w| std::str::from_utf8(w).ok()?.parse().ok());
-            let id = if kill == Kill::User { None } else { id };
-            return Ok(Some(self.kill(id, kill == Kill::Query).await));
+        if effects.shows_processlist
+            && !statement.multi
+            && let Some(shown) = Box::pin(self.show_processlist(sql)).await
+        {
+            return Ok(Some(shown));
+        }
+        if effects.kill.is_some()
+            && let Some(killed) = Box::pin(self.kill_statement(sql)).await
+        {
+            return Ok(Some(killed));
         }
         Ok(None)
     }
@@ -57,36 +61,6 @@ impl Client {
         rows.finish(self.session.status, 0);
         self.stream.send_all(&out).await?;
         Ok(())
-    }
-
-    /// `KILL`, by the numbers that clients see.
-    async fn kill(&mut self, id: Option<u64>, query_only: bool) -> Result<(), Gone> {
-        let target = id.and_then(|id| u32::try_from(id).ok()).and_then(|id| self.shared.registry.get(id));
-        let Some(target) = target else {
-            let text = match id {
-                Some(id) => format!("Unknown thread id: {id}"),
-                None => "KILL takes the number of a connection, as SHOW CLIENTS and CONNECTION_ID() tell it".to_owned(),
-            };
-            return self.refuse(ClientError::of_server(1094, b"HY000", text)).await;
-        };
-        let same_user = *target.view.lock().user == *self.account.key.user;
-        if !same_user {
-            let text = format!("You are not owner of thread {}; KILL it on the admin port", target.id);
-            return self.refuse(ClientError::new(Source::Client, 1095, b"HY000", text)).await;
-        }
-        if target.id == self.entry.id {
-            // As a server does it: the statement that is killed is this one.
-            let error = ClientError::of_server(1317, b"70100", "Query execution was interrupted");
-            return self.refuse(if query_only { error } else { error.fatal() }).await;
-        }
-        self.shared.kill_client(&target, query_only, Some(&self.account));
-        self.ok("").await
-    }
-
-    /// `COM_PROCESS_KILL`.
-    pub(super) async fn process_kill(&mut self, packet: &[u8]) -> Result<(), Gone> {
-        let id = packet.get(HEADER_LEN + 1..HEADER_LEN + 5).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-        self.kill(id.map(u64::from), false).await
     }
 
     /// `COM_INIT_DB`.

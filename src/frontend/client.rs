@@ -24,6 +24,7 @@ use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet};
 use crate::protocol::ok_err_eof::{OK_HEADER, OkPacket, write_end_of_rows};
 use crate::session::machine::Session;
+use crate::session::pin::PinReason;
 use crate::session::prepared::Statements;
 use crate::session::state::State;
 use crate::topology::ServerId;
@@ -74,6 +75,8 @@ pub struct Account {
     pub fresh: Arc<State>,
     /// Where the client is.
     pub ip: Option<IpAddr>,
+    /// Nothing was learned at the login that would log in again: the session lives on the one connection it was given then.
+    pub login_only: bool,
     /// The account may only read.
     pub read_only: bool,
     /// The only schemas it may use; empty: all.
@@ -275,8 +278,30 @@ impl Client {
     }
 
     async fn reset_connection(&mut self) -> Result<(), Gone> {
+        if self.account.login_only
+            && let Some(mut lease) = self.held.take()
+        {
+            self.session.reset();
+            self.session.pins.set(PinReason::Login, true);
+            self.session.share_state(|state| self.shared.share(state));
+            self.statements.clear();
+            self.warnings = None;
+            let done = lease.reset(&self.session.state).await;
+            self.held = Some(lease);
+            if done.is_err() {
+                return self.lost_pinned().await;
+            }
+            self.show_idle();
+            return self.ok("").await;
+        }
         self.forget_session();
         self.ok("").await
+    }
+
+    /// The login cannot be repeated any more (see [`PinReason::Login`]): the session stays on the connection it is on.
+    pub(super) fn live_on_this_connection(&mut self) {
+        self.account.login_only = true;
+        self.session.pins.set(PinReason::Login, true);
     }
 
     /// Everything a reset takes away. What the held connection carries goes with the connection.

@@ -4,27 +4,28 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::Credential;
-use crate::backend::connection::{ALWAYS_CAPABILITIES, PoolKey, key_capabilities};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, PoolKey, key_capabilities};
+use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Account, Client, Gone};
 use crate::frontend::login::{ChangeUserRequest, First, LoggedIn, Peer, change_user, nonce};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::metrics::LoginResult;
 use crate::protocol::Capabilities;
+use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::handshake::ServerError;
 use crate::session::machine::Session;
-use crate::session::state::{State, charset_of_collation};
+use crate::session::pin::PinReason;
+use crate::session::state::{Change, State, charset_of_collation};
 use crate::sql::lexer::{ByteCharset, LexMode};
 use crate::topology::Flavor;
 
+/// Marks pool keys of one client alone; generations of learned passwords are far below.
+const LOGIN_ONLY: u64 = 1 << 63;
+
 /// Makes a client of a login and tells it so. `None`: it was refused after all (its schema), or went away.
 pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry: Arc<ClientEntry>) -> Option<Client> {
-    let Some(known) = login.credential.take() else {
-        let text = "this account's plugin lets Sluice log in once but not again; use mysql_native_password, caching_sha2_password, or a [[user]] entry";
-        login.refuse(&server_error(1251, "08004", text)).await;
-        return None;
-    };
     if let Some(limit) = login.account.as_ref().and_then(|a| a.max_connections) {
         let mine = shared.registry.all().iter().filter(|c| *c.view.lock().user == *login.user).count();
         if mine >= limit as usize {
@@ -36,7 +37,16 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
             return None;
         }
     }
-    let account = account(&shared, &login, known.credential, known.generation, peer);
+    let (account, held) = match login.credential.take() {
+        Some(known) => (account(&shared, &login, known.credential, known.generation, peer), None),
+        None => match live_on_first(&shared, &mut login, peer, entry.id).await {
+            Ok((account, lease)) => (account, Some(lease)),
+            Err(error) => {
+                login.refuse(&error).await;
+                return None;
+            }
+        },
+    };
     let dialect = shared.dialect();
     let ignore_space = login.capabilities.has(Capabilities::IGNORE_SPACE);
     let charset = ByteCharset::from_collation_id(login.collation);
@@ -56,9 +66,15 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
     let schema = login.schema.take().filter(|s| !s.is_empty());
     let capabilities = login.capabilities;
     // The session exists before the OK is sent, because its schema is tried with its own connections.
-    let mut session = session;
+    let (mut session, mut held) = (session, held);
     if let Some(schema) = &schema {
-        match enter_schema(&shared, &account, &session, schema.as_bytes()).await {
+        let entered = match &mut held {
+            Some(lease) => use_schema(&shared, lease, schema.as_bytes())
+                .await
+                .unwrap_or_else(|broken| Err(server_error(1053, "08S01", &broken))),
+            None => enter_schema(&shared, &account, &session, schema.as_bytes()).await,
+        };
+        match entered {
             Ok(()) => session.schema_at_login(schema.as_bytes()),
             Err(error) => {
                 login.refuse(&error).await;
@@ -68,9 +84,35 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
     }
     session.share_state(|state| shared.share(state));
     login.accept(session.status.0).await.ok()?;
-    let client = Client::new(shared, login.stream.take(), capabilities, login.max_packet, session, entry, account);
+    session.pins.set(PinReason::Login, held.is_some());
+    let mut client = Client::new(shared, login.stream.take(), capabilities, login.max_packet, session, entry, account);
+    client.held = held;
     client.show_schema();
+    client.show_idle();
     Some(client)
+}
+
+/// An account whose login cannot be repeated: its client is served on the connection on which the server accepted it.
+async fn live_on_first(shared: &Shared, login: &mut LoggedIn, peer: &Peer, id: u32) -> Result<(Account, Lease), ServerError> {
+    let gone = || server_error(1053, "08S01", "the server that accepted the login has gone");
+    let first = login.first.take().ok_or_else(gone)?;
+    let pool = shared.pools.get(first.server.index()).ok_or_else(gone)?;
+    let mut account = account(shared, login, Arc::new(Credential::None), LOGIN_ONLY | u64::from(id), peer);
+    account.login_only = true;
+    let named = charset_of_collation(first.connected.collation, first.connected.flavor() == Flavor::MariaDb);
+    let have = match named.filter(|_| first.connected.collation != account.collation) {
+        Some((charset, collation)) => Arc::new(State::at_login(None, Some((&charset, &collation)))),
+        None => account.fresh.clone(),
+    };
+    let full = || {
+        let text = format!(
+            "all connections to {} are in use, and this account's plugin gives each of its clients one of its own; raise max_connections",
+            pool.name
+        );
+        server_error(1203, "42000", &text)
+    };
+    let lease = pool.take_in(first.connected, &account.key, &have).await.ok_or_else(full)?;
+    Ok((account, lease))
 }
 
 fn server_error(code: u16, sqlstate: &str, text: &str) -> ServerError {
@@ -92,6 +134,7 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
         collation: login.collation,
         fresh: shared.share(Arc::new(State::at_login(None, named))),
         ip: peer.ip,
+        login_only: false,
         read_only: login.account.as_ref().is_some_and(|a| a.read_only),
         schemas: login.account.as_ref().map_or_else(|| Vec::new().into(), |a| a.schemas.clone().into()),
     }
@@ -116,10 +159,6 @@ async fn adopt(shared: &Shared, first: First, account: &Account) {
 /// # Errors
 /// What the server says against it, or that none could be asked.
 async fn enter_schema(shared: &Shared, account: &Account, session: &Session, schema: &[u8]) -> Result<(), ServerError> {
-    use crate::backend::connection::CommandError;
-    use crate::backend::pool::{CheckoutError, Wanted};
-    use crate::protocol::command::Com;
-
     let user = &account.key.user;
     if shared.schema_confirmed(user, schema, Instant::now()) {
         return Ok(());
@@ -149,23 +188,33 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
                 continue;
             }
         };
-        match lease.command(Com::InitDb, schema).await {
-            Ok(()) => {
-                lease.have =
-                    shared.share(Arc::new(lease.have.changed(&[crate::session::state::Change::Schema(Some(schema.into()))])));
+        match use_schema(shared, &mut lease, schema).await {
+            Ok(entered) => {
                 lease.give_back(Instant::now());
-                shared.confirm_schema(user, schema, Instant::now());
-                return Ok(());
-            }
-            Err(CommandError::Refused(payload)) => {
-                lease.give_back(Instant::now());
-                return Err(ServerError::parse(&payload).unwrap_or_else(|_| server_error(1049, "42000", "Unknown database")));
+                if entered.is_ok() {
+                    shared.confirm_schema(user, schema, Instant::now());
+                }
+                return entered;
             }
             Err(error) => last = format!("{}: {error}", pool.name),
         }
     }
     let text = format!("cannot tell whether the schema '{}' may be used: {last}", String::from_utf8_lossy(schema));
     Err(server_error(1053, "08S01", &text))
+}
+
+/// `COM_INIT_DB`. The outer error is a connection that broke.
+async fn use_schema(shared: &Shared, lease: &mut Lease, schema: &[u8]) -> Result<Result<(), ServerError>, String> {
+    match lease.command(Com::InitDb, schema).await {
+        Ok(()) => {
+            lease.have = shared.share(Arc::new(lease.have.changed(&[Change::Schema(Some(schema.into()))])));
+            Ok(Ok(()))
+        }
+        Err(CommandError::Refused(payload)) => {
+            Ok(Err(ServerError::parse(&payload).unwrap_or_else(|_| server_error(1049, "42000", "Unknown database"))))
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl Client {

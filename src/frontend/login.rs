@@ -6,6 +6,7 @@
 mod client;
 mod drive;
 mod greeting;
+mod pass_on;
 mod server;
 
 use std::net::IpAddr;

@@ -2,7 +2,9 @@
 //! connection to the server that was chosen.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::backend::connect::ConnectError;
@@ -11,13 +13,14 @@ use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job, LOST};
-use crate::frontend::registry::ClientState;
+use crate::frontend::registry::{ClientEntry, ClientState};
+use crate::frontend::shared::Shared;
 use crate::net::timer;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
-use crate::topology::ServerId;
 use crate::topology::observation::Failure;
+use crate::topology::{ServerId, State};
 
 thread_local! {
     /// Counts decisions for replicas, for the round robin. Each thread goes round by itself, which is as even as going round
@@ -126,6 +129,7 @@ impl Client {
                 _ = changed.changed() => {}
                 _ = resumed.changed() => {}
                 () = timer::sleep_until(deadline) => {}
+                () = interrupted(&self.entry) => return Ok(Err(killed_while_waiting())),
                 () = self.stream.closed() => return Err(Gone),
             }
         }
@@ -165,12 +169,22 @@ impl Client {
     /// Opens a connection, or waits until one comes back, for as long as the client stays.
     async fn wait_for_connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
         let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
+        self.show_waiting(job);
+        let name = &pool.name;
+        let given_up = given_up(&self.shared, server);
         let checkout = tokio::select! {
             biased;
             checkout = pool.checkout(self.wanted(job)) => checkout,
+            reason = given_up => {
+                let text = format!("{name} went down while a connection to it was awaited: {reason}");
+                return Ok(Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text))));
+            }
+            () = interrupted(&self.entry) => {
+                self.refuse(killed_while_waiting()).await?;
+                return Ok(Err(Failed::Answered));
+            }
             () = self.stream.closed() => return Err(Gone),
         };
-        let name = &pool.name;
         Ok(match checkout {
             Ok(lease) => Ok(lease),
             Err(CheckoutError::Exhausted { waited, counts }) => {
@@ -191,6 +205,13 @@ impl Client {
                     self.shared.forget_password(&self.account.key);
                     self.server_error(&refused.payload).await?;
                     return Err(Gone);
+                }
+                // What the account may not, the server says itself: too many connections of it, an expired password.
+                if let ConnectError::Refused(refused) = &error
+                    && matches!(refused.code, 1203 | 1226 | 1862)
+                {
+                    self.server_error(&refused.payload).await?;
+                    return Ok(Err(Failed::Answered));
                 }
                 if let Some(failure) = failure_of(&error) {
                     self.shared.monitor.poke(server, failure);
@@ -244,11 +265,36 @@ impl Client {
     }
 
     pub(super) fn show_waiting(&self, job: &Job<'_>) {
+        self.entry.take_interrupt();
         let mut view = self.entry.view.lock();
         view.state = ClientState::Waiting;
         view.since = Some(Instant::now());
         view.statement = Some(job.statement.clone());
     }
+}
+
+/// Waits until the monitor gives this server up, and returns why: nobody need wait for a connection to it any longer.
+async fn given_up(shared: &Shared, server: ServerId) -> Arc<str> {
+    let mut changed = shared.changed.clone();
+    loop {
+        changed.borrow_and_update();
+        if let Some(view) = shared.snapshot.load().server(server).filter(|view| view.state == State::Down) {
+            return view.reason.clone();
+        }
+        if changed.changed().await.is_err() {
+            // The proxy is ending; whoever waits is ended with it.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Waits for a KILL QUERY, which wakes the client's task.
+async fn interrupted(entry: &ClientEntry) {
+    std::future::poll_fn(|_| if entry.take_interrupt() { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+fn killed_while_waiting() -> ClientError {
+    ClientError::of_server(1317, b"70100", "Query execution was interrupted")
 }
 
 /// What a failed connect says about the server; `None` when it says something about the client's account instead.

@@ -88,6 +88,11 @@ impl Client {
         }
         let prefer = statement.prepared_on.take();
         let statement = statement.clone();
+        if statement.classified.effects.kill.is_some()
+            && let Some(killed) = Box::pin(self.kill_prepared(&statement.text.sql, payload, statement.types.as_deref())).await
+        {
+            return killed;
+        }
         let job = Job {
             com: Com::StmtExecute,
             expect: Expect::Execute,
@@ -125,7 +130,9 @@ impl Client {
         if !self.session.pins.any()
             && let Some(lease) = self.held.take()
         {
+            self.show_idle();
             lease.give_back(std::time::Instant::now());
+            return;
         }
         self.show_idle();
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::backend::connection::PreparedText;
+use crate::backend::connection::{MUST_CHANGE_PASSWORD, PreparedText};
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
@@ -36,6 +36,10 @@ use crate::topology::{Flavor, ServerId};
 pub(super) const LOST: u16 = 1158;
 /// ER_OPTION_PREVENTS_STATEMENT.
 const READ_ONLY_SERVER: u16 = 1290;
+/// ER_SERVER_SHUTDOWN: the server is being stopped and has begun nothing.
+const SHUTTING_DOWN: u16 = 1053;
+/// MariaDB's ER_CONNECTION_KILLED: what it says on its way out to whoever was running a statement.
+const CONNECTION_KILLED: u16 = 1927;
 /// Servers a read is tried on before its error goes to the client.
 const TRIES_MAX: usize = 4;
 /// Pause between tries to reach a master that the monitor still believes in.
@@ -257,12 +261,23 @@ impl Client {
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
         match end {
             End::Done { forwarded } => {
+                if told.errno.is_some() && self.entry.doomed.load(Ordering::Relaxed) {
+                    return Err(Gone);
+                }
                 if told.errno == Some(READ_ONLY_SERVER)
                     && !forwarded
                     && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
                 {
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
+                }
+                if matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED)) && !forwarded && self.is_repeatable(job, decision)
+                {
+                    // Its connections end with it: as good as lost before the first byte.
+                    let text = format!("{} is being stopped", self.shared.name(server));
+                    drop(lease);
+                    self.shared.monitor.poke(server, Failure::Io(text.clone()));
+                    return Ok(Err(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))));
                 }
             }
             End::Client(_) => {
@@ -271,6 +286,9 @@ impl Client {
                 return Err(Gone);
             }
             End::Server { error, forwarded } => {
+                if self.entry.doomed.load(Ordering::Relaxed) {
+                    return Err(Gone);
+                }
                 let name = self.shared.name(server);
                 drop(lease);
                 self.shared.monitor.poke(server, Failure::Io(error.to_string()));
@@ -293,11 +311,16 @@ impl Client {
                     tracing::warn!(client = self.entry.id, server = %name, "{}; its client is closed in the middle of a result", error.text);
                     return Err(Gone);
                 }
-                let repeatable = job.statement.class == Class::Read && !in_transaction && decision.may_retry;
-                return Ok(Err(if repeatable { Failed::Before(error) } else { Failed::Unknown(error) }));
+                return Ok(Err(if self.is_repeatable(job, decision) { Failed::Before(error) } else { Failed::Unknown(error) }));
             }
         }
         self.learn(job, &mut lease, &told);
+        if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
+            if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
+                return Err(Gone);
+            }
+            self.live_on_this_connection();
+        }
         let ended = Instant::now();
         let want_warnings = (told.warnings > 0 || told.errno.is_some()) && !job.statement.effects.reads_diagnostics;
         self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
@@ -318,6 +341,11 @@ impl Client {
         self.settle(lease, ended);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
         Ok(Ok(Outcome::of(server, &told)))
+    }
+
+    /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
+    fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
+        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry
     }
 
     /// A server other than the master refused to write. A statement taken for a read is run on the master instead; in a read-only
@@ -351,6 +379,19 @@ impl Client {
         taken_for_read.then_some(Failed::ReadOnlyServer)
     }
 
+    /// Whether a statement that went well gave the client's own account another password, so that the one it logged in with opens no
+    /// more connections. Another account's of a similar name costs a pin, no more.
+    fn changed_its_password(&self, job: &Job<'_>) -> bool {
+        let text = &job.statement.digest_text;
+        let starts = |with: &str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+        if job.statement.class != Class::Ddl || !(starts("ALTER USER") || starts("SET PASSWORD")) {
+            return false;
+        }
+        let sql = String::from_utf8_lossy(job.sql).to_ascii_uppercase();
+        let own = self.account.key.user.to_ascii_uppercase();
+        starts("SET PASSWORD =") || sql.contains("USER()") || sql.contains("CURRENT_USER") || sql.contains(&own)
+    }
+
     /// The decision, where the statement went to the connection of the one before it instead.
     fn retaken(&self, lease: &Lease, decision: Decision) -> Decision {
         let target = if self.shared.snapshot.load().master == Some(lease.server) { Target::Master } else { Target::Replica };
@@ -360,12 +401,14 @@ impl Client {
     /// Keeps the connection while a pin holds, else gives it back.
     fn settle(&mut self, lease: Lease, now: Instant) {
         self.last = Some((lease.server, lease.thread_id, lease.serial));
+        // The client is no longer seen on the connection before somebody else may be: a KILL looks in this order.
         if self.session.pins.any() {
             self.held = Some(lease);
+            self.show_idle_since(now);
         } else {
+            self.show_idle_since(now);
             lease.give_back(now);
         }
-        self.show_idle_since(now);
     }
 
     /// Step 9: what the reply says about the session and the server.

@@ -4,7 +4,7 @@
 //! the admin room.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Instant;
@@ -16,6 +16,12 @@ use crate::frontend::client::Account;
 use crate::session::pin::Pins;
 use crate::sql::classify::Classified;
 use crate::topology::ServerId;
+
+/// The least number of a client. Servers number their connections from 1 on: between a client's number and those a server would
+/// need a thousand million connections to meet. It still fits into 31 bits, for drivers that read it as signed.
+pub const CLIENT_ID_MIN: u32 = 1 << 30;
+/// One past the greatest.
+const CLIENT_ID_END: u32 = 1 << 31;
 
 /// What a client is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -76,6 +82,10 @@ pub struct ClientEntry {
     pub host: String,
     /// What it is doing.
     pub view: Mutex<ClientView>,
+    /// A KILL of the client is on its way to its server: what comes back from there is not for the client any more.
+    pub doomed: AtomicBool,
+    /// A KILL QUERY met the client waiting.
+    interrupted: AtomicBool,
     /// How its connections log in; set once it is logged in.
     pub account: Mutex<Option<Account>>,
     /// Its task, from right after it was started.
@@ -103,6 +113,23 @@ impl ClientEntry {
         }
     }
 
+    /// Ends the waiting of a statement (see [`ClientEntry::take_interrupt`]).
+    pub fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Release);
+        self.nudge();
+    }
+
+    /// Whether the waiting was interrupted since it was asked last.
+    pub fn take_interrupt(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed) && self.interrupted.swap(false, Ordering::Acquire)
+    }
+
+    /// What the client is doing, on which server, and that server's number for the connection (0: none).
+    pub fn doing(&self) -> (ClientState, Option<ServerId>, u64) {
+        let view = self.view.lock();
+        (view.state, view.server, view.thread_id)
+    }
+
     /// Has an idle client look whether it should stay (see `Shared::draining`).
     pub fn nudge(&self) {
         if let Some(waker) = self.waker.get() {
@@ -124,8 +151,8 @@ impl Registry {
     pub fn enter(&self, host: String) -> Arc<ClientEntry> {
         let mut clients = self.clients.lock();
         let id = loop {
-            let id = self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-            if id != 0 && !clients.contains_key(&id) {
+            let id = CLIENT_ID_MIN + self.next_id.fetch_add(1, Ordering::Relaxed) % (CLIENT_ID_END - CLIENT_ID_MIN);
+            if !clients.contains_key(&id) {
                 break id;
             }
         };
@@ -133,6 +160,8 @@ impl Registry {
             id,
             host,
             view: Mutex::new(ClientView { since: Some(Instant::now()), ..ClientView::default() }),
+            doomed: AtomicBool::new(false),
+            interrupted: AtomicBool::new(false),
             account: Mutex::new(None),
             task: OnceLock::new(),
             waker: OnceLock::new(),
@@ -157,6 +186,11 @@ impl Registry {
     /// One of them.
     pub fn get(&self, id: u32) -> Option<Arc<ClientEntry>> {
         self.clients.lock().get(&id).cloned()
+    }
+
+    /// Those that use the connection which a server numbers so. Servers number independently, so there may be several.
+    pub fn on_connection(&self, thread_id: u64) -> Vec<Arc<ClientEntry>> {
+        self.all().into_iter().filter(|c| matches!(c.doing(), (_, Some(_), id) if id == thread_id)).collect()
     }
 
     /// All of them, by number.

@@ -10,11 +10,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::backend::connection::PoolKey;
-use crate::backend::kill;
-use crate::backend::pool::{Lease, ServerPool};
-use crate::frontend::client::Account;
+use crate::backend::pool::ServerPool;
+use crate::frontend::errors::Source;
 use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
-use crate::frontend::registry::{ClientEntry, Registry};
+use crate::frontend::registry::Registry;
 use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
 use crate::metrics::{LoginResult, Metrics};
@@ -196,33 +195,16 @@ impl Shared {
                 tracing::info!(client = host, "{error}");
                 return;
             }
-            _ => self.metrics.logins(LoginResult::Failed).inc(),
+            LoginError::Malformed(_) | LoginError::Tls(_) | LoginError::Stalled => {
+                self.metrics.errors(Source::Client).inc();
+                self.metrics.logins(LoginResult::Failed).inc();
+            }
+            LoginError::NoServer { .. } => {
+                self.metrics.errors(Source::Server).inc();
+                self.metrics.logins(LoginResult::Failed).inc();
+            }
         }
         tracing::debug!(client = host, "{error}");
-    }
-
-    /// Ends what a connection is doing at its server, because its client is gone. Opens a connection of the same account for it.
-    pub fn kill_on_server(&self, lease: &Lease, account: &Account) {
-        if let Some(pool) = self.pools.get(lease.server.index()) {
-            tokio::spawn(kill::kill(pool.clone(), account.key.user.clone(), account.credential.clone(), lease.thread_id, false));
-        }
-    }
-
-    /// Ends a client, or what it is running. `account` is whose connection does it at the server.
-    pub fn kill_client(&self, target: &ClientEntry, query_only: bool, account: Option<&Account>) {
-        let (server, thread_id) = {
-            let view = target.view.lock();
-            (view.server, view.thread_id)
-        };
-        if let (Some(server), Some(account)) = (server, account)
-            && thread_id != 0
-            && let Some(pool) = self.pools.get(server.index())
-        {
-            tokio::spawn(kill::kill(pool.clone(), account.key.user.clone(), account.credential.clone(), thread_id, query_only));
-        }
-        if !query_only {
-            target.end();
-        }
     }
 
     /// Moves a server's average latency a little towards that of a statement. Takes every eighth statement, told by the last

@@ -116,6 +116,7 @@ pub struct StatementStats {
     /// Whose they are.
     pub key: StatementKey,
     counters: [Apart<Counters>; COPIES],
+    /// On the monotonic clock, as [`Counters::last_seen_us`]: when the first execution ended.
     first_seen_us: AtomicU64,
     cached: AtomicBool,
     durations: AtomicHistogram,
@@ -162,7 +163,7 @@ impl StatementStats {
         StatementStats {
             key,
             counters: std::array::from_fn(|_| Apart::default()),
-            first_seen_us: AtomicU64::new(Clock::wall_us()),
+            first_seen_us: AtomicU64::new(u64::MAX),
             cached: AtomicBool::new(false),
             durations: AtomicHistogram::default(),
         }
@@ -183,7 +184,11 @@ impl StatementStats {
         if error {
             here.errors.fetch_add(1, Relaxed);
         }
-        here.last_seen_us.store(monotonic_us(ended), Relaxed);
+        let seen_us = monotonic_us(ended);
+        here.last_seen_us.store(seen_us, Relaxed);
+        if seen_us < self.first_seen_us.load(Relaxed) {
+            self.first_seen_us.fetch_min(seen_us, Relaxed);
+        }
         self.durations.record_us(us);
     }
 
@@ -198,6 +203,8 @@ impl StatementStats {
         let (count, sum_us) = (sum(|c| &c.count), sum(|c| &c.sum_us));
         let min_us = self.counters.iter().map(|c| c.0.min_us.load(Relaxed)).min().unwrap_or(u64::MAX);
         let last_seen_us = self.counters.iter().map(|c| c.0.last_seen_us.load(Relaxed)).max().unwrap_or(0);
+        let (now_us, wall_us) = (monotonic_us(Clock::now()), Clock::wall_us());
+        let wall = |at_us: u64| UNIX_EPOCH + Duration::from_micros(wall_us.saturating_sub(now_us.saturating_sub(at_us)));
         StatementSnapshot {
             key: self.key.clone(),
             count,
@@ -208,11 +215,8 @@ impl StatementStats {
             avg_us: sum_us.checked_div(count).unwrap_or(0),
             p99_us: self.durations.p99(),
             max_us: self.durations.max(),
-            first_seen: UNIX_EPOCH + Duration::from_micros(self.first_seen_us.load(Relaxed)),
-            last_seen: {
-                let ago = monotonic_us(Clock::now()).saturating_sub(last_seen_us);
-                UNIX_EPOCH + Duration::from_micros(Clock::wall_us().saturating_sub(ago))
-            },
+            first_seen: wall(self.first_seen_us.load(Relaxed).min(last_seen_us)),
+            last_seen: wall(last_seen_us),
             cached: self.cached.load(Relaxed),
         }
     }
@@ -366,6 +370,7 @@ mod tests {
         assert_eq!((first.errors, first.rows, first.sum_us, first.min_us, first.avg_us, first.max_us), (1, 3, 400, 100, 200, 300));
         assert_eq!(first.p99_us, 300);
         assert!(lines.iter().any(|l| l.target() == "server:db3"));
+        assert!(lines.iter().all(|l| l.first_seen <= l.last_seen), "seen first before last: {lines:?}");
         all.clear();
         assert!(all.is_empty());
     }

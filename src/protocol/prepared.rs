@@ -192,6 +192,30 @@ pub fn types_of<'a>(payload: &'a [u8], header: &ExecuteHeader) -> Option<&'a [u8
     payload.get(header.types.clone()).filter(|types| !types.is_empty())
 }
 
+/// The first parameter of an execution as a whole number, where it is one or a text of one. `types` of an earlier execution count
+/// where this one has none. `None` for NULL, anything else, and damage.
+pub fn first_whole_number(payload: &[u8], header: &ExecuteHeader, types: Option<&[u8]>) -> Option<u64> {
+    const TINY: u8 = 1;
+    const SHORT: u8 = 2;
+    const LONG: u8 = 3;
+    const LONGLONG: u8 = 8;
+    const VARCHAR: u8 = 15;
+    const BLOBS: std::ops::RangeInclusive<u8> = 249..=254;
+    if payload.get(header.null_bitmap.start)? & 1 != 0 {
+        return None;
+    }
+    let kind = *types_of(payload, header).or(types)?.first()?;
+    let mut r = Reader::new(payload.get(header.values_at..)?);
+    Some(match kind {
+        TINY => u64::from(r.u8()?),
+        SHORT => u64::from(r.u16()?),
+        LONG => u64::from(u32::from_le_bytes(*r.bytes(4)?.first_chunk()?)),
+        LONGLONG => u64::from_le_bytes(*r.bytes(8)?.first_chunk()?),
+        _ if kind == VARCHAR || BLOBS.contains(&kind) => std::str::from_utf8(r.lenenc_bytes()?).ok()?.trim().parse().ok()?,
+        _ => return None,
+    })
+}
+
 /// Appends the execution `payload` to `out` with `new_id` in place of the client's statement id.
 ///
 /// With `remembered_types` (of [`types_of`]) given and none in the payload they are put in, for a server connection that has not seen them. Give `None` when this very

@@ -13,6 +13,7 @@ use crate::admin::house::{
     ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow, StatementRow, UserRow,
 };
 use crate::config::Config;
+use crate::frontend::kill::{By, Manner};
 use crate::frontend::shared::Shared;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Question, decide};
@@ -403,8 +404,8 @@ impl House for ProxyHouse {
             Command::Kill { id, query } => {
                 let target = u32::try_from(id).ok().and_then(|id| self.shared.registry.get(id));
                 let target = target.ok_or_else(|| AdminError::unknown_client(id))?;
-                let account = target.account.lock().clone();
-                self.shared.kill_client(&target, query, account.as_ref());
+                let manner = Manner { query_only: query, hardness: "" };
+                self.shared.kill_client(&target, manner, By::Operator).await.map_err(|e| AdminError::failed(e.text))?;
                 self.event("kill", None, format!("client {id}{}", if query { ", its statement only" } else { "" }));
                 Ok(format!("client {id} is told"))
             }
@@ -418,6 +419,10 @@ impl House for ProxyHouse {
             Command::RejoinServer(_) => Err(AdminError::unavailable("REJOIN SERVER")),
             Command::FlushCache(_) => Err(AdminError::unavailable("FLUSH CACHE")),
         }
+    }
+
+    fn note(&self, who: &str, what: &str) {
+        self.shared.events.push("command", None, format!("{who}: {what}"));
     }
 
     fn config_diff(&self) -> Result<Vec<ConfigDiffRow>, AdminError> {

@@ -12,6 +12,7 @@ pub mod functions;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod hint;
+pub mod kill;
 pub mod lexer;
 pub mod set;
 pub mod transaction;

@@ -84,6 +84,16 @@ async fn a_replica_killed_under_reads_costs_no_client_an_error() {
     becomes(&proxy, "db3", "state", &["online"], Duration::from_secs(15)).await;
 }
 
+/// MySQL answers statements with 1053 while it shuts down: that is no answer to a read, and it is asked elsewhere.
+#[tokio::test]
+async fn a_replica_stopped_cleanly_under_reads_costs_no_client_an_error() {
+    let (cluster, proxy) = own(|proxy| proxy).await;
+    let proxy = Arc::new(proxy);
+    let (reads, errors, _) = readers_while(&proxy, async || cluster.server("db3").stop().unwrap()).await;
+    assert_eq!(errors, Vec::<String>::new(), "of {reads} reads");
+    becomes(&proxy, "db3", "state", &["down"], Duration::from_secs(3)).await;
+}
+
 #[tokio::test]
 async fn a_frozen_replica_leaves_the_rotation_and_comes_back() {
     let (cluster, proxy) = own(|proxy| proxy).await;
@@ -94,7 +104,8 @@ async fn a_frozen_replica_leaves_the_rotation_and_comes_back() {
     })
     .await;
     assert_eq!(errors, Vec::<String>::new(), "of {reads} reads");
-    assert!(slowest < Duration::from_secs(6), "a read took {slowest:?}");
+    // It is given up after the heartbeat's time-out of 1 s; whoever waits for it then, even for a new connection, goes elsewhere.
+    assert!(slowest < Duration::from_millis(2900), "a read took {slowest:?}");
     assert_ne!(of(&proxy, "db4", "state").await.unwrap(), "online");
     cluster.server("db4").thaw().unwrap();
     becomes(&proxy, "db4", "state", &["online"], Duration::from_secs(15)).await;

@@ -170,3 +170,69 @@ async fn configured_users_override() {
     assert!(proxy.connect_with(proxy.options(REPORT)).await.is_err(), "not from 127.0.0.1");
     proxy.connect("shop").await.unwrap();
 }
+
+/// MariaDB's `ed25519`, from whose exchange nothing can be learned.
+#[tokio::test]
+async fn an_ed25519_account_logs_in_with_and_without_tls() {
+    if flavour() != Flavour::MariaDb {
+        // MySQL has no such plugin: the account does not exist, and the server says so.
+        let refused = proxy().connect_with(proxy().options(accounts::ED25519)).await.expect_err("no such account");
+        assert_eq!(server_error(refused.downcast_ref().unwrap()).unwrap().0, 1045);
+        return;
+    }
+    let proxy = integration::proxy::Proxy::before(cluster()).every_server("max_connections", "3").start().await.unwrap();
+    // Without TLS the client lives on the connection on which the server accepted it.
+    let mut conn = proxy.connect_with(proxy.options(accounts::ED25519)).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(conn.query_first::<String, _>("SELECT CURRENT_USER()").await.unwrap().as_deref(), Some("ed@%"));
+        conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    }
+    let clients = proxy.admin("SHOW CLIENTS").await.unwrap();
+    assert_eq!(clients.cell("user", "ed", "pin_reason"), Some("login"), "{}", clients.framed());
+    conn.query_drop("SET @x = 1, SESSION group_concat_max_len = 4321").await.unwrap();
+    conn.query_drop("CREATE TEMPORARY TABLE shop.gone (id INT)").await.unwrap();
+    conn.reset().await.unwrap();
+    let left: (Option<u32>, u64, String) =
+        conn.query_first("SELECT @x, @@group_concat_max_len, @@collation_connection").await.unwrap().unwrap();
+    assert_eq!(left.0, None);
+    assert_ne!(left.1, 4321);
+    assert!(left.2.starts_with("utf8mb4"), "{left:?}");
+    assert!(conn.query_drop("SELECT * FROM shop.gone").await.is_err());
+    // Its schema is tried on it.
+    let mut shop = proxy.connect_with(proxy.options(accounts::ED25519).db_name(Some("shop"))).await.unwrap();
+    shop.query_drop("SELECT COUNT(*) FROM items").await.unwrap();
+    let refused = proxy.connect_with(proxy.options(accounts::ED25519).db_name(Some("sbtest"))).await.expect_err("forbidden");
+    assert_eq!(server_error(refused.downcast_ref().unwrap()).unwrap().0, 1044);
+    // Each takes one of the server's connections; when they are all taken, that is said.
+    let third = proxy.connect_with(proxy.options(accounts::ED25519)).await.unwrap();
+    let full = proxy.connect_with(proxy.options(accounts::ED25519)).await.expect_err("three are in use");
+    let (code, _, text) = server_error(full.downcast_ref().unwrap()).unwrap();
+    assert!(code == 1203 && text.starts_with("sluice: all connections to db1 are in use"), "{code} {text}");
+    drop((conn, shop, third));
+    // Inside TLS the client is asked for the password, and connections are shared.
+    for _ in 0..3 {
+        let mut conn = proxy.connect_with(tls(proxy.options(accounts::ED25519))).await.unwrap();
+        assert_eq!(conn.query_first::<String, _>("SELECT CURRENT_USER()").await.unwrap().as_deref(), Some("ed@%"));
+        let clients = proxy.admin("SHOW CLIENTS").await.unwrap();
+        assert_eq!(clients.cell("user", "ed", "pin_reason"), Some("NULL"), "{}", clients.framed());
+    }
+    let wrong = Account { name: accounts::ED25519.name, password: "wrong" };
+    let direct = driver::connect(driver::options(cluster().server("db1").port(), wrong)).await.expect_err("wrong");
+    let direct = server_error(direct.downcast_ref().unwrap());
+    for options in [proxy.options(wrong), tls(proxy.options(wrong))] {
+        let refused = proxy.connect_with(options).await.expect_err("wrong password");
+        assert_eq!(server_error(refused.downcast_ref().unwrap()), direct);
+    }
+}
+
+/// With the password in the file an account needs no server's word, whatever its plugin: ed25519 is served without TLS like others.
+#[tokio::test]
+async fn an_account_with_its_password_in_the_file_is_served_like_others() {
+    let account = if flavour() == Flavour::MariaDb { accounts::ED25519 } else { accounts::SHA2 };
+    let users = format!("[[user]]\nname = {:?}\npassword = {:?}\n", account.name, account.password);
+    let proxy = integration::proxy::Proxy::before(cluster()).more(&users).start().await.unwrap();
+    let mut conn = proxy.connect_with(proxy.options(account)).await.unwrap();
+    conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    let clients = proxy.admin("SHOW CLIENTS").await.unwrap();
+    assert_eq!(clients.cell("user", account.name, "pin_reason"), Some("NULL"), "{}", clients.framed());
+}

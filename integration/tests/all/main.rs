@@ -8,6 +8,7 @@ mod admin;
 mod bad_input;
 mod harness;
 mod health;
+mod kill;
 mod login;
 mod readme;
 mod routing;

@@ -63,6 +63,10 @@ fn the_first_answer_fits_the_greeting_and_what_is_known() {
     }
 }
 
+fn ed25519_switch() -> Vec<u8> {
+    [&b"\xfeclient_ed25519\0"[..], &[9; 32]].concat()
+}
+
 #[test]
 fn one_packet_of_the_server_and_the_answer() {
     let clear = |text: &str| Out::Send([text.as_bytes(), b"\0"].concat());
@@ -88,7 +92,10 @@ fn one_packet_of_the_server_and_the_answer() {
         (pw(), true, switch("mysql_clear_password"), clear("x")),
         (pw(), false, switch("mysql_clear_password"), Out::Error(AnswerError::NotSecure(Plugin::Clear))),
         (stage1("x"), true, switch("mysql_clear_password"), unknown(Plugin::Clear)),
-        (pw(), true, switch("client_ed25519"), Out::Error(AnswerError::PluginNotSupported("client_ed25519".to_owned()))),
+        (pw(), false, ed25519_switch(), Out::Send(super::super::ed25519::sign(b"x", &[9; 32]).to_vec())),
+        (Credential::None, false, ed25519_switch(), Out::Send(vec![])),
+        (stage1("x"), false, ed25519_switch(), unknown(Plugin::Ed25519)),
+        (pw(), true, switch("parsec"), Out::Error(AnswerError::PluginNotSupported("parsec".to_owned()))),
         (pw(), true, vec![0xFE], Out::Error(AnswerError::PluginNotSupported("mysql_old_password".to_owned()))),
     ] {
         let mut answerer = Answerer::new(&credential, secure, "caching_sha2_password", NONCE);
@@ -115,7 +122,16 @@ fn a_public_key_is_used_only_when_asked_for() {
 #[test]
 fn malformed_and_endless_servers_end() {
     let credential = password("x");
-    for packet in [&b""[..], b"\x02", b"\x01", b"\x01\x05", b"\xfeunterminated", b"\xfemysql_native_password\0short", b"\xff"] {
+    for packet in [
+        &b""[..],
+        b"\x02",
+        b"\x01",
+        b"\x01\x05",
+        b"\xfeunterminated",
+        b"\xfemysql_native_password\0short",
+        b"\xfeclient_ed25519\0twenty-six bytes of nonsense",
+        b"\xff",
+    ] {
         let mut answerer = Answerer::new(&credential, true, "caching_sha2_password", NONCE);
         assert!(matches!(answerer.step(packet), Err(AnswerError::Malformed(_))), "{packet:?}");
     }

@@ -16,6 +16,9 @@ use crate::protocol::handshake::{AUTH_MORE_DATA, AuthSwitchRequest, NONCE_LEN, S
 /// Access denied (two kinds), locked (MySQL, MariaDB), expired, plugin trouble.
 const ABOUT_THE_ACCOUNT: &[u16] = &[1045, 1698, 3118, 4151, 1862, 1251, 1524];
 
+/// MariaDB's successor of `ed25519`: a signature too, which needs no TLS.
+const PARSEC: &str = "parsec";
+
 /// One client's login.
 #[derive(Debug)]
 pub struct Exchange {
@@ -46,6 +49,8 @@ enum State {
         nonce: [u8; NONCE_LEN],
         answer: Vec<u8>,
     },
+    /// Client and server speak with each other.
+    PassedOn,
     /// AuthSwitchRequest to `caching_sha2_password` is sent, to get at the password.
     SwitchedForPassword,
     /// "Send the password" is sent.
@@ -129,6 +134,10 @@ impl Exchange {
                 }
                 other => self.refused_by(other),
             },
+            (State::PassedOn, Event::Verdict(verdict)) => match verdict {
+                Verdict::Accepted => self.accept(None, false, true),
+                other => self.refused_by(other),
+            },
             (State::ReadingHash { nonce, answer }, Event::Account(statement)) => {
                 let mut hashes = native_password::stage2_in_create_user(statement.as_deref().unwrap_or_default());
                 let stage1 = hashes.find_map(|stage2| native_password::recover(&answer, &nonce, &stage2));
@@ -165,7 +174,7 @@ impl Exchange {
             _ if answer.is_empty() => Some(*known == Credential::None),
             Plugin::Native => Some(known.verify_native(&self.start.nonce, answer)),
             Plugin::CachingSha2 => known.verify_caching_sha2(&self.start.nonce, answer),
-            Plugin::Sha256 | Plugin::Clear => None,
+            Plugin::Sha256 | Plugin::Ed25519 | Plugin::Clear => None,
         }
     }
 
@@ -205,8 +214,8 @@ impl Exchange {
     }
 
     fn probed(&mut self, probed: Probed) -> Action {
-        let (name, nonce, shows_hash) = match probed {
-            Probed::Switch { plugin, nonce, shows_hash } => (plugin, nonce, shows_hash),
+        let (name, nonce, shows_hash, server_secure) = match probed {
+            Probed::Switch { plugin, nonce, shows_hash, secure } => (plugin, nonce, shows_hash, secure),
             Probed::Open => return self.accept(Some(Arc::new(Credential::None)), false, false),
             Probed::Refused(error) => return self.refuse(error),
             Probed::Unreachable(why) => return self.no_server(&why),
@@ -220,16 +229,28 @@ impl Exchange {
                 self.switch(Plugin::Native, nonce)
             }
             (Some(Plugin::Native), _) if !self.start.can_switch => self.refuse(cannot_switch(Plugin::Native)),
+            // Inside TLS the client may be asked for the password, and then everything works as with other plugins. Without TLS this
+            // plugin's users trust that nobody gets at it.
+            (Some(Plugin::Ed25519), _) if !self.start.secure && self.start.can_switch => self.pass_on(),
             (Some(_), _) => self.ask_password(),
-            (None, _) => self.refuse(ServerError::new(
+            (None, _) if !self.start.can_switch => self.refuse(cannot_switch_to(&name)),
+            // Some of these send passwords as they are, and the client may do so because it sees TLS.
+            (None, _) if self.start.secure && !server_secure && name != PARSEC => self.refuse(ServerError::new(
                 1251,
                 "08004",
                 format!(
-                    "sluice: the account '{}' uses the authentication plugin {name}, which cannot be used through Sluice",
+                    "sluice: the account '{}' uses the authentication plugin {name}, which is carried to the server over TLS only; \
+                     set tls.mode of its [[server]]",
                     self.start.user
                 ),
             )),
+            (None, _) => self.pass_on(),
         }
+    }
+
+    fn pass_on(&mut self) -> Action {
+        self.state = State::PassedOn;
+        Action::PassOn
     }
 
     /// Gets at the password: from what the client has sent, by going on with the exchange it is in, or by a switch.
@@ -327,6 +348,10 @@ fn bad_handshake(why: &str) -> ServerError {
 }
 
 fn cannot_switch(plugin: Plugin) -> ServerError {
+    cannot_switch_to(plugin.name())
+}
+
+fn cannot_switch_to(plugin: &str) -> ServerError {
     let text = format!(
         "Client does not support authentication protocol requested by server; {plugin} is needed; consider upgrading the client"
     );

@@ -44,7 +44,11 @@ fn denied() -> ServerError {
 }
 
 fn probed(plugin: &str, shows_hash: bool) -> Event<'static> {
-    Event::Probed(Probed::Switch { plugin: plugin.to_owned(), nonce: Some(THEIRS), shows_hash })
+    Event::Probed(Probed::Switch { plugin: plugin.to_owned(), nonce: Some(THEIRS), shows_hash, secure: false })
+}
+
+fn probed_safely(plugin: &str) -> Event<'static> {
+    Event::Probed(Probed::Switch { plugin: plugin.to_owned(), nonce: None, shows_hash: false, secure: true })
 }
 
 /// A client in plain TCP whose password is not known.
@@ -335,6 +339,46 @@ fn nothing_sent_is_not_an_empty_password() {
     );
 }
 
+/// What nothing can be learned from goes between client and server as it is, and leaves no credential.
+#[test]
+fn what_cannot_be_learned_is_carried() {
+    let in_tls = |start: Start| Start { secure: true, ..start };
+    for (what, start, first) in [
+        ("ed25519 without TLS", stranger(NATIVE, native("x", &OURS)), probed("client_ed25519", true)),
+        ("PAM without TLS, as at the server", stranger(NATIVE, vec![]), probed("dialog", true)),
+        ("PAM in TLS, and TLS to the server", in_tls(stranger(NATIVE, vec![])), probed_safely("dialog")),
+        ("a signature, safe anywhere", in_tls(stranger(NATIVE, vec![])), probed("parsec", true)),
+    ] {
+        let (mut machine, action) = Exchange::begin(start);
+        assert_eq!(action, Action::Probe, "{what}");
+        assert_eq!(machine.step(first), Action::PassOn, "{what}");
+        assert_eq!(machine.step(Event::Verdict(Verdict::Accepted)), accept(None, false, true), "{what}");
+    }
+    play(
+        stranger(NATIVE, native("x", &OURS)),
+        Action::Probe,
+        vec![
+            (probed("client_ed25519", true), Action::PassOn),
+            (Event::Verdict(Verdict::Refused(denied())), Action::Refuse { error: denied(), ground: Ground::Judged }),
+        ],
+    );
+}
+
+/// Inside TLS the client is asked for its password, so that its account's connections can be shared.
+#[test]
+fn ed25519_inside_tls_is_learned() {
+    play(
+        Start { secure: true, ..stranger(NATIVE, native("x", &OURS)) },
+        Action::Probe,
+        vec![
+            (probed("client_ed25519", true), switch(SHA2, &OURS)),
+            (Event::Client(&sha2("x", &OURS)), full()),
+            (Event::Client(b"x\0"), Action::LogIn(password("x"))),
+            (Event::Verdict(Verdict::Accepted), accept(Some(password("x")), false, true)),
+        ],
+    );
+}
+
 #[test]
 fn a_file_decides_alone() {
     let alone = |start: Start| Start { ask_servers: false, ..start };
@@ -368,7 +412,8 @@ fn what_cannot_be_done_is_said() {
     let sha2_start = || Start { secure: true, ..stranger(SHA2, sha2("x", &OURS)) };
     let old_client = || Start { can_switch: false, ..stranger("", native("x", &OURS)) };
     for (what, start, events, expected) in [
-        ("a plugin not spoken", sha2_start(), vec![probed("client_ed25519", false)], 1251),
+        ("a plugin for which the server's side would have to be safe", sha2_start(), vec![probed("dialog", false)], 1251),
+        ("a client without switches, anything", old_client(), vec![probed("dialog", false)], 1251),
         ("no server", sha2_start(), vec![Event::Probed(Probed::Unreachable("all down".to_owned()))], 1053),
         ("a client without switches, native", old_client(), vec![probed(NATIVE, true)], 1251),
         ("a client without switches, sha2", old_client(), vec![probed(SHA2, false)], 1251),

@@ -215,6 +215,7 @@ async fn exchange(
             }
             Action::Probe => machine.step(Event::Probed(at_servers.probe().await)),
             Action::Relay(answer) => machine.step(Event::Verdict(at_servers.relay(&answer).await)),
+            Action::PassOn => machine.step(Event::Verdict(at_servers.pass_on(client).await?)),
             Action::LogIn(credential) => machine.step(Event::Verdict(at_servers.log_in(&credential).await)),
             Action::ReadAccount => machine.step(Event::Account(at_servers.account().await)),
             Action::Accept(Accepted { credential, fast, confirmed }) => {

@@ -25,6 +25,7 @@ pub const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::PS_MULTI_RESULTS)
     .with(Capabilities::PLUGIN_AUTH)
     .with(Capabilities::CONNECT_ATTRS)
+    .with(Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS)
     .with(Capabilities::PLUGIN_AUTH_LENENC)
     .with(Capabilities::SESSION_TRACK)
     .with(Capabilities::DEPRECATE_EOF);
@@ -33,7 +34,6 @@ pub const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
 pub const NOT_OFFERED: &[(Capabilities, &str)] = &[
     (Capabilities::COMPRESS, "frames would have to be packed and unpacked on the way"),
     (Capabilities::ZSTD_COMPRESSION, "as COMPRESS"),
-    (Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS, "an account whose password has expired can do nothing on a pooled connection"),
     (Capabilities::OPTIONAL_RESULTSET_METADATA, "the column count's layout depends on a session variable"),
     (Capabilities::QUERY_ATTRIBUTES, "statements would no longer begin after the command byte"),
     (Capabilities::MULTI_FACTOR_AUTHENTICATION, "a second factor cannot be shown again for a pooled connection"),

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use crate::net::timer::timeout;
 
+use super::client::{Client, LoginError};
+use super::pass_on::{Side, pass_on};
 use super::{First, LoginRoom, LoginServer};
 use crate::auth::Credential;
 use crate::auth::answer::{Answerer, SWITCHES_MAX, Step};
 use crate::auth::exchange::{Probed, Verdict};
 use crate::backend::client::run_query;
+use crate::backend::connection::{ALWAYS_CAPABILITIES, key_capabilities};
 use crate::backend::handshake::{Opening, broken};
 use crate::backend::packets::PacketError;
 use crate::backend::tls::{ServerTls, TlsMode};
-use crate::backend::{ConnectError, Login, connect};
+use crate::backend::{ConnectError, Login, ServerAddress, connect};
 use crate::protocol::Capabilities;
 use crate::protocol::handshake::{AuthSwitchRequest, ServerError};
 use crate::topology::Flavor;
@@ -67,7 +70,8 @@ impl<'a> AtServers<'a> {
             credential: Credential::None,
             schema: None,
             collation,
-            capabilities,
+            // As the pools open their connections, so that this one can be kept.
+            capabilities: ALWAYS_CAPABILITIES | key_capabilities(capabilities),
             attributes: attributes.to_vec(),
         };
         AtServers { room, login, secure, probe: Probe(None), first: None }
@@ -100,6 +104,9 @@ impl<'a> AtServers<'a> {
         opening.respond(&self.login, PROBE_PLUGIN, &[]).await.map_err(lost)?;
         let packet = opening.read().await.map_err(|e| broken(&server.address, e))?;
         match packet.first() {
+            // Asked over a unix socket, an account that trusts the socket (`unix_socket`, `auth_socket`) lets in the user whom Sluice
+            // runs as, whoever the client is.
+            Some(0) if matches!(server.address, ServerAddress::Unix(_)) => Ok(Probed::Refused(trusts_the_socket(&self.login.user))),
             Some(0) => {
                 self.first = Some(First { server: server.id, connected: opening.finish() });
                 Ok(Probed::Open)
@@ -109,10 +116,15 @@ impl<'a> AtServers<'a> {
                 let request = AuthSwitchRequest::parse(&packet)?;
                 let nonce = request.nonce();
                 let shows_hash = Flavor::from_version(&opening.greeting().version) == Flavor::MariaDb;
+                let secure = opening.is_secure();
                 self.probe = Probe(Some((server.clone(), opening, packet)));
-                Ok(Probed::Switch { plugin: request.plugin, nonce, shows_hash })
+                Ok(Probed::Switch { plugin: request.plugin, nonce, shows_hash, secure })
             }
         }
+    }
+
+    fn through_a_socket(&self) -> bool {
+        (self.room.servers)().iter().any(|server| matches!(server.address, ServerAddress::Unix(_)))
     }
 
     /// Gives the probed server the client's own answer.
@@ -146,6 +158,25 @@ impl<'a> AtServers<'a> {
         ServerError::parse(&packet).map_or_else(|e| Verdict::Unreachable(format!("{}: {e}", server.address)), Verdict::Refused)
     }
 
+    /// Has client and server settle the login between themselves.
+    pub(super) async fn pass_on(&mut self, client: &mut Client) -> Result<Verdict, LoginError> {
+        let Some((server, mut opening, packet)) = self.probe.0.take() else {
+            return Ok(Verdict::Unreachable("the server is gone".to_owned()));
+        };
+        let sequence = client.sequence;
+        let mut next = sequence;
+        let stream = client.stream.as_mut().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected))?;
+        let (server_stream, server_sequence) = opening.parts();
+        let sides = (Side { stream, sequence }, Side { stream: server_stream, sequence: server_sequence });
+        let verdict = pass_on(sides.0, sides.1, &packet, &mut next).await;
+        client.sequence = next;
+        let verdict = verdict?;
+        if verdict == Verdict::Accepted {
+            self.first = Some(First { server: server.id, connected: opening.finish() });
+        }
+        Ok(verdict)
+    }
+
     /// Logs in with a credential: on the probed connection when there is one, else on a new one.
     pub(super) async fn log_in(&mut self, credential: &Credential) -> Verdict {
         let limit = self.room.limits.server;
@@ -153,6 +184,15 @@ impl<'a> AtServers<'a> {
             let late = ConnectError::Timeout { address: server.address.clone(), after: limit };
             let went = timeout(limit, go_on(&server, opening, &packet, credential)).await.unwrap_or(Err(late));
             return self.verdict(went);
+        }
+        if self.through_a_socket() {
+            // The plain login would succeed with any password where the account trusts the socket.
+            match self.probe().await {
+                Probed::Switch { .. } => return Box::pin(self.log_in(credential)).await,
+                Probed::Refused(e) => return Verdict::Refused(e),
+                Probed::Open => return Verdict::Accepted,
+                Probed::Unreachable(why) => return Verdict::Unreachable(why),
+            }
         }
         self.login.credential = credential.clone();
         let mut verdict = Verdict::Unreachable("no server is known".to_owned());
@@ -209,6 +249,14 @@ async fn go_on(server: &LoginServer, mut opening: Opening, switch: &[u8], creden
         }
         packet = opening.read().await.map_err(|e| broken(&server.address, e))?;
     }
+}
+
+fn trusts_the_socket(user: &str) -> ServerError {
+    let text = format!(
+        "sluice: Access denied for user '{user}': the account trusts the server's unix socket, and over it the server would judge Sluice \
+         instead of the client; log in at the server itself, or give the account a password alone"
+    );
+    ServerError::new(1698, "28000", text)
 }
 
 /// A refusal that says nothing of the user, so that the next server may be asked: too many connections, out of memory,

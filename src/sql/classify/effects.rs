@@ -98,6 +98,8 @@ pub struct Effects {
     pub shutdown: bool,
     /// `CONNECTION_ID()`, `@@pseudo_thread_id`
     pub reads_connection_id: bool,
+    /// `SHOW [FULL] PROCESSLIST`, alone.
+    pub shows_processlist: bool,
     /// Names `information_schema`, `performance_schema`, `mysql` or `sys`.
     pub system_schemas: bool,
     /// Reads what the statement before left on its connection, so it must run there.
@@ -109,7 +111,7 @@ pub struct Effects {
 impl Effects {
     /// Whether the proxy may answer the statement itself.
     pub fn answerable(&self) -> bool {
-        self.reads_diagnostics || self.reads_connection_id || self.kill.is_some()
+        self.reads_diagnostics || self.reads_connection_id || self.kill.is_some() || self.shows_processlist
     }
 
     /// Adds another statement's effects; where only one can hold, the later one wins.
@@ -156,6 +158,7 @@ impl Effects {
             flush_tables_with_read_lock,
             shutdown,
             reads_connection_id,
+            shows_processlist,
             system_schemas,
             session_bound,
             opaque,
@@ -188,6 +191,7 @@ impl Effects {
             (&mut self.flush_tables_with_read_lock, flush_tables_with_read_lock),
             (&mut self.shutdown, shutdown),
             (&mut self.reads_connection_id, reads_connection_id),
+            (&mut self.shows_processlist, shows_processlist),
             (&mut self.system_schemas, system_schemas),
             (&mut self.session_bound, session_bound),
             (&mut self.opaque, opaque),

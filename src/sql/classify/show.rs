@@ -70,6 +70,7 @@ pub(super) fn show(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
         cursor.eat("FULL");
         if cursor.is_any(SERVER_SHOWS) {
             verdict = Verdict::new(Class::Administrative, ClassReason::ShowServerState);
+            verdict.effects.shows_processlist = cursor.is("PROCESSLIST") && cursor.rest().len() == 1;
         } else if cursor.eat_any(&["PROCEDURE", "FUNCTION", "LIBRARY", "PACKAGE"]) {
             cursor.eat("BODY");
             if !cursor.eat("STATUS") {

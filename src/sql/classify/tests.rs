@@ -360,6 +360,7 @@ fn what_the_session_learns() {
         ("USE `a``b`", Effects { use_schema: Some("a`b".to_owned()), ..Effects::default() }),
         ("LOAD DATA LOCAL INFILE 'x' INTO TABLE t", Effects { load_data: true, load_data_local: true, ..Effects::default() }),
         ("KILL QUERY 5", Effects { kill: Some(Kill::Query), ..Effects::default() }),
+        ("SHOW FULL PROCESSLIST", Effects { shows_processlist: true, ..Effects::default() }),
         ("KILL 5", Effects { kill: Some(Kill::Connection), ..Effects::default() }),
         ("SELECT CONNECTION_ID()", Effects { reads_connection_id: true, ..Effects::default() }),
         ("SELECT * FROM mysql.user", Effects { system_schemas: true, ..Effects::default() }),

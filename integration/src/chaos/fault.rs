@@ -1,0 +1,220 @@
+//! How things break, and how they are mended.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use mysql_async::prelude::Queryable;
+
+use super::arena::Arena;
+use crate::link::Way;
+use crate::process::Signal;
+
+/// How long a fault that heals by itself lasts: longer than any failover may take.
+const LASTS: Duration = Duration::from_secs(4);
+/// A silence shorter than `monitor.heartbeat_timeout` (1 s): nothing may happen.
+const BLIP: Duration = Duration::from_millis(600);
+/// Under starvation and jitter nothing may happen for this long.
+const ENDURANCE: Duration = Duration::from_secs(15);
+
+/// One way to break something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// `kill -9` of the master.
+    Kill,
+    /// The master is stopped cleanly.
+    Stop,
+    /// The master's process is frozen, and thaws as if nothing had happened.
+    Freeze,
+    /// The master's port is closed to everybody, its process lives on.
+    Port,
+    /// The master is cut off in both directions; connections stay open.
+    Cut,
+    /// Nothing reaches the master.
+    CutIn,
+    /// Nothing comes back from the master.
+    CutOut,
+    /// The master answers and accepts, but no commit ends there, as with a disk that hangs or is full.
+    NoCommit,
+    /// The master is killed while its peer still applies a large transaction.
+    Lagging,
+    /// 100 ms of delay on the master's link, then `kill -9`.
+    Slow,
+    /// `SWITCHOVER TO` the standby.
+    Switchover,
+    /// The master is killed, and right after it the proxy, which is started again.
+    Proxy,
+    /// The master is silent for less than the time-out.
+    Blip,
+    /// The proxy gets three tenths of its time.
+    Starved,
+    /// Up to 200 ms of jitter on every link.
+    Jitter,
+}
+
+/// All of them.
+pub const ALL: [Fault; 15] = [
+    Fault::Kill,
+    Fault::Stop,
+    Fault::Freeze,
+    Fault::Port,
+    Fault::Cut,
+    Fault::CutIn,
+    Fault::CutOut,
+    Fault::NoCommit,
+    Fault::Lagging,
+    Fault::Slow,
+    Fault::Switchover,
+    Fault::Proxy,
+    Fault::Blip,
+    Fault::Starved,
+    Fault::Jitter,
+];
+
+impl Fault {
+    /// Its word on the command line and in the table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Fault::Kill => "kill",
+            Fault::Stop => "stop",
+            Fault::Freeze => "freeze",
+            Fault::Port => "port",
+            Fault::Cut => "cut",
+            Fault::CutIn => "cut-in",
+            Fault::CutOut => "cut-out",
+            Fault::NoCommit => "no-commit",
+            Fault::Lagging => "lagging",
+            Fault::Slow => "slow",
+            Fault::Switchover => "switchover",
+            Fault::Proxy => "proxy",
+            Fault::Blip => "blip",
+            Fault::Starved => "starved",
+            Fault::Jitter => "jitter",
+        }
+    }
+
+    /// Whether the master has to change. Where it has not, a change is a false alarm.
+    pub fn moves_the_master(self) -> bool {
+        !matches!(self, Fault::Blip | Fault::Starved | Fault::Jitter)
+    }
+
+    /// The longest write outage that is allowed.
+    pub fn outage_max(self) -> Duration {
+        Duration::from_millis(match self {
+            Fault::Kill | Fault::Stop | Fault::Port => 1_000,
+            Fault::Freeze | Fault::Cut | Fault::CutIn | Fault::CutOut => 2_000,
+            // The write heartbeat has to miss its time-out first, or the proxy to start.
+            Fault::NoCommit | Fault::Slow => 3_000,
+            Fault::Proxy => 5_000,
+            // As long as the peer needs to apply what it has received.
+            Fault::Lagging => 15_000,
+            Fault::Switchover => 300,
+            Fault::Blip => 1_000,
+            Fault::Starved | Fault::Jitter => 2_000,
+        })
+    }
+
+    /// Breaks it, and returns when the fault has lasted as long as it should. What has to be mended then is done by
+    /// [`Fault::mend`].
+    pub async fn strike(self, arena: &Arena) -> Result<()> {
+        let master = arena.master().await?.name().to_owned();
+        match self {
+            Fault::Kill => arena.cluster.find(&master)?.kill()?,
+            Fault::Stop => {
+                // Apart: it answers for as long as it shuts down, and the work goes on.
+                let server = arena.cluster.find(&master)?;
+                tokio::task::block_in_place(|| server.stop())?;
+            }
+            Fault::Freeze => arena.cluster.find(&master)?.freeze()?,
+            Fault::Port => arena.link(arena.cluster.find(&master)?).cut(),
+            Fault::Cut | Fault::CutIn | Fault::CutOut => {
+                let link = arena.link(arena.cluster.find(&master)?);
+                if self != Fault::CutOut {
+                    link.stall(Way::Up);
+                }
+                if self != Fault::CutIn {
+                    link.stall(Way::Down);
+                }
+            }
+            Fault::NoCommit => {
+                // The lock goes with its connection, in the end of this function.
+                let mut root = arena.cluster.find(&master)?.root().await?;
+                root.query_drop("FLUSH TABLES WITH READ LOCK").await?;
+                tokio::time::sleep(LASTS + LASTS).await;
+                root.disconnect().await?;
+            }
+            Fault::Lagging => {
+                // Both replicate through one applier: what the peer gets behind this waits for it.
+                let server = arena.cluster.find(&master)?;
+                server.run(&["INSERT INTO t_chaos.big (word) SELECT REPEAT('x', 200) FROM t_chaos.many"]).await?;
+                server.kill()?;
+            }
+            Fault::Slow => {
+                let server = arena.cluster.find(&master)?;
+                let link = arena.link(server);
+                link.delay(Way::Up, Duration::from_millis(50));
+                link.delay(Way::Down, Duration::from_millis(50));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                server.kill()?;
+            }
+            Fault::Switchover => {
+                let to = arena.standby().await?.name().to_owned();
+                arena.proxy.admin(&format!("SWITCHOVER TO {to}")).await?;
+            }
+            Fault::Proxy => {
+                arena.cluster.find(&master)?.kill()?;
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                arena.proxy.kill();
+                arena.proxy.start_again().await?;
+            }
+            Fault::Blip => {
+                let link = arena.link(arena.cluster.find(&master)?);
+                link.stall(Way::Up);
+                link.stall(Way::Down);
+                tokio::time::sleep(BLIP).await;
+                link.heal();
+            }
+            Fault::Starved => {
+                let begun = tokio::time::Instant::now();
+                while begun.elapsed() < ENDURANCE {
+                    arena.proxy.signal(Signal::Stop)?;
+                    tokio::time::sleep(Duration::from_millis(70)).await;
+                    arena.proxy.signal(Signal::Cont)?;
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                }
+            }
+            Fault::Jitter => {
+                let begun = tokio::time::Instant::now();
+                let mut dice = 0x9E37_79B9_7F4A_7C15u64;
+                while begun.elapsed() < ENDURANCE {
+                    for link in arena.links() {
+                        dice ^= dice << 13;
+                        dice ^= dice >> 7;
+                        dice ^= dice << 17;
+                        link.delay(Way::Down, Duration::from_millis(dice % 200));
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        if self.moves_the_master() {
+            tokio::time::sleep(LASTS).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the fault: what was stopped starts, what was cut is joined.
+    pub fn mend(self, arena: &Arena) -> Result<()> {
+        for (server, link) in arena.cluster.servers().iter().zip(arena.links()) {
+            link.heal();
+            if self == Fault::Port {
+                link.hang_up();
+            }
+            match server.condition() {
+                "frozen" => server.thaw()?,
+                "ended" => server.start_again()?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,24 @@
+//! A connection that cannot be exchanged for another, because its session's login cannot be repeated, and is reset in place.
+
+use std::sync::Arc;
+
+use super::{CommandError, Connection};
+use crate::protocol::command::Com;
+use crate::session::state::State;
+
+impl Connection {
+    /// `COM_RESET_CONNECTION`, and from the server's defaults to `want`. The schema stays, as the manual says.
+    ///
+    /// # Errors
+    /// See [`Connection::command`]. After one the connection must be closed.
+    pub async fn reset(&mut self, want: &Arc<State>) -> Result<(), CommandError> {
+        self.command(Com::ResetConnection, &[]).await?;
+        self.prepared.clear();
+        self.to_close.clear();
+        self.last_insert_id = 0;
+        self.track_session().await?;
+        // The names are the server's own now, whatever those are: nobody asks for these, so they are always set anew.
+        self.have = Arc::new(State::at_login(want.schema(), Some(("binary", "binary"))));
+        self.bring_to(want).await
+    }
+}

@@ -1,0 +1,350 @@
+//! `KILL`, by the numbers that clients see, and the end of what a client leaves behind.
+//!
+//! A client's number is Sluice's (see [`registry`](super::registry)), and lies above those of the servers' own connections, so that
+//! both can be killed through Sluice: a client's number ends the client, or what it runs on whichever server; any other number goes
+//! to the server, which knows whose it is. Whether somebody may kill another user's statement is the server's to say.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::backend::kill::{KillError, kill};
+use crate::backend::pool::{Lease, Wanted};
+use crate::frontend::client::{Account, Client, Gone};
+use crate::frontend::errors::{ClientError, Source};
+use crate::frontend::query::{Job, Payload};
+use crate::frontend::registry::{ClientEntry, ClientState};
+use crate::frontend::shared::Shared;
+use crate::protocol::command::Com;
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::handshake::ServerError;
+use crate::protocol::prepared::ExecuteHeader;
+use crate::protocol::reply::Expect;
+use crate::sql::kill::{KillStatement, Victim, parse};
+use crate::topology::{Flavor, ServerId};
+
+/// ER_NO_SUCH_THREAD.
+const NO_SUCH_THREAD: u16 = 1094;
+/// ER_KILL_DENIED_ERROR.
+const KILL_DENIED: u16 = 1095;
+
+/// What a KILL is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// End what runs, not the client.
+    pub query_only: bool,
+    /// `HARD `, `SOFT ` or nothing, for a server of MariaDB.
+    pub hardness: &'static str,
+}
+
+/// On whose behalf.
+#[derive(Clone, Copy)]
+pub enum By<'a> {
+    /// An operator on the admin port.
+    Operator,
+    /// A client's account.
+    Account(&'a Account),
+}
+
+impl Account {
+    /// A connection of this account in whatever state.
+    pub(super) fn any_connection(&self) -> Wanted<'_> {
+        Wanted {
+            key: &self.key,
+            credential: &self.credential,
+            collation: self.collation,
+            state: &self.fresh,
+            fresh: &self.fresh,
+            text: None,
+        }
+    }
+}
+
+impl Shared {
+    /// Ends what a connection is doing at its server, because its client is gone. The connection must not be given back.
+    pub fn kill_on_server(&self, lease: &Lease, account: &Account) {
+        if let Some(pool) = self.pools.get(lease.server.index()).cloned() {
+            let (account, thread_id) = (account.clone(), lease.thread_id);
+            tokio::spawn(async move { kill(&pool, account.any_connection(), &format!("KILL CONNECTION {thread_id}")).await });
+        }
+    }
+
+    /// Ends a client, or what it is running.
+    ///
+    /// # Errors
+    /// What the killer is to be told.
+    pub async fn kill_client(&self, target: &ClientEntry, manner: Manner, by: By<'_>) -> Result<(), ClientError> {
+        let own_account = target.account.lock().clone();
+        let account = match by {
+            By::Account(account) => Some(account),
+            By::Operator => own_account.as_ref(),
+        };
+        let foreign = match by {
+            By::Account(account) => *target.view.lock().user != *account.key.user,
+            By::Operator => false,
+        };
+        let (state, server, thread_id) = target.doing();
+        if state == ClientState::Active
+            && let (Some(server), Some(account)) = (server, account)
+            && thread_id != 0
+        {
+            return self.kill_running(target, manner, account, foreign, (server, thread_id)).await;
+        }
+        if let (true, Some(account)) = (foreign, account) {
+            self.may_kill_others(account, target.id).await?;
+        }
+        match (manner.query_only, state) {
+            (false, _) => target.end(),
+            (true, ClientState::Waiting) => target.interrupt(),
+            // A server's KILL QUERY of an idle connection does nothing either.
+            (true, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Has a server end what a client is running there.
+    async fn kill_running(
+        &self,
+        target: &ClientEntry,
+        manner: Manner,
+        account: &Account,
+        foreign: bool,
+        (server, thread_id): (ServerId, u64),
+    ) -> Result<(), ClientError> {
+        let Some(pool) = self.pools.get(server.index()) else { return Ok(()) };
+        let aim = pool.aims.take(thread_id);
+        // From here on the connection is closed when its statement ends; if it ended before, its client is no longer active on it.
+        if target.doing() != (ClientState::Active, Some(server), thread_id) {
+            if !manner.query_only && !foreign {
+                target.end();
+            }
+            return Ok(());
+        }
+        let what = if manner.query_only { "QUERY" } else { "CONNECTION" };
+        // Before the server hangs up: its client is then closed as a server closes one, instead of reading that a server was lost.
+        target.doomed.store(!manner.query_only, Ordering::Relaxed);
+        let killed = match account.login_only {
+            // There is no password to open a second connection with.
+            true => Err(KillError::Failed("the account's plugin lets Sluice log in only once".to_owned())),
+            false => kill(pool, account.any_connection(), &format!("KILL {}{what} {thread_id}", manner.hardness)).await,
+        };
+        drop(aim);
+        match killed {
+            Ok(()) => {}
+            Err(KillError::Refused(error)) if error.code == NO_SUCH_THREAD => {}
+            Err(error) if foreign || manner.query_only => {
+                target.doomed.store(false, Ordering::Relaxed);
+                return Err(match error {
+                    KillError::Refused(error) if error.code == KILL_DENIED => denied(target.id),
+                    KillError::Refused(error) => as_it_came(&error),
+                    KillError::Failed(why) => {
+                        ClientError::new(Source::Server, 1105, b"HY000", format!("cannot kill on {}: {why}", pool.name))
+                    }
+                });
+            }
+            // The client goes in any case; its statement may run on for a while.
+            Err(error) => tracing::warn!(server = %pool.name, thread_id, %error, "a killed client's statement may run on"),
+        }
+        if !manner.query_only {
+            target.end();
+        }
+        Ok(())
+    }
+
+    /// Whether an account may kill what is not its own, as the master tells by its grants.
+    async fn may_kill_others(&self, account: &Account, id: u32) -> Result<(), ClientError> {
+        let snapshot = self.snapshot.load_full();
+        let server = snapshot.master.or_else(|| snapshot.readers().next().map(|s| s.id));
+        let pool = server.and_then(|s| self.pools.get(s.index())).filter(|_| !account.login_only);
+        let grants = match pool {
+            Some(pool) => match pool.checkout(account.any_connection()).await {
+                Ok(mut lease) => match lease.raw_reply(b"SHOW GRANTS").await {
+                    Ok(grants) => {
+                        lease.give_back(std::time::Instant::now());
+                        grants
+                    }
+                    Err(_) => Vec::new(),
+                },
+                Err(_) => Vec::new(),
+            },
+            None => Vec::new(),
+        };
+        if grants_kill(&String::from_utf8_lossy(&grants)) { Ok(()) } else { Err(denied(id)) }
+    }
+}
+
+/// Whether `SHOW GRANTS` shows a right to kill what is not one's own.
+fn grants_kill(grants: &str) -> bool {
+    // Rows are told apart by their first word; a raw reply has lengths between them.
+    grants.split("GRANT ").filter_map(|grant| grant.split_once(" ON *.* TO ")).any(|(rights, _)| {
+        rights.split(',').any(|right| matches!(right.trim(), "ALL PRIVILEGES" | "SUPER" | "CONNECTION ADMIN" | "CONNECTION_ADMIN"))
+    })
+}
+
+fn denied(id: u32) -> ClientError {
+    ClientError::of_server(KILL_DENIED, b"HY000", format!("You are not owner of thread {id}"))
+}
+
+fn unknown(id: u64) -> ClientError {
+    ClientError::of_server(NO_SUCH_THREAD, b"HY000", format!("Unknown thread id: {id}"))
+}
+
+fn as_it_came(error: &ServerError) -> ClientError {
+    let state = error.sqlstate.as_bytes().first_chunk().copied().unwrap_or(*b"HY000");
+    ClientError::of_server(error.code, &state, error.message.clone())
+}
+
+impl Client {
+    /// A KILL statement. `None`: it is the server's.
+    pub(super) async fn kill_statement(&mut self, sql: &[u8]) -> Option<Result<(), Gone>> {
+        let KillStatement { query_only, hardness, victim } = parse(sql, self.session.lex)?;
+        let mariadb = self.shared.flavor() == Some(Flavor::MariaDb);
+        if !mariadb && !hardness.is_empty() {
+            return None;
+        }
+        let manner = Manner { query_only, hardness };
+        match victim {
+            Victim::Thread(id) => self.kill(id, manner).await,
+            Victim::User(user) if mariadb => {
+                let (shared, account) = (self.shared.clone(), self.account.clone());
+                // The server's OK does not tell whether it killed anybody.
+                let may = *account.key.user == *user || shared.may_kill_others(&account, 0).await.is_ok();
+                if may && !account.login_only { Some(self.kill_user(&user, manner).await) } else { None }
+            }
+            Victim::User(_) | Victim::QueryId | Victim::Parameter => None,
+        }
+    }
+
+    /// The execution of a prepared KILL, by its parameter where it has one. `None`: it is the server's.
+    pub(super) async fn kill_prepared(&mut self, sql: &[u8], payload: &[u8], types: Option<&[u8]>) -> Option<Result<(), Gone>> {
+        let KillStatement { query_only, hardness, victim } = parse(sql, self.session.lex)?;
+        let id = match victim {
+            Victim::Thread(id) => id,
+            Victim::Parameter => {
+                let header = ExecuteHeader::parse(payload, 1, self.capabilities).ok()?;
+                crate::protocol::prepared::first_whole_number(payload, &header, types)?
+            }
+            _ => return None,
+        };
+        self.kill(id, Manner { query_only, hardness }).await
+    }
+
+    /// `COM_PROCESS_KILL`.
+    pub(super) async fn process_kill(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let id = packet.get(HEADER_LEN + 1..HEADER_LEN + 5).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        let Some(id) = id else {
+            return self.refuse(ClientError::new(Source::Client, 1835, b"HY000", "malformed packet: COM_PROCESS_KILL")).await;
+        };
+        let sql = format!("KILL {id}");
+        let killed = Box::pin(self.kill(u64::from(id), Manner { query_only: false, hardness: "" })).await;
+        if let Some(killed) = killed {
+            return killed;
+        }
+        let (statement, _) = self.classify(sql.as_bytes());
+        let job = Job {
+            com: Com::ProcessKill,
+            expect: Expect::Simple,
+            statement: &statement,
+            hint: None,
+            sql: sql.as_bytes(),
+            payload: Payload::Packet(packet),
+            text: None,
+            statement_id: 0,
+            params: 0,
+            types: None,
+            prefer: None,
+        };
+        self.run_job(&job).await.map(|_| ())
+    }
+
+    /// Kills by number. `None`: no client has it, and it may be a connection of the master that is not Sluice's.
+    async fn kill(&mut self, id: u64, manner: Manner) -> Option<Result<(), Gone>> {
+        let mut target = u32::try_from(id).ok().and_then(|id| self.shared.registry.get(id));
+        if target.is_none() {
+            // A server's number, as information_schema.processlist tells it.
+            let mut users = self.shared.registry.on_connection(id);
+            if users.len() > 1 {
+                let text = format!("thread id {id} is in use on several servers; take the id that SHOW PROCESSLIST tells");
+                return Some(self.refuse(ClientError::new(Source::Client, NO_SUCH_THREAD, b"HY000", text)).await);
+            }
+            target = users.pop();
+        }
+        let Some(target) = target else {
+            // An idle connection of a pool may be anybody's in a moment.
+            let pooled = self.shared.pools.iter().any(|pool| pool.owns(id));
+            return if pooled { Some(self.refuse(unknown(id)).await) } else { None };
+        };
+        if target.id == self.entry.id {
+            // As a server does it: the statement that is killed is this one.
+            return Some(self.killed_itself(manner).await);
+        }
+        let (shared, account) = (self.shared.clone(), self.account.clone());
+        Some(match shared.kill_client(&target, manner, By::Account(&account)).await {
+            Ok(()) => self.ok("").await,
+            Err(error) => self.refuse(error).await,
+        })
+    }
+
+    async fn killed_itself(&mut self, manner: Manner) -> Result<(), Gone> {
+        let interrupted = ClientError::of_server(1317, b"70100", "Query execution was interrupted");
+        if manner.query_only {
+            return self.refuse(interrupted).await;
+        }
+        let mariadb = self.shared.flavor() == Some(Flavor::MariaDb);
+        let error = if mariadb { ClientError::of_server(1927, b"70100", "Connection was killed") } else { interrupted };
+        self.refuse(error.fatal()).await
+    }
+
+    /// `KILL USER`, which MariaDB's servers do for their own connections; the user's clients without one are ended here.
+    async fn kill_user(&mut self, user: &str, manner: Manner) -> Result<(), Gone> {
+        let (shared, account) = (self.shared.clone(), self.account.clone());
+        let clients: Vec<Arc<ClientEntry>> =
+            shared.registry.all().into_iter().filter(|c| *c.view.lock().user == *user && c.id != self.entry.id).collect();
+        let doom = |on: bool| clients.iter().for_each(|c| c.doomed.store(on && !manner.query_only, Ordering::Relaxed));
+        doom(true);
+        let query = if manner.query_only { "QUERY " } else { "" };
+        let sql = format!("KILL {}{query}USER '{}'", manner.hardness, user.replace('\\', "\\\\").replace('\'', "''"));
+        let snapshot = shared.snapshot.load_full();
+        let mut servers: Vec<ServerId> = snapshot.master.into_iter().collect();
+        servers.extend(snapshot.readers().map(|s| s.id).filter(|id| Some(*id) != snapshot.master));
+        for server in servers {
+            let Some(pool) = shared.pools.get(server.index()) else { continue };
+            if let Err(KillError::Refused(error)) = kill(pool, account.any_connection(), &sql).await
+                && error.code != NO_SUCH_THREAD
+            {
+                doom(false);
+                return self.refuse(as_it_came(&error)).await;
+            }
+        }
+        for client in &clients {
+            match manner.query_only {
+                true => client.interrupt(),
+                false => client.end(),
+            }
+        }
+        if *account.key.user == *user && !manner.query_only {
+            return self.killed_itself(manner).await;
+        }
+        self.ok("").await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_kill_what_is_not_his_own() {
+        for (grants, may) in [
+            ("GRANT USAGE ON *.* TO `app`@`%`", false),
+            ("GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION", true),
+            ("GRANT ALL PRIVILEGES ON `shop`.* TO `app`@`%`", false),
+            ("\u{1}GRANT USAGE ON *.* TO `a`@`%`\u{2}\u{3}GRANT PROCESS, CONNECTION ADMIN ON *.* TO `a`@`%`", true),
+            ("GRANT CONNECTION_ADMIN,ROLE_ADMIN ON *.* TO `a`@`%`", true),
+            ("GRANT SELECT, SUPER ON *.* TO `a`@`%`", true),
+            ("GRANT SELECT ON `SUPER`.* TO `a`@`%`", false),
+            ("", false),
+        ] {
+            assert_eq!(grants_kill(grants), may, "{grants}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `KILL` as it is written: a connection or what it runs, how hard, and whose.
+//! Sources: MySQL 8.4 Reference Manual, "KILL Statement"; MariaDB, "KILL [CONNECTION | QUERY]".
+
+use super::cursor::{Cursor, tokens};
+use super::lexer::{LexMode, TokenKind};
+
+/// More tokens than any KILL has.
+const TOKENS_MAX: usize = 16;
+
+/// Who is to be killed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Victim {
+    /// `KILL 5`: the number of a connection.
+    Thread(u64),
+    /// `KILL QUERY ID 5`: a server's number of a statement (MariaDB).
+    QueryId,
+    /// `KILL USER u`: all connections of a user (MariaDB).
+    User(String),
+    /// `KILL ?`
+    Parameter,
+}
+
+/// One KILL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KillStatement {
+    /// `KILL QUERY`: what runs, not the connection.
+    pub query_only: bool,
+    /// `HARD ` or `SOFT ` as it is to be repeated to a server, else empty.
+    pub hardness: &'static str,
+    /// Whom.
+    pub victim: Victim,
+}
+
+/// Reads a text that is one KILL and nothing else. `None`: it is not, or it names its victim by an expression that only a
+/// server can compute.
+pub fn parse(sql: &[u8], mode: LexMode) -> Option<KillStatement> {
+    let found = tokens(sql, mode, TOKENS_MAX, |_, _| false)?;
+    let mut cursor = Cursor::new(sql, &found);
+    if !cursor.eat("KILL") {
+        return None;
+    }
+    let hardness = if cursor.eat("HARD") {
+        "HARD "
+    } else if cursor.eat("SOFT") {
+        "SOFT "
+    } else {
+        ""
+    };
+    let query_only = cursor.eat("QUERY");
+    let by_query_id = query_only && cursor.eat("ID");
+    if !query_only {
+        cursor.eat("CONNECTION");
+    }
+    let number = |cursor: &mut Cursor<'_>| {
+        let token = cursor.token(0).filter(|t| t.kind == TokenKind::Number)?;
+        cursor.pos += 1;
+        std::str::from_utf8(cursor.bytes(token)).ok()?.parse::<u64>().ok()
+    };
+    let victim = if by_query_id {
+        number(&mut cursor)?;
+        Victim::QueryId
+    } else if cursor.eat("USER") {
+        let token = cursor.token(0)?;
+        match token.kind {
+            TokenKind::String => {
+                cursor.pos += 1;
+                Victim::User(super::cursor::unquote(cursor.bytes(token)))
+            }
+            _ => Victim::User(cursor.name()?),
+        }
+    } else if cursor.eat_kind(TokenKind::Param) {
+        Victim::Parameter
+    } else {
+        Victim::Thread(number(&mut cursor)?)
+    };
+    while cursor.eat_kind(TokenKind::Semicolon) {}
+    cursor.at_end().then_some(KillStatement { query_only, hardness, victim })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kill_in_all_its_forms() {
+        let user = |name: &str| Victim::User(name.to_owned());
+        for (sql, meant) in [
+            ("KILL 5", Some((false, "", Victim::Thread(5)))),
+            ("kill connection 5 ;", Some((false, "", Victim::Thread(5)))),
+            ("/* tool */ KILL QUERY 5", Some((true, "", Victim::Thread(5)))),
+            ("KILL HARD QUERY 5", Some((true, "HARD ", Victim::Thread(5)))),
+            ("KILL SOFT CONNECTION 5", Some((false, "SOFT ", Victim::Thread(5)))),
+            ("KILL QUERY ID 5", Some((true, "", Victim::QueryId))),
+            ("KILL USER app", Some((false, "", user("app")))),
+            ("KILL QUERY USER 'app'", Some((true, "", user("app")))),
+            ("KILL ?", Some((false, "", Victim::Parameter))),
+            ("KILL QUERY ?", Some((true, "", Victim::Parameter))),
+            ("KILL 18446744073709551615", Some((false, "", Victim::Thread(u64::MAX)))),
+            ("KILL 99999999999999999999", None),
+            ("KILL 1+1", None),
+            ("KILL @id", None),
+            ("KILL -1", None),
+            ("KILL USER app@localhost", None),
+            ("KILL 5; SELECT 1", None),
+            ("KILL", None),
+            ("KILL CONNECTION", None),
+            ("SELECT 5", None),
+        ] {
+            let meant = meant.map(|(query_only, hardness, victim)| KillStatement { query_only, hardness, victim });
+            assert_eq!(parse(sql.as_bytes(), LexMode::default()), meant, "{sql}");
+        }
+    }
+}
