@@ -20,5 +20,6 @@ mod send;
 pub mod shared;
 pub mod tls;
 pub mod workers;
+mod written;
 
 pub use login::{LoggedIn, LoginError, LoginRoom};

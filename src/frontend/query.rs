@@ -15,19 +15,18 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
+use crate::frontend::written;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Expect, ReplyTracker};
-use crate::routing::decide::Consistency;
 use crate::routing::decision::{Decision, Target};
 use crate::session::machine::Learned;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
-use crate::topology::gtid::GtidSet;
 use crate::topology::observation::Failure;
 use crate::topology::{Flavor, ServerId};
 
@@ -329,7 +328,7 @@ impl Client {
             // and after the client has its reply.
             write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
             Box::pin(self.capture_warnings(&mut lease)).await;
-            if told.errno.is_some_and(|errno| may_have_written(job, errno)) {
+            if told.errno.is_some_and(|errno| written::may_have_written(job, errno)) {
                 Box::pin(self.learn_position(&mut lease)).await;
             }
             self.settle(lease, ended);
@@ -452,25 +451,6 @@ impl Client {
         self.learn_gtid(lease, told.gtid.as_deref());
     }
 
-    /// The session has written up to here.
-    fn learn_gtid(&mut self, lease: &Lease, gtid: Option<&[u8]>) {
-        if let Some(gtid) = gtid.and_then(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty())
-            && let Ok(gtid) = GtidSet::parse(lease.flavor, gtid)
-        {
-            self.shared.known.learn(lease.server, &gtid);
-            if self.shared.settings.load().routing.consistency == Consistency::Global {
-                match &mut *self.shared.newest_write.lock() {
-                    Some(newest) => newest.merge(&gtid),
-                    none => *none = Some(gtid.clone()),
-                }
-            }
-            match &mut self.session.written {
-                Some(written) => written.merge(&gtid),
-                none => *none = Some(gtid),
-            }
-        }
-    }
-
     async fn capture_warnings(&mut self, lease: &mut Lease) {
         self.warnings = match lease.raw_reply(b"SHOW WARNINGS").await {
             Ok(reply) => Some(reply.into()),
@@ -479,19 +459,6 @@ impl Client {
                 None
             }
         };
-    }
-
-    /// A statement that failed may have written all the same: rows of a table without transactions, what a procedure did before
-    /// it failed, the tables that `DROP TABLE a, missing` did find. The error tells no GTID, so the server is asked.
-    async fn learn_position(&mut self, lease: &mut Lease) {
-        let sql = match lease.flavor {
-            Flavor::MySql => "SELECT @@GLOBAL.gtid_executed",
-            Flavor::MariaDb => "SELECT @@last_gtid",
-        };
-        match lease.scalar(sql).await {
-            Ok(position) => self.learn_gtid(lease, position.as_deref()),
-            Err(_) => lease.tainted = true,
-        }
     }
 
     fn show_active(&self, job: &Job<'_>, lease: &Lease, started: Instant) {
@@ -509,15 +476,4 @@ impl Client {
     pub(super) fn show_schema(&self) {
         self.entry.view.lock().schema = self.session.state.schema().map(|s| String::from_utf8_lossy(s).into());
     }
-}
-
-/// Whether a statement that ended with this error may have changed something that lasts: not when it was a read, and not when it
-/// was refused before anything was done (it did not parse, names what is not there, or was not allowed).
-fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
-    const REFUSED: &[u16] = &[1044, 1045, 1046, 1049, 1054, 1064, 1142, 1143, 1146, 1227, 1290, 1305];
-    let class = job.statement.class;
-    let writes = matches!(class, Class::Write | Class::Ddl | Class::Unknown);
-    // A procedure or a list of statements may be refused after its first statement has written.
-    let many = job.statement.effects.opaque || job.statement.multi || job.statement.effects.calls_procedure;
-    job.com != Com::StmtPrepare && writes && (many || !REFUSED.contains(&errno))
 }
