@@ -1,11 +1,12 @@
 # One word for each thing; `make check` before a commit, `make test` before a push (it is what CI runs).
-.PHONY: help demo test fmt lint check doc deb bench fuzz sim chaos
+.PHONY: help demo test fmt lint check doc deb bench drivers fuzz sim chaos
 
 help:
 	@echo "make demo    four real servers with Sluice in front, to play with (FLAVOUR=mysql for MySQL)"
 	@echo "make test    everything CI runs: formatting, lints, unit tests, suites on MariaDB and on MySQL"
 	@echo "make check   formatting, lints and unit tests only"
 	@echo "make deb     a Debian package in target/debian"
+	@echo "make drivers suites of real drivers and of MariaDB's own server, at the master and through Sluice"
 	@echo "make fmt lint doc bench fuzz sim chaos"
 
 demo:
@@ -38,6 +39,12 @@ deb:
 bench:
 	@tools/setup bench
 	@tools/run-part bench $(ARGS)
+
+drivers:
+	@tools/setup
+	@tools/setup mysql
+	@tools/setup drivers
+	@tools/run-part drivers $(ARGS)
 
 fuzz sim chaos:
 	@tools/run-part $@ $(ARGS)

@@ -26,5 +26,6 @@ pub mod shared;
 pub mod tls;
 pub mod upload;
 pub mod workers;
+mod written;
 
 pub use login::{LoggedIn, LoginError, LoginRoom};

@@ -17,6 +17,7 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::refused;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
+use crate::frontend::written;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Renumber};
@@ -24,14 +25,12 @@ use crate::protocol::ok_err_eof::Status;
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
-use crate::routing::decide::Consistency;
 use crate::routing::decision::{Decision, Target};
 use crate::session::machine::Learned;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
 use crate::topology::ServerId;
-use crate::topology::gtid::GtidSet;
 use crate::topology::observation::Failure;
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
@@ -386,6 +385,9 @@ impl Client {
             if want_warnings {
                 Box::pin(self.take_conditions(&mut lease, &told)).await;
             }
+            if told.errno.is_some_and(|errno| written::may_have_written(job, errno)) {
+                Box::pin(self.learn_position(&mut lease)).await;
+            }
             if read_back {
                 Box::pin(self.read_back(&mut lease)).await;
             }
@@ -466,21 +468,7 @@ impl Client {
         } else if let (Some(prepared), Some(text)) = (&told.prepared, job.text) {
             lease.note_prepared(text.clone(), prepared.statement_id);
         }
-        if let Some(gtid) = told.gtid.as_deref().and_then(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty())
-            && let Ok(gtid) = GtidSet::parse(lease.flavor, gtid)
-        {
-            self.shared.known.learn(lease.server, &gtid);
-            if self.shared.settings.load().routing.consistency == Consistency::Global {
-                match &mut *self.shared.newest_write.lock() {
-                    Some(newest) => newest.merge(&gtid),
-                    none => *none = Some(gtid.clone()),
-                }
-            }
-            match &mut self.session.written {
-                Some(written) => written.merge(&gtid),
-                none => *none = Some(gtid),
-            }
-        }
+        self.learn_gtid(lease, told.gtid.as_deref());
     }
 
     pub(super) fn show_schema(&self) {

@@ -157,6 +157,10 @@ fn by_class(q: &Question<'_>) -> Decision {
     }
     match class {
         Class::Read if q.statement.writes_unseen.is_raised() => master(q, Reason::RefusedByReplica),
+        // A global variable is set on the master, and read where it was set.
+        Class::Read if q.statement.effects.reads_server_state && q.snapshot.master.is_some() => {
+            Decision { may_retry: true, ..master(q, Reason::ServerState) }
+        }
         Class::Read => read(q, Reason::Read),
         Class::Transaction if begins_read_only(q.statement) => read(q, Reason::ReadOnlyTransaction),
         Class::Session => match q.snapshot.writer() {

@@ -74,6 +74,8 @@ pub enum Reason {
     AutocommitOff,
     /// It concerns the session; any server can tell.
     Session,
+    /// It reads what each server has of its own; the master's is what the session would see there.
+    ServerState,
     /// It administers a server.
     Administrative,
     /// It was not understood, so it may be a write.
@@ -109,6 +111,7 @@ impl Reason {
             Reason::ReadOnlyTransaction => "read_only_transaction",
             Reason::AutocommitOff => "autocommit_off",
             Reason::Session => "session",
+            Reason::ServerState => "server_state",
             Reason::Administrative => "administrative",
             Reason::Unknown => "unknown",
             Reason::Answered => "answered",

@@ -319,6 +319,9 @@ impl Session {
         if effects.set_role {
             self.pins.set(PinReason::Role, true);
         }
+        if ok && effects.flush_status {
+            self.pins.set(PinReason::SessionStatus, true);
+        }
 
         // What SQL_CALC_FOUND_ROWS counted can be asked by the next statement, or never.
         self.pins.set(PinReason::FoundRows, ok && effects.calc_found_rows);

@@ -37,6 +37,8 @@ pub enum PinReason {
     SetTransaction,
     /// `SET ROLE`.
     Role,
+    /// `FLUSH STATUS`: the counters that `SHOW STATUS` will tell are the connection's, to the session's end.
+    SessionStatus,
     /// The login cannot be repeated on another connection: its plugin let nothing be learned, or the password has changed since.
     Login,
     /// The statement could not be understood and may have left anything behind.
@@ -44,7 +46,7 @@ pub enum PinReason {
 }
 
 /// All causes, in the order in which they are told.
-pub const ALL: [PinReason; 16] = [
+pub const ALL: [PinReason; 17] = [
     PinReason::Transaction,
     PinReason::TemporaryTable,
     PinReason::LockTables,
@@ -59,6 +61,7 @@ pub const ALL: [PinReason; 16] = [
     PinReason::FoundRows,
     PinReason::SetTransaction,
     PinReason::Role,
+    PinReason::SessionStatus,
     PinReason::Login,
     PinReason::Unknown,
 ];
@@ -81,6 +84,7 @@ impl PinReason {
             PinReason::FoundRows => "found_rows",
             PinReason::SetTransaction => "set_transaction",
             PinReason::Role => "role",
+            PinReason::SessionStatus => "session_status",
             PinReason::Login => "login",
             PinReason::Unknown => "unknown",
         }

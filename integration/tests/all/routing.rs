@@ -235,3 +235,33 @@ async fn explain_of_the_command_line_says_the_same() {
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("master"), "{out}");
 }
+
+/// The name of a server of its own is told by whoever answers; a global variable is read where it was set.
+#[tokio::test]
+async fn a_global_variable_is_read_where_it_was_set() {
+    let cluster = cluster();
+    let mut root = cluster.server("db1").root().await.unwrap();
+    root.query_drop("SET GLOBAL net_retry_count = 77").await.unwrap();
+    let mut conn = proxy().connect("shop").await.unwrap();
+    for _ in 0..8 {
+        let value: u32 = conn.query_first("SELECT @@GLOBAL.net_retry_count").await.unwrap().unwrap();
+        assert_eq!(value, 77);
+        let (_, value): (String, u32) = conn.query_first("SHOW GLOBAL VARIABLES LIKE 'net_retry_count'").await.unwrap().unwrap();
+        assert_eq!(value, 77);
+    }
+    root.query_drop("SET GLOBAL net_retry_count = DEFAULT").await.unwrap();
+}
+
+/// Rows that a failed statement left in a table without transactions are the session's own writes too.
+#[tokio::test]
+async fn a_failed_write_is_read_by_who_made_it() {
+    let schema = schema("routing_failed_write").await;
+    let mut conn = proxy().connect(&schema).await.unwrap();
+    conn.query_drop("CREATE TABLE t (id INT PRIMARY KEY) ENGINE=MyISAM").await.unwrap();
+    conn.query_drop("INSERT INTO t VALUES (0)").await.unwrap();
+    for round in 1..20u32 {
+        conn.query_drop(format!("INSERT INTO t VALUES ({round}), (0)")).await.unwrap_err();
+        let rows: u32 = conn.query_first("SELECT COUNT(*) FROM t").await.unwrap().unwrap();
+        assert_eq!(rows, round + 1);
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use integration::accounts::Account;
 use integration::flavour::Flavour;
 use integration::proxy::Proxy;
 use integration::wait::until_true;
@@ -204,4 +205,26 @@ async fn when_all_connections_are_taken_clients_wait_and_then_are_told() {
         Ok(conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.is_ok())
     });
     free.await.unwrap();
+}
+
+/// After FLUSH STATUS the counters are this session's, whoever used the connection before and whatever runs beside it.
+#[tokio::test]
+async fn counters_flushed_by_a_session_count_its_own_statements() {
+    const FLUSHER: Account = Account { name: "flusher", password: "flusher" };
+    let create = "CREATE USER flusher@'%' IDENTIFIED BY 'flusher'";
+    cluster().server("db1").run(&[create, "GRANT RELOAD, SELECT ON *.* TO flusher@'%'"]).await.unwrap();
+    cluster().settle().await.unwrap();
+    let builder = Proxy::before(cluster()).every_server("max_connections", "2");
+    let proxy = builder.start().await.unwrap();
+    let mut conn = proxy.connect_with(proxy.options(FLUSHER)).await.unwrap();
+    let mut other = proxy.connect("shop").await.unwrap();
+    for _ in 0..4 {
+        conn.query_drop("FLUSH STATUS").await.unwrap();
+        for _ in 0..3 {
+            other.query_drop("SELECT COUNT(*) FROM items WHERE id > 5").await.unwrap();
+        }
+        conn.query_drop("SELECT * FROM shop.items WHERE id = 1").await.unwrap();
+        let (_, keys): (String, u32) = conn.query_first("SHOW STATUS LIKE 'Handler_read_key'").await.unwrap().unwrap();
+        assert_eq!(keys, 1);
+    }
 }

@@ -106,6 +106,13 @@ fn by_class() {
         ("START TRANSACTION READ ONLY", "replica db2 read_only_transaction"),
         ("SET NAMES utf8mb4", "master db1 session"),
         ("nonsense", "master db1 unknown"),
+        // Each server has its own, and the master's is the one that SET GLOBAL changes. Who asks for a name wants to see it differ.
+        ("SELECT @@global.max_connections", "master db1 server_state"),
+        ("SELECT @@datadir", "master db1 server_state"),
+        ("SHOW GLOBAL VARIABLES", "master db1 server_state"),
+        ("SELECT * FROM information_schema.processlist", "master db1 server_state"),
+        ("SELECT @@server_id", "replica db2 read"),
+        ("/* sluice: replica */ SELECT @@datadir", "replica db2 hint"),
         // Nothing is open, so there is nothing to commit.
         ("COMMIT", "proxy - answered"),
         ("ROLLBACK", "proxy - answered"),

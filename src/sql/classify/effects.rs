@@ -78,6 +78,10 @@ pub struct Effects {
     pub sets_last_insert_id: bool,
     /// `SHOW STATUS`, `SHOW SESSION STATUS`: counters of the connection.
     pub reads_session_status: bool,
+    /// `FLUSH STATUS`: the connection's counters begin at zero, and somebody will read them.
+    pub flush_status: bool,
+    /// Reads what is not replicated and each server has of its own: global variables, status, processes, `performance_schema`.
+    pub reads_server_state: bool,
     /// `USE schema`
     pub use_schema: Option<String>,
     /// `LOAD DATA LOCAL INFILE`: the client will be asked for a file.
@@ -144,6 +148,8 @@ impl Effects {
             reads_last_insert_id,
             sets_last_insert_id,
             reads_session_status,
+            flush_status,
+            reads_server_state,
             use_schema,
             load_data_local,
             load_data,
@@ -177,6 +183,8 @@ impl Effects {
             (&mut self.reads_last_insert_id, reads_last_insert_id),
             (&mut self.sets_last_insert_id, sets_last_insert_id),
             (&mut self.reads_session_status, reads_session_status),
+            (&mut self.flush_status, flush_status),
+            (&mut self.reads_server_state, reads_server_state),
             (&mut self.load_data_local, load_data_local),
             (&mut self.load_data, load_data),
             (&mut self.calls_procedure, calls_procedure),

@@ -60,6 +60,32 @@ struct Frame {
 }
 
 /// How far the arguments of a function are looked through. A longer call is not proved to be the built-in.
+/// System variables by which one asks which server answers; whichever answers tells its own.
+const IDENTITY: &[&str] = &["hostname", "port", "report_host", "report_port", "server_id", "server_uuid"];
+
+/// Tables of `information_schema` that show the server itself and not its data, beside those of InnoDB.
+const OWN_TABLES: &[&str] = &[
+    "client_statistics",
+    "engines",
+    "global_status",
+    "global_variables",
+    "index_statistics",
+    "key_caches",
+    "metadata_lock_info",
+    "plugins",
+    "all_plugins",
+    "processlist",
+    "profiling",
+    "query_cache_info",
+    "session_status",
+    "session_variables",
+    "system_variables",
+    "table_statistics",
+    "thread_pool_stats",
+    "user_statistics",
+    "user_variables",
+];
+
 const MAX_ARGUMENT_TOKENS: usize = 4096;
 
 /// Walks over one statement's tokens and raises `verdict` by what it finds.
@@ -190,6 +216,7 @@ impl<'a> Walk<'a, '_> {
             "pseudo_thread_id" => effects.reads_connection_id = true,
             _ => {}
         }
+        effects.reads_server_state |= !IDENTITY.contains(&name.as_str());
         remember(&mut effects.reads_system_variables, name);
         self.volatile(Volatility::Server);
     }
@@ -307,8 +334,20 @@ impl<'a> Walk<'a, '_> {
     fn system_schema(&mut self, at: usize, word: &[u8]) {
         if self.kind(at + 1) == Some(TokenKind::Dot) && word.len() <= 20 {
             let name = unquote(word).to_ascii_lowercase();
-            self.verdict.effects.system_schemas |=
-                matches!(name.as_str(), "information_schema" | "performance_schema" | "mysql" | "sys");
+            let effects = &mut self.verdict.effects;
+            effects.system_schemas |= matches!(name.as_str(), "information_schema" | "performance_schema" | "mysql" | "sys");
+            let own = match name.as_str() {
+                "performance_schema" | "sys" => true,
+                "information_schema" => {
+                    let table = unquote(self.bytes(at + 2)).to_ascii_lowercase();
+                    OWN_TABLES.contains(&table.as_str()) || table.starts_with("innodb_")
+                }
+                "mysql" => {
+                    ["general_log", "slow_log", "plugin"].contains(&unquote(self.bytes(at + 2)).to_ascii_lowercase().as_str())
+                }
+                _ => false,
+            };
+            self.verdict.effects.reads_server_state |= own;
         }
     }
 

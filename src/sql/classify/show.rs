@@ -78,6 +78,7 @@ pub(super) fn show(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
             }
         } else if cursor.eat("STATUS") {
             (verdict.effects.reads_session_status, verdict.effects.session_bound) = (!global, !global);
+            verdict.effects.reads_server_state = global;
         } else if cursor.eat("CHARACTER") {
             if !cursor.eat("SET") {
                 return unparsed();
@@ -87,6 +88,8 @@ pub(super) fn show(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
             if !cursor.eat_any(&["STATUS", "TYPES"]) {
                 return unparsed();
             }
+        } else if cursor.eat_any(&["VARIABLES", "PLUGINS", "ENGINES"]) {
+            verdict.effects.reads_server_state = true;
         } else if cursor.eat("INDEX") || cursor.eat_any(SHOWS) {
         } else {
             return unparsed();

@@ -305,9 +305,30 @@ fn what_the_session_learns() {
                 reads_user_variables: names(&["y"]),
                 sets_system_variables: names(&["sql_mode"]),
                 reads_system_variables: names(&["sql_mode"]),
+                reads_server_state: true,
                 ..Effects::default()
             },
         ),
+        ("SELECT @@server_id", Effects { reads_system_variables: names(&["server_id"]), ..Effects::default() }),
+        (
+            "SELECT @@global.datadir",
+            Effects { reads_system_variables: names(&["datadir"]), reads_server_state: true, ..Effects::default() },
+        ),
+        ("SHOW GLOBAL VARIABLES LIKE 'a'", Effects { reads_server_state: true, ..Effects::default() }),
+        ("SHOW GLOBAL STATUS", Effects { reads_server_state: true, ..Effects::default() }),
+        ("SHOW STATUS", Effects { reads_session_status: true, session_bound: true, ..Effects::default() }),
+        (
+            "SELECT * FROM information_schema.PROCESSLIST",
+            Effects { system_schemas: true, reads_server_state: true, ..Effects::default() },
+        ),
+        ("SELECT * FROM information_schema.tables", Effects { system_schemas: true, ..Effects::default() }),
+        (
+            "SELECT * FROM performance_schema.threads",
+            Effects { system_schemas: true, reads_server_state: true, ..Effects::default() },
+        ),
+        ("FLUSH STATUS", Effects { flush_status: true, implicit_commit: true, ..Effects::default() }),
+        ("FLUSH LOCAL STATUS", Effects { flush_status: true, implicit_commit: true, ..Effects::default() }),
+        ("FLUSH LOCAL TABLES status", Effects { implicit_commit: true, ..Effects::default() }),
         ("SET NAMES utf8", Effects { sets_system_variables: names(&["names"]), ..Effects::default() }),
         ("SET GLOBAL a = 1, b = 2", Effects { sets_global: true, ..Effects::default() }),
         ("SET SESSION TRANSACTION READ ONLY", Effects { set_transaction: Some(true), ..Effects::default() }),
@@ -329,6 +350,7 @@ fn what_the_session_learns() {
                 reads_diagnostics: true,
                 session_bound: true,
                 reads_system_variables: names(&["warning_count"]),
+                reads_server_state: true,
                 ..Effects::default()
             },
         ),

@@ -443,6 +443,8 @@ fn maintenance(cursor: Cursor<'_>) -> Verdict {
         let effects = &mut verdict.effects;
         effects.flush_tables_with_read_lock = cursor.is("FLUSH") && read_lock || cursor.is("BACKUP");
         effects.shutdown = cursor.is_any(&["SHUTDOWN", "RESTART"]);
+        let local = usize::from(cursor.is_at(1, "LOCAL") || cursor.is_at(1, "NO_WRITE_TO_BINLOG"));
+        effects.flush_status = cursor.is("FLUSH") && cursor.is_at(1 + local, "STATUS");
         // RESET CONNECTION is no statement, but RESET and FLUSH commit like the others.
         effects.implicit_commit = !cursor.is_any(&["SHUTDOWN", "RESTART", "CHECKSUM", "BINLOG"]);
     })
