@@ -239,7 +239,10 @@ impl Wire {
             };
             let status = match payload.first() {
                 Some(0x00) => answer.ok(&payload),
-                Some(0xff) => return Ok(answer.error(&payload)),
+                Some(0xff) => {
+                    answer.error(&payload);
+                    return Ok(());
+                }
                 Some(0xfe) if payload.len() < 9 => answer.eof(&payload),
                 Some(0xfb) => bail!("a file was asked for"),
                 _ => {

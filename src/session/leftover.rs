@@ -58,7 +58,7 @@ impl Leftovers {
             return;
         }
         let has = reply.failed || reply.warnings > 0;
-        if !has && !(mariadb && uses_no_table(statement)) {
+        if !(has || mariadb && uses_no_table(statement)) {
             self.conditions = Box::default();
             self.warning_count = 0;
             self.unasked = false;
