@@ -414,4 +414,6 @@ use named_locks::NamedLocks;
 use text_prepared::TextPrepared;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
