@@ -61,9 +61,8 @@ pub fn asked(sql: &[u8], mode: LexMode) -> Option<Asked> {
     let mut values = Vec::new();
     loop {
         values.push(leftover(&mut cursor)?);
-        if cursor.eat("AS") {
-            alias(&mut cursor)?;
-        } else if !cursor.at_end() && !cursor.is("FROM") && cursor.kind() != Some(TokenKind::Comma) {
+        let named = cursor.eat("AS") || !cursor.at_end() && !cursor.is("FROM") && cursor.kind() != Some(TokenKind::Comma);
+        if named {
             alias(&mut cursor)?;
         }
         if cursor.eat_kind(TokenKind::Comma) {
