@@ -37,8 +37,9 @@ impl Client {
     pub(super) async fn answer_left(&mut self, job: &Job<'_>) -> Result<Option<()>, Gone> {
         let Some(asked) = asked(job.sql, self.session.lex) else { return Ok(None) };
         let mine = matches!(&asked, Asked::Values(values) if values.contains(&Leftover::ConnectionId));
-        // The connection that is held knows all but its number.
-        if self.held.is_some() && !mine {
+        // A connection that is held and was not asked yet knows all but its number.
+        let asks_held = self.held.is_some() && self.left.unasked();
+        if asks_held && !mine {
             return Ok(None);
         }
         let own = |leftover: Leftover| match leftover {
@@ -46,7 +47,7 @@ impl Client {
             Leftover::LastInsertId => Some(self.session.last_insert_id.to_string()),
             _ => None,
         };
-        let rows = if self.held.is_some() { Some(Vec::new()) } else { self.left.answer(&asked, own) };
+        let rows = if asks_held { Some(Vec::new()) } else { self.left.answer(&asked, own) };
         let Some(rows) = rows else { return Ok(None) };
         let started = Instant::now();
         let decision = self.decide(job, &[]);
@@ -69,7 +70,7 @@ impl Client {
             self.keep_or_give_back(lease, held);
             return Ok(Some(()));
         };
-        let rows = if held { shape.patched(&asked, self.entry.id) } else { rows };
+        let rows = if asks_held { shape.patched(&asked, self.entry.id) } else { rows };
         let told = Told { status: Some(shape.status), warnings: shape.warnings, rows: rows.len() as u64, ..Told::default() };
         let out = shape.write(&rows, self.capabilities, job.com == Com::StmtExecute);
         self.session.learn(job.statement, job.sql, &Learned { ok: true, status: told.status, ..Learned::default() });
@@ -135,7 +136,7 @@ impl Client {
 
     /// `GET DIAGNOSTICS` as a SET of what is known, when the connection that knows it was left.
     pub(super) fn diagnostics_set(&self, sql: &[u8]) -> Option<Vec<u8>> {
-        if self.held.is_some() {
+        if self.held.is_some() && self.left.unasked() {
             return None;
         }
         self.left.get_diagnostics(&diagnostics::parse(sql, self.session.lex)?)
@@ -214,7 +215,7 @@ impl Shape {
             seq = put_packet_with(&mut out, seq, |out| out.extend_from_slice(definition));
         }
         if !caps.has(Capabilities::DEPRECATE_EOF) {
-            seq = put_packet_with(&mut out, seq, |out| EofPacket { warnings: 0, status: self.status }.write(out));
+            seq = put_packet_with(&mut out, seq, |out| EofPacket { warnings: self.warnings, status: self.status }.write(out));
         }
         for row in rows {
             seq = put_packet_with(&mut out, seq, |out| {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::backend::connection::{PreparedText, put_command};
+use crate::frontend::answers::plain_job;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Job, Payload};
@@ -16,6 +17,7 @@ use crate::protocol::prepared::{ExecuteHeader, bulk_types, types_of};
 use crate::protocol::reply::Expect;
 use crate::session::pin::PinReason;
 use crate::session::prepared::ClientStatement;
+use crate::sql::classify::ClassReason;
 
 /// The cursor flags of `COM_STMT_EXECUTE`; the server sends no rows until they are fetched.
 const CURSOR_FLAGS: u8 = 0x07;
@@ -144,6 +146,13 @@ impl Client {
         };
         if !cursor && self.answer_left_boxed(&statement.classified, &job).await? {
             return Ok(());
+        }
+        if job.statement.reason == ClassReason::Diagnostics
+            && let Some(sql) = self.diagnostics_set(job.sql)
+        {
+            let packet = Self::repacked(Com::Query, &sql);
+            let job = plain_job(Com::Query, Expect::Query, job.statement, &sql, &packet);
+            return self.run_job(&job).await.map(|_| ());
         }
         if cursor {
             // The pin must stand before the reply is learned from, or the connection would be given back with the cursor open.

@@ -169,7 +169,7 @@ impl Client {
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
         let mut prepared_again = 0;
-        if self.held.is_some() && self.session.status.has(Status::IN_TRANS_READONLY) {
+        if job.com != Com::StmtPrepare && self.held.is_some() && self.session.status.has(Status::IN_TRANS_READONLY) {
             Box::pin(self.end_read_only(job.statement)).await;
         }
         loop {
@@ -394,7 +394,7 @@ impl Client {
             self.settle(lease, ended);
             return Ok(Ok(Outcome::of(server, &told)));
         }
-        let released = told.errno.is_none() && self.session.ends_with(job.statement);
+        let released = job.com == Com::Query && told.errno.is_none() && self.session.ends_with(job.statement);
         lease.tainted |= released;
         self.settle(lease, ended);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;

@@ -54,7 +54,7 @@ impl Leftovers {
             let counted = query && !reply.failed && !statement.effects.calc_found_rows && !statement.counts_found_rows;
             self.found_rows = counted.then_some(reply.rows);
         }
-        if statement.effects.reads_diagnostics && !asks_by_variable(statement) {
+        if statement.effects.reads_diagnostics && !reply.failed && !asks_by_variable(statement) {
             return;
         }
         let has = reply.failed || reply.warnings > 0;
@@ -92,7 +92,7 @@ impl Leftovers {
             let unsigned = |number: &[u8]| [b"CAST(", number, b" AS UNSIGNED)"].concat();
             let string = |value: &[u8]| {
                 let hex: String = value.iter().map(|b| format!("{b:02x}")).collect();
-                string_literal(hex.as_bytes(), b"utf8mb4_general_ci")
+                string_literal(hex.as_bytes(), b"utf8mb3_general_ci")
             };
             let value = match item {
                 Item::Number => unsigned(self.conditions.len().to_string().as_bytes()),
@@ -243,8 +243,8 @@ mod tests {
         assert_eq!(get("GET DIAGNOSTICS @n = NUMBER"), "SET @`n` = CAST(1 AS UNSIGNED)");
         assert_eq!(
             get("GET DIAGNOSTICS CONDITION 1 @e = MYSQL_ERRNO, @t = MESSAGE_TEXT, @s = RETURNED_SQLSTATE"),
-            "SET @`e` = CAST(1292 AS UNSIGNED), @`t` = _utf8mb4 x'61' COLLATE utf8mb4_general_ci, \
-             @`s` = _utf8mb4 x'3232303037' COLLATE utf8mb4_general_ci"
+            "SET @`e` = CAST(1292 AS UNSIGNED), @`t` = _utf8mb3 x'61' COLLATE utf8mb3_general_ci, \
+             @`s` = _utf8mb3 x'3232303037' COLLATE utf8mb3_general_ci"
         );
         assert_eq!(get("GET DIAGNOSTICS CONDITION 2 @e = MYSQL_ERRNO"), "");
         says(&mut left, "SELECT 1", Reply { rows: 1, ..Reply::default() }, false);

@@ -10,7 +10,7 @@ use crate::protocol::ok_err_eof::Status;
 use crate::session::pin::{PinReason, Pins};
 use crate::session::state::{Change, State};
 use crate::session::unread::Unread;
-use crate::sql::classify::{Class, Classified};
+use crate::sql::classify::{Class, ClassReason, Classified};
 use crate::sql::lexer::{Dialect, LexMode};
 use crate::topology::gtid::GtidSet;
 
@@ -216,6 +216,10 @@ impl Session {
     }
 
     fn learn_statement(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
+        // What SET STATEMENT sets is set back when its statement ends, and both were tracked.
+        let for_one = !statement.plain && learned.ok && !statement.effects.opaque && is_set_statement(statement);
+        let set_back = Learned { variables: &[], state_changed: false, ..*learned };
+        let learned = if for_one { &set_back } else { learned };
         if let Some(status) = learned.status {
             self.status = status;
         }
@@ -262,13 +266,14 @@ impl Session {
     fn learn_effects(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
         let effects = &statement.effects;
         let ok = learned.ok;
-        for table in &effects.creates_temporary_tables {
-            self.temporary_tables.add(table);
-        }
         if ok && self.temporary_tables.any() {
             for table in &effects.drops_tables {
                 self.temporary_tables.remove(table);
             }
+        }
+        // Of several statements together nobody knows which came last: what was made may be there.
+        for table in &effects.creates_temporary_tables {
+            self.temporary_tables.add(table);
         }
         self.pins.set(PinReason::TemporaryTable, self.temporary_tables.any());
 
@@ -374,6 +379,10 @@ impl Session {
 /// ER_PARSE_ERROR.
 const SYNTAX_ERROR: u16 = 1064;
 
+fn is_set_statement(statement: &Classified) -> bool {
+    statement.digest_text.get(..14).is_some_and(|begin| begin.eq_ignore_ascii_case("SET STATEMENT "))
+}
+
 /// ER_UNKNOWN_STMT_HANDLER.
 const UNKNOWN_STATEMENT: u16 = 1243;
 
@@ -388,7 +397,7 @@ fn ends_transaction(statement: &Classified) -> bool {
     let effects = &statement.effects;
     effects.ends_transaction.is_some()
         || effects.implicit_commit
-        || matches!(statement.class, Class::Write | Class::Ddl)
+        || statement.reason == ClassReason::WritingStatement
         || (matches!(statement.class, Class::Read | Class::LockingRead) && !statement.tables.is_empty())
 }
 
@@ -416,5 +425,7 @@ mod variables;
 use named_locks::NamedLocks;
 use text_prepared::TextPrepared;
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

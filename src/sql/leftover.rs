@@ -61,8 +61,8 @@ pub fn asked(sql: &[u8], mode: LexMode) -> Option<Asked> {
     let mut values = Vec::new();
     loop {
         values.push(leftover(&mut cursor)?);
-        let named = !cursor.at_end() && !cursor.is("FROM") && cursor.kind() != Some(TokenKind::Comma);
-        if cursor.eat("AS") || named {
+        let named = cursor.eat("AS") || !cursor.at_end() && !cursor.is("FROM") && cursor.kind() != Some(TokenKind::Comma);
+        if named {
             alias(&mut cursor)?;
         }
         if cursor.eat_kind(TokenKind::Comma) {

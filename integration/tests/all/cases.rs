@@ -209,6 +209,9 @@ fn compare(case: &Case, protocol: Protocol, direct: &[(Step, Answer)], through: 
 }
 
 async fn run_all(protocol: Protocol) {
+    // One after the other: accounts and some schemas are the cluster's own.
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _one = ONE.lock().await;
     let cluster = cluster();
     let letter = if protocol == Protocol::Text { "c" } else { "b" };
     let proxy = Proxy::before(cluster).every_server("max_connections", "4").start().await.unwrap();

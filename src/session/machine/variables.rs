@@ -132,6 +132,13 @@ impl Session {
                         && matches!(&assignment.value, SetValue::Literal(t) if t.to_ascii_uppercase().windows(9).any(|w| w == b"AUTOMATIC"));
                     self.pins.set(PinReason::SessionVariable, !ended);
                 }
+                // The clock goes on; the value that was tracked would stop it.
+                (Scope::Session, value)
+                    if name == "timestamp" && (*value == SetValue::Default || *value == SetValue::Literal(b"0".to_vec())) =>
+                {
+                    changes.retain(|c| !matches!(c, Change::System(n, _) if **n == *"timestamp"));
+                    changes.push(Change::System(name.into(), None));
+                }
                 (Scope::Session, SetValue::Default) => {
                     // What the server tracked is what it came to. (MySQL gives bits of its own, such as foreign_key_checks, another
                     // default than a fresh connection has.)
