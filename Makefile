@@ -1,10 +1,11 @@
 # One word for each thing; `make check` before a commit, `make test` before a push (it is what CI runs).
-.PHONY: help demo test fmt lint check doc bench drivers fuzz sim chaos
+.PHONY: help demo test fmt lint check doc deb bench drivers fuzz sim chaos
 
 help:
 	@echo "make demo    four real servers with Sluice in front, to play with (FLAVOUR=mysql for MySQL)"
 	@echo "make test    everything CI runs: formatting, lints, unit tests, suites on MariaDB and on MySQL"
 	@echo "make check   formatting, lints and unit tests only"
+	@echo "make deb     a Debian package in target/debian"
 	@echo "make drivers suites of real drivers and of MariaDB's own server, at the master and through Sluice"
 	@echo "make fmt lint doc bench fuzz sim chaos"
 
@@ -29,6 +30,10 @@ lint:
 
 doc:
 	@cargo doc --workspace --no-deps --locked
+
+deb:
+	@cargo build --quiet --release --locked --package sluice --bin sluice
+	@packaging/build-deb
 
 # Each of these runs what lies in integration/; the script says how to get what it lacks.
 bench:

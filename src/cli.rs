@@ -72,6 +72,11 @@ enum Verb {
         /// The statement
         sql: String,
     },
+    /// Print a configuration made from one of ProxySQL, and on stderr what of it has no counterpart
+    ImportProxysql {
+        /// A proxysql.cnf, or a dump of ProxySQL's tables as SQL
+        file: PathBuf,
+    },
 }
 
 /// The whole program: reads the arguments (the first is the program's name), does what they say, gives the exit code.
@@ -88,6 +93,9 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, program
     let verb = arguments.command.unwrap_or(Verb::Run);
     if matches!(verb, Verb::Run) {
         init_logging(arguments.log_format);
+    }
+    if let Verb::ImportProxysql { file } = &verb {
+        return import_proxysql(file, out, err);
     }
     let file = match find(arguments.config, |path| path.exists()) {
         Ok(file) => file,
@@ -111,6 +119,7 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, program
 fn obey(verb: Verb, config: Config, file: PathBuf, program: &dyn Program, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     match verb {
         Verb::Run => program.run(config, file),
+        Verb::ImportProxysql { file } => import_proxysql(&file, out, err),
         Verb::Explain { sql } => match program.explain(&config, &sql) {
             Ok(text) => {
                 let _ = writeln!(out, "{}", text.trim_end());
@@ -140,6 +149,23 @@ fn obey(verb: Verb, config: Config, file: PathBuf, program: &dyn Program, out: &
                 }
             }
             if all_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn import_proxysql(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let text = std::fs::read_to_string(file).map_err(|e| e.to_string());
+    match text.and_then(|text| config::import::proxysql(&text)) {
+        Ok(imported) => {
+            let _ = write!(out, "{}", imported.toml);
+            for note in imported.notes {
+                let _ = writeln!(err, "note: {note}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            let _ = writeln!(err, "error: {}: {why}", file.display());
+            ExitCode::from(EXIT_WRONG_CONFIG)
         }
     }
 }
@@ -227,6 +253,8 @@ mod tests {
             ("sluice run --config a.toml --log-format json", true),
             ("sluice check --online", true),
             ("sluice explain SELECT", true),
+            ("sluice import-proxysql proxysql.cnf", true),
+            ("sluice import-proxysql", false),
             ("sluice explain", false),
             ("sluice --log-format xml", false),
             ("sluice chekc", false),

@@ -37,10 +37,16 @@ pub fn monitor_grants(flavour: Flavour) -> &'static [(&'static str, &'static str
         Flavour::MariaDb => &[
             ("GRANT SLAVE MONITOR ON *.* TO sluice", "role, lag and GTIDs of every server"),
             ("GRANT SELECT, INSERT, UPDATE, CREATE ON sluice.* TO sluice", "the heartbeat table"),
+            ("GRANT READ_ONLY ADMIN ON *.* TO sluice", "failover: read_only on and off"),
+            ("GRANT REPLICATION SLAVE ADMIN ON *.* TO sluice", "failover: who replicates from whom"),
+            ("GRANT PROCESS, CONNECTION ADMIN ON *.* TO sluice", "failover: writers on a master that is replaced are ended"),
         ],
         Flavour::MySql => &[
             ("GRANT REPLICATION CLIENT ON *.* TO sluice", "role, lag and GTIDs of every server"),
             ("GRANT SELECT, INSERT, UPDATE, CREATE ON sluice.* TO sluice", "the heartbeat table"),
+            ("GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO sluice", "failover: read_only on and off"),
+            ("GRANT REPLICATION_SLAVE_ADMIN ON *.* TO sluice", "failover: who replicates from whom"),
+            ("GRANT PROCESS, CONNECTION_ADMIN ON *.* TO sluice", "failover: writers on a master that is replaced are ended"),
         ],
     }
 }

@@ -24,6 +24,7 @@
 
 pub mod accounts;
 pub mod bench;
+pub mod cases;
 pub mod chaos;
 pub mod cluster;
 pub mod driver;
@@ -40,3 +41,5 @@ pub mod sandbox;
 pub mod server;
 pub mod template;
 pub mod wait;
+pub mod wire;
+pub mod witness;

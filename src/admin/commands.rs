@@ -96,6 +96,11 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
             words.end("RELOAD CONFIG")?;
             Command::ReloadConfig
         }
+        "SAVE" => {
+            words.expect("CONFIG", "SAVE CONFIG")?;
+            words.end("SAVE CONFIG")?;
+            Command::SaveConfig
+        }
         "FLUSH" => match words.take().as_deref() {
             Some("STATEMENTS") => words.end("FLUSH STATEMENTS").map(|()| Command::FlushStatements)?,
             Some("CACHE") => {
@@ -118,15 +123,21 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
         "" => return Err(AdminError::new(1065, "42000", "the statement is empty; HELP lists what there is")),
         _ => return Err(unknown(sql)),
     };
-    let done = house.command(command).await;
+    let replaces = matches!(command, Command::Switchover { .. } | Command::Failover { .. } | Command::RejoinServer(_));
+    let done = if replaces {
+        house.steps(command).await.map(|steps| Answer::Table(tables::of(&steps)))
+    } else {
+        house.command(command).await.map(text)
+    };
     // Who did it stands beside what the house itself notes about the change.
     let outcome = match &done {
-        Ok(info) => info.clone(),
+        Ok(Answer::Ok { info, .. }) => info.clone(),
+        Ok(_) => "done".to_owned(),
         Err(error) => format!("refused: {}", error.message),
     };
     let said = words.sql.split_whitespace().collect::<Vec<_>>().join(" ");
     house.note(&format!("{}@{}", session.user, session.host), &format!("{}: {outcome}", said.trim_end_matches(';')));
-    done.map(text)
+    done
 }
 
 /// The first word behind comments. A SELECT in parentheses begins with `(`.

@@ -307,6 +307,17 @@ rows! {
         /// `no`, or why this key needs a restart.
         restart: String,
     }
+    /// `SWITCHOVER TO`, `FAILOVER TO`, `REJOIN SERVER`: what was done, or would be.
+    StepRow {
+        /// Its name.
+        step: String,
+        /// The server it concerns.
+        server: Option<String>,
+        /// How long it took, or may take.
+        took_ms: u64,
+        /// What came of it.
+        detail: String,
+    }
     /// `EXPLAIN ROUTE`
     ExplainRow {
         /// The statement's class.
@@ -377,6 +388,8 @@ pub enum Command {
     },
     /// `RELOAD CONFIG`
     ReloadConfig,
+    /// `SAVE CONFIG`: what commands changed goes into the file.
+    SaveConfig,
     /// `SHUTDOWN`: as SIGTERM.
     Shutdown,
 }
@@ -418,6 +431,12 @@ pub trait House: Send + Sync {
     /// # Errors
     /// [`AdminError::unavailable`] for what this version cannot do, [`AdminError::unknown_server`], or what failed.
     async fn command(&self, command: Command) -> Result<String, AdminError>;
+
+    /// Carries out [`Command::Switchover`], [`Command::Failover`] or [`Command::RejoinServer`] and tells the steps.
+    ///
+    /// # Errors
+    /// Why not, or what failed and what is so now.
+    async fn steps(&self, command: Command) -> Result<Vec<StepRow>, AdminError>;
 
     /// Notes in the log of events that an operator gave a command, which, and what came of it.
     fn note(&self, who: &str, what: &str);

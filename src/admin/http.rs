@@ -27,6 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const EVENTS_SHOWN: usize = 50;
 /// Statements on the status page, those that took most time in all.
 const STATEMENTS_SHOWN: usize = 15;
+/// Pinned sessions on the status page, those pinned longest.
+const PINNED_SHOWN: usize = 30;
 const PAGE: &str = include_str!("status.html");
 
 /// Serves the HTTP port until the task is dropped.
@@ -115,11 +117,14 @@ fn status(house: &dyn House) -> String {
     statements.truncate(STATEMENTS_SHOWN);
     let clients = house.clients();
     let active = clients.iter().filter(|c| !matches!(c.state.as_str(), "idle" | "login")).count();
-    let pinned = clients.iter().filter(|c| c.pin_reason.is_some()).count();
+    let mut pinned: Vec<_> = clients.iter().filter(|c| c.pin_reason.is_some()).cloned().collect();
+    let pinned_count = pinned.len();
+    pinned.sort_by_key(|c| std::cmp::Reverse(c.age_ms));
+    pinned.truncate(PINNED_SHOWN);
     let ready = house.ready();
     format!(
-        "{{\"version\":{},\"now_ms\":{},\"ready\":{},\"reason\":{},\"clients\":{{\"all\":{},\"active\":{active},\"pinned\":{pinned}}},\
-         \"statements_total\":{count},\"statement_errors\":{errors},\"servers\":{},\"pools\":{},\"statements\":{},\"events\":{}}}",
+        "{{\"version\":{},\"now_ms\":{},\"ready\":{},\"reason\":{},\"clients\":{{\"all\":{},\"active\":{active},\"pinned\":{pinned_count}}},\
+         \"statements_total\":{count},\"statement_errors\":{errors},\"servers\":{},\"pools\":{},\"pinned\":{},\"statements\":{},\"events\":{}}}",
         json::string(env!("CARGO_PKG_VERSION")),
         crate::clock::Clock::wall_us() / 1000,
         ready.is_ok(),
@@ -127,6 +132,7 @@ fn status(house: &dyn House) -> String {
         clients.len(),
         json::table(&tables::of(&house.servers())),
         json::table(&tables::of(&house.pools())),
+        json::table(&tables::of(&pinned)),
         json::table(&tables::of(&statements)),
         json::table(&tables::of(&events)),
     )

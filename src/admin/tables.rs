@@ -72,6 +72,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("FLUSH STATEMENTS", "forget the statistics"),
     ("KILL [QUERY] id", "end a client, or only its statement"),
     ("RELOAD CONFIG", "read the file again and apply it whole or not at all"),
+    ("SAVE CONFIG", "write what commands changed into the file; its comments stay"),
     ("SHUTDOWN", "let transactions end, then exit"),
     ("HELP", "this list"),
 ];

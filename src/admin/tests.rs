@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
+use super::house::StepRow;
 use super::*;
 
 /// A house with two servers, and a note of every command it was given.
@@ -131,11 +132,16 @@ impl House for Model {
         self.notes.lock().push(format!("{who} {what}"));
     }
     async fn command(&self, command: Command) -> Result<String, AdminError> {
-        if let Command::Switchover { .. } = command {
-            return Err(AdminError::unavailable("SWITCHOVER"));
-        }
         self.commands.lock().push(command);
         Ok("done".to_owned())
+    }
+    async fn steps(&self, command: Command) -> Result<Vec<StepRow>, AdminError> {
+        if let Command::Switchover { dry_run: false, .. } = command {
+            return Err(AdminError::failed("db2 is 12000 ms behind"));
+        }
+        self.commands.lock().push(command);
+        let step = StepRow { step: "fence".into(), server: Some("db1".into()), took_ms: 7, detail: "it is read-only".into() };
+        Ok(vec![step])
     }
 }
 
@@ -241,8 +247,6 @@ fn commands_reach_the_house() {
         ("online server `db 3`;", Command::OnlineServer("db 3".into())),
         ("OFFLINE SERVER 'db3'", Command::OfflineServer("db3".into())),
         ("SET SERVER db3 WEIGHT 5", Command::SetWeight { server: "db3".into(), weight: 5 }),
-        ("FAILOVER TO db2 FORCE", Command::Failover { to: "db2".into(), force: true }),
-        ("REJOIN SERVER db1", Command::RejoinServer("db1".into())),
         ("PAUSE", Command::Pause),
         ("RESUME", Command::Resume),
         ("FLUSH CACHE", Command::FlushCache(None)),
@@ -252,11 +256,30 @@ fn commands_reach_the_house() {
         ("KILL CONNECTION 9", Command::Kill { id: 9, query: false }),
         ("/* tool */ kill query 9", Command::Kill { id: 9, query: true }),
         ("RELOAD CONFIG", Command::ReloadConfig),
+        ("SAVE CONFIG", Command::SaveConfig),
         ("SHUTDOWN", Command::Shutdown),
     ] {
         assert_eq!(shown(&run_in(sql, &mut session, &house)), "OK done", "{sql}");
         assert_eq!(house.commands.lock().pop(), Some(wanted), "{sql}");
     }
+}
+
+#[test]
+fn replacing_the_master_answers_with_the_steps() {
+    let house = Model::default();
+    let mut session = Session::default();
+    for (sql, wanted) in [
+        ("SWITCHOVER TO db2 DRY RUN", Command::Switchover { to: "db2".into(), dry_run: true }),
+        ("FAILOVER TO db2", Command::Failover { to: "db2".into(), force: false }),
+        ("FAILOVER TO db2 FORCE", Command::Failover { to: "db2".into(), force: true }),
+        ("REJOIN SERVER db1", Command::RejoinServer("db1".into())),
+    ] {
+        let told = shown(&run_in(sql, &mut session, &house));
+        assert_eq!(told, "step server took_ms detail | fence db1 7 it is read-only", "{sql}");
+        assert_eq!(house.commands.lock().pop(), Some(wanted), "{sql}");
+    }
+    let refused = shown(&run_in("SWITCHOVER TO db2", &mut session, &house));
+    assert_eq!(refused, "1105 HY000 sluice: db2 is 12000 ms behind");
 }
 
 #[test]
@@ -274,7 +297,6 @@ fn wrong_statements_say_what_would_have_been_right() {
         ("SET SERVR db3 WEIGHT 5", "1064 42000 sluice: SET what? SET SERVER db3 WEIGHT 5"),
         ("SET GLOBAL x = 1", "1235 42000 sluice: settings are changed in the configuration file, then RELOAD CONFIG"),
         ("SWITCHOVER db2", "1064 42000 sluice: TO is missing; write SWITCHOVER TO db2 [DRY RUN]"),
-        ("SWITCHOVER TO db2 DRY RUN", "1235 42000 sluice: SWITCHOVER is not available in this version"),
         ("FLUSH TABLES", "1064 42000 sluice: FLUSH what? FLUSH CACHE [TABLE shop.items] or FLUSH STATEMENTS"),
         ("KILL abc", "1064 42000 sluice: a number is missing; write KILL [QUERY] id; SHOW CLIENTS lists the ids"),
         ("", "1065 42000 sluice: the statement is empty; HELP lists what there is"),
@@ -561,4 +583,16 @@ async fn a_taken_port_is_told_clearly() {
     let first = Bound::bind("127.0.0.1:0", "admin.listen").await.unwrap();
     let error = Bound::bind(&first.address(), "admin.listen").await.unwrap_err();
     assert!(error.contains("(admin.listen): Address already in use; another program listens there"), "{error}");
+}
+
+#[test]
+fn the_documentation_has_every_command_and_table() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/admin.md")).unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    let all = tables::HELP.iter().chain(tables::TABLES);
+    for (name, meaning) in all.clone() {
+        let row = format!("| `{name}` | {meaning} |");
+        assert!(rows.contains(&row.as_str()), "docs/admin.md lacks the row {row}");
+    }
+    assert_eq!(rows.len(), all.count(), "docs/admin.md has rows that are neither command nor table");
 }

@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod answer;
+pub mod attributes;
 pub mod caching_sha2;
 pub mod credential;
 pub mod credentials;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Credential;
+use crate::auth::attributes::Attribute;
 use crate::backend::connect::ConnectError;
 use crate::backend::connection::{CommandError, PoolKey, PreparedText};
 use crate::backend::pool_book::Counts;
@@ -20,6 +21,9 @@ pub struct PoolSettings {
     pub checkout_timeout: Duration,
     /// How long opening a connection may take.
     pub connect_timeout: Duration,
+    /// Statements one connection may hold prepared. With a hundred connections a server stays well below the default
+    /// `max_prepared_stmt_count` of 16,382.
+    pub max_prepared: usize,
 }
 
 impl Default for PoolSettings {
@@ -29,6 +33,7 @@ impl Default for PoolSettings {
             max_lifetime: Duration::from_secs(3600),
             checkout_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
+            max_prepared: 128,
         }
     }
 }
@@ -46,6 +51,8 @@ pub struct Wanted<'a> {
     pub state: &'a Arc<State>,
     /// The state a new connection has right after its login with that collation and no schema.
     pub fresh: &'a Arc<State>,
+    /// What a new one tells the server of its client.
+    pub attributes: &'a Arc<[Attribute]>,
     /// The prepared statement he will execute.
     pub text: Option<&'a Arc<PreparedText>>,
 }

@@ -12,6 +12,7 @@ use crate::net::timer::timeout;
 use crate::protocol::Capabilities;
 use crate::protocol::handshake::cursor::Cursor;
 use crate::protocol::handshake::{Malformed, ServerError};
+use crate::protocol::query::NO_ATTRIBUTES;
 use crate::topology::Flavor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
@@ -118,7 +119,9 @@ pub async fn connect_admin(
             | Capabilities::TRANSACTIONS
             | Capabilities::MULTI_STATEMENTS
             | Capabilities::MULTI_RESULTS,
+        compression: None,
         attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
+        client: None,
     };
     Ok(AdminConnection::new(connect(address, tls, &login, limit).await?, limit))
 }
@@ -214,7 +217,8 @@ pub(crate) async fn run_query<S: AsyncRead + AsyncWrite + Unpin>(
     sql: &str,
     capabilities: Capabilities,
 ) -> Result<Vec<TextResult>, QueryError> {
-    let mut sequence = command(stream, COM_QUERY, sql.as_bytes()).await?;
+    let attributes = if capabilities.has(Capabilities::QUERY_ATTRIBUTES) { NO_ATTRIBUTES } else { &[] };
+    let mut sequence = command(stream, COM_QUERY, &[attributes, sql.as_bytes()].concat()).await?;
     let mut left = RESULT_LEN_MAX;
     let mut results = Vec::new();
     loop {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::auth::Credential;
 use crate::auth::answer::{AnswerError, Answerer, Step};
 use crate::net::{Stream, timer};
 use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{Greeting, Malformed, ServerError};
 use crate::topology::Flavor;
 
@@ -91,8 +93,12 @@ pub struct Login {
     pub collation: u16,
     /// What is wanted; what the server does not offer falls away, see [`Connected::capabilities`].
     pub capabilities: Capabilities,
+    /// How the connection is to be compressed, where the server offers it.
+    pub compression: Option<Algorithm>,
     /// Connection attributes, shown in the server's `performance_schema.session_connect_attrs`.
     pub attributes: Vec<(String, String)>,
+    /// Where the client is whom the connection is for, told to servers that take a PROXY header. `None`: it is Sluice's own.
+    pub client: Option<IpAddr>,
 }
 
 /// A connection on which somebody is logged in; the next packet is a command.

@@ -8,18 +8,19 @@ pub use error::CommandError;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tokio::io::AsyncWriteExt;
-
+use crate::backend::checkout::PoolSettings;
 use crate::backend::connect::Connected;
 use crate::net::{Buffer, Idle, Severer, Stream, Worker};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
-use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::prepared::PrepareOk;
+use crate::protocol::query::NO_ATTRIBUTES;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
 use crate::session::state::State;
 use crate::topology::{Flavor, ServerId};
@@ -33,6 +34,8 @@ pub struct PoolKey {
     pub generation: u64,
     /// The capabilities that a session chooses (see [`key_capabilities`]).
     pub capabilities: Capabilities,
+    /// The client's address, where servers are told it (see [`crate::backend::ServerTls::proxy_header`]): accounts may differ by it.
+    pub client: Option<IpAddr>,
     /// The handshake's collation id where it has no name that a `SET` could restore, else 0.
     pub raw_collation: u16,
 }
@@ -47,7 +50,19 @@ pub const KEY_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
     .with(Capabilities::MULTI_RESULTS)
     .with(Capabilities::PS_MULTI_RESULTS)
     .with(Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS)
-    .with(Capabilities::DEPRECATE_EOF);
+    .with(Capabilities::DEPRECATE_EOF)
+    .with(Capabilities::OPTIONAL_RESULTSET_METADATA)
+    .with(Capabilities::QUERY_ATTRIBUTES)
+    .with(Capabilities::MARIADB_PROGRESS)
+    .with(Capabilities::MARIADB_STMT_BULK_OPERATIONS)
+    .with(Capabilities::MARIADB_EXTENDED_METADATA)
+    .with(Capabilities::MARIADB_BULK_UNIT_RESULTS);
+
+/// Capabilities without which a connection cannot serve a client that has them: packets have another layout.
+pub const LAYOUT_CAPABILITIES: Capabilities = Capabilities::DEPRECATE_EOF
+    .with(Capabilities::OPTIONAL_RESULTSET_METADATA)
+    .with(Capabilities::QUERY_ATTRIBUTES)
+    .with(Capabilities::MARIADB_EXTENDED_METADATA);
 
 /// Capabilities that every server connection asks for, whatever the client can do.
 pub const ALWAYS_CAPABILITIES: Capabilities = Capabilities::LONG_PASSWORD
@@ -122,14 +137,12 @@ pub struct ServerStatement {
     last_used: u64,
 }
 
-/// Statements one connection may hold prepared; the least recently used is closed to make room. With a hundred
-/// connections a server stays well below the default `max_prepared_stmt_count` of 16,382.
-pub const PREPARED_MAX: usize = 128;
-
 /// ER_MUST_CHANGE_PASSWORD.
 pub const MUST_CHANGE_PASSWORD: u16 = 1820;
 /// The longest reply to a statement of our own.
 pub const RAW_REPLY_MAX: usize = 256 * 1024;
+
+mod track;
 
 /// One connection to a server.
 #[derive(Debug)]
@@ -154,6 +167,11 @@ pub struct Connection {
     home: Worker,
     prepared: HashMap<Arc<PreparedText>, ServerStatement, foldhash::fast::RandomState>,
     to_close: Vec<u32>,
+    /// A user variable had a value here. That it has none any more can only be brought about by a reset.
+    pub dirty_users: bool,
+    /// Statements it may hold prepared; the least recently used is closed to make room. The pool's own, so that what one
+    /// connection learns of the server's limit holds for all.
+    pub prepared_max: Arc<AtomicUsize>,
     uses: u64,
     /// Counts up whenever it is handed out: with the same number nobody has used it since.
     pub serial: u64,
@@ -161,6 +179,8 @@ pub struct Connection {
     pub severer: Option<Arc<Severer>>,
     /// What `LAST_INSERT_ID()` says there, as far as OK packets told.
     pub last_insert_id: u64,
+    /// It was handed out for writing: what is pinned to it ends when its server is no longer master.
+    pub writes: bool,
     /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
     pub tainted: bool,
 }
@@ -170,6 +190,16 @@ pub fn put_command(out: &mut Vec<u8>, com: Com, payload: &[u8]) {
     let len = payload.len() + 1;
     out.extend_from_slice(&[len as u8, (len >> 8) as u8, (len >> 16) as u8, 0, com as u8]);
     out.extend_from_slice(payload);
+}
+
+/// A `COM_QUERY` of our own appended to `out`, for a connection with `capabilities`: with `QUERY_ATTRIBUTES` it says that it
+/// has none.
+pub fn put_query(out: &mut Vec<u8>, capabilities: Capabilities, sql: &[u8]) {
+    if capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+        put_command(out, Com::Query, &[NO_ATTRIBUTES, sql].concat());
+    } else {
+        put_command(out, Com::Query, sql);
+    }
 }
 
 impl Connection {
@@ -188,10 +218,13 @@ impl Connection {
             home: Worker::here(),
             prepared: HashMap::default(),
             to_close: Vec::new(),
+            dirty_users: false,
+            prepared_max: Arc::new(AtomicUsize::new(PoolSettings::default().max_prepared)),
             uses: 0,
             serial: 0,
             last_insert_id: 0,
             severer: None,
+            writes: false,
             tainted: false,
         }
     }
@@ -202,47 +235,6 @@ impl Connection {
         self.stream.idle() == Idle::Quiet
     }
 
-    /// Has the server track what sessions change and which GTIDs they write: one command, once per connection.
-    /// A server refuses it while the account's password is expired: the connection is good for a new password then, and for nobody else.
-    ///
-    /// # Errors
-    /// When the server refuses it or the connection breaks.
-    pub async fn track_session(&mut self) -> Result<(), CommandError> {
-        let sql: &[u8] = match self.flavor {
-            Flavor::MariaDb => {
-                b"SET SESSION session_track_system_variables='*', session_track_schema=ON, session_track_state_change=ON"
-            }
-            // '*' would add the statement's number to every OK packet.
-            Flavor::MySql => {
-                b"SET SESSION session_track_gtids=OWN_GTID, session_track_schema=ON, session_track_state_change=ON, \
-                  session_track_system_variables='autocommit,character_set_client,character_set_connection,\
-character_set_results,collation_connection,sql_mode,time_zone,transaction_isolation,transaction_read_only,\
-foreign_key_checks,unique_checks,sql_safe_updates,sql_select_limit,max_join_size,lc_time_names,lc_messages,\
-group_concat_max_len,max_execution_time,innodb_lock_wait_timeout,lock_wait_timeout,wait_timeout,\
-interactive_timeout,net_read_timeout,net_write_timeout,optimizer_switch,sql_log_bin,sql_auto_is_null,sql_big_selects,\
-sql_buffer_result,sql_notes,sql_quote_show_create,sql_warnings,default_storage_engine,default_tmp_storage_engine,\
-default_week_format,div_precision_increment,explicit_defaults_for_timestamp,auto_increment_increment,\
-auto_increment_offset,big_tables,cte_max_recursion_depth,completion_type,end_markers_in_json,eq_range_index_dive_limit,\
-join_buffer_size,max_allowed_packet,max_error_count,max_heap_table_size,max_length_for_sort_data,max_sort_length,\
-max_sp_recursion_depth,min_examined_row_limit,optimizer_prune_level,optimizer_search_depth,read_buffer_size,\
-read_rnd_buffer_size,sort_buffer_size,tmp_table_size,timestamp,updatable_views_with_limit,windowing_use_high_precision,\
-character_set_database,collation_database,character_set_filesystem,default_collation_for_utf8mb4,\
-session_track_gtids,session_track_schema,session_track_state_change,information_schema_stats_expiry,profiling,\
-long_query_time,range_optimizer_max_mem_size,set_operations_buffer_size,show_create_table_verbosity,\
-sql_require_primary_key,sql_generate_invisible_primary_key,print_identified_with_as_hex,use_secondary_engine,resultset_metadata,\
-select_into_buffer_size,query_alloc_block_size,query_prealloc_size,transaction_alloc_block_size,binlog_format,\
-binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_locks,innodb_ft_enable_stopword'"
-            }
-        };
-        match self.command(Com::Query, sql).await {
-            Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
-                self.tainted = true;
-                Ok(())
-            }
-            done => done,
-        }
-    }
-
     /// Sends one command and waits for its OK.
     ///
     /// # Errors
@@ -250,7 +242,21 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
     pub async fn command(&mut self, com: Com, payload: &[u8]) -> Result<(), CommandError> {
         let mut out = Vec::with_capacity(payload.len() + 5);
         put_command(&mut out, com, payload);
-        self.stream.write_all(&out).await?;
+        self.run_command(out).await
+    }
+
+    /// Runs a statement of our own that is answered with OK.
+    ///
+    /// # Errors
+    /// See [`Connection::command`].
+    pub async fn statement(&mut self, sql: &[u8]) -> Result<(), CommandError> {
+        let mut out = Vec::with_capacity(sql.len() + 8);
+        put_query(&mut out, self.capabilities, sql);
+        self.run_command(out).await
+    }
+
+    async fn run_command(&mut self, command: Vec<u8>) -> Result<(), CommandError> {
+        self.stream.send_command(&command).await?;
         let mut buffer = Buffer::new();
         self.expect_oks(&mut buffer, 1).await?;
         if buffer.is_empty() { Ok(()) } else { Err(CommandError::Nonsense("more than one answer".to_owned())) }
@@ -301,7 +307,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         let mut out = Vec::new();
         let answers = self.put_restore(want, &mut out);
         if answers > 0 {
-            self.stream.send_all(&out).await?;
+            self.stream.send_command(&out).await?;
             let mut buffer = Buffer::new();
             self.expect_oks(&mut buffer, answers).await?;
         }
@@ -314,13 +320,13 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
     /// # Errors
     /// A broken connection, or a longer reply.
     pub async fn raw_reply(&mut self, sql: &[u8]) -> Result<Vec<u8>, CommandError> {
-        let mut out = Vec::with_capacity(sql.len() + 5);
-        put_command(&mut out, Com::Query, sql);
+        let mut out = Vec::with_capacity(sql.len() + 8);
+        put_query(&mut out, self.capabilities, sql);
         self.read_raw(out, Expect::Query).await
     }
 
     async fn read_raw(&mut self, command: Vec<u8>, expect: Expect) -> Result<Vec<u8>, CommandError> {
-        self.stream.send_all(&command).await?;
+        self.stream.send_command(&command).await?;
         let mut reply = Vec::new();
         let mut buffer = Buffer::new();
         let mut tracker = ReplyTracker::new(expect, self.capabilities);
@@ -357,8 +363,11 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         if let Some(first) = packets.first().filter(|p| p.first() == Some(&0xFF)) {
             return Err(CommandError::Refused(first.to_vec()));
         }
-        // Column count, one definition, an EOF where it is not deprecated, then the row.
-        let row = packets.get(if self.capabilities.has(Capabilities::DEPRECATE_EOF) { 2 } else { 3 });
+        // Column count, one definition unless the session wants none, an EOF where it is not deprecated, then the row.
+        let optional = self.capabilities.has(Capabilities::OPTIONAL_RESULTSET_METADATA);
+        let defined = !optional || packets.first().and_then(|p| p.get(1)) != Some(&0);
+        let eof = !self.capabilities.has(Capabilities::DEPRECATE_EOF);
+        let row = packets.get(1 + usize::from(defined) + usize::from(eof));
         Ok(row.and_then(|row| {
             let len = usize::from(*row.first().filter(|b| **b < 0xFB)?);
             row.get(1..=len).map(<[u8]>::to_vec)
@@ -382,14 +391,14 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
 
     /// Commands that bring this connection to `want`, appended to `out`; how many replies they will bring. The caller sets
     /// [`Connection::have`] once they have been answered.
-    pub fn put_restore(&self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
+    pub fn put_restore(&mut self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
         if Arc::ptr_eq(&self.have, want) {
             return 0;
         }
         let restore = self.have.restore(want);
         let mut count = 0;
         if let Some(set) = &restore.system {
-            put_command(out, Com::Query, set);
+            put_query(out, self.capabilities, set);
             count += 1;
         }
         if let Some(schema) = &restore.schema {
@@ -397,7 +406,8 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
             count += 1;
         }
         if let Some(set) = &restore.user {
-            put_command(out, Com::Query, set);
+            self.dirty_users = true;
+            put_query(out, self.capabilities, set);
             count += 1;
         }
         count
@@ -444,7 +454,7 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         if let Some(old) = self.prepared.insert(text, ServerStatement { id, last_used: self.uses }) {
             self.to_close.push(old.id);
         }
-        if self.prepared.len() > PREPARED_MAX
+        if self.prepared.len() > self.prepared_max.load(Ordering::Relaxed)
             && let Some(oldest) = self.prepared.iter().min_by_key(|(_, s)| s.last_used).map(|(text, _)| text.clone())
         {
             self.forget_prepared(&oldest);
@@ -456,6 +466,11 @@ binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_lo
         if let Some(statement) = self.prepared.remove(text) {
             self.to_close.push(statement.id);
         }
+    }
+
+    /// Closes all statements with the next command: the server has as many as it takes.
+    pub fn forget_all_prepared(&mut self) {
+        self.to_close.extend(self.prepared.drain().map(|(_, statement)| statement.id));
     }
 
     /// How many statements are prepared here.

@@ -2,7 +2,7 @@
 //! server is content. [`super::connect`] takes all of them; the login of a client whose password is not known stops in
 //! the middle, to have the client answer the server's challenge itself.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -12,9 +12,11 @@ use zeroize::Zeroizing;
 use super::connect::{ConnectError, Connected, Login, ServerAddress};
 use super::packets::{PacketError, read_packet, write_packet};
 use super::tls::ServerTls;
-use crate::net::{Socket, Stream};
+use crate::net::{Peer, Socket, Stream};
 use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{Greeting, HandshakeResponse, LOGIN_PACKET_LEN_MAX, Malformed, ServerError, SslRequest};
+use crate::protocol::proxy_header::{self, Version};
 
 /// The packet size announced to servers, in bytes: the protocol's most, so that the server's own limit rules.
 const MAX_PACKET_LEN: u32 = 1 << 30;
@@ -32,10 +34,9 @@ const OF_THE_LOGIN: Capabilities = Capabilities::SSL
     .with(Capabilities::CONNECT_WITH_DB)
     .with(Capabilities::CONNECT_ATTRS)
     .with(Capabilities::PLUGIN_AUTH_LENENC)
-    // Not spoken on server connections: the reply's framing or the command's layout would change.
+    // Agreed with each side by itself.
     .with(Capabilities::COMPRESS)
     .with(Capabilities::ZSTD_COMPRESSION)
-    .with(Capabilities::QUERY_ATTRIBUTES)
     .with(Capabilities::MULTI_FACTOR_AUTHENTICATION)
     .with(Capabilities::SSL_VERIFY_SERVER_CERT);
 
@@ -55,7 +56,8 @@ impl Opening {
     /// # Errors
     /// All of [`ConnectError`] but `Timeout`: the caller holds the clock.
     pub async fn greet(address: &ServerAddress, tls: &ServerTls, login: &Login) -> Result<Opening, ConnectError> {
-        let mut stream = open(address).await.map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
+        let opened = open(address, tls.proxy_header, login.client).await;
+        let mut stream = opened.map_err(|source| ConnectError::Unreachable { address: address.clone(), source })?;
         let mut sequence = 0;
         let packet = read_packet(&mut stream, &mut sequence, LOGIN_PACKET_LEN_MAX).await.map_err(|e| broken(address, e))?;
         if packet.first() == Some(&ServerError::HEADER) {
@@ -109,7 +111,10 @@ impl Opening {
             schema: login.schema.clone(),
             plugin: plugin.to_owned(),
             attributes: login.attributes.clone(),
-            zstd_level: None,
+            zstd_level: match login.compression {
+                Some(Algorithm::Zstd { level }) => Some(level),
+                _ => None,
+            },
         };
         let mut packet = Zeroizing::new(Vec::with_capacity(256));
         response.write(&mut packet);
@@ -149,10 +154,15 @@ impl Opening {
 
     /// The server has sent OK: the connection is a user's now.
     pub fn finish(self) -> Connected {
+        // We asked for one way at most, and pack at the level that the server was told.
+        let stream = match Algorithm::agreed(self.capabilities, None) {
+            Some(algorithm) => self.stream.compressed(algorithm, Peer::Server),
+            None => self.stream,
+        };
         Connected {
             connection_id: self.greeting.connection_id,
             collation: u16::from(self.collation),
-            stream: self.stream,
+            stream,
             greeting: self.greeting,
             capabilities: self.capabilities,
         }
@@ -172,6 +182,11 @@ fn agree(offered: Capabilities, login: &Login) -> Capabilities {
     if login.schema.is_some() {
         caps = caps | Capabilities::CONNECT_WITH_DB;
     }
+    match login.compression {
+        Some(Algorithm::Zlib) => caps = caps | (offered & Capabilities::COMPRESS),
+        Some(Algorithm::Zstd { .. }) => caps = caps | (offered & Capabilities::ZSTD_COMPRESSION),
+        None => {}
+    }
     if !login.attributes.is_empty() {
         caps = caps | (offered & Capabilities::CONNECT_ATTRS);
     }
@@ -183,7 +198,7 @@ fn is_utf8(collation: u8) -> bool {
     matches!(collation, 33 | 45 | 46 | 76 | 83 | 192..=215 | 223..=247 | 255)
 }
 
-async fn open(address: &ServerAddress) -> std::io::Result<Stream> {
+async fn open(address: &ServerAddress, header: Option<Version>, client: Option<IpAddr>) -> std::io::Result<Stream> {
     match address {
         ServerAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::from),
         ServerAddress::Tcp { host, port } => {
@@ -194,7 +209,14 @@ async fn open(address: &ServerAddress) -> std::io::Result<Stream> {
                 .with_interval(KEEPALIVE_INTERVAL)
                 .with_retries(KEEPALIVE_RETRIES);
             socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-            Ok(Stream::from(socket))
+            let server = socket.peer_addr()?;
+            let mut stream = Stream::from(socket);
+            if let Some(version) = header {
+                // The port belongs to one of the clients that will share the connection; none is told.
+                let client = client.map(|ip| SocketAddr::new(ip, 0));
+                stream.send_all(&proxy_header::write(version, client, server)).await?;
+            }
+            Ok(stream)
         }
     }
 }

@@ -99,7 +99,9 @@ async fn reply_aside(pool: &Arc<ServerPool>, by: Wanted<'_>, sql: &str) -> Resul
         schema: None,
         collation: COLLATION,
         capabilities: ALWAYS_CAPABILITIES | by.key.capabilities,
-        attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
+        compression: None,
+        attributes: by.attributes.to_vec(),
+        client: by.key.client,
     };
     let connected = connect::connect(pool.address(), pool.tls(), &login, KILL_TIMEOUT).await.map_err(|e| match e {
         ConnectError::Refused(e) => KillError::Refused(e),

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -17,13 +17,15 @@ use crate::auth::Credential;
 use crate::backend::aim::Aims;
 pub use crate::backend::checkout::{CheckoutError, PoolSettings, Wanted};
 use crate::backend::connect::{self, Connected, Login, ServerAddress};
-use crate::backend::connection::{ALWAYS_CAPABILITIES, Connection, PoolKey};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, Connection, LAYOUT_CAPABILITIES, PoolKey};
 use crate::backend::pool_book::{Checkout, Counts, Given, PoolBook, Ticket};
 use crate::backend::tls::ServerTls;
 use crate::metrics::histogram::AtomicHistogram;
 use crate::net::{Severer, timer};
+use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::session::state::State;
-use crate::topology::ServerId;
+use crate::topology::{Flavor, ServerId};
 
 type Handed = Option<Box<Connection>>;
 
@@ -42,8 +44,11 @@ pub struct ServerPool {
     pub name: Arc<str>,
     address: ServerAddress,
     tls: ServerTls,
+    compression: Option<Algorithm>,
     settings: Mutex<PoolSettings>,
     inside: Mutex<Inside>,
+    /// Statements a connection may hold prepared: the setting, or less where the server refused so many.
+    prepared_max: Arc<AtomicUsize>,
     /// Every open connection's number at the server and end, for [`ServerPool::sever`] and [`ServerPool::owns`].
     severers: Mutex<Vec<(u64, Weak<Severer>)>>,
     /// Connections that a `KILL` is on its way to.
@@ -54,6 +59,8 @@ pub struct ServerPool {
     pub closed: AtomicU64,
     /// How long checkouts took that had to wait or open, in microseconds.
     pub wait_us: AtomicHistogram,
+    /// `sluice_pool_wait_seconds`, common to all pools; see [`ServerPool::tell_waits`].
+    waits: OnceLock<prometheus::Histogram>,
 }
 
 /// A connection in somebody's hands.
@@ -151,6 +158,7 @@ impl ServerPool {
         name: Arc<str>,
         address: ServerAddress,
         tls: ServerTls,
+        compression: Option<Algorithm>,
         max: usize,
         settings: PoolSettings,
     ) -> Arc<ServerPool> {
@@ -159,6 +167,8 @@ impl ServerPool {
             name,
             address,
             tls,
+            compression,
+            prepared_max: Arc::new(AtomicUsize::new(settings.max_prepared)),
             settings: Mutex::new(settings),
             inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new(), reused: 0 }),
             severers: Mutex::default(),
@@ -166,6 +176,7 @@ impl ServerPool {
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             wait_us: AtomicHistogram::default(),
+            waits: OnceLock::new(),
         })
     }
 
@@ -211,6 +222,7 @@ impl ServerPool {
 
     /// New limits and times; idle connections above the limit are closed.
     pub fn configure(&self, max: usize, settings: PoolSettings) {
+        self.prepared_max.store(settings.max_prepared, Ordering::Relaxed);
         *self.settings.lock() = settings;
         let closed = self.inside.lock().book.set_max(max);
         self.count_closed(closed.len());
@@ -330,10 +342,22 @@ impl ServerPool {
             schema: None,
             collation: wanted.collation,
             capabilities: ALWAYS_CAPABILITIES | wanted.key.capabilities,
-            attributes: vec![("program_name".to_owned(), "sluice".to_owned())],
+            compression: self.compression,
+            attributes: wanted.attributes.to_vec(),
+            client: wanted.key.client,
         };
         let connected = connect::connect(&self.address, &self.tls, &login, timeout).await.map_err(CheckoutError::Connect)?;
-        let mut connection = Connection::new(connected, self.server, wanted.key.clone(), wanted.fresh.clone(), self.expiry());
+        let missing = (wanted.key.capabilities & LAYOUT_CAPABILITIES) - connected.capabilities;
+        if missing != Capabilities::NONE {
+            let text = format!("the server does not offer {missing:?}, which this client was promised when it logged in");
+            return Err(CheckoutError::Setup(CommandError::Nonsense(text)));
+        }
+        // A login has one byte for the collation. What was named instead of a greater one is what the connection has.
+        let have = match connected.collation == wanted.collation || wanted.key.raw_collation != 0 {
+            true => wanted.fresh.clone(),
+            false => Arc::new(State::with_collation(connected.collation, connected.flavor() == Flavor::MariaDb)),
+        };
+        let mut connection = Connection::new(connected, self.server, wanted.key.clone(), have, self.expiry());
         connection.track_session().await.map_err(CheckoutError::Setup)?;
         self.note_open(&mut connection);
         self.note_wait(started);
@@ -345,7 +369,22 @@ impl ServerPool {
         Instant::now() + self.settings.lock().max_lifetime
     }
 
+    /// The server holds as many prepared statements as it takes (1461): from now on each connection holds half as many, and idle
+    /// ones that hold any are closed.
+    pub fn make_room_for_prepared(&self) {
+        let less = |max: usize| Some((max / 2).max(1));
+        let before = self.prepared_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or(1);
+        tracing::warn!(
+            server = %self.name,
+            "the server is at its max_prepared_stmt_count; its connections hold at most {} statements each from now on, instead of {before}",
+            (before / 2).max(1)
+        );
+        let closed = self.inside.lock().book.retire(|_, connection, _| connection.prepared_count() > 0);
+        self.count_closed(closed.len());
+    }
+
     fn note_open(&self, connection: &mut Connection) {
+        connection.prepared_max = self.prepared_max.clone();
         self.opened.fetch_add(1, Ordering::Relaxed);
         let Ok(severer) = connection.stream.severer() else { return };
         let severer = Arc::new(severer);
@@ -375,7 +414,9 @@ impl ServerPool {
     /// Takes in a connection that a login opened, when there is room for it; else it is closed.
     pub async fn adopt(self: &Arc<Self>, connected: Connected, key: &Arc<PoolKey>, fresh: &Arc<State>) {
         let counts = self.counts();
-        if counts.used + counts.idle < counts.max
+        // A login's connection is not compressed.
+        if self.compression.is_none()
+            && counts.used + counts.idle < counts.max
             && let Some(lease) = self.take_in(connected, key, fresh).await
         {
             lease.give_back(Instant::now());
@@ -405,8 +446,17 @@ impl ServerPool {
         Some(Lease::of(Box::new(connection), place.filled()))
     }
 
+    /// Counts every wait in this histogram, too.
+    pub fn tell_waits(&self, histogram: prometheus::Histogram) {
+        let _ = self.waits.set(histogram);
+    }
+
     fn note_wait(&self, started: Instant) {
-        self.wait_us.record(started.elapsed());
+        let waited = started.elapsed();
+        self.wait_us.record(waited);
+        if let Some(histogram) = self.waits.get() {
+            histogram.observe(waited.as_secs_f64());
+        }
     }
 
     fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {

@@ -14,6 +14,8 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
+use crate::protocol::proxy_header;
+
 /// Where Linux distributions keep the certificate authorities they trust, tried in this order when no `ca` is given.
 const SYSTEM_CA_FILES: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
@@ -95,11 +97,13 @@ pub enum TlsSetupError {
     Rustls(#[from] rustls::Error),
 }
 
-/// How to speak TLS with one server. Cheap to clone.
+/// What stands around the protocol towards one server: TLS, and a PROXY header before it. Cheap to clone.
 #[derive(Clone)]
 pub struct ServerTls {
     /// The mode.
     pub mode: TlsMode,
+    /// The PROXY header that tells the server whom a connection is for; `None`: none is sent.
+    pub proxy_header: Option<proxy_header::Version>,
     connector: Option<TlsConnector>,
 }
 
@@ -112,7 +116,20 @@ impl fmt::Debug for ServerTls {
 impl ServerTls {
     /// Never TLS.
     pub fn disabled() -> ServerTls {
-        ServerTls { mode: TlsMode::Disabled, connector: None }
+        ServerTls { mode: TlsMode::Disabled, proxy_header: None, connector: None }
+    }
+
+    /// The same, but never TLS.
+    #[must_use]
+    pub fn without_tls(&self) -> ServerTls {
+        ServerTls { proxy_header: self.proxy_header, ..ServerTls::disabled() }
+    }
+
+    /// The same, with that PROXY header in front.
+    #[must_use]
+    pub fn with_proxy_header(mut self, version: Option<proxy_header::Version>) -> ServerTls {
+        self.proxy_header = version;
+        self
     }
 
     /// Reads the files and makes a connector. `ca`: PEM file of authorities (default: the system's, for the modes that
@@ -149,7 +166,7 @@ impl ServerTls {
         };
         // Pooled connections live long; tickets would only be kept and never used.
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(ServerTls { mode, connector: Some(TlsConnector::from(Arc::new(config))) })
+        Ok(ServerTls { mode, proxy_header: None, connector: Some(TlsConnector::from(Arc::new(config))) })
     }
 
     /// The connector; `None` when the mode is `disabled`.

@@ -95,6 +95,13 @@ fn servers(config: &Config, report: &mut Report<'_>) {
 
 fn server_tls(config: &Config, report: &mut Report<'_>) {
     for (i, server) in config.servers.iter().enumerate() {
+        if server.proxy_protocol != ProxyProtocol::Off && matches!(server.address, Address::Unix(_)) {
+            report.wrong(
+                &format!("server[{i}].proxy_protocol"),
+                "a PROXY header tells a TCP address, and this server has a unix socket",
+                "write \"off\", or give the server's host:port as `address`",
+            );
+        }
         let at = |key: &str| format!("server[{i}].tls.{key}");
         let verifies = matches!(server.tls.mode, ServerTlsMode::VerifyCa | ServerTlsMode::VerifyIdentity);
         if verifies && server.tls.ca.is_none() && !report.has(&at("ca")) {

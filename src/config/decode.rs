@@ -158,6 +158,8 @@ fn server(s: &Section<'_, '_>, r: &mut Report<'_>, outside: &dyn Outside) -> Ser
         zone: s.get("zone", d.zone, r),
         weight: s.number("weight", d.weight, 1..=1_000_000, r),
         max_connections: s.number("max_connections", d.max_connections, 1..=100_000, r),
+        compression: s.get("compression", d.compression, r),
+        proxy_protocol: s.get("proxy_protocol", d.proxy_protocol, r),
         tls: ServerTls { mode: tls.get("mode", d.tls.mode, r), ca: secrets::readable(r, &tls.path_of("ca"), ca, outside) },
     }
 }
@@ -289,6 +291,7 @@ fn pool(s: &Section<'_, '_>, r: &mut Report<'_>) -> Pool {
         idle_timeout: s.period("idle_timeout", d.idle_timeout, SECOND..=YEAR, r),
         max_lifetime: s.period("max_lifetime", d.max_lifetime, SECOND..=YEAR, r),
         checkout_timeout: s.period("checkout_timeout", d.checkout_timeout, Period::from_millis(1)..=HOUR, r),
+        max_prepared_per_connection: s.number("max_prepared_per_connection", d.max_prepared_per_connection, 1..=1_000_000, r),
     }
 }
 

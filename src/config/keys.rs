@@ -32,7 +32,8 @@ pub const PROXY_TLS: &[&str] = &["mode", "cert", "key", "client_ca"];
 pub const MONITOR: &[&str] =
     &["user", "password", "password_file", "password_env", "heartbeat_interval", "heartbeat_timeout", "max_lag", "heartbeat_table"];
 /// Keys of `[[server]]`.
-pub const SERVER: &[&str] = &["name", "address", "role", "zone", "weight", "max_connections", "tls"];
+pub const SERVER: &[&str] =
+    &["name", "address", "role", "zone", "weight", "max_connections", "compression", "proxy_protocol", "tls"];
 /// Keys of `server.tls`.
 pub const SERVER_TLS: &[&str] = &["mode", "ca"];
 /// Keys of `[failover]`.
@@ -44,7 +45,7 @@ pub const RULE: &[&str] = &["user", "schema", "pattern", "digest", "client", "ac
 /// Keys of `[cache]`.
 pub const CACHE: &[&str] = &["enabled", "max_memory", "ttl", "default", "store", "invalidate"];
 /// Keys of `[pool]`.
-pub const POOL: &[&str] = &["idle_timeout", "max_lifetime", "checkout_timeout"];
+pub const POOL: &[&str] = &["idle_timeout", "max_lifetime", "checkout_timeout", "max_prepared_per_connection"];
 /// Keys of `[auth]`.
 pub const AUTH: &[&str] = &["source"];
 /// Keys of `[[user]]`.

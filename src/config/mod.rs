@@ -9,6 +9,8 @@
 pub mod address;
 mod check;
 mod decode;
+pub mod edit;
+pub mod import;
 pub mod keys;
 pub mod mistake;
 mod read;

@@ -39,6 +39,11 @@ const RESTART: &[(&str, &str)] = &[
     ("cache.store", "the store is opened at start"),
 ];
 
+/// Why a key needs a restart, if it does.
+pub fn needs_restart(path: &str) -> Option<&'static str> {
+    RESTART.iter().find(|(key, _)| path == *key).map(|(_, why)| *why)
+}
+
 /// All keys that differ, in the order of their paths. Servers and users are matched by name, so that moving an entry is no
 /// change; the order of rules means something, so they are matched by their place.
 pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
@@ -52,7 +57,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         if a == b {
             continue;
         }
-        let restart = RESTART.iter().find(|(key, _)| path == key).map(|(_, why)| *why);
+        let restart = needs_restart(path);
         let shown = |v: Option<&Entry>| v.map(|v| v.shown.clone());
         changes.push(Change { path: path.clone(), old: shown(a), new: shown(b), restart });
     }

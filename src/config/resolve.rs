@@ -12,9 +12,12 @@ use crate::config::address::Address;
 use crate::frontend::shared::FrontendSettings;
 use crate::frontend::tls::{ClientTls, ClientTlsMode};
 use crate::monitor::{HeartbeatRow, HeartbeatTable};
+use crate::protocol::compress::{Algorithm, ZSTD_LEVEL_DEFAULT};
+use crate::protocol::proxy_header::Version;
 use crate::routing::balance::ReadBalance;
 use crate::routing::decide::{Consistency, ReadFromMaster, RoutingSettings};
 use crate::routing::rules::{Action, Rule, Rules};
+use crate::topology::failover::{FailoverSettings, Mode};
 use crate::topology::settings::{ConfiguredRole, ConfiguredServer, Settings};
 
 /// How long a read may wait at a replica for the session's last write before it goes elsewhere. Replicas apply in
@@ -50,6 +53,7 @@ pub fn frontend(config: &Config) -> Result<FrontendSettings, String> {
         hold_timeout: config.failover.hold_timeout.0,
         write_wait: WRITE_WAIT,
         max_clients: config.proxy.max_clients,
+        proxy_protocol_from: config.proxy.proxy_protocol_from.clone(),
     })
 }
 
@@ -84,6 +88,7 @@ pub fn topology(config: &Config) -> Settings {
         heartbeat_interval: config.monitor.heartbeat_interval.0,
         heartbeat_timeout: config.monitor.heartbeat_timeout.0,
         max_lag: config.monitor.max_lag.0,
+        promote_replicas: config.failover.promote_replicas,
         servers: config
             .servers
             .iter()
@@ -102,6 +107,23 @@ pub fn topology(config: &Config) -> Settings {
     }
 }
 
+/// `[failover]`.
+pub fn failover(config: &Config) -> FailoverSettings {
+    FailoverSettings {
+        mode: match config.failover.mode {
+            types::FailoverMode::Auto => Mode::Auto,
+            types::FailoverMode::Manual => Mode::Manual,
+            types::FailoverMode::Off => Mode::Off,
+        },
+        topology: topology(config),
+        hold_timeout: config.failover.hold_timeout.0,
+        max_lost_transactions: match config.failover.max_lost_transactions {
+            types::MaxLost::Any => None,
+            types::MaxLost::None => Some(0),
+        },
+    }
+}
+
 /// Where a server is.
 pub fn address(address: &Address) -> ServerAddress {
     match address {
@@ -110,7 +132,7 @@ pub fn address(address: &Address) -> ServerAddress {
     }
 }
 
-/// How to speak TLS with a server.
+/// How to speak TLS with a server, and the PROXY header before it.
 ///
 /// # Errors
 /// A CA file that cannot be used, with the server's name.
@@ -122,7 +144,22 @@ pub fn server_tls(server: &types::Server) -> Result<ServerTls, String> {
         types::ServerTlsMode::VerifyCa => TlsMode::VerifyCa,
         types::ServerTlsMode::VerifyIdentity => TlsMode::VerifyIdentity,
     };
-    ServerTls::new(mode, server.tls.ca.as_deref(), None, None).map_err(|e| format!("server {}: tls: {e}", server.name))
+    let header = match server.proxy_protocol {
+        types::ProxyProtocol::Off => None,
+        types::ProxyProtocol::V1 => Some(Version::V1),
+        types::ProxyProtocol::V2 => Some(Version::V2),
+    };
+    let tls = ServerTls::new(mode, server.tls.ca.as_deref(), None, None);
+    tls.map(|tls| tls.with_proxy_header(header)).map_err(|e| format!("server {}: tls: {e}", server.name))
+}
+
+/// How a server's connections are compressed.
+pub fn compression(server: &types::Server) -> Option<Algorithm> {
+    match server.compression {
+        types::ServerCompression::Off => None,
+        types::ServerCompression::Zlib => Some(Algorithm::Zlib),
+        types::ServerCompression::Zstd => Some(Algorithm::Zstd { level: ZSTD_LEVEL_DEFAULT }),
+    }
 }
 
 /// How to speak TLS with clients.
@@ -162,6 +199,7 @@ pub fn pool(config: &Config) -> PoolSettings {
         idle_timeout: config.pool.idle_timeout.0,
         max_lifetime: config.pool.max_lifetime.0,
         checkout_timeout: config.pool.checkout_timeout.0,
+        max_prepared: usize::try_from(config.pool.max_prepared_per_connection).unwrap_or(usize::MAX),
         ..PoolSettings::default()
     }
 }

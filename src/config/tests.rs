@@ -381,7 +381,7 @@ fn the_file_and_the_types_are_in_step() {
         assert!(messages.is_empty(), "{messages:?}");
     }
     // Every default written in a list's entry is the type's own.
-    let entry = "[[server]]\nname = \"db1\"\naddress = \"10.0.0.11:3306\"\nrole = \"master\"\nzone = \"\"\nweight = 1\nmax_connections = 100\ntls.mode = \"preferred\"\n";
+    let entry = "[[server]]\nname = \"db1\"\naddress = \"10.0.0.11:3306\"\nrole = \"master\"\nzone = \"\"\nweight = 1\nmax_connections = 100\ncompression = \"off\"\ntls.mode = \"preferred\"\n";
     assert_eq!(read(entry).unwrap().servers, read(SERVER).unwrap().servers);
 }
 
@@ -420,4 +420,39 @@ fn reload_tells_what_differs() {
     );
     let new = read(&format!("{base}[pool]\nidle_timeout = \"1m\"\n")).unwrap();
     assert!(all_live(&diff(&old, &new)));
+}
+
+/// docs/configuration.md has every key in its section, with the default of config/sluice.toml, and marks what needs a restart.
+#[test]
+fn the_documentation_has_every_key() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    let sample: toml::Table = std::fs::read_to_string(root.join("config/sluice.toml")).unwrap().parse().unwrap();
+    for (section, keys) in keys::ALL {
+        // `server.tls` is told in the section of the servers.
+        let (heading, prefix) = match *section {
+            "server.tls" => ("server", "tls."),
+            "proxy" => ("proxy", ""),
+            other => (other, ""),
+        };
+        let heading = if keys::LISTS.contains(&heading) { format!("## `[[{heading}]]`") } else { format!("## `[{heading}]`") };
+        let part = page.split("\n## ").find(|part| format!("## {part}").starts_with(&heading));
+        let part = part.unwrap_or_else(|| panic!("docs/configuration.md has no {heading}"));
+        for key in keys.iter().filter(|key| (*section, **key) != ("proxy", "tls")) {
+            let row = part.lines().find(|line| line.starts_with(&format!("| `{prefix}{key}` |")));
+            let row = row.unwrap_or_else(|| panic!("docs/configuration.md: {heading} lacks `{prefix}{key}`"));
+            let default =
+                section.split('.').try_fold(&toml::Value::Table(sample.clone()), |v, s| v.get(s)).and_then(|v| v.get(key)).cloned();
+            if let Some(default) = default {
+                assert!(row.contains(&format!("| `{default}` |")), "{section}.{key} is {default} by default, the page says {row}");
+            }
+            let restart = super::reload::needs_restart(&format!("{section}.{key}")).is_some();
+            assert!(!restart || row.contains("| restart |"), "{section}.{key} needs a restart, the page does not say so");
+        }
+        for line in part.lines().filter(|line| line.starts_with("| `")) {
+            let named = line.trim_start_matches("| `").split('`').next().unwrap_or_default();
+            let known = keys.contains(&named) || (*section == "server" && named.starts_with("tls")) || *section == "server.tls";
+            assert!(known, "docs/configuration.md: {heading} has `{named}`, which is no key");
+        }
+    }
 }

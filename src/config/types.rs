@@ -153,8 +153,12 @@ pub struct Server {
     pub weight: u32,
     /// Most connections Sluice opens to it for clients.
     pub max_connections: usize,
+    /// The PROXY header in front of each connection to it.
+    pub proxy_protocol: ProxyProtocol,
     /// TLS towards it.
     pub tls: ServerTls,
+    /// Whether its connections are compressed.
+    pub compression: ServerCompression,
 }
 
 impl Default for Server {
@@ -166,7 +170,9 @@ impl Default for Server {
             zone: String::new(),
             weight: 1,
             max_connections: 100,
+            proxy_protocol: ProxyProtocol::Off,
             tls: ServerTls::default(),
+            compression: ServerCompression::Off,
         }
     }
 }
@@ -385,6 +391,8 @@ pub struct Pool {
     pub max_lifetime: Period,
     /// How long a statement waits for a connection.
     pub checkout_timeout: Period,
+    /// Statements one connection holds prepared; the least recently used is closed to make room for another.
+    pub max_prepared_per_connection: u64,
 }
 
 impl Default for Pool {
@@ -393,6 +401,7 @@ impl Default for Pool {
             idle_timeout: Period::from_secs(300),
             max_lifetime: Period::from_secs(3600),
             checkout_timeout: Period::from_secs(10),
+            max_prepared_per_connection: 128,
         }
     }
 }

@@ -62,6 +62,24 @@ words! {
         /// Always; signed by `ca` and made out to the host of `address`.
         VerifyIdentity = "verify_identity",
     }
+    /// How the connections to a server are compressed.
+    ServerCompression {
+        /// Not at all.
+        Off = "off",
+        /// With zlib, when the server offers it.
+        Zlib = "zlib",
+        /// With zstd, when the server offers it (MySQL).
+        Zstd = "zstd",
+    }
+    /// The PROXY header sent to a server.
+    ProxyProtocol {
+        /// None.
+        Off = "off",
+        /// Version 1, a line of text.
+        V1 = "v1",
+        /// Version 2, binary.
+        V2 = "v2",
+    }
     /// What a server may become.
     ServerRole {
         /// One of the master-master peers.

@@ -13,24 +13,24 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use crate::auth::Credential;
+use crate::auth::attributes::Attribute;
 use crate::backend::connection::{PoolKey, PreparedText};
 use crate::backend::pool::Lease;
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
+use crate::frontend::upload::{STREAMED_FROM, Upload, is_streamed};
 use crate::net::{Buffer, Stream};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet};
 use crate::protocol::ok_err_eof::{OK_HEADER, OkPacket, write_end_of_rows};
+use crate::session::leftover::Leftovers;
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::prepared::Statements;
 use crate::session::state::State;
-use crate::topology::ServerId;
-
-/// The longest command kept in memory. Longer ones are passed on piece by piece where that is possible, else refused.
-pub const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
+use crate::topology::{Flavor, ServerId};
 
 /// The client is no more: it left, or was told why it must go.
 #[derive(Debug)]
@@ -54,10 +54,14 @@ pub struct Client {
     pub(super) account: Account,
     /// The connection it is pinned to.
     pub(super) held: Option<Lease>,
-    /// The raw reply of `SHOW WARNINGS` after the last statement, when that had any.
-    pub(super) warnings: Option<Box<[u8]>>,
+    /// The long command that is being sent.
+    pub(super) upload: Option<Box<Upload>>,
+    /// What the last statement left behind, for `SHOW WARNINGS` and its like.
+    pub(super) left: Leftovers,
     /// The longest packet the client says it takes.
     pub(super) max_packet: u32,
+    /// `COM_CHANGE_USER`s that were refused.
+    pub(super) failed_changes: u8,
     /// The connection of the last statement as it was given back: (server, thread id, serial).
     pub(super) last: Option<(ServerId, u64, u64)>,
 }
@@ -73,6 +77,8 @@ pub struct Account {
     pub collation: u16,
     /// The state of a connection opened with that collation and no schema.
     pub fresh: Arc<State>,
+    /// What its connections tell servers of it.
+    pub attributes: Arc<[Attribute]>,
     /// Where the client is.
     pub ip: Option<IpAddr>,
     /// Nothing was learned at the login that would log in again: the session lives on the one connection it was given then.
@@ -103,8 +109,10 @@ impl Client {
             entry,
             account,
             held: None,
-            warnings: None,
+            upload: None,
+            left: Leftovers::default(),
             max_packet,
+            failed_changes: 0,
             last: None,
         }
     }
@@ -160,11 +168,18 @@ impl Client {
                 format!("got packet with sequence id {} where a command begins with 0; the connection is closed", header.seq);
             return self.refuse(ClientError::new(Source::Client, 1156, b"08S01", text).fatal()).await.map(|()| true);
         }
-        if header.continues() {
-            Box::pin(self.large_command(buffer)).await?;
-            return Ok(true);
-        }
         let whole = header.packet_len();
+        if whole > STREAMED_FROM {
+            while buffer.len() <= HEADER_LEN {
+                if buffer.fill(&mut self.stream).await? == 0 {
+                    return Err(Gone);
+                }
+            }
+            if header.continues() || buffer.filled().get(HEADER_LEN).is_some_and(|code| is_streamed(*code)) {
+                Box::pin(self.large_command(buffer)).await?;
+                return Ok(true);
+            }
+        }
         while buffer.len() < whole {
             buffer.reserve(whole);
             if buffer.fill(&mut self.stream).await? == 0 {
@@ -198,6 +213,7 @@ impl Client {
         match com {
             Com::Query | Com::StmtExecute => unreachable!("taken out before"),
             Com::StmtPrepare => self.prepare(packet).await,
+            Com::StmtBulkExecute if self.shared.flavor() != Some(Flavor::MySql) => self.execute_bulk(packet).await,
             Com::StmtSendLongData => self.long_data(packet).await,
             Com::StmtClose => self.close_statement(packet),
             Com::StmtReset => self.reset_statement(packet).await,
@@ -237,7 +253,7 @@ impl Client {
     /// An OK of our own, with the session's status.
     pub(super) async fn ok(&mut self, info: &str) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16 + info.len());
-        let ok = OkPacket { status: self.session.status, info: info.as_bytes(), ..OkPacket::default() };
+        let ok = OkPacket { status: self.session.status.of_session(), info: info.as_bytes(), ..OkPacket::default() };
         ok.write(&mut payload, self.capabilities, OK_HEADER);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
@@ -248,7 +264,7 @@ impl Client {
     /// The EOF with which `COM_SET_OPTION` and `COM_DEBUG` are answered (an OK in the place of EOF where EOF is deprecated).
     pub(super) async fn eof(&mut self) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16);
-        write_end_of_rows(&mut payload, self.capabilities, self.session.status, 0);
+        write_end_of_rows(&mut payload, self.capabilities, self.session.status.of_session(), 0);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
         self.stream.send_all(&out).await?;
@@ -285,7 +301,8 @@ impl Client {
             self.session.pins.set(PinReason::Login, true);
             self.session.share_state(|state| self.shared.share(state));
             self.statements.clear();
-            self.warnings = None;
+            self.left = Leftovers::default();
+            self.last = None;
             let done = lease.reset(&self.session.state).await;
             self.held = Some(lease);
             if done.is_err() {
@@ -313,7 +330,8 @@ impl Client {
         self.session.reset();
         self.session.share_state(|state| self.shared.share(state));
         self.statements.clear();
-        self.warnings = None;
+        self.left = Leftovers::default();
+        self.last = None;
         self.show_idle();
     }
 
@@ -356,7 +374,7 @@ impl Drop for Client {
     }
 }
 
-fn unknown_command(code: u8) -> ClientError {
+pub(super) fn unknown_command(code: u8) -> ClientError {
     tracing::debug!(code, "a command that Sluice does not know");
     ClientError::of_server(1047, b"08S01", "Unknown command")
 }

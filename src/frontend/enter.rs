@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::Credential;
+use crate::auth::attributes::passed_on;
 use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, PoolKey, key_capabilities};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
-use crate::frontend::client::{Account, Client, Gone};
+use crate::frontend::client::{Account, Client, Gone, unknown_command};
 use crate::frontend::login::{ChangeUserRequest, First, LoggedIn, Peer, change_user, nonce};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::metrics::LoginResult;
+use crate::net::Stream;
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
@@ -21,11 +23,22 @@ use crate::session::state::{Change, State, charset_of_collation};
 use crate::sql::lexer::{ByteCharset, LexMode};
 use crate::topology::Flavor;
 
+/// After this many refused COM_CHANGE_USER MariaDB takes no more of a client.
+const FAILED_CHANGES_MAX: u8 = 3;
 /// Marks pool keys of one client alone; generations of learned passwords are far below.
 const LOGIN_ONLY: u64 = 1 << 63;
 
-/// Makes a client of a login and tells it so. `None`: it was refused after all (its schema), or went away.
-pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry: Arc<ClientEntry>) -> Option<Client> {
+/// Makes a client of a login and tells it so.
+///
+/// # Errors
+/// When it was refused after all (its schema), or went away. With `keep` the stream of one that was refused.
+pub async fn enter(
+    shared: Arc<Shared>,
+    mut login: LoggedIn,
+    peer: &Peer,
+    entry: Arc<ClientEntry>,
+    keep: bool,
+) -> Result<Client, Option<Stream>> {
     if let Some(limit) = login.account.as_ref().and_then(|a| a.max_connections) {
         let mine = shared.registry.all().iter().filter(|c| *c.view.lock().user == *login.user).count();
         if mine >= limit as usize {
@@ -33,18 +46,14 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
                 "User {} has exceeded the 'max_connections' of Sluice's configuration (current value: {limit})",
                 login.user
             );
-            login.refuse(&server_error(1226, "42000", &text)).await;
-            return None;
+            return Err(login.refuse(&server_error(1226, "42000", &text), keep).await);
         }
     }
     let (account, held) = match login.credential.take() {
         Some(known) => (account(&shared, &login, known.credential, known.generation, peer), None),
         None => match live_on_first(&shared, &mut login, peer, entry.id).await {
             Ok((account, lease)) => (account, Some(lease)),
-            Err(error) => {
-                login.refuse(&error).await;
-                return None;
-            }
+            Err(error) => return Err(login.refuse(&error, keep).await),
         },
     };
     let dialect = shared.dialect();
@@ -55,14 +64,6 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
     if let Some(first) = login.first.take() {
         adopt(&shared, first, &account).await;
     }
-    {
-        let mut view = entry.view.lock();
-        view.user = account.key.user.clone();
-        view.tls = login.tls;
-        view.state = ClientState::Idle;
-        view.since = Some(Instant::now());
-    }
-    *entry.account.lock() = Some(account.clone());
     let schema = login.schema.take().filter(|s| !s.is_empty());
     let capabilities = login.capabilities;
     // The session exists before the OK is sent, because its schema is tried with its own connections.
@@ -76,20 +77,25 @@ pub async fn enter(shared: Arc<Shared>, mut login: LoggedIn, peer: &Peer, entry:
         };
         match entered {
             Ok(()) => session.schema_at_login(schema.as_bytes()),
-            Err(error) => {
-                login.refuse(&error).await;
-                return None;
-            }
+            Err(error) => return Err(login.refuse(&error, keep).await),
         }
     }
     session.share_state(|state| shared.share(state));
-    login.accept(session.status.0).await.ok()?;
+    {
+        let mut view = entry.view.lock();
+        view.user = account.key.user.clone();
+        view.tls = login.tls;
+        view.state = ClientState::Idle;
+        view.since = Some(Instant::now());
+    }
+    *entry.account.lock() = Some(account.clone());
+    login.accept(session.status.0).await.map_err(|_| None)?;
     session.pins.set(PinReason::Login, held.is_some());
     let mut client = Client::new(shared, login.stream.take(), capabilities, login.max_packet, session, entry, account);
     client.held = held;
     client.show_schema();
     client.show_idle();
-    Some(client)
+    Ok(client)
 }
 
 /// An account whose login cannot be repeated: its client is served on the connection on which the server accepted it.
@@ -128,11 +134,13 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
             user: login.user.as_str().into(),
             generation,
             capabilities: key_capabilities(login.capabilities),
+            client: peer.ip.filter(|_| shared.tells_addresses),
             raw_collation: if named.is_some() { 0 } else { login.collation },
         }),
         credential,
         collation: login.collation,
         fresh: shared.share(Arc::new(State::at_login(None, named))),
+        attributes: shared.share_attributes(passed_on(&login.attributes)),
         ip: peer.ip,
         login_only: false,
         read_only: login.account.as_ref().is_some_and(|a| a.read_only),
@@ -159,8 +167,7 @@ async fn adopt(shared: &Shared, first: First, account: &Account) {
 /// # Errors
 /// What the server says against it, or that none could be asked.
 async fn enter_schema(shared: &Shared, account: &Account, session: &Session, schema: &[u8]) -> Result<(), ServerError> {
-    let user = &account.key.user;
-    if shared.schema_confirmed(user, schema, Instant::now()) {
+    if shared.schema_confirmed(&account.key, schema, Instant::now()) {
         return Ok(());
     }
     let snapshot = shared.snapshot.load_full();
@@ -175,6 +182,7 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
             collation: account.collation,
             state: &session.state,
             fresh: &account.fresh,
+            attributes: &account.attributes,
             text: None,
         };
         let mut lease = match pool.checkout(wanted).await {
@@ -192,7 +200,7 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
             Ok(entered) => {
                 lease.give_back(Instant::now());
                 if entered.is_ok() {
-                    shared.confirm_schema(user, schema, Instant::now());
+                    shared.confirm_schema(&account.key, schema, Instant::now());
                 }
                 return entered;
             }
@@ -218,8 +226,15 @@ async fn use_schema(shared: &Shared, lease: &mut Lease, schema: &[u8]) -> Result
 }
 
 impl Client {
-    /// `COM_CHANGE_USER`: a new login on the same socket; the session begins anew.
+    /// `COM_CHANGE_USER`: a new login on the same socket; the session begins anew. One that is refused is closed, as MySQL does, or
+    /// goes on as the user it was, in a new session, as MariaDB does.
     pub(super) async fn change_user(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let mariadb = self.shared.flavor() == Some(Flavor::MariaDb);
+        if mariadb && self.failed_changes >= FAILED_CHANGES_MAX {
+            return self.refuse(unknown_command(Com::ChangeUser as u8)).await;
+        }
+        // What is held because the login cannot be repeated is all that the old user has.
+        let keep = mariadb && !self.account.login_only;
         self.forget_session();
         let peer = Peer::new(self.account.ip);
         let request = ChangeUserRequest {
@@ -229,18 +244,25 @@ impl Client {
             nonce: nonce().map_err(|_| Gone)?,
         };
         let stream = self.stream.take();
-        let login = match change_user(stream, &peer, request, &self.shared.login).await {
-            Ok(login) => login,
-            Err(error) => {
+        let kept = match change_user(stream, &peer, request, &self.shared.login, keep).await {
+            Ok(login) => {
+                self.shared.metrics.logins(LoginResult::Ok).inc();
+                match Box::pin(enter(self.shared.clone(), login, &peer, self.entry.clone(), keep)).await {
+                    Ok(fresh) => {
+                        *self = fresh;
+                        return Ok(());
+                    }
+                    Err(kept) => kept,
+                }
+            }
+            Err((error, kept)) => {
                 self.shared.note_login_error(&error, &peer.host);
-                return Err(Gone);
+                kept
             }
         };
-        self.shared.metrics.logins(LoginResult::Ok).inc();
-        let Some(fresh) = Box::pin(enter(self.shared.clone(), login, &peer, self.entry.clone())).await else {
-            return Err(Gone);
-        };
-        *self = fresh;
+        self.stream = kept.ok_or(Gone)?;
+        self.failed_changes += 1;
+        self.show_idle();
         Ok(())
     }
 }

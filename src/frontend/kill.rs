@@ -54,6 +54,7 @@ impl Account {
             collation: self.collation,
             state: &self.fresh,
             fresh: &self.fresh,
+            attributes: &self.attributes,
             text: None,
         }
     }

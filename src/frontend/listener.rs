@@ -1,10 +1,12 @@
 //! The doors: accepts clients, one task each.
 
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::frontend::client::Client;
@@ -16,11 +18,15 @@ use crate::frontend::shared::Shared;
 use crate::frontend::workers::Workers;
 use crate::metrics::LoginResult;
 use crate::net::{Stream, timer};
+use crate::protocol::proxy_header::{self, Progress};
 
 /// Clients that may wait in the kernel until they are accepted.
 pub const BACKLOG: i32 = 4096;
 /// Pause after an accept that failed (as when file descriptors run out), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the last packet to a refused client may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An open door.
 #[derive(Debug)]
@@ -28,7 +34,23 @@ pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
     /// A unix socket.
-    Unix(UnixListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a unix socket, removed with the door.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: by the end another process may have put its own in the place.
+    id: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.id) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Listener {
@@ -45,15 +67,26 @@ impl Listener {
         Ok(Listener::Tcp(TcpListener::from_std(socket.into())?))
     }
 
-    /// Opens a unix socket; one that a dead process left behind is replaced.
+    /// Opens a unix socket for everybody on the machine, as the servers do; one that a dead process left behind is replaced.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system; [`io::ErrorKind::AddrInUse`] when somebody listens there, [`io::ErrorKind::AlreadyExists`] when the
+    /// path is something else than a socket.
     pub fn unix(path: &std::path::Path) -> io::Result<Listener> {
-        if std::os::unix::net::UnixStream::connect(path).is_err() {
-            let _ = std::fs::remove_file(path);
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if !there.file_type().is_socket() => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is no socket"));
+            }
+            Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+                _ => return Err(io::ErrorKind::AddrInUse.into()),
+            },
+            Err(_) => {}
         }
-        Ok(Listener::Unix(UnixListener::bind(path)?))
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+        let made = std::fs::symlink_metadata(path)?;
+        Ok(Listener::Unix(listener, SocketFile { path: path.to_owned(), id: (made.dev(), made.ino()) }))
     }
 
     async fn accept(&self) -> io::Result<(Accepted, Peer)> {
@@ -66,7 +99,7 @@ impl Listener {
                 socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
                 Ok((Accepted::Tcp(socket.into_std()?), Peer::new(Some(address.ip()))))
             }
-            Listener::Unix(listener) => {
+            Listener::Unix(listener, _) => {
                 let (socket, _) = listener.accept().await?;
                 Ok((Accepted::Unix(socket.into_std()?), Peer::new(None)))
             }
@@ -134,16 +167,66 @@ async fn client(registered: Registered, socket: Accepted, peer: Peer) {
 }
 
 async fn arrive(shared: Arc<Shared>, entry: Arc<ClientEntry>, socket: Accepted, peer: Peer) -> Option<Client> {
-    let stream = socket.stream().ok()?;
+    let mut stream = socket.stream().ok()?;
+    let peer = match through_a_proxy(&shared, &mut stream, peer).await {
+        Ok(peer) => peer,
+        Err((peer, why)) => {
+            shared.metrics.logins(LoginResult::Failed).inc();
+            tracing::info!(client = peer.host, "{why}");
+            let error = ClientError::new(Source::Client, 1043, b"08S01", format!("Bad handshake: {why}"));
+            let _ = timer::timeout(GOODBYE_TIMEOUT, stream.send_all(&error.packet(0))).await;
+            return None;
+        }
+    };
+    if peer.host != entry.host() {
+        entry.comes_from(&peer.host);
+    }
     let arrival = Arrival { peer: peer.clone(), connection_id: entry.id };
     match log_in(stream, &arrival, &shared.login).await {
         Ok(login) => {
             shared.metrics.logins(LoginResult::Ok).inc();
-            enter(shared.clone(), login, &peer, entry).await
+            enter(shared.clone(), login, &peer, entry, false).await.ok()
         }
         Err(error) => {
             shared.note_login_error(&error, &peer.host);
             None
+        }
+    }
+}
+
+/// Who is behind a peer that must send a PROXY header; another peer is itself. An error is told together with the peer.
+async fn through_a_proxy(shared: &Shared, stream: &mut Stream, peer: Peer) -> Result<Peer, (Peer, String)> {
+    let must = |ip| shared.settings.load().proxy_protocol_from.iter().any(|net| net.contains(&ip));
+    if !peer.ip.is_some_and(must) {
+        return Ok(peer);
+    }
+    let limit = shared.login.limits.login;
+    match timer::timeout(limit, read_proxy_header(stream)).await {
+        // A health check, or a balancer that speaks for itself.
+        Ok(Ok(None)) => Ok(peer),
+        Ok(Ok(Some(address))) => Ok(Peer::new(Some(address.ip()))),
+        Ok(Err(why)) => {
+            let text = format!("{why}; {} is among proxy.proxy_protocol_from and must send one", peer.host);
+            Err((peer, text))
+        }
+        Err(_) => {
+            let text = format!("no PROXY protocol header within {limit:?}; {} is among proxy.proxy_protocol_from", peer.host);
+            Err((peer, text))
+        }
+    }
+}
+
+async fn read_proxy_header(stream: &mut Stream) -> Result<Option<std::net::SocketAddr>, String> {
+    let mut header = Vec::with_capacity(64);
+    loop {
+        match proxy_header::read(&header).map_err(|e| e.to_string())? {
+            Progress::Done(address) => return Ok(address),
+            Progress::More(more) => {
+                let read = AsyncReadExt::take(&mut *stream, more as u64).read_buf(&mut header).await.map_err(|e| e.to_string())?;
+                if read == 0 {
+                    return Err("the connection ended in front of the PROXY protocol header's end".to_owned());
+                }
+            }
         }
     }
 }
@@ -156,4 +239,40 @@ async fn too_many(shared: Arc<Shared>, socket: Accepted, limit: usize) {
     shared.metrics.errors(Source::Proxy).inc();
     let _ = stream.write_all(&error.packet(0)).await;
     let _ = stream.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path of this test's own; removed at its end.
+    struct Place(PathBuf);
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_file_of_a_unix_socket() {
+        let place = Place(std::env::temp_dir().join(format!("sluice-door-{}.sock", std::process::id())));
+        let path = &place.0;
+        std::fs::write(path, "precious").unwrap();
+        assert_eq!(Listener::unix(path).unwrap_err().kind(), io::ErrorKind::AlreadyExists, "a file is left alone");
+        std::fs::remove_file(path).unwrap();
+        // Left behind by a process that is gone.
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+        let door = Listener::unix(path).unwrap();
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o777);
+        assert_eq!(Listener::unix(path).unwrap_err().kind(), io::ErrorKind::AddrInUse, "somebody listens there");
+        drop(door);
+        assert!(!path.exists(), "removed with the door");
+        let door = Listener::unix(path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let other = std::os::unix::net::UnixListener::bind(path).unwrap();
+        drop(door);
+        assert!(path.exists(), "another process's socket is left alone");
+        drop(other);
+    }
 }

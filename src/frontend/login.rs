@@ -20,8 +20,9 @@ use crate::auth::rsa::{PasswordKey, RsaError};
 use crate::auth::{Accounts, Credentials, Known, Override};
 use crate::backend::{Connected, ServerAddress, ServerTls};
 use crate::frontend::tls::ClientTls;
-use crate::net::Stream;
+use crate::net::{self, Stream};
 use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{NONCE_LEN, ServerError};
 use crate::topology::ServerId;
 
@@ -75,6 +76,8 @@ pub struct LoginRoom {
     pub servers: Box<LoginServers>,
     /// How long things may take.
     pub limits: LoginLimits,
+    /// Whether servers are told clients' addresses.
+    pub tells_addresses: bool,
     key: OnceCell<Arc<PasswordKey>>,
 }
 
@@ -86,6 +89,7 @@ impl LoginRoom {
         credentials: Arc<Credentials>,
         servers: Box<LoginServers>,
         limits: LoginLimits,
+        tells_addresses: bool,
     ) -> LoginRoom {
         LoginRoom {
             tls: ArcSwap::from_pointee(tls),
@@ -94,6 +98,7 @@ impl LoginRoom {
             greeting: ArcSwap::from_pointee(GreetingTemplate::default()),
             servers,
             limits,
+            tells_addresses,
             key: OnceCell::new(),
         }
     }
@@ -167,6 +172,8 @@ pub struct LoggedIn {
     pub first: Option<First>,
     sequence: u8,
     fast: bool,
+    /// The stream is compressed behind the OK.
+    compression: Option<Algorithm>,
 }
 
 /// What one login needs besides the room.
@@ -206,12 +213,21 @@ impl LoggedIn {
     /// # Errors
     /// Those of the stream.
     pub async fn accept_with(&mut self, ok: &[u8]) -> std::io::Result<()> {
-        client::send_ok(&mut self.stream, &mut self.sequence, self.fast, ok).await
+        client::send_ok(&mut self.stream, &mut self.sequence, self.fast, ok).await?;
+        if let Some(algorithm) = self.compression.take() {
+            self.stream = self.stream.take().compressed(algorithm, net::Peer::Client);
+        }
+        Ok(())
     }
 
-    /// Refuses the client after all, with a server's error, and closes.
-    pub async fn refuse(mut self, error: &ServerError) {
+    /// Refuses the client after all, with a server's error, and closes; with `keep` it is left open, for its old session.
+    pub async fn refuse(mut self, error: &ServerError, keep: bool) -> Option<Stream> {
+        if keep {
+            let client = client::Client { stream: Some(self.stream), sequence: self.sequence };
+            return client.keep_with(&LoginError::Refused { user: self.user, error: error.clone() }).await;
+        }
         client::send_error(&mut self.stream, self.sequence, error).await;
+        None
     }
 }
 

@@ -1,24 +1,30 @@
 //! Clients: accept, log in, one loop each, one statement at a time, the reply relayed.
 //!
-//! Reading order: [`listener`], [`login`], [`enter`], [`client`], [`query`], [`relay`]; then [`prepared`] and [`answers`].
+//! Reading order: [`listener`], [`login`], [`enter`], [`client`], [`query`], [`relay`]; then [`prepared`], [`answers`] and [`kill`].
 
+mod admit;
 pub mod answers;
+mod ask;
 pub mod client;
 mod count;
 pub mod enter;
 pub mod errors;
 pub mod kill;
+mod leave;
 pub mod listener;
 pub mod login;
+mod long;
 mod place;
 pub mod prepared;
 mod processlist;
 pub mod query;
+mod refused;
 pub mod registry;
 pub mod relay;
 mod send;
 pub mod shared;
 pub mod tls;
+pub mod upload;
 pub mod workers;
 mod written;
 

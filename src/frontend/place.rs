@@ -16,9 +16,11 @@ use crate::frontend::query::{Failed, Job, LOST};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::net::timer;
+use crate::protocol::command::Com;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
+use crate::sql::classify::Class;
 use crate::topology::observation::Failure;
 use crate::topology::{ServerId, State};
 
@@ -56,6 +58,7 @@ impl Client {
             schema: self.session.state.schema(),
             pinned,
             autocommit: self.session.autocommit(),
+            completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
             written,
             snapshot: &snapshot,
@@ -113,7 +116,7 @@ impl Client {
         loop {
             let snapshot = self.shared.snapshot.load_full();
             let still_paused = *resumed.borrow_and_update();
-            let served = snapshot.master.is_some() || (decision.target == Target::Replica && snapshot.readers().next().is_some());
+            let served = snapshot.writer().is_some() || (decision.target == Target::Replica && snapshot.readers().next().is_some());
             if served && !still_paused {
                 return Ok(Ok(()));
             }
@@ -135,6 +138,11 @@ impl Client {
         }
     }
 
+    /// How long a statement waits for a master.
+    pub(super) fn hold_timeout(&self) -> Duration {
+        self.shared.settings.load().hold_timeout
+    }
+
     /// Step 6: a connection to this server for this session.
     pub(super) async fn connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
         if let Some(lease) = self.held.take() {
@@ -145,7 +153,7 @@ impl Client {
             self.lost_pinned().await?;
             return Ok(Err(Failed::Answered));
         }
-        if let Some(lease) = self.retake(job) {
+        if let Some(lease) = self.retake(job, server) {
             return Ok(Ok(lease));
         }
         let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
@@ -162,6 +170,7 @@ impl Client {
             collation: self.account.collation,
             state: &self.session.state,
             fresh: &self.account.fresh,
+            attributes: &self.account.attributes,
             text: job.text,
         }
     }
@@ -231,7 +240,7 @@ impl Client {
     }
 
     /// A statement that asks what the one before it left on its connection gets that connection, if nobody has used it since.
-    pub(super) fn retake(&mut self, job: &Job<'_>) -> Option<Lease> {
+    pub(super) fn retake(&mut self, job: &Job<'_>, chosen: ServerId) -> Option<Lease> {
         let effects = &job.statement.effects;
         if !(effects.session_bound
             || effects.reads_last_insert_id
@@ -242,6 +251,10 @@ impl Client {
             return None;
         }
         let (server, thread_id, serial) = self.last?;
+        // The master may be another one by now: nothing but a read follows its session to the old one.
+        if server != chosen && job.statement.class != Class::Read {
+            return None;
+        }
         self.shared.pools.get(server.index())?.retake(&self.account.key, thread_id, serial)
     }
 
@@ -321,9 +334,15 @@ impl Drop for Held<'_> {
 /// Nobody to send it to: the diagnosis, and since when.
 fn no_server(snapshot: &crate::topology::snapshot::Snapshot, decision: &Decision, hold: Duration) -> ClientError {
     let why = match (&snapshot.no_master, decision.target) {
+        _ if snapshot.hold.is_some() && decision.target != Target::Replica => {
+            format!("the master is being replaced: {}", snapshot.hold.as_deref().unwrap_or_default())
+        }
         (_, Target::Replica) => "no server serves reads, and read_from_master is \"never\"".to_owned(),
         (Some(no_master), _) => format!("there is no master that takes writes: {} ({})", no_master.detail, no_master.diagnosis),
-        (None, _) => "there is no master that takes writes".to_owned(),
+        (None, _) => match snapshot.master() {
+            Some(master) => format!("the master {} is {}: {}", master.name, master.state, master.reason),
+            None => "there is no master that takes writes".to_owned(),
+        },
     };
     let text = format!(
         "{why}; waited {} ms (failover.hold_timeout); see SHOW SERVERS and SHOW EVENTS on the admin port",

@@ -7,10 +7,12 @@ use crate::backend::connection::{PreparedText, put_command};
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Job, Payload};
+use crate::frontend::upload::Sent;
+use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::ok_err_eof::Status;
-use crate::protocol::prepared::{ExecuteHeader, types_of};
+use crate::protocol::prepared::{ExecuteHeader, bulk_types, types_of};
 use crate::protocol::reply::Expect;
 use crate::session::pin::PinReason;
 use crate::session::prepared::ClientStatement;
@@ -32,6 +34,10 @@ impl Client {
         }
         let (statement, hint) = self.classify(sql);
         let id = self.statements.next_id();
+        let changed = if statement.effects.reads_connection_id { self.with_left(sql, true) } else { None };
+        let repacked = changed.as_deref().map(|sql| Self::repacked(Com::StmtPrepare, sql));
+        let packet = repacked.as_deref().unwrap_or(packet);
+        let sql = changed.as_deref().unwrap_or(sql);
         let text = Arc::new(PreparedText::new(sql, self.session.state.clone()));
         let job = Job {
             com: Com::StmtPrepare,
@@ -62,6 +68,36 @@ impl Client {
             );
         }
         Ok(())
+    }
+
+    /// `COM_STMT_BULK_EXECUTE` (MariaDB): one statement, many rows of parameters.
+    pub(super) async fn execute_bulk(&mut self, packet: &[u8]) -> Result<(), Gone> {
+        let payload = packet.get(HEADER_LEN..).unwrap_or(&[]);
+        let Some(id) = statement_id(packet) else { return self.malformed("COM_STMT_BULK_EXECUTE", &"too short").await };
+        let Some(statement) = self.statements.get_mut(id) else {
+            return self.unknown_statement(id, "mysql_stmt_bulk_execute").await;
+        };
+        match bulk_types(payload, statement.params) {
+            Ok(Some(types)) if statement.types.as_deref() != Some(types) => statement.types = Some(types.into()),
+            Ok(_) => {}
+            Err(e) => return self.malformed("COM_STMT_BULK_EXECUTE", &e).await,
+        }
+        let prefer = statement.prepared_on.take();
+        let statement = statement.clone();
+        let job = Job {
+            com: Com::StmtBulkExecute,
+            expect: Expect::Execute,
+            statement: &statement.classified,
+            hint: None,
+            sql: &statement.text.sql,
+            payload: if self.upload.is_some() { Payload::Upload } else { Payload::Execute(payload) },
+            text: Some(&statement.text),
+            statement_id: id,
+            params: statement.params,
+            types: statement.types.as_deref(),
+            prefer,
+        };
+        self.run_job(&job).await.map(|_| ())
     }
 
     /// `COM_STMT_EXECUTE`.
@@ -99,13 +135,16 @@ impl Client {
             statement: &statement.classified,
             hint: None,
             sql: &statement.text.sql,
-            payload: Payload::Execute(payload),
+            payload: if self.upload.is_some() { Payload::Upload } else { Payload::Execute(payload) },
             text: Some(&statement.text),
             statement_id: id,
             params: statement.params,
             types: statement.types.as_deref(),
             prefer,
         };
+        if !cursor && self.answer_left_boxed(&statement.classified, &job).await? {
+            return Ok(());
+        }
         if cursor {
             // The pin must stand before the reply is learned from, or the connection would be given back with the cursor open.
             self.session.pins.set(PinReason::Cursor, true);
@@ -164,9 +203,17 @@ impl Client {
         if let Some(place) = out.get_mut(HEADER_LEN + 1..HEADER_LEN + 5) {
             place.copy_from_slice(&server_id.to_le_bytes());
         }
-        let written = lease.stream.send_all(&out).await;
+        let written = match self.upload.take() {
+            Some(mut upload) => {
+                let (head, mut said) = (out.split_off(HEADER_LEN), Buffer::new());
+                let sent = upload.send(head, &mut self.stream, &mut lease.stream, &mut said).await?;
+                self.upload = Some(upload);
+                matches!(sent, Sent::Whole)
+            }
+            None => lease.stream.send_command(&out).await.is_ok(),
+        };
         self.held = Some(lease);
-        if written.is_err() {
+        if !written {
             return self.lost_pinned().await;
         }
         self.session.pins.set(PinReason::LongData, true);

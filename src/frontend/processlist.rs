@@ -189,7 +189,7 @@ impl Client {
             Seen {
                 id: entry.id,
                 user: if view.state == ClientState::Login { "unauthenticated user".to_owned() } else { view.user.to_string() },
-                host: entry.host.clone(),
+                host: entry.host().to_owned(),
                 schema: view.schema.as_ref().map(|s| s.to_string()),
                 waiting: view.state == ClientState::Waiting,
                 seconds: view.since.map_or(0, |since| now.duration_since(since).as_secs()),

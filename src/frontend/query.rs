@@ -11,30 +11,31 @@ use std::time::{Duration, Instant};
 
 use crate::backend::connection::{MUST_CHANGE_PASSWORD, PreparedText};
 use crate::backend::pool::Lease;
+use crate::frontend::admit::Admitted;
+use crate::frontend::answers::plain_job;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
-use crate::frontend::registry::ClientState;
+use crate::frontend::refused;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::frontend::written;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
-use crate::protocol::frame::{HEADER_LEN, Header};
-use crate::protocol::ok_err_eof::{ErrPacket, Status};
+use crate::protocol::frame::{HEADER_LEN, Renumber};
+use crate::protocol::ok_err_eof::Status;
 use crate::protocol::prepared::PrepareOk;
+use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
 use crate::session::machine::Learned;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
+use crate::topology::ServerId;
 use crate::topology::observation::Failure;
-use crate::topology::{Flavor, ServerId};
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
 /// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
 pub(super) const LOST: u16 = 1158;
-/// ER_OPTION_PREVENTS_STATEMENT.
-const READ_ONLY_SERVER: u16 = 1290;
 /// ER_SERVER_SHUTDOWN: the server is being stopped and has begun nothing.
 const SHUTTING_DOWN: u16 = 1053;
 /// MariaDB's ER_CONNECTION_KILLED: what it says on its way out to whoever was running a statement.
@@ -44,6 +45,11 @@ const TRIES_MAX: usize = 4;
 /// Pause between tries to reach a master that the monitor still believes in.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often a statement is prepared again before its error goes to the client.
+const PREPARED_AGAIN_MAX: u32 = 6;
+/// Pause before it is, times how often it was.
+const PREPARE_PAUSE: Duration = Duration::from_millis(20);
+
 thread_local! {
     static READING: RefCell<(DigestBuf, Templates)> = RefCell::default();
 }
@@ -52,8 +58,10 @@ thread_local! {
 pub(super) enum Payload<'a> {
     /// The client's packet as it came.
     Packet(&'a [u8]),
-    /// `COM_STMT_EXECUTE`: the client's payload, into which the server's number for the statement is put.
+    /// `COM_STMT_EXECUTE`, `COM_STMT_BULK_EXECUTE`: the client's payload, into which the server's number for the statement is put.
     Execute(&'a [u8]),
+    /// The client's [`upload`](Client::upload).
+    Upload,
 }
 
 /// One statement to be run.
@@ -108,32 +116,38 @@ pub(super) enum Failed {
     Behind,
     /// The server is read-only, and refused a statement whose text looked like a read.
     ReadOnlyServer,
+    /// The prepared statement must be prepared again, or room made for it; the server's error packet.
+    PrepareAgain(Vec<u8>),
 }
 
 impl Client {
     /// `COM_QUERY`.
     pub(super) async fn query(&mut self, packet: &[u8]) -> Result<(), Gone> {
-        let sql = packet.get(5..).unwrap_or(&[]);
+        let Some(sql) = query::text(packet.get(HEADER_LEN..).unwrap_or(&[]), self.capabilities) else {
+            return self.refuse(ClientError::of_server(1835, b"HY000", "Malformed communication packet.")).await;
+        };
         let (statement, hint) = self.classify(sql);
         if statement.effects.answerable()
             && let Some(answer) = Box::pin(self.answer_itself(&statement, sql)).await?
         {
             return answer;
         }
-        let job = Job {
-            com: Com::Query,
-            expect: Expect::Query,
-            statement: &statement,
-            hint: hint.as_ref(),
-            sql,
-            payload: Payload::Packet(packet),
-            text: None,
-            statement_id: 0,
-            params: 0,
-            types: None,
-            prefer: None,
-        };
+        let job = Job { hint: hint.as_ref(), ..plain_job(Com::Query, Expect::Query, &statement, sql, packet) };
+        if !statement.plain && Self::may_ask(&statement) {
+            return Box::pin(self.query_left(job)).await;
+        }
         self.run_job(&job).await.map(|_| ())
+    }
+
+    /// A statement that asks, among other things or only, for what the statement before left.
+    async fn query_left(&mut self, job: Job<'_>) -> Result<(), Gone> {
+        if self.answer_left(&job).await?.is_some() {
+            return Ok(());
+        }
+        let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
+        let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
+        let packet = Self::repacked(Com::Query, &sql);
+        self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
     }
 
     pub(super) fn classify(&self, sql: &[u8]) -> (Arc<Classified>, Option<Hint>) {
@@ -154,6 +168,10 @@ impl Client {
         let started = Instant::now();
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
+        let mut prepared_again = 0;
+        if self.held.is_some() && self.session.status.has(Status::IN_TRANS_READONLY) {
+            Box::pin(self.end_read_only(job.statement)).await;
+        }
         loop {
             let decision = self.decide(job, &failed);
             self.note_rule(&decision);
@@ -193,9 +211,8 @@ impl Client {
                                 continue;
                             }
                             // Nothing was sent: a statement for a master that cannot be reached waits for one that can.
-                            let hold = self.shared.settings.load().hold_timeout;
                             let waits = decision.target == Target::Master && error.source == Source::Server;
-                            if waits && started.elapsed() < hold {
+                            if waits && started.elapsed() < self.hold_timeout() {
                                 timer::sleep(RETRY_PAUSE).await;
                                 last_error = Some(error);
                                 continue;
@@ -203,19 +220,40 @@ impl Client {
                             self.refuse(error).await?;
                             return Ok(ANSWERED);
                         }
-                        Failed::Behind | Failed::ReadOnlyServer => unreachable!("a connection runs nothing"),
+                        Failed::Behind | Failed::ReadOnlyServer | Failed::PrepareAgain(_) => {
+                            unreachable!("a connection runs nothing")
+                        }
                     }
                 }
             };
             let decision = if lease.server == server { decision } else { self.retaken(&lease, decision) };
+            let lease = match self.admit(job, lease, &decision, started, &mut last_error).await? {
+                Admitted::Go(lease) => lease,
+                Admitted::Again => continue,
+                Admitted::Answered => return Ok(ANSWERED),
+            };
             match self.attempt(job, lease, &decision, started).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered) => return Ok(ANSWERED),
                 Err(Failed::Behind) => failed.push(server),
                 // The next decision knows, and so does that of the next execution.
                 Err(Failed::ReadOnlyServer) => job.statement.writes_unseen.raise(),
+                Err(Failed::PrepareAgain(payload)) => {
+                    prepared_again += 1;
+                    if prepared_again > PREPARED_AGAIN_MAX {
+                        self.server_error(&payload).await?;
+                        return Ok(ANSWERED);
+                    }
+                    // Statements of connections that were closed for room are gone a moment later.
+                    timer::sleep(PREPARE_PAUSE * (prepared_again - 1)).await;
+                }
                 Err(Failed::Before(error)) if decision.may_retry && failed.len() < TRIES_MAX => {
                     failed.push(server);
+                    last_error = Some(error);
+                }
+                // Nothing of it was sent, and nothing is lost with the connection: it waits for a master that can be reached.
+                Err(Failed::Before(error)) if !self.session.pins.any() && started.elapsed() < self.hold_timeout() => {
+                    timer::sleep(RETRY_PAUSE).await;
                     last_error = Some(error);
                 }
                 Err(Failed::Before(error) | Failed::Unknown(error)) => {
@@ -238,24 +276,28 @@ impl Client {
         started: Instant,
     ) -> Result<Result<Outcome, Failed>, Gone> {
         let server = lease.server;
-        self.show_active(job, &lease, started);
         let mut buffer = Buffer::new();
         let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
         if let Err(failed) = self.send(job, &mut lease, decision, &mut buffer).await? {
             if let Failed::Before(error) = &failed {
                 self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
+            } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_)) {
+                // Refused, and the connection is as good as before.
+                self.settle(lease, Instant::now());
             }
             return Ok(Err(failed));
         }
         let mut told = Told::default();
         let mut pending = Pending::default();
+        let compressed = lease.stream.is_compressed();
         let mut relay = Relay {
             server: &mut lease,
             client: &mut self.stream,
             client_capabilities: self.capabilities,
             tracker,
             statement_id: job.statement_id,
+            renumber: compressed.then(|| Renumber::new(1)),
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
         match end {
@@ -263,9 +305,16 @@ impl Client {
                 if told.errno.is_some() && self.entry.doomed.load(Ordering::Relaxed) {
                     return Err(Gone);
                 }
-                if told.errno == Some(READ_ONLY_SERVER)
+                if told.errno == Some(refused::READ_ONLY_SERVER)
                     && !forwarded
+                    && self.upload.is_none()
                     && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
+                {
+                    self.settle(lease, Instant::now());
+                    return Ok(Err(failed));
+                }
+                if let Some(errno) = told.errno.filter(|_| !forwarded)
+                    && let Some(failed) = self.prepare_again(job, &mut lease, errno, &buffer, &pending)
                 {
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
@@ -314,81 +363,50 @@ impl Client {
             }
         }
         self.learn(job, &mut lease, &told);
+        self.note_upload();
         if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
             if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
                 return Err(Gone);
             }
+            if told.errno.is_none() {
+                self.shared.forget_credential(&self.account.key);
+            }
             self.live_on_this_connection();
         }
         let ended = Instant::now();
-        let want_warnings = (told.warnings > 0 || told.errno.is_some()) && !job.statement.effects.reads_diagnostics;
+        self.note_left(job, &told, lease.flavor);
+        let want_warnings = self.left.unasked();
         self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
-        if want_warnings && !self.session.pins.any() {
-            // What SHOW WARNINGS would say lives on this connection; it is fetched before the connection goes to somebody else,
-            // and after the client has its reply.
+        let read_back = self.session.to_read_back().is_some();
+        if read_back || want_warnings && !self.session.pins.any() {
+            // What SHOW WARNINGS would say, and the values of variables, live on this connection; they are fetched before it goes
+            // to somebody else, and after the client has its reply.
             write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
-            Box::pin(self.capture_warnings(&mut lease)).await;
+            if want_warnings {
+                Box::pin(self.take_conditions(&mut lease, &told)).await;
+            }
             if told.errno.is_some_and(|errno| written::may_have_written(job, errno)) {
                 Box::pin(self.learn_position(&mut lease)).await;
+            }
+            if read_back {
+                Box::pin(self.read_back(&mut lease)).await;
             }
             self.settle(lease, ended);
             return Ok(Ok(Outcome::of(server, &told)));
         }
-        if !job.statement.effects.reads_diagnostics {
-            self.warnings = None;
-        }
+        let released = told.errno.is_none() && self.session.ends_with(job.statement);
+        lease.tainted |= released;
         self.settle(lease, ended);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
+        if released {
+            return Err(Gone);
+        }
         Ok(Ok(Outcome::of(server, &told)))
     }
 
     /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
     fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
-        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry
-    }
-
-    /// A server other than the master refused to write. A statement taken for a read is run on the master instead; in a read-only
-    /// transaction, which is on this server because Sluice chose it, the client is told what the master would say.
-    fn read_only_server(&self, job: &Job<'_>, decision: &Decision, buffer: &Buffer, pending: &mut Pending) -> Option<Failed> {
-        if !pending.out.is_empty() {
-            return None;
-        }
-        let reply = buffer.filled().get(..pending.from_buffer)?;
-        // Behind the columns of a result that came to nothing, or alone.
-        let mut last = reply;
-        while let Some(header) = Header::parse(last).filter(|h| h.packet_len() < last.len()) {
-            last = last.get(header.packet_len()..)?;
-        }
-        let seq = reply.get(3).copied()?;
-        let error = ErrPacket::parse(last.get(HEADER_LEN..)?)?;
-        let by_option = error.message.windows(9).any(|w| w == b"read-only" || w == b"read_only");
-        if !by_option || decision.server.is_none() || self.shared.snapshot.load().master == decision.server {
-            return None;
-        }
-        if self.session.status.has(Status::IN_TRANS_READONLY) {
-            let text = match self.shared.flavor() {
-                Some(Flavor::MariaDb) => "Cannot execute statement in a READ ONLY transaction",
-                _ => "Cannot execute statement in a READ ONLY transaction.",
-            };
-            pending.out = ClientError::of_server(1792, b"25006", text).packet(seq);
-            pending.from_buffer = 0;
-            return None;
-        }
-        let taken_for_read = job.statement.class == Class::Read && decision.may_retry && !job.statement.writes_unseen.is_raised();
-        taken_for_read.then_some(Failed::ReadOnlyServer)
-    }
-
-    /// Whether a statement that went well gave the client's own account another password, so that the one it logged in with opens no
-    /// more connections. Another account's of a similar name costs a pin, no more.
-    fn changed_its_password(&self, job: &Job<'_>) -> bool {
-        let text = &job.statement.digest_text;
-        let starts = |with: &str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
-        if job.statement.class != Class::Ddl || !(starts("ALTER USER") || starts("SET PASSWORD")) {
-            return false;
-        }
-        let sql = String::from_utf8_lossy(job.sql).to_ascii_uppercase();
-        let own = self.account.key.user.to_ascii_uppercase();
-        starts("SET PASSWORD =") || sql.contains("USER()") || sql.contains("CURRENT_USER") || sql.contains(&own)
+        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry && self.upload.is_none()
     }
 
     /// The decision, where the statement went to the connection of the one before it instead.
@@ -418,6 +436,7 @@ impl Client {
         let set = !job.statement.plain
             && (effects.sets_last_insert_id
                 || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity"));
+        lease.dirty_users |= told.state_changed || effects.opaque || !effects.sets_user_variables.is_empty();
         if told.last_insert_id != 0 {
             lease.last_insert_id = told.last_insert_id;
         } else if set || effects.opaque {
@@ -427,6 +446,7 @@ impl Client {
         if !prepare_only {
             let learned = Learned {
                 ok,
+                errno: told.errno.unwrap_or(0),
                 status: told.status,
                 last_insert_id: told.last_insert_id,
                 variables: &told.variables,
@@ -449,28 +469,6 @@ impl Client {
             lease.note_prepared(text.clone(), prepared.statement_id);
         }
         self.learn_gtid(lease, told.gtid.as_deref());
-    }
-
-    async fn capture_warnings(&mut self, lease: &mut Lease) {
-        self.warnings = match lease.raw_reply(b"SHOW WARNINGS").await {
-            Ok(reply) => Some(reply.into()),
-            Err(_) => {
-                lease.tainted = true;
-                None
-            }
-        };
-    }
-
-    fn show_active(&self, job: &Job<'_>, lease: &Lease, started: Instant) {
-        let mut view = self.entry.view.lock();
-        view.state = ClientState::Active;
-        view.since = Some(started);
-        view.server = Some(lease.server);
-        view.thread_id = lease.thread_id;
-        if !view.statement.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, job.statement)) {
-            view.statement = Some(job.statement.clone());
-        }
-        view.queries += 1;
     }
 
     pub(super) fn show_schema(&self) {

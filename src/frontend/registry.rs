@@ -60,6 +60,8 @@ pub struct ClientView {
     pub state: ClientState,
     /// The server it is using or pinned to.
     pub server: Option<ServerId>,
+    /// That connection was handed out for writing.
+    pub writes: bool,
     /// That server's number for the connection in use.
     pub thread_id: u64,
     /// Why it is pinned.
@@ -78,8 +80,10 @@ pub struct ClientView {
 pub struct ClientEntry {
     /// The number the client sees (in the greeting, `KILL`, `SHOW CLIENTS`).
     pub id: u32,
-    /// Where it comes from.
-    pub host: String,
+    /// Where its socket comes from.
+    socket_host: String,
+    /// Where it comes from as a PROXY header told.
+    told_host: OnceLock<String>,
     /// What it is doing.
     pub view: Mutex<ClientView>,
     /// A KILL of the client is on its way to its server: what comes back from there is not for the client any more.
@@ -104,6 +108,16 @@ impl ClientEntry {
     /// Tells how its task is woken while it waits for the client.
     pub fn woken_by(&self, waker: &Waker) {
         let _ = self.waker.set(waker.clone());
+    }
+
+    /// Where it comes from.
+    pub fn host(&self) -> &str {
+        self.told_host.get().unwrap_or(&self.socket_host)
+    }
+
+    /// A PROXY header told where it comes from.
+    pub fn comes_from(&self, host: &str) {
+        let _ = self.told_host.set(host.to_owned());
     }
 
     /// Ends the client wherever it stands. Its server connection, if it holds one, is closed.
@@ -158,7 +172,8 @@ impl Registry {
         };
         let entry = Arc::new(ClientEntry {
             id,
-            host,
+            socket_host: host,
+            told_host: OnceLock::new(),
             view: Mutex::new(ClientView { since: Some(Instant::now()), ..ClientView::default() }),
             doomed: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
@@ -181,6 +196,11 @@ impl Registry {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many of them are like this.
+    pub fn count_where(&self, like: impl Fn(&ClientView) -> bool) -> usize {
+        self.clients.lock().values().filter(|client| like(&client.view.lock())).count()
     }
 
     /// One of them.

@@ -9,12 +9,11 @@ use std::io;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 
 use crate::backend::connection::Connection;
 use crate::net::{Buffer, Stream};
 use crate::protocol::Capabilities;
-use crate::protocol::frame::{HEADER_LEN, put_packet};
+use crate::protocol::frame::{HEADER_LEN, Renumber, put_packet};
 use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Event, PacketKind, ReplyTracker};
@@ -98,6 +97,8 @@ pub struct Relay<'a> {
     pub tracker: ReplyTracker,
     /// Put into a PREPARE's OK instead of the server's number.
     pub statement_id: u32,
+    /// Numbers the packets, where the server's connection is compressed.
+    pub renumber: Option<Renumber>,
 }
 
 impl Relay<'_> {
@@ -114,8 +115,12 @@ impl Relay<'_> {
                 return End::Done { forwarded };
             }
             if pending.from_buffer > 0 || !pending.out.is_empty() {
+                let taken = pending.from_buffer;
                 if let Err(error) = write_pending(self.client, buffer, pending).await {
                     return End::Client(error);
+                }
+                if let Some(renumber) = &mut self.renumber {
+                    renumber.consumed(taken);
                 }
                 forwarded = true;
             }
@@ -155,6 +160,9 @@ impl Relay<'_> {
     fn process(&mut self, buffer: &mut Buffer, told: &mut Told, pending: &mut Pending) -> io::Result<Ready> {
         let rewrite =
             self.server.capabilities.has(Capabilities::SESSION_TRACK) != self.client_capabilities.has(Capabilities::SESSION_TRACK);
+        if let Some(renumber) = &mut self.renumber {
+            renumber.pass(buffer.filled_mut());
+        }
         let mut at = 0;
         let mut copied = 0;
         let mut ready = Ready::default();
@@ -190,6 +198,13 @@ impl Relay<'_> {
                     if let Some(eof) = EofPacket::parse(payload) {
                         told.status = Some(eof.status);
                         told.warnings = eof.warnings;
+                        if rewrite && eof.status.has(Status::SESSION_STATE_CHANGED) {
+                            // Said to us only: this client did not ask for it.
+                            let status = (eof.status - Status::SESSION_STATE_CHANGED).0.to_le_bytes();
+                            if let Some(place) = buffer.filled_mut().get_mut(at + HEADER_LEN + 3..at + HEADER_LEN + 5) {
+                                place.copy_from_slice(&status);
+                            }
+                        }
                     }
                 }
                 PacketKind::PrepareOk => {
@@ -218,6 +233,9 @@ impl Relay<'_> {
             pending.out.extend_from_slice(buffer.filled().get(copied..at).unwrap_or(&[]));
             pending.from_buffer = 0;
             buffer.consume(at);
+            if let Some(renumber) = &mut self.renumber {
+                renumber.consumed(at);
+            }
         }
         Ok(ready)
     }
@@ -239,6 +257,9 @@ impl Relay<'_> {
                     break;
                 }
                 let Some(header) = filled.get(at..at + HEADER_LEN) else { break };
+                if let Some(renumber) = &mut self.renumber {
+                    renumber.behind(header[3]);
+                }
                 let len = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
                 at += HEADER_LEN;
                 left_in_packet = len;
@@ -249,7 +270,7 @@ impl Relay<'_> {
             }
             if at > 0 {
                 let bytes = buffer.filled().get(..at).unwrap_or(&[]);
-                if let Err(error) = self.server.stream.write_all(bytes).await {
+                if let Err(error) = self.server.stream.send_all(bytes).await {
                     return Err(End::Server { error, forwarded: true });
                 }
                 buffer.consume(at);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::backend::connection::{CommandError, PreparedText, put_command};
+use crate::backend::connection::{CommandError, PreparedText, put_command, put_query};
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
@@ -12,7 +12,8 @@ use crate::frontend::query::{Failed, Job, LOST, Payload};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, put_packet};
-use crate::protocol::prepared::rewrite_execute;
+use crate::protocol::ok_err_eof::ErrPacket;
+use crate::protocol::prepared::{ExecuteError, rewrite_bulk, rewrite_execute};
 use crate::routing::decide::Consistency;
 use crate::routing::decision::Decision;
 use crate::session::state::State;
@@ -29,6 +30,14 @@ impl Client {
         decision: &Decision,
         buffer: &mut Buffer,
     ) -> Result<Result<(), Failed>, Gone> {
+        if !job.statement.plain
+            && lease.dirty_users
+            && self.session.state.lacks_user(&job.statement.effects.reads_user_variables)
+            && !self.session.pins.any()
+            && let Err(e) = Box::pin(self.forget_users(lease)).await
+        {
+            return Ok(Err(self.broken(lease, &e)));
+        }
         let same_as_before = self.last == Some((lease.server, lease.thread_id, lease.serial));
         let wait = decision.wait_for_write && !same_as_before;
         let restore_id = !same_as_before && self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
@@ -42,7 +51,7 @@ impl Client {
             if !Arc::ptr_eq(&lease.have, &self.session.state) {
                 lease.have = self.session.state.clone();
             }
-            return Ok(lease.stream.send_all(packet).await.map_err(|e| self.broken(lease, &e)));
+            return Ok(lease.stream.send_command(packet).await.map_err(|e| self.broken(lease, &e)));
         }
         Box::pin(self.send_composed(job, lease, buffer, wait, restore_id)).await
     }
@@ -67,13 +76,16 @@ impl Client {
         lease.put_closes(&mut out);
         let mut answers = 0;
         let mut execute_id = 0;
-        if let Payload::Execute(_) = job.payload {
+        if matches!(job.com, Com::StmtExecute | Com::StmtBulkExecute) {
             let text = job.text.expect("an execution has its prepared statement");
             execute_id = match lease.prepared(text) {
                 Some(id) => id,
                 None => match self.prepare_on(lease, text, &mut out).await {
                     Ok(id) => id,
                     Err(CommandError::Refused(payload)) => {
+                        if self.make_room(lease, ErrPacket::parse(&payload).map_or(0, |e| e.errno)) {
+                            return Ok(Err(Failed::PrepareAgain(payload)));
+                        }
                         self.server_error(&payload).await?;
                         return Ok(Err(Failed::Answered));
                     }
@@ -83,11 +95,12 @@ impl Client {
         }
         answers += lease.put_restore(&self.session.state, &mut out);
         if restore_id {
-            put_command(&mut out, Com::Query, format!("SET last_insert_id={}", self.session.last_insert_id).as_bytes());
+            put_query(&mut out, lease.capabilities, format!("SET last_insert_id={}", self.session.last_insert_id).as_bytes());
             answers += 1;
         }
-        if answers > 0 && job.statement.class != Class::Read {
-            if let Err(e) = lease.stream.send_all(&out).await {
+        // A compressed connection is asked one thing at a time: pieces of a long command must not wait behind another's answer.
+        if answers > 0 && (job.statement.class != Class::Read || lease.stream.is_compressed() || self.upload.is_some()) {
+            if let Err(e) = lease.stream.send_command(&out).await {
                 return Ok(Err(self.broken(lease, &e)));
             }
             out.clear();
@@ -98,22 +111,23 @@ impl Client {
         }
         match job.payload {
             Payload::Packet(packet) => out.extend_from_slice(packet),
+            Payload::Upload => return self.send_upload(job, lease, buffer, &out, execute_id).await,
             Payload::Execute(payload) => {
                 let mut body = BytesMut::with_capacity(payload.len() + 64);
-                let rewritten = rewrite_execute(payload, execute_id, job.params, self.capabilities, job.types, &mut body);
+                let rewritten = self.rewrite(job, payload, execute_id, &mut body);
                 if rewritten.is_ok() {
                     let mut framed = BytesMut::with_capacity(body.len() + HEADER_LEN);
                     put_packet(&mut framed, 0, &body);
                     out.extend_from_slice(&framed);
                 }
                 if let Err(e) = rewritten {
-                    let error = ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed COM_STMT_EXECUTE: {e}"));
+                    let error = ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed execution: {e}"));
                     self.refuse(error).await?;
                     return Ok(Err(Failed::Answered));
                 }
             }
         }
-        if let Err(e) = lease.stream.send_all(&out).await {
+        if let Err(e) = lease.stream.send_command(&out).await {
             return Ok(Err(self.broken(lease, &e)));
         }
         if answers > 0
@@ -130,7 +144,24 @@ impl Client {
         Ok(Ok(()))
     }
 
-    fn broken(&self, lease: &Lease, e: &(dyn std::fmt::Display + Sync)) -> Failed {
+    /// A variable that was never set is told apart from one that was set to NULL, by its type.
+    async fn forget_users(&self, lease: &mut Lease) -> Result<(), CommandError> {
+        if self.account.fresh.system("character_set_client").is_none() {
+            // The charset of its login has no name that could be set again.
+            return Ok(());
+        }
+        lease.reset(&self.session.state).await
+    }
+
+    /// An execution under the server's number for its statement.
+    pub(super) fn rewrite(&self, job: &Job<'_>, payload: &[u8], id: u32, out: &mut BytesMut) -> Result<(), ExecuteError> {
+        if job.com == Com::StmtBulkExecute {
+            return rewrite_bulk(payload, id, job.params, job.types, out);
+        }
+        rewrite_execute(payload, id, job.params, self.capabilities, job.types, out).map(|_| ())
+    }
+
+    pub(super) fn broken(&self, lease: &Lease, e: &(dyn std::fmt::Display + Sync)) -> Failed {
         let name = self.shared.name(lease.server);
         let text = format!("lost the connection to {name} before a statement was sent: {e}");
         Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))
@@ -173,7 +204,7 @@ impl Client {
         let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) { &self.session.state } else { &text.state };
         let answers = lease.put_restore(state, out);
         if answers > 0 {
-            lease.stream.send_all(out).await?;
+            lease.stream.send_command(out).await?;
             out.clear();
             let mut buffer = Buffer::new();
             lease.expect_oks(&mut buffer, answers).await?;
@@ -181,7 +212,7 @@ impl Client {
         lease.have = state.clone();
         let mut command = std::mem::take(out);
         put_command(&mut command, Com::StmtPrepare, &text.sql);
-        lease.stream.send_all(&command).await?;
+        lease.stream.send_command(&command).await?;
         let id = lease.read_prepared().await?;
         lease.note_prepared(text.clone(), id);
         Ok(id)

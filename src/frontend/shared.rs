@@ -1,14 +1,17 @@
 //! What all clients share: the servers as they are now, the pools, the settings, the counters.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::auth::attributes::Attribute;
 use crate::backend::connection::PoolKey;
 use crate::backend::pool::ServerPool;
 use crate::frontend::errors::Source;
@@ -48,10 +51,12 @@ pub struct FrontendSettings {
     pub write_wait: Duration,
     /// `proxy.max_clients`.
     pub max_clients: usize,
+    /// `proxy.proxy_protocol_from`.
+    pub proxy_protocol_from: Vec<IpNet>,
 }
 
 /// An account and a schema that a server let it use.
-type Confirmed = (Arc<str>, Box<[u8]>);
+type Confirmed = (Arc<str>, Option<IpAddr>, Box<[u8]>);
 
 /// See the module.
 pub struct Shared {
@@ -97,6 +102,10 @@ pub struct Shared {
     pub states: Mutex<Interner>,
     /// Pool keys, each once, for as long as a client uses them.
     pub keys: Mutex<HashMap<PoolKey, std::sync::Weak<PoolKey>>>,
+    /// Attributes of clients, each set once, for as long as a client uses it.
+    pub attributes: Mutex<HashMap<Vec<Attribute>, std::sync::Weak<[Attribute]>>>,
+    /// Whether servers are told clients' addresses, so that connections are shared by clients of one address only.
+    pub tells_addresses: bool,
     /// Recent statement latency per server in microseconds (moving average).
     pub latency_us: Vec<AtomicU64>,
     /// Statements per server that ended in an error there, or were lost with it.
@@ -124,18 +133,20 @@ impl Shared {
     }
 
     /// Whether the schema was confirmed for the account a moment ago.
-    pub fn schema_confirmed(&self, user: &Arc<str>, schema: &[u8], now: Instant) -> bool {
+    pub fn schema_confirmed(&self, account: &PoolKey, schema: &[u8], now: Instant) -> bool {
         let schemas = self.schemas.lock();
-        schemas.get(&(user.clone(), schema.into())).is_some_and(|at| now.duration_since(*at) < SCHEMA_CONFIRMED_FOR)
+        schemas
+            .get(&(account.user.clone(), account.client, schema.into()))
+            .is_some_and(|at| now.duration_since(*at) < SCHEMA_CONFIRMED_FOR)
     }
 
     /// Notes that a server let the account use the schema.
-    pub fn confirm_schema(&self, user: &Arc<str>, schema: &[u8], now: Instant) {
+    pub fn confirm_schema(&self, account: &PoolKey, schema: &[u8], now: Instant) {
         let mut schemas = self.schemas.lock();
         if schemas.len() >= SCHEMAS_CONFIRMED_MAX {
             schemas.clear();
         }
-        schemas.insert((user.clone(), schema.into()), now);
+        schemas.insert((account.user.clone(), account.client, schema.into()), now);
     }
 
     /// The shared one of a state.
@@ -154,6 +165,20 @@ impl Shared {
         }
         let shared = Arc::new(key.clone());
         keys.insert(key, Arc::downgrade(&shared));
+        shared
+    }
+
+    /// A client's attributes, the one copy of them.
+    pub fn share_attributes(&self, attributes: Vec<Attribute>) -> Arc<[Attribute]> {
+        let mut all = self.attributes.lock();
+        if let Some(shared) = all.get(&attributes).and_then(std::sync::Weak::upgrade) {
+            return shared;
+        }
+        if all.len() >= KEYS_SWEPT_AT {
+            all.retain(|_, weak| weak.strong_count() > 0);
+        }
+        let shared: Arc<[Attribute]> = attributes.as_slice().into();
+        all.insert(attributes, Arc::downgrade(&shared));
         shared
     }
 
@@ -176,14 +201,18 @@ impl Shared {
 
     /// A server refused what was learned of a password: it is forgotten, and connections opened with it are closed.
     pub fn forget_password(&self, key: &PoolKey) {
-        let forgotten =
-            [true, false].map(|secure| self.login.credentials.forget(&remembered_as(&key.user, secure), key.generation));
-        if forgotten.contains(&true) {
+        if self.forget_credential(key) {
             self.events.push("password_forgotten", None, format!("a server refused what was learned of {}", key.user));
         }
         for pool in &self.pools {
             pool.close_idle(Some(&key.user));
         }
+    }
+
+    /// Forgets what was learned of a password; whether anything was.
+    pub fn forget_credential(&self, key: &PoolKey) -> bool {
+        let forget = |secure| self.login.credentials.forget(&remembered_as(&key.user, secure, key.client), key.generation);
+        [true, false].map(forget).contains(&true)
     }
 
     /// Counts and logs a login that failed.

@@ -362,6 +362,32 @@ fn server_metrics(name: &str, gauges: Option<ServerGauges<'_>>) -> ServerMetrics
 mod tests {
     use super::*;
 
+    /// docs/metrics.md has a row for each metric with its labels, and no other.
+    #[test]
+    fn the_documentation_has_every_metric() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
+        let m = Metrics::new();
+        m.set_servers(&["db1"]);
+        m.server(ServerId(0)).statement(Class::Read, Target::Replica, Duration::from_micros(300));
+        m.pinned("transaction").inc();
+        m.failovers("failover", "ok").inc();
+        let text = m.text();
+        let mut metrics: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        metrics.sort_unstable();
+        let mut told: Vec<&str> =
+            page.lines().filter_map(|l| l.strip_prefix("| `sluice_")).filter_map(|l| l.split('`').next()).collect();
+        told.sort_unstable();
+        assert_eq!(told, metrics.iter().map(|m| m.trim_start_matches("sluice_")).collect::<Vec<_>>());
+        for name in metrics {
+            let row = page.lines().find(|l| l.starts_with(&format!("| `{name}` |"))).unwrap();
+            let sample = text.lines().find(|l| l.starts_with(&format!("{name}{{")) || l.starts_with(&format!("{name}_bucket{{")));
+            let labels = sample.and_then(|l| l.split_once('{')).map_or("", |(_, rest)| rest.split('}').next().unwrap_or_default());
+            for label in labels.split("\",").filter_map(|pair| pair.split('=').next()).filter(|l| !l.is_empty() && *l != "le") {
+                assert!(row.contains(&format!("`{label}`")), "docs/metrics.md: {name} has the label {label}");
+            }
+        }
+    }
+
     #[test]
     fn every_name_of_the_contract_is_there() {
         let m = Metrics::new();

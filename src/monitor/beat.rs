@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::publish::Input;
-use super::queries::HeartbeatRow;
+use super::queries::{HeartbeatRow, READ_ONLY};
 use super::{Account, MonitoredServer};
 use crate::backend::{AdminConnection, ConnectError, QueryError, connect_admin};
 use crate::topology::lag::Beat;
@@ -30,6 +30,8 @@ pub(super) struct Beater {
     /// Wakes the task that looks at a server: a refused write says more than the last heartbeat.
     pub poked: Vec<Arc<Notify>>,
     pub input: mpsc::Sender<Input>,
+    /// Held while a beat is written, so that nobody makes the server read-only in the middle of it.
+    pub beating: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What came of one beat.
@@ -128,8 +130,13 @@ impl Beater {
             }
         }
         let Some((_, open)) = connection else { return Sent::Failed("no connection".to_owned()) };
+        let _beating = self.beating.lock().await;
+        if self.snapshot.load().writer().map(|view| view.id) != Some(id) {
+            return Sent::ReadOnly;
+        }
         match self.write(open, beat).await {
-            Ok(()) => Sent::Written,
+            Ok(true) => Sent::Written,
+            Ok(false) => Sent::ReadOnly,
             Err(error) => {
                 if error.code().is_none() {
                     *connection = None;
@@ -145,14 +152,19 @@ impl Beater {
         }
     }
 
-    /// The row is updated; it and its table are made when they are missing.
-    async fn write(&self, connection: &mut AdminConnection, beat: Beat) -> Result<(), QueryError> {
+    /// The row is updated; it and its table are made when they are missing. `false`: the server is read-only. It has to be asked, since an account that
+    /// may change `read_only` may write in spite of it.
+    async fn write(&self, connection: &mut AdminConnection, beat: Beat) -> Result<bool, QueryError> {
         let update = self.row.update(beat);
         let changed = match connection.query(&update).await {
             Ok(results) => results.first().is_some_and(|result| result.affected_rows > 0),
             // ER_BAD_DB, ER_NO_SUCH_TABLE, ER_BAD_FIELD (a table of another making is told in that error); without any right to the schema the
             // error is a denial even when it does not exist.
             Err(error) if matches!(error.code(), Some(1049 | 1146)) => {
+                let asked = connection.query(READ_ONLY).await?;
+                if asked.first().and_then(|result| result.get(0, "f_ro")).is_none_or(|text| text != "0") {
+                    return Ok(false);
+                }
                 if error.code() == Some(1049) {
                     connection.query(&self.row.create_schema()).await?;
                 }
@@ -169,9 +181,10 @@ impl Beater {
             }
             Err(error) => return Err(error),
         };
-        if !changed {
-            connection.query(&self.row.insert(beat)).await?;
+        if changed {
+            return Ok(true);
         }
-        Ok(())
+        let results = connection.query(&self.row.insert(beat)).await?;
+        Ok(results.first().is_some_and(|result| result.affected_rows > 0))
     }
 }

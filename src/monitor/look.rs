@@ -170,7 +170,9 @@ impl Looker {
             schema: None,
             collation: 45,
             capabilities: Capabilities::PROTOCOL_41,
+            compression: None,
             attributes: Vec::new(),
+            client: None,
         };
         let plain = || Greeting { version: version.to_owned(), ..Greeting::default() };
         match timeout(self.limit(), Opening::greet(address, tls, &login)).await {

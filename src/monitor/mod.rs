@@ -1,32 +1,47 @@
 //! The monitor: looks at every server, writes the heartbeat, publishes the snapshot everybody routes by.
 //!
 //! One task a server ([`look`]) asks it once an interval and at once when poked; one task writes the heartbeat on the master ([`beat`]); one task
-//! ([`publish`]) feeds what they saw to [`crate::topology::diagnose()`] and stores the result. Nothing is decided in this room.
+//! ([`publish`]) feeds what they saw to [`crate::topology::diagnose()`] and stores the result; one task ([`conduct`]) feeds the failover machine and has
+//! the servers told what it says ([`hands`]). Nothing is decided in this room.
 
 mod beat;
+pub mod commands;
+mod conduct;
 mod failure;
+mod hands;
 mod look;
 mod publish;
 pub mod queries;
+mod reach;
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::auth::Secret;
 use crate::backend::{ServerAddress, ServerTls};
+use crate::topology::failover::{FailoverSettings, Machine, Mode, Order, StepDone};
 use crate::topology::{Failure, GtidSet, KnownGtids, Memory, Observation, Override, ServerId, Settings, Snapshot, State};
+pub use conduct::Traffic;
 pub use failure::{of_connect as failure_of_connect, of_query as failure_of_query};
 use publish::{INPUTS_MAX, Input, Publisher};
 pub use queries::{HeartbeatRow, HeartbeatTable};
+
+/// The least an answer to failover's questions may take; else a third of `heartbeat_timeout`.
+const ANSWER_LIMIT_MIN: Duration = Duration::from_millis(200);
+/// An operator waits this long for the end of his command.
+const ORDER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Takes what the monitor has to tell, for `SHOW EVENTS` and the log. Called from the monitor's task: it must not block.
 pub trait Report: Send + Sync + 'static {
     /// Something happened. `server` is its name in the file, `None` for all of them; `detail` is never empty.
     fn report(&self, kind: &'static str, server: Option<&str>, detail: &str);
+
+    /// A failover, a switchover or a rejoin has ended (`ok`, `refused`, `failed`), after `took` when it went well.
+    fn replaced(&self, kind: &'static str, result: &'static str, took: Option<Duration>);
 }
 
 /// How to watch.
@@ -36,6 +51,8 @@ pub struct MonitorSettings {
     pub topology: Settings,
     /// Where the heartbeat is written; `None` for off.
     pub heartbeat: Option<HeartbeatRow>,
+    /// How the master is replaced.
+    pub failover: FailoverSettings,
     /// A random number, not 0, new for every process: it names this run in the heartbeat row and spreads the first looks over an interval.
     pub run: u64,
 }
@@ -72,13 +89,16 @@ impl Monitor {
         shared: Arc<ArcSwap<Snapshot>>,
         report: Arc<dyn Report>,
     ) -> MonitorHandle {
-        let MonitorSettings { topology, heartbeat, run } = settings;
+        let MonitorSettings { topology, heartbeat, failover, run } = settings;
         let (sender, input) = mpsc::channel(INPUTS_MAX);
         let now = Instant::now();
         let snapshot = Snapshot::starting(&topology, Some(&shared.load()), std::time::SystemTime::now());
         let epochs = watch::Sender::new(snapshot.epoch);
-        let memory = Memory::new(&topology, &snapshot, run.max(1), now);
-        shared.store(Arc::new(snapshot));
+        let mut memory = Memory::new(&topology, &snapshot, run.max(1), now);
+        memory.steer(failover.mode == Mode::Auto);
+        let snapshot = Arc::new(snapshot);
+        let machine = Machine::new(failover, snapshot.clone());
+        shared.store(snapshot);
         let known = Arc::new(KnownGtids::new(topology.servers.len()));
         let poked: Vec<Arc<Notify>> = topology.servers.iter().map(|_| Arc::new(Notify::new())).collect();
         let account = Arc::new(account);
@@ -102,6 +122,19 @@ impl Monitor {
             };
             tasks.push(tokio::spawn(look.run()));
         }
+        let beating = Arc::new(tokio::sync::Mutex::new(()));
+        let reach = |index: usize, server: &MonitoredServer| {
+            let id = ServerId(u16::try_from(index).unwrap_or(u16::MAX));
+            Arc::new(reach::Reach { id, server: server.clone(), account: account.clone(), idle: parking_lot::Mutex::default() })
+        };
+        let all = || servers.iter().enumerate().map(|(index, server)| reach(index, server)).collect::<Vec<_>>();
+        let hands = Arc::new(hands::Hands {
+            ask: all(),
+            act: all(),
+            snapshot: shared.clone(),
+            answer_limit: (timeout / 3).max(ANSWER_LIMIT_MIN),
+            beating: beating.clone(),
+        });
         if let Some(row) = heartbeat {
             let beater = beat::Beater {
                 servers,
@@ -113,20 +146,36 @@ impl Monitor {
                 snapshot: shared.clone(),
                 poked: poked.clone(),
                 input: sender.clone(),
+                beating,
             };
             tasks.push(tokio::spawn(beater.run()));
         }
+        let published = Arc::new(Notify::new());
         let publisher = Publisher {
             settings: topology,
             memory,
             shared: shared.clone(),
             known: known.clone(),
             epochs: epochs.clone(),
-            report,
+            report: report.clone(),
             input,
+            published: published.clone(),
         };
         tasks.push(tokio::spawn(publisher.run()));
-        MonitorHandle { inner: Arc::new(Inner { input: sender, poked, shared, known, epochs, tasks }) }
+        let (calls, orders) = mpsc::channel(conduct::CALLS_MAX);
+        let traffic = Arc::new(OnceLock::new());
+        let conductor = conduct::Conductor {
+            machine,
+            hands,
+            snapshot: shared.clone(),
+            published,
+            calls: orders,
+            input: sender.clone(),
+            report,
+            traffic: traffic.clone(),
+        };
+        tasks.push(tokio::spawn(conductor.run()));
+        MonitorHandle { inner: Arc::new(Inner { input: sender, poked, shared, known, epochs, calls, traffic, tasks }) }
     }
 }
 
@@ -136,14 +185,21 @@ pub struct MonitorHandle {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     input: mpsc::Sender<Input>,
     poked: Vec<Arc<Notify>>,
     shared: Arc<ArcSwap<Snapshot>>,
     known: Arc<KnownGtids>,
     epochs: watch::Sender<u64>,
+    calls: mpsc::Sender<conduct::Call>,
+    traffic: Arc<OnceLock<Arc<dyn Traffic>>>,
     tasks: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+    }
 }
 
 impl MonitorHandle {
@@ -183,6 +239,32 @@ impl MonitorHandle {
         if let Some(poked) = self.inner.poked.get(server.index()) {
             poked.notify_one();
         }
+    }
+
+    /// Whom failover asks about the clients at a server. The first answer counts.
+    pub fn watch_traffic(&self, traffic: Arc<dyn Traffic>) {
+        let _ = self.inner.traffic.set(traffic);
+    }
+
+    /// An operator's command to replace the master, or to take one back: what was done, or why not.
+    ///
+    /// # Errors
+    /// The refusal, or what went wrong and what is so now.
+    pub async fn order(&self, order: Order) -> Result<Vec<StepDone>, String> {
+        let (answer, wait) = oneshot::channel();
+        let gone = || "the monitor has ended".to_owned();
+        self.inner.calls.send(conduct::Call::Order(order, answer)).await.map_err(|_| gone())?;
+        match tokio::time::timeout(ORDER_LIMIT, wait).await {
+            Ok(result) => result.map_err(|_| gone())?,
+            Err(_) => Err(format!("it is still under way after {} s; SHOW EVENTS tells how far it is", ORDER_LIMIT.as_secs())),
+        }
+    }
+
+    /// New settings of failover.
+    pub async fn configure(&self, failover: FailoverSettings) {
+        let steer = Input::Steer { auto: failover.mode == Mode::Auto, promote_replicas: failover.topology.promote_replicas };
+        let _ = self.inner.input.send(steer).await;
+        let _ = self.inner.calls.send(conduct::Call::Configure(failover)).await;
     }
 
     /// An operator's word on a server. Waits only while the monitor is busy.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::Report;
 use crate::topology::{
-    ChangeKind, KnownGtids, Memory, Moment, Observation, Override, ServerId, Settings, Snapshot, State, diagnose,
+    ChangeKind, Hold, KnownGtids, Memory, Moment, Observation, Override, ServerId, Settings, Snapshot, State, diagnose,
 };
 
 /// How many inputs may wait for the task; hints of the data path beyond that are dropped, everything else waits.
@@ -29,6 +29,17 @@ pub(super) enum Input {
         why: String,
     },
     Override(ServerId, Override),
+    /// Failover's word: no write to anybody. Answered when it is so.
+    Hold(Hold, oneshot::Sender<()>),
+    /// Failover's word: this one is master, by what it said just now. Answered when it is so.
+    Release(ServerId, Option<Observation>, oneshot::Sender<()>),
+    /// `REJOIN SERVER`.
+    Rejoin(ServerId, oneshot::Sender<()>),
+    /// Whether failover decides who is master, and whether replicas may be.
+    Steer {
+        auto: bool,
+        promote_replicas: bool,
+    },
     Weight(ServerId, u32),
     /// An event of the monitor itself.
     Note {
@@ -46,6 +57,8 @@ pub(super) struct Publisher {
     pub epochs: watch::Sender<u64>,
     pub report: Arc<dyn Report>,
     pub input: mpsc::Receiver<Input>,
+    /// Wakes failover after every snapshot.
+    pub published: Arc<Notify>,
 }
 
 impl Publisher {
@@ -78,6 +91,7 @@ impl Publisher {
     fn judge(&mut self, inputs: &mut Vec<Input>, now: Moment) {
         let previous = self.shared.load_full();
         let mut seen = Vec::new();
+        let mut done: Vec<oneshot::Sender<()>> = Vec::new();
         for input in inputs.drain(..) {
             match input {
                 Input::Seen(observation) => {
@@ -91,6 +105,23 @@ impl Publisher {
                 Input::BeatWritten { number, at } => self.memory.beat_written(number, at),
                 Input::BeatFailed { at, why } => self.memory.beat_failed(at, why),
                 Input::Override(server, over) => self.memory.set_override(server, over),
+                Input::Hold(hold, waits) => {
+                    self.memory.hold(hold);
+                    done.push(waits);
+                }
+                Input::Release(master, observation, waits) => {
+                    seen.extend(observation);
+                    self.memory.release(master);
+                    done.push(waits);
+                }
+                Input::Rejoin(server, waits) => {
+                    self.memory.rejoin(server);
+                    done.push(waits);
+                }
+                Input::Steer { auto, promote_replicas } => {
+                    self.memory.steer(auto);
+                    self.settings.promote_replicas = promote_replicas;
+                }
                 Input::Weight(server, weight) => self.memory.set_weight(server, weight),
                 Input::Note { kind, server, detail } => {
                     let name = server.and_then(|id| previous.server(id)).map(|view| &*view.name);
@@ -100,6 +131,9 @@ impl Publisher {
         }
         let (next, changes) = diagnose(&self.settings, &previous, &mut self.memory, seen, now);
         if next == *previous {
+            for waits in done {
+                let _ = waits.send(());
+            }
             return;
         }
         let epoch = next.epoch;
@@ -108,6 +142,10 @@ impl Publisher {
         if epoch != previous.epoch {
             self.epochs.send_replace(epoch);
         }
+        for waits in done {
+            let _ = waits.send(());
+        }
+        self.published.notify_one();
         for change in &changes {
             if let (ChangeKind::State { to: State::Down, .. }, Some(id)) = (change.kind, change.server) {
                 self.known.forget(id);

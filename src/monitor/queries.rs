@@ -9,11 +9,13 @@
 //! | replication status | `REPLICATION CLIENT ON *.*` | `REPLICA MONITOR ON *.*` (`SLAVE MONITOR`) |
 //! | the heartbeat | `SELECT, INSERT, UPDATE, CREATE ON sluice.*` | the same |
 //!
-//! It must not have `SUPER`, `CONNECTION_ADMIN` (MySQL) or `READ ONLY ADMIN` (MariaDB): with them its heartbeat would be written on a read-only server.
+//! What failover needs beside these stands in [`super::commands`]. The account it makes may write on a read-only server (on MariaDB whoever may change
+//! `read_only` may), so the heartbeat's statements look at `read_only` themselves.
 
 use std::sync::Arc;
 
 use crate::backend::TextResult;
+use crate::topology::gtid::MariaDbState;
 use crate::topology::lag::Beat;
 use crate::topology::observation::{Greeting, ReplicaChannel, ThreadState};
 use crate::topology::{Facts, Flavor, GtidSet};
@@ -65,17 +67,20 @@ impl HeartbeatRow {
         format!("SELECT run, beat FROM {} WHERE proxy = {}", self.table.quoted(), self.instance)
     }
 
-    /// Writes a beat into the row that is there.
+    /// Writes a beat into the row that is there, on a server that is writable.
     pub fn update(&self, beat: Beat) -> String {
         let table = self.table.quoted();
-        format!("UPDATE {table} SET run = {}, beat = {}, written = NOW(6) WHERE proxy = {}", beat.run, beat.number, self.instance)
+        format!(
+            "UPDATE {table} SET run = {}, beat = {}, written = NOW(6) WHERE proxy = {} AND NOT @@global.read_only",
+            beat.run, beat.number, self.instance
+        )
     }
 
     /// Writes the first beat. A row that another connection made meanwhile is left alone.
     pub fn insert(&self, beat: Beat) -> String {
         let table = self.table.quoted();
         format!(
-            "INSERT IGNORE INTO {table} (proxy, run, beat, written) VALUES ({}, {}, {}, NOW(6))",
+            "INSERT IGNORE INTO {table} (proxy, run, beat, written) SELECT {}, {}, {}, NOW(6) FROM DUAL WHERE NOT @@global.read_only",
             self.instance, beat.run, beat.number
         )
     }
@@ -96,6 +101,9 @@ impl HeartbeatRow {
     }
 }
 
+/// Whether the server is read-only.
+pub const READ_ONLY: &str = "SELECT @@global.read_only AS f_ro";
+
 fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
@@ -113,7 +121,7 @@ pub struct Parts {
 
 const MYSQL_EVERY: &str = "SELECT @@global.read_only AS f_ro, @@global.super_read_only AS f_sro, @@global.gtid_executed AS f_gtid, \
      @@global.gtid_purged AS f_purged, @@global.server_id AS f_id, @@global.server_uuid AS f_uuid, @@global.max_connections AS f_max";
-const MARIADB_EVERY: &str = "SELECT @@global.read_only AS f_ro, @@global.gtid_current_pos AS f_gtid, @@global.gtid_binlog_pos AS f_binlog, \
+const MARIADB_EVERY: &str = "SELECT @@global.read_only AS f_ro, @@global.gtid_current_pos AS f_gtid, @@global.gtid_binlog_pos AS f_binlog, @@global.gtid_binlog_state AS f_state, \
      @@global.server_id AS f_id, @@global.max_connections AS f_max";
 const MYSQL_SLOW: &str = "SELECT (SELECT id FROM information_schema.collations WHERE collation_name = @@global.collation_server) AS f_collation, \
      (SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Threads_connected') AS f_threads, \
@@ -176,6 +184,12 @@ pub fn facts(
         gtid_executed: set("f_gtid")?,
         gtid_purged: set("f_purged")?,
         gtid_binlog: set("f_binlog")?,
+        gtid_state: match every.get(0, "f_state").filter(|_| flavor == Flavor::MariaDb) {
+            Some(text) => {
+                Some(Arc::new(MariaDbState::parse(text).map_err(|error| format!("f_state is no list of GTIDs: {error}"))?))
+            }
+            None => None,
+        },
         replication_visible: parts.replication,
         replication: Vec::new(),
         heartbeat: None,

@@ -1,11 +1,13 @@
-//! One byte stream to a client or a server: TCP or unix socket, plain or in TLS, and the buffer to read it with. Knows
-//! nothing of MySQL.
+//! One byte stream to a client or a server: TCP or unix socket, plain or in TLS, compressed or not, and the buffer to read
+//! it with. Of MySQL it knows only how streams are compressed.
 
 pub mod buffer;
 pub mod home;
+pub mod packed;
 pub mod stream;
 pub mod timer;
 
 pub use buffer::Buffer;
 pub use home::Worker;
+pub use packed::Peer;
 pub use stream::{Idle, Severer, Socket, Stream};

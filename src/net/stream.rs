@@ -10,6 +10,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::net::packed::{Packed, Peer, first_command};
+use crate::protocol::compress::Algorithm;
+
 /// A connected socket of either kind.
 #[derive(Debug)]
 pub enum Socket {
@@ -26,6 +29,8 @@ pub enum Stream {
     Plain(Socket),
     /// TLS in either direction.
     Tls(Box<tokio_rustls::TlsStream<Socket>>),
+    /// Compressed, over one of the others.
+    Packed(Box<Packed>),
     /// Taken away (handed to somebody else): reads find the end, writes fail.
     Gone,
 }
@@ -94,6 +99,7 @@ impl Stream {
         match self {
             Stream::Plain(s) => Some(s),
             Stream::Tls(s) => Some(s.get_ref().0),
+            Stream::Packed(s) => s.inner().socket(),
             Stream::Gone => None,
         }
     }
@@ -104,17 +110,48 @@ impl Stream {
         std::mem::replace(self, Stream::Gone)
     }
 
-    /// Takes the bare socket back for an upgrade to TLS. `None` when it already speaks TLS.
+    /// Takes the bare socket back for an upgrade to TLS. `None` when it already speaks TLS or is compressed.
     pub fn into_plain(self) -> Option<Socket> {
         match self {
             Stream::Plain(s) => Some(s),
-            Stream::Tls(_) | Stream::Gone => None,
+            Stream::Tls(_) | Stream::Packed(_) | Stream::Gone => None,
         }
     }
 
     /// Whether TLS is on.
     pub fn is_tls(&self) -> bool {
-        matches!(self, Stream::Tls(_))
+        match self {
+            Stream::Packed(s) => s.inner().is_tls(),
+            other => matches!(other, Stream::Tls(_)),
+        }
+    }
+
+    /// The stream, compressed from here on.
+    #[must_use]
+    pub fn compressed(self, algorithm: Algorithm, peer: Peer) -> Stream {
+        Stream::Packed(Box::new(Packed::new(self, algorithm, peer)))
+    }
+
+    /// Whether it is compressed.
+    pub fn is_compressed(&self) -> bool {
+        matches!(self, Stream::Packed(_))
+    }
+
+    /// Writes commands to a server: as [`Stream::send_all`], but where it is compressed each begins a piece of its own. Of the last
+    /// one the rest may follow in [`Stream::send_all`].
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn send_command(&mut self, mut commands: &[u8]) -> io::Result<()> {
+        use tokio::io::AsyncWriteExt;
+        let Stream::Packed(packed) = self else { return self.send_all(commands).await };
+        while !commands.is_empty() {
+            let (first, rest) = commands.split_at(first_command(commands));
+            packed.begin_command();
+            packed.write_all(first).await?;
+            commands = rest;
+        }
+        packed.flush().await
     }
 
     /// Waits, without holding a buffer, until a read would find bytes or the end. For TLS that may wake for a record that
@@ -131,6 +168,11 @@ impl Stream {
     /// # Errors
     /// Those of the reactor.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Stream::Packed(packed) = self
+            && packed.has_bytes()
+        {
+            return Poll::Ready(Ok(()));
+        }
         match self.socket() {
             Some(socket) => socket.poll_readable(cx),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -191,12 +233,20 @@ impl Stream {
         {
             *self = Stream::Plain(socket.moved_here()?);
         }
+        if let Stream::Packed(packed) = self {
+            packed.inner_mut().move_here()?;
+        }
         Ok(())
     }
 
     /// Looks at an idle stream without waiting, and without a system call as long as the kernel has reported nothing.
     pub fn idle(&self) -> Idle {
         let mut seen = Idle::Quiet;
+        if let Stream::Packed(packed) = self
+            && packed.has_bytes()
+        {
+            return Idle::Bytes;
+        }
         let Some(socket) = self.socket() else { return Idle::Closed };
         // `try_io` runs the closure only when the reactor has noted readiness; WouldBlock clears that note.
         let _ = socket.try_io(|| match socket.peek_byte() {
@@ -267,6 +317,7 @@ macro_rules! each_or {
         match $self.get_mut() {
             Stream::Plain($s) => $call,
             Stream::Tls($s) => $call,
+            Stream::Packed($s) => $call,
             Stream::Gone => $gone,
         }
     };
@@ -310,7 +361,7 @@ impl AsyncWrite for Stream {
         each_or!(self, s => Pin::new(s).poll_write_vectored(cx, bufs), Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())))
     }
     fn is_write_vectored(&self) -> bool {
-        !self.is_tls()
+        matches!(self, Stream::Plain(_))
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each_or!(self, s => Pin::new(s).poll_flush(cx), Poll::Ready(Ok(())))

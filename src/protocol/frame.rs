@@ -7,6 +7,10 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use thiserror::Error;
 
+mod renumber;
+
+pub use renumber::Renumber;
+
 /// Bytes of a packet header.
 pub const HEADER_LEN: usize = 4;
 

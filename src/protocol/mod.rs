@@ -6,6 +6,7 @@
 
 pub mod capability;
 pub mod command;
+pub mod compress;
 pub mod errno;
 pub mod frame;
 #[doc(hidden)]
@@ -14,6 +15,7 @@ pub mod handshake;
 pub mod ok_err_eof;
 pub mod prepared;
 pub mod primitives;
+pub mod proxy_header;
 pub mod query;
 pub mod reply;
 pub mod result_set;

@@ -177,6 +177,20 @@ fn skip_types(r: &mut Reader<'_>, num_params: usize, names: bool) -> Option<()> 
     Some(())
 }
 
+/// The remembered types of `now` parameters. Types of more may be remembered: attributes that came on top of the parameters then.
+fn remembered_for(types: &[u8], now: usize, names: bool) -> Result<&[u8], ExecuteError> {
+    let remembered = types_len(types, names).ok_or(ExecuteError::Malformed)?;
+    if remembered == 0 {
+        return Err(ExecuteError::TypesUnknown);
+    }
+    if remembered < now {
+        return Err(ExecuteError::TypesDiffer { now, remembered });
+    }
+    let mut r = Reader::new(types);
+    skip_types(&mut r, now, names).ok_or(ExecuteError::Malformed)?;
+    types.get(..types.len() - r.remaining()).ok_or(ExecuteError::Malformed)
+}
+
 /// How many parameters a remembered type block describes; `None` when it is damaged.
 fn types_len(types: &[u8], names: bool) -> Option<usize> {
     let (mut r, mut n) = (Reader::new(types), 0);
@@ -233,14 +247,7 @@ pub fn rewrite_execute(
     let start = out.len();
     match (header.new_params_bound_at, remembered_types) {
         (Some(flag_at), Some(types)) if !header.has_types() => {
-            let names = caps.has(Capabilities::QUERY_ATTRIBUTES);
-            let remembered = types_len(types, names).ok_or(ExecuteError::Malformed)?;
-            if remembered == 0 {
-                return Err(ExecuteError::TypesUnknown);
-            }
-            if remembered != header.num_params {
-                return Err(ExecuteError::TypesDiffer { now: header.num_params, remembered });
-            }
+            let types = remembered_for(types, header.num_params, caps.has(Capabilities::QUERY_ATTRIBUTES))?;
             out.reserve(payload.len() + types.len());
             out.extend_from_slice(payload.get(..flag_at).ok_or(ExecuteError::Malformed)?);
             out.extend_from_slice(&[1]);
@@ -253,6 +260,49 @@ pub fn rewrite_execute(
         set_statement_id(written, new_id);
     }
     Ok(header)
+}
+
+/// Flag of COM_STMT_BULK_EXECUTE: types of the parameters are sent.
+pub const BULK_SENDS_TYPES: u16 = 128;
+/// Where the flags stand in a COM_STMT_BULK_EXECUTE; types or rows follow.
+const BULK_FLAGS: Range<usize> = 5..7;
+
+/// The types in a COM_STMT_BULK_EXECUTE (MariaDB), two bytes a parameter; `None` when it sends none.
+pub fn bulk_types(payload: &[u8], num_params: u16) -> Result<Option<&[u8]>, ExecuteError> {
+    let flags = payload.get(BULK_FLAGS).and_then(|f| f.first_chunk::<2>()).ok_or(ExecuteError::Malformed)?;
+    if u16::from_le_bytes(*flags) & BULK_SENDS_TYPES == 0 {
+        return Ok(None);
+    }
+    let types = payload.get(BULK_FLAGS.end..BULK_FLAGS.end + 2 * usize::from(num_params));
+    types.map(Some).ok_or(ExecuteError::Malformed)
+}
+
+/// As [`rewrite_execute`], for a COM_STMT_BULK_EXECUTE. Its rows pass as they are.
+pub fn rewrite_bulk(
+    payload: &[u8],
+    new_id: u32,
+    num_params: u16,
+    remembered_types: Option<&[u8]>,
+    out: &mut BytesMut,
+) -> Result<(), ExecuteError> {
+    let start = out.len();
+    let sent = bulk_types(payload, num_params)?;
+    match remembered_types {
+        Some(types) if sent.is_none() => {
+            let types = remembered_for(types, usize::from(num_params), false)?;
+            let [low, high] = payload.get(BULK_FLAGS).and_then(|f| f.first_chunk::<2>()).ok_or(ExecuteError::Malformed)?;
+            out.reserve(payload.len() + types.len());
+            out.extend_from_slice(payload.get(..BULK_FLAGS.start).ok_or(ExecuteError::Malformed)?);
+            out.extend_from_slice(&[low | BULK_SENDS_TYPES as u8, *high]);
+            out.extend_from_slice(types);
+            out.extend_from_slice(payload.get(BULK_FLAGS.end..).unwrap_or_default());
+        }
+        _ => out.extend_from_slice(payload),
+    }
+    if let Some(written) = out.get_mut(start..) {
+        set_statement_id(written, new_id);
+    }
+    Ok(())
 }
 
 /// The statement id in a COM_STMT_EXECUTE, BULK_EXECUTE, SEND_LONG_DATA, CLOSE, RESET or FETCH; `None` when the payload is too short.

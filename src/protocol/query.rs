@@ -6,6 +6,9 @@ use super::Capabilities;
 use super::command::Com;
 use super::primitives::Reader;
 
+/// What stands before the text of a statement without attributes where `QUERY_ATTRIBUTES` was agreed upon: none, in one set.
+pub const NO_ATTRIBUTES: &[u8] = &[0, 1];
+
 /// The most attributes one statement may carry.
 pub const MAX_ATTRIBUTES: u64 = 0xFFFF;
 
@@ -37,6 +40,14 @@ impl<'a> Query<'a> {
     pub fn has_attributes(&self) -> bool {
         self.attributes.first().is_some_and(|count| *count != 0)
     }
+}
+
+/// The text of a COM_QUERY on a connection with `caps`; `None` when its attributes are damaged.
+pub fn text(payload: &[u8], caps: Capabilities) -> Option<&[u8]> {
+    if caps.has(Capabilities::QUERY_ATTRIBUTES) {
+        return Query::parse(payload, caps).map(|query| query.text);
+    }
+    payload.get(1..)
 }
 
 fn skip_attributes(r: &mut Reader<'_>) -> Option<()> {

@@ -70,6 +70,8 @@ pub struct Question<'a> {
     pub pinned: Option<(ServerId, PinReason)>,
     /// `autocommit` of the session.
     pub autocommit: bool,
+    /// `completion_type` of the session is `NO_CHAIN`.
+    pub completes_plainly: bool,
     /// The account may only read.
     pub read_only_account: bool,
     /// What the session's reads must have seen: its own last write, or with global consistency the newest known write.
@@ -115,7 +117,7 @@ pub fn decide(q: &Question<'_>) -> Decision {
             may_retry: false,
         };
     }
-    if ends_nothing(q.statement) {
+    if q.completes_plainly && ends_nothing(q.statement) {
         return answer(Target::Proxy, Reason::Answered);
     }
 
@@ -161,7 +163,7 @@ fn by_class(q: &Question<'_>) -> Decision {
         }
         Class::Read => read(q, Reason::Read),
         Class::Transaction if begins_read_only(q.statement) => read(q, Reason::ReadOnlyTransaction),
-        Class::Session => match q.snapshot.master {
+        Class::Session => match q.snapshot.writer() {
             Some(_) => master(q, Reason::Session),
             None => read(q, Reason::Session),
         },
@@ -244,7 +246,9 @@ fn answer(target: Target, reason: Reason) -> Decision {
 }
 
 fn master(q: &Question<'_>, reason: Reason) -> Decision {
-    Decision { target: Target::Master, server: q.snapshot.master, reason, wait_for_write: false, may_retry: false }
+    // Nobody while the master is suspect or being replaced: then it waits.
+    let server = q.snapshot.writer().map(|master| master.id);
+    Decision { target: Target::Master, server, reason, wait_for_write: false, may_retry: false }
 }
 
 /// As many servers are chosen from without an allocation.
@@ -290,7 +294,7 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
     if let Some(server) = choose(q, &behind) {
         // A replica that was well behind at its last heartbeat will not have it in a moment either.
         let hopeless = q.snapshot.server(server).and_then(|s| s.lag_ms).is_some_and(|lag| lag > WAITING_LAG_MS_MAX);
-        if !hopeless || q.settings.read_from_master == ReadFromMaster::Never || q.snapshot.master.is_none() {
+        if !hopeless || q.settings.read_from_master == ReadFromMaster::Never || q.snapshot.writer().is_none() {
             return Decision {
                 target: Target::Replica,
                 server: Some(server),

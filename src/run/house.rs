@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::admin::AdminError;
 use crate::admin::house::{
-    ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow, StatementRow, UserRow,
+    ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow, StatementRow, StepRow, UserRow,
 };
 use crate::config::Config;
 use crate::frontend::kill::{By, Manner};
@@ -19,6 +19,7 @@ use crate::routing::balance::Load;
 use crate::routing::decide::{Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::run::reload::Reloader;
+use crate::run::traffic;
 use crate::sql::classify::ClassifyCache;
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::CacheHint;
@@ -63,6 +64,7 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
         schema: schema.map(str::as_bytes),
         pinned: None,
         autocommit: true,
+        completes_plainly: true,
         read_only_account: user.is_some_and(|user| (shared.read_only)(user)),
         written: None,
         snapshot,
@@ -117,11 +119,7 @@ fn target_text(decision: &Decision, name: impl Fn(ServerId) -> Option<String>) -
 
 impl ProxyHouse {
     fn server_id(&self, name: &str) -> Result<ServerId, AdminError> {
-        let snapshot = self.shared.snapshot.load();
-        snapshot.by_name(name).map(|s| s.id).ok_or_else(|| {
-            let names: Vec<&str> = snapshot.servers.iter().map(|s| &*s.name).collect();
-            AdminError::unknown_server(name, names)
-        })
+        traffic::server_id(&self.shared, name)
     }
 
     fn event(&self, kind: &'static str, server: Option<&str>, detail: impl Into<String>) {
@@ -166,7 +164,7 @@ impl House for ProxyHouse {
             ClientRow {
                 id: u64::from(entry.id),
                 user: view.user.to_string(),
-                host: entry.host.clone(),
+                host: entry.host().to_owned(),
                 schema: view.schema.map(|s| s.to_string()),
                 state: view.state.as_str().to_owned(),
                 server: view.server.map(|s| self.shared.name(s).to_string()),
@@ -383,7 +381,7 @@ impl House for ProxyHouse {
                 let id = self.server_id(&server)?;
                 self.shared.monitor.set_weight(id, weight).await;
                 self.event("weight", Some(&server), format!("weight {weight}, set by an operator"));
-                Ok(format!("{server} has weight {weight} until the next restart; write it into the configuration to keep it"))
+                Ok(format!("{server} has weight {weight} until the next reload or restart; SAVE CONFIG writes it into the file"))
             }
             Command::Pause => {
                 self.shared.is_paused.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -410,15 +408,20 @@ impl House for ProxyHouse {
                 Ok(format!("client {id} is told"))
             }
             Command::ReloadConfig => self.reloader.reload().await.map_err(AdminError::failed),
+            Command::SaveConfig => self.reloader.save().map_err(AdminError::failed),
             Command::Shutdown => {
                 self.shutdown.notify_one();
                 Ok("draining, then exiting".to_owned())
             }
-            Command::Switchover { .. } => Err(AdminError::unavailable("SWITCHOVER")),
-            Command::Failover { .. } => Err(AdminError::unavailable("FAILOVER")),
-            Command::RejoinServer(_) => Err(AdminError::unavailable("REJOIN SERVER")),
+            Command::Switchover { .. } | Command::Failover { .. } | Command::RejoinServer(_) => {
+                self.steps(command).await.map(|steps| format!("{} steps", steps.len()))
+            }
             Command::FlushCache(_) => Err(AdminError::unavailable("FLUSH CACHE")),
         }
+    }
+
+    async fn steps(&self, command: Command) -> Result<Vec<StepRow>, AdminError> {
+        traffic::steps(&self.shared, command).await
     }
 
     fn note(&self, who: &str, what: &str) {
@@ -433,6 +436,9 @@ impl House for ProxyHouse {
 impl ProxyHouse {
     async fn set_override(&self, name: &str, to: Override) -> Result<String, AdminError> {
         let id = self.server_id(name)?;
+        if to != Override::Online && self.shared.snapshot.load().master == Some(id) {
+            return Err(AdminError::failed(format!("{name} is the master: SWITCHOVER TO another first, then take it out")));
+        }
         self.shared.monitor.set_override(id, to).await;
         let text = match to {
             Override::Drain => "finishes what runs there and takes no new statements",

@@ -1,8 +1,10 @@
 //! The parts wired together: the running proxy from its configuration to its last client.
 
 pub mod house;
+pub mod notify;
 pub mod offline;
 pub mod reload;
+pub mod traffic;
 
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use crate::admin::{self, Access, Bound};
 use crate::auth::Credentials;
 use crate::backend::pool::ServerPool;
 use crate::config::address::Address;
+use crate::config::types::ProxyProtocol;
 use crate::config::{Config, resolve};
 use crate::frontend::listener::{self, Listener};
 use crate::frontend::login::{LoginLimits, LoginRoom, LoginServer};
@@ -31,6 +34,7 @@ use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
 use crate::monitor::{Account, Monitor, MonitorSettings, MonitoredServer, Report};
 use crate::run::house::ProxyHouse;
+use crate::run::notify::notify;
 use crate::run::reload::Reloader;
 use crate::sql::classify::{ClassifyCache, classify};
 use crate::sql::lexer::LexMode;
@@ -97,20 +101,24 @@ impl Proxy {
         let names: Vec<&str> = config.servers.iter().map(|s| s.name.as_str()).collect();
         metrics.set_servers(&names);
 
+        let tells_addresses = config.servers.iter().any(|s| s.proxy_protocol != ProxyProtocol::Off);
         let mut pools = Vec::new();
         let mut monitored = Vec::new();
         let mut login_servers = Vec::new();
         for (index, server) in config.servers.iter().enumerate() {
             let id = ServerId(u16::try_from(index).map_err(|_| "too many servers".to_owned())?);
             let (address, tls) = (resolve::address(&server.address), resolve::server_tls(server)?);
-            pools.push(ServerPool::new(
+            let pool = ServerPool::new(
                 id,
                 server.name.as_str().into(),
                 address.clone(),
                 tls.clone(),
+                resolve::compression(server),
                 server.max_connections,
                 resolve::pool(&config),
-            ));
+            );
+            pool.tell_waits(metrics.pool_wait.clone());
+            pools.push(pool);
             login_servers.push(LoginServer { id, address: address.clone(), tls: tls.clone() });
             monitored.push(MonitoredServer { address, tls });
         }
@@ -132,11 +140,16 @@ impl Proxy {
         let topology = resolve::topology(&config);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::starting(&topology, None, std::time::SystemTime::now())));
         let monitor = Monitor::spawn(
-            MonitorSettings { topology, heartbeat: resolve::heartbeat(&config), run: random()? },
+            MonitorSettings {
+                topology,
+                heartbeat: resolve::heartbeat(&config),
+                failover: resolve::failover(&config),
+                run: random()?,
+            },
             monitored,
             Account { user: config.monitor.user.clone(), password: resolve::monitor_password(&config) },
             snapshot.clone(),
-            Arc::new(Reported(events.clone())),
+            Arc::new(Reported { events: events.clone(), metrics: metrics.clone() }),
         );
         let known = monitor.known().clone();
 
@@ -163,6 +176,7 @@ impl Proxy {
                 Arc::new(Credentials::new()),
                 Box::new(servers),
                 LoginLimits::default(),
+                tells_addresses,
             )
         };
         let (paused, paused_receiver) = watch::channel(false);
@@ -189,10 +203,13 @@ impl Proxy {
             schemas: Mutex::default(),
             states: Mutex::default(),
             keys: Mutex::default(),
+            attributes: Mutex::default(),
+            tells_addresses,
             latency_us: (0..count).map(|_| AtomicU64::new(0)).collect(),
             errors: (0..count).map(|_| AtomicU64::new(0)).collect(),
         });
 
+        shared.monitor.watch_traffic(Arc::new(traffic::ClientTraffic::of(&shared)));
         let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.admin.user, config.admin.secret.expose())));
         let config = Arc::new(ArcSwap::from_pointee(config));
         let reloader = Arc::new(Reloader { path, config: config.clone(), shared: shared.clone(), access: access.clone() });
@@ -236,17 +253,21 @@ impl Proxy {
             tracing::error!("cannot listen for signals");
             return;
         };
+        notify("READY=1");
         loop {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
                 () = self.shutdown.notified() => break,
-                _ = hup.recv() => match self.reloader.reload().await {
-                    Ok(text) => tracing::info!("reload: {text}"),
-                    Err(text) => tracing::error!("reload refused: {text}"),
-                },
+                _ = hup.recv() => {
+                    match self.reloader.reload().await {
+                        Ok(text) => tracing::info!("reload: {text}"),
+                        Err(text) => tracing::error!("reload refused: {text}"),
+                    }
+                }
             }
         }
+        notify("STOPPING=1");
         self.drain(&mut term, &mut int).await;
     }
 
@@ -288,11 +309,21 @@ impl Proxy {
 }
 
 /// What the monitor tells goes to the log of events.
-struct Reported(Arc<EventLog>);
+struct Reported {
+    events: Arc<EventLog>,
+    metrics: Arc<Metrics>,
+}
 
 impl Report for Reported {
     fn report(&self, kind: &'static str, server: Option<&str>, detail: &str) {
-        self.0.push(kind, server, detail);
+        self.events.push(kind, server, detail);
+    }
+
+    fn replaced(&self, kind: &'static str, result: &'static str, took: Option<Duration>) {
+        self.metrics.failovers(kind, result).inc();
+        if let Some(took) = took {
+            self.metrics.failover_duration.observe(took.as_secs_f64());
+        }
     }
 }
 
@@ -339,6 +370,7 @@ async fn housekeeping(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             _ = every.tick() => {
+                notify("WATCHDOG=1");
                 let now = Instant::now();
                 for pool in &shared.pools {
                     pool.retire(now);

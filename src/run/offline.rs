@@ -10,6 +10,7 @@ use crate::backend::connect_admin;
 use crate::cli;
 use crate::config::{Config, resolve};
 use crate::frontend::login::GreetingTemplate;
+use crate::monitor::commands;
 use crate::protocol::Capabilities;
 use crate::run::house::{ExplainParts, explain};
 use crate::sql::lexer::Dialect;
@@ -112,13 +113,29 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
         crate::topology::Flavor::MySql => "SHOW REPLICA STATUS",
     };
     connection.query(status).await.map_err(|e| format!("{status}: {e}; the README lists the grants"))?;
+    if config.failover.mode != crate::config::types::FailoverMode::Off {
+        let granted = connection.query("SHOW GRANTS").await.map_err(|e| format!("SHOW GRANTS: {e}"))?;
+        let lines: Vec<String> =
+            granted.iter().flat_map(|r| r.rows.iter().filter_map(|row| row.first().cloned().flatten())).collect();
+        let missing = commands::missing_privileges(connection.flavor(), &lines);
+        if !missing.is_empty() {
+            return Err(format!(
+                "failover.mode = \"{}\" needs {} ON *.*; grant it, or set failover.mode = \"off\"; the README lists the grants",
+                config.failover.mode.as_str(),
+                missing.join(", ")
+            ));
+        }
+    }
     let writable = if read_only == "0" { "takes writes" } else { "read_only" };
     Ok(format!("{} ({address}): {} {}, {writable}", server.name, connection.flavor(), connection.version()))
 }
 
 /// What clients are greeted with: what the master says (else any server), with only what every server that was seen can do.
 pub fn greeting(snapshot: &Snapshot) -> Option<GreetingTemplate> {
-    let seen = || snapshot.servers.iter().filter_map(|s| s.facts.as_ref().map(|f| (s.id, &f.greeting)));
+    // Of a server that was too slow to greet in time only the version is known, and nothing of what it can do.
+    let seen = || {
+        snapshot.servers.iter().filter_map(|s| s.facts.as_ref().map(|f| (s.id, &f.greeting))).filter(|(_, g)| g.capabilities != 0)
+    };
     let (_, first) = seen().find(|(id, _)| snapshot.master == Some(*id)).or_else(|| seen().next())?;
     let greeting = crate::protocol::handshake::Greeting {
         version: first.version.clone(),

@@ -1,14 +1,16 @@
 //! `RELOAD CONFIG` and SIGHUP: the file is read again and applied whole, or not at all.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::admin::Access;
 use crate::admin::house::ConfigDiffRow;
+use crate::config::edit;
 use crate::config::reload::{Change, diff};
-use crate::config::{self, Config, resolve};
+use crate::config::{self, Config, Mistake, resolve};
 use crate::frontend::shared::Shared;
 use crate::topology::ServerId;
 
@@ -26,10 +28,44 @@ pub struct Reloader {
 
 impl Reloader {
     fn read(&self) -> Result<Config, String> {
-        config::load(&self.path).map_err(|mistakes| {
-            let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            format!("{} has mistakes, nothing was changed:\n{}", self.path.display(), all.join("\n"))
-        })
+        config::load(&self.path).map_err(|mistakes| self.refuse(&mistakes))
+    }
+
+    fn refuse(&self, mistakes: &[Mistake]) -> String {
+        let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        format!("{} has mistakes, nothing was changed:\n{}", self.path.display(), all.join("\n"))
+    }
+
+    /// The configuration in force with what commands have changed since: the servers' weights.
+    fn running(&self) -> Config {
+        let mut config = (*self.config.load_full()).clone();
+        let snapshot = self.shared.snapshot.load();
+        for (server, now) in config.servers.iter_mut().zip(&snapshot.servers) {
+            server.weight = now.weight;
+        }
+        config
+    }
+
+    /// Writes what commands have changed into the file, and nothing else: comments and order stay.
+    ///
+    /// # Errors
+    /// A file that has mistakes, lacks the server or cannot be written; it is as it was then.
+    pub fn save(&self) -> Result<String, String> {
+        let (config, running) = (self.config.load_full(), self.running());
+        let changed = config.servers.iter().zip(&running.servers).filter(|(was, is)| was.weight != is.weight);
+        let changes: Vec<edit::Change> =
+            changed.map(|(_, is)| edit::Change { server: is.name.clone(), key: "weight", value: i64::from(is.weight) }).collect();
+        if changes.is_empty() {
+            return Ok("no command has changed anything that the file can hold".to_owned());
+        }
+        let name = self.path.display();
+        let text = std::fs::read_to_string(&self.path).map_err(|e| format!("cannot read {name}: {e}"))?;
+        let text = edit::servers(&text, &changes)?;
+        config::parse(&text, &name.to_string()).map_err(|mistakes| self.refuse(&mistakes))?;
+        replace_file(&self.path, &text).map_err(|e| format!("cannot write {name}: {e}; nothing was changed"))?;
+        self.config.store(Arc::new(running));
+        let all: Vec<String> = changes.iter().map(|c| format!("server.{}.{} = {}", c.server, c.key, c.value)).collect();
+        Ok(format!("written to {name}: {}", all.join(", ")))
     }
 
     /// What a reload would change.
@@ -44,7 +80,7 @@ impl Reloader {
             file: change.new,
             restart: change.restart.unwrap_or_default().to_owned(),
         };
-        Ok(diff(&self.config.load(), &new).into_iter().map(row).collect())
+        Ok(diff(&self.running(), &new).into_iter().map(row).collect())
     }
 
     /// Reads the file and applies it.
@@ -62,9 +98,11 @@ impl Reloader {
 
     async fn apply(&self) -> Result<String, String> {
         let new = self.read()?;
-        let old = self.config.load_full();
+        let old = self.running();
         let changes = diff(&old, &new);
-        if changes.is_empty() {
+        // A certificate is renewed in its file, under the same name.
+        let certificate = new.proxy.tls.cert.is_some();
+        if changes.is_empty() && !certificate {
             return Ok("nothing has changed".to_owned());
         }
         let mut restart: Vec<String> = changes.iter().filter(|c| c.restart.is_some()).map(ToString::to_string).collect();
@@ -80,10 +118,12 @@ impl Reloader {
         }
         // Whatever can fail comes first.
         let frontend = resolve::frontend(&new)?;
-        let client_tls = resolve::client_tls(&new)?;
+        let client_tls = (certificate || old.proxy.tls != new.proxy.tls).then(|| resolve::client_tls(&new)).transpose()?;
         let pool = resolve::pool(&new);
         self.shared.settings.store(Arc::new(frontend));
-        self.shared.login.tls.store(Arc::new(client_tls));
+        if let Some(tls) = client_tls {
+            self.shared.login.tls.store(Arc::new(tls));
+        }
         self.shared.login.accounts.store(Arc::new(resolve::accounts(&new)));
         for (pool_of, server) in self.shared.pools.iter().zip(&new.servers) {
             pool_of.configure(server.max_connections, pool.clone());
@@ -95,21 +135,48 @@ impl Reloader {
                 self.shared.monitor.set_weight(ServerId(id), after.weight).await;
             }
         }
+        if old.failover != new.failover {
+            self.shared.monitor.configure(resolve::failover(&new)).await;
+        }
         self.access.store(Arc::new(Access::new(&new.admin.user, new.admin.secret.expose())));
         self.config.store(Arc::new(new));
-        let all: Vec<String> = changes.iter().map(ToString::to_string).collect();
-        Ok(format!("{} changed: {}", all.len(), all.join("; ")))
+        let mut all: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        if certificate {
+            all.push("the certificate was read again".to_owned());
+        }
+        Ok(match changes.len() {
+            0 => format!("nothing has changed in the file; {}", all.join("; ")),
+            count => format!("{count} changed: {}", all.join("; ")),
+        })
     }
+}
+
+/// Puts a text in a file's place at once: whoever reads it sees the old one or the new one. Its mode stays.
+fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("toml.new");
+    let mut file = std::fs::File::create(&beside)?;
+    let written = std::fs::metadata(path)
+        .and_then(|old| file.set_permissions(old.permissions()))
+        .and_then(|()| file.write_all(text.as_bytes()))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
 }
 
 /// Whether a change touches which servers there are, where they are, or how they are reached.
 fn needs_new_servers(change: &Change, old: &Config, new: &Config) -> bool {
     let same_list = old.servers.len() == new.servers.len()
-        && old
-            .servers
-            .iter()
-            .zip(&new.servers)
-            .all(|(a, b)| a.name == b.name && a.address == b.address && a.tls == b.tls && a.role == b.role);
+        && old.servers.iter().zip(&new.servers).all(|(a, b)| {
+            a.name == b.name
+                && a.address == b.address
+                && a.tls == b.tls
+                && a.compression == b.compression
+                && a.proxy_protocol == b.proxy_protocol
+                && a.role == b.role
+        });
     // The monitor reads its settings at start, all but the servers' weights.
     !same_list && change.path.starts_with("server")
         || change.path.starts_with("monitor.")

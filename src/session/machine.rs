@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use crate::protocol::ok_err_eof::Status;
 use crate::session::pin::{PinReason, Pins};
-use crate::session::state::{Change, State, USER_VARIABLE_BYTES_MAX, Value};
+use crate::session::state::{Change, State};
+use crate::session::unread::Unread;
 use crate::sql::classify::{Class, Classified};
-use crate::sql::lexer::LexMode;
-use crate::sql::set::{self, Assignment, Scope, SetStatement, SetValue};
+use crate::sql::lexer::{Dialect, LexMode};
 use crate::topology::gtid::GtidSet;
 
 /// A tracked system variable: name and value.
@@ -22,6 +22,8 @@ pub type Tracked = (Box<[u8]>, Box<[u8]>);
 pub struct Learned<'a> {
     /// The statement ended without an error.
     pub ok: bool,
+    /// The number of the error it ended with, 0 for none.
+    pub errno: u16,
     /// Status flags of the last OK or EOF.
     pub status: Option<Status>,
     /// `last_insert_id` of the OK, 0 for none.
@@ -74,29 +76,6 @@ impl Names {
     }
 }
 
-/// Variables whose value belongs to the connection or is used up by the next statement: they cannot be brought along.
-const BOUND_VARIABLES: [&str; 10] = [
-    "insert_id",
-    "rand_seed1",
-    "rand_seed2",
-    "gtid_next",
-    "gtid_domain_id",
-    "gtid_seq_no",
-    "server_id",
-    "pseudo_thread_id",
-    "pseudo_replica_mode",
-    "pseudo_slave_mode",
-];
-
-/// Tracked variables that say what happened rather than what is set; never brought along.
-const NOT_STATE: [&str; 7] =
-    ["last_gtid", "last_insert_id", "identity", "statement_id", "warning_count", "error_count", "in_transaction"];
-
-/// Tracking itself is Sluice's business on its own connections.
-fn is_tracking(name: &str) -> bool {
-    name.starts_with("session_track_")
-}
-
 /// One client's session.
 #[derive(Debug)]
 pub struct Session {
@@ -113,12 +92,17 @@ pub struct Session {
     pub written: Option<GtidSet>,
     /// How its statements are read.
     pub lex: LexMode,
+    /// A reset, and `DEFAULT`, bring back the charset of the login, as MariaDB does it; in MySQL they bring that of the server.
+    pub resets_names_to_login: bool,
     lex_default: LexMode,
     temporary_tables: Names,
-    text_prepared: Names,
+    text_prepared: TextPrepared,
+    unread: Unread,
     handlers: u32,
-    named_locks: u32,
+    named_locks: NamedLocks,
     pending_transaction: bool,
+    /// The statement being learned from assigned to a variable in the form that is for the next transaction only.
+    sets_next_transaction: bool,
 }
 
 impl Session {
@@ -127,6 +111,7 @@ impl Session {
         Session {
             lex: state.lex_mode(lex_default),
             lex_default,
+            resets_names_to_login: lex_default.dialect != Dialect::MySql,
             initial: state.clone(),
             state,
             pins: Pins::default(),
@@ -134,10 +119,12 @@ impl Session {
             last_insert_id: 0,
             written: None,
             temporary_tables: Names::default(),
-            text_prepared: Names::default(),
+            text_prepared: TextPrepared::default(),
+            unread: Unread::default(),
             handlers: 0,
-            named_locks: 0,
+            named_locks: NamedLocks::default(),
             pending_transaction: false,
+            sets_next_transaction: false,
         }
     }
 
@@ -146,13 +133,37 @@ impl Session {
     pub fn reset(&mut self) {
         let schema = self.state.schema().map(Into::into);
         let written = self.written.take();
-        let state = self.initial.changed(&[Change::Schema(schema)]);
-        *self = Session { written, initial: self.initial.clone(), ..Session::new(Arc::new(state), self.lex_default) };
+        let mut changes = vec![Change::Schema(schema)];
+        if !self.resets_names_to_login {
+            changes.push(Change::NoNames);
+        }
+        let state = self.initial.changed(&changes);
+        let resets_names_to_login = self.resets_names_to_login;
+        *self = Session {
+            written,
+            initial: self.initial.clone(),
+            resets_names_to_login,
+            ..Session::new(Arc::new(state), self.lex_default)
+        };
     }
 
     /// Whether statements commit by themselves.
     pub fn autocommit(&self) -> bool {
         self.status.has(Status::AUTOCOMMIT)
+    }
+
+    /// Whether `COMMIT` and `ROLLBACK` do no more than they say (`completion_type` is `NO_CHAIN`).
+    pub fn completes_plainly(&self) -> bool {
+        self.state
+            .system("completion_type")
+            .is_none_or(|value| !(is_word(value, b"CHAIN", b"1") || is_word(value, b"RELEASE", b"2")))
+    }
+
+    /// Whether this statement, when it has ended well, was the session's last: the server closes the connection behind it.
+    pub fn ends_with(&self, statement: &Classified) -> bool {
+        let Some(end) = statement.effects.ends_transaction else { return false };
+        let by_default = || self.state.system("completion_type").is_some_and(|value| is_word(value, b"RELEASE", b"2"));
+        end.release.unwrap_or_else(|| end.chain.is_none() && by_default())
     }
 
     /// Whether a transaction is open.
@@ -195,6 +206,16 @@ impl Session {
 
     /// Learns from the reply to `statement`, whose text was `sql`.
     pub fn learn(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
+        // EXECUTE does what the text that was prepared does.
+        if let Some(name) = &statement.effects.text_execute
+            && let Some((inner, text)) = self.text_prepared.executed(name, sql, self.lex)
+        {
+            return self.learn_statement(&inner, &text, learned);
+        }
+        self.learn_statement(statement, sql, learned);
+    }
+
+    fn learn_statement(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
         if let Some(status) = learned.status {
             self.status = status;
         }
@@ -213,7 +234,7 @@ impl Session {
         }
         // Even a refused statement may have done a part (a multi-statement, a procedure): pins that begin are kept, pins that
         // end must have ended well.
-        self.learn_effects(statement, sql, learned.ok);
+        self.learn_effects(statement, sql, learned);
         self.pins.set(PinReason::Transaction, self.in_transaction());
     }
 
@@ -228,131 +249,19 @@ impl Session {
             || !effects.drops_tables.is_empty()
             || effects.use_schema.is_some()
             || effects.text_prepare.is_some()
-            || effects.text_deallocate.is_some();
+            || effects.text_deallocate.is_some()
+            // ALTER TABLE of a temporary table.
+            || statement.class == Class::Ddl && !effects.opaque && self.temporary_tables.any();
         if !learned.ok {
-            // An error packet tracks nothing.
-            return effects.opaque;
+            // An error packet tracks nothing. What does not parse has done nothing.
+            return effects.opaque && !ran_nothing(statement, learned);
         }
         learned.state_changed && (effects.opaque || !told_by_text)
     }
 
-    fn learn_variables(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
+    fn learn_effects(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
         let effects = &statement.effects;
-        let mut changes: Vec<Change> = Vec::new();
-        if let Some(schema) = learned.schema {
-            let schema = (!schema.is_empty()).then(|| schema.into());
-            if self.state.schema() != schema.as_deref() {
-                changes.push(Change::Schema(schema));
-            }
-        }
-        for (name, value) in learned.variables {
-            let Ok(name) = std::str::from_utf8(name) else { continue };
-            let name = name.to_ascii_lowercase();
-            if NOT_STATE.contains(&name.as_str()) || is_tracking(&name) {
-                continue;
-            }
-            if BOUND_VARIABLES.contains(&name.as_str()) {
-                let ended = name == "gtid_next" && value.eq_ignore_ascii_case(b"AUTOMATIC");
-                self.pins.set(PinReason::SessionVariable, !ended);
-                continue;
-            }
-            changes.push(Change::System(name.into(), Some(Value::Reported(value.clone()))));
-        }
-        let sets_user = !effects.sets_user_variables.is_empty();
-        let sets_system = !effects.sets_system_variables.is_empty();
-        if statement.class == Class::Session && !statement.multi && (sets_user || sets_system) {
-            if learned.ok {
-                match set::parse(sql, self.lex) {
-                    Some(SetStatement::Assignments(assignments)) => self.learn_assignments(&assignments, &mut changes),
-                    // Tracked as variables, or told by the effects.
-                    Some(SetStatement::Transaction { .. } | SetStatement::Role(_) | SetStatement::Account) => {}
-                    None => {
-                        self.pins.set(PinReason::UserVariable, sets_user || self.pins.has(PinReason::UserVariable));
-                        self.pins.set(PinReason::SessionVariable, sets_system || self.pins.has(PinReason::SessionVariable));
-                    }
-                }
-            }
-        } else {
-            // In a multi-statement or inside a SELECT: system variables are tracked by the server, user variables are not.
-            if sets_user {
-                self.pins.set(PinReason::UserVariable, true);
-            }
-            if sets_system && learned.variables.is_empty() {
-                self.pins.set(PinReason::SessionVariable, true);
-            }
-        }
-        if effects.sets_last_insert_id && learned.last_insert_id == 0 {
-            self.pins.set(PinReason::SessionVariable, true);
-        }
-        self.change(&changes);
-    }
-
-    /// What the client wrote decides where the server does not track: literals are taken along, anything else pins.
-    fn learn_assignments(&mut self, assignments: &[Assignment], changes: &mut Vec<Change>) {
-        for assignment in assignments {
-            let name = assignment.name.to_ascii_lowercase();
-            match (&assignment.scope, &assignment.value) {
-                (Scope::Global | Scope::Persist, _) => {}
-                (Scope::Session, _) if name == "names" || name == "character set" => {
-                    let tracked = changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *"character_set_client"));
-                    if !tracked {
-                        self.learn_names(assignment, changes);
-                    }
-                    if let Some(collation) = &assignment.collation {
-                        let value = Value::Reported(collation.as_bytes().into());
-                        changes.push(Change::System("collation_connection".into(), Some(value)));
-                    }
-                }
-                (Scope::User, SetValue::Literal(text)) if portable(text) && name.len() + text.len() <= USER_VARIABLE_BYTES_MAX => {
-                    changes.push(Change::User(name.into(), Value::Literal(text.as_slice().into())));
-                }
-                (Scope::User, _) => self.pins.set(PinReason::UserVariable, true),
-                (Scope::Session, _) if is_tracking(&name) => {}
-                (Scope::Session, SetValue::Literal(text)) if name == "last_insert_id" || name == "identity" => {
-                    match std::str::from_utf8(text).ok().and_then(|t| t.trim().parse().ok()) {
-                        Some(id) => self.last_insert_id = id,
-                        None => self.pins.set(PinReason::SessionVariable, true),
-                    }
-                }
-                (Scope::Session, _) if BOUND_VARIABLES.contains(&name.as_str()) => {
-                    let ended = name == "gtid_next"
-                        && matches!(&assignment.value, SetValue::Literal(t) if t.to_ascii_uppercase().windows(9).any(|w| w == b"AUTOMATIC"));
-                    self.pins.set(PinReason::SessionVariable, !ended);
-                }
-                (Scope::Session, SetValue::Default) => {
-                    changes.retain(|c| !matches!(c, Change::System(n, _) if **n == *name));
-                    // Charset defaults are those of the login, which the initial state holds.
-                    let initial = self.initial.system(&name).map(|v| Value::Reported(v.into()));
-                    changes.push(Change::System(name.into(), initial));
-                }
-                (Scope::Session, value) => {
-                    let tracked = changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *name));
-                    match value {
-                        _ if tracked => {}
-                        SetValue::Literal(text) if portable(text) || is_word(text) => {
-                            changes.push(Change::System(name.into(), Some(Value::Literal(text.as_slice().into()))));
-                        }
-                        _ => self.pins.set(PinReason::SessionVariable, true),
-                    }
-                }
-            }
-        }
-    }
-
-    /// `SET NAMES` of a server that does not track it: the literal names all three charsets.
-    fn learn_names(&mut self, assignment: &Assignment, changes: &mut Vec<Change>) {
-        match assignment.value.as_text() {
-            Some(charset) if assignment.name == "names" => {
-                for name in ["character_set_client", "character_set_connection", "character_set_results"] {
-                    changes.push(Change::System(name.into(), Some(Value::Reported(charset.as_bytes().into()))));
-                }
-            }
-            _ => self.pins.set(PinReason::SessionVariable, true),
-        }
-    }
-
-    fn learn_effects(&mut self, statement: &Classified, sql: &[u8], ok: bool) {
-        let effects = &statement.effects;
+        let ok = learned.ok;
         for table in &effects.creates_temporary_tables {
             self.temporary_tables.add(table);
         }
@@ -371,19 +280,21 @@ impl Session {
             self.pins.set(PinReason::LockTables, true);
         }
 
-        if effects.get_lock {
-            self.named_locks = self.named_locks.saturating_add(1);
-        }
-        if ok && effects.release_lock {
-            self.named_locks = self.named_locks.saturating_sub(1);
+        if effects.get_lock || effects.release_lock {
+            self.named_locks.learn(sql, self.lex, ok);
         }
         if ok && effects.release_all_locks {
-            self.named_locks = 0;
+            self.named_locks = NamedLocks::default();
         }
-        self.pins.set(PinReason::NamedLock, self.named_locks > 0);
+        self.pins.set(PinReason::NamedLock, self.named_locks.any());
 
         if let Some(name) = &effects.text_prepare {
-            self.text_prepared.add(name);
+            match (statement.multi, ok) {
+                (true, _) => self.text_prepared.add_unknown(name),
+                (false, true) => self.text_prepared.add(name, sql, self.lex),
+                // A PREPARE that fails takes an older statement of that name with it.
+                (false, false) => self.text_prepared.remove(name),
+            }
         }
         if ok && let Some(name) = &effects.text_deallocate {
             self.text_prepared.remove(name);
@@ -402,7 +313,7 @@ impl Session {
             let ended = ok && [&b"COMMIT"[..], b"ROLLBACK"].iter().any(|word| second_word_is(sql, word));
             self.pins.set(
                 PinReason::Xa,
-                !ended && (self.pins.has(PinReason::Xa) || second_word_is(sql, b"START") || second_word_is(sql, b"BEGIN")),
+                !ended && (self.pins.has(PinReason::Xa) || ok && (second_word_is(sql, b"START") || second_word_is(sql, b"BEGIN"))),
             );
         }
         if effects.set_role {
@@ -415,12 +326,36 @@ impl Session {
         // What SQL_CALC_FOUND_ROWS counted can be asked by the next statement, or never.
         self.pins.set(PinReason::FoundRows, ok && effects.calc_found_rows);
 
-        if ok && effects.set_transaction == Some(false) {
+        if ok && (effects.set_transaction == Some(false) || self.sets_next_transaction) {
             self.pending_transaction = true;
-        } else if self.pending_transaction && !self.in_transaction() && statement.class != Class::Session {
+        } else if self.pending_transaction && ok && !self.in_transaction() && ends_transaction(statement) {
             self.pending_transaction = false;
         }
+        self.sets_next_transaction = false;
         self.pins.set(PinReason::SetTransaction, self.pending_transaction);
+    }
+
+    /// The user variables that must be read from the connection before it is given back: nothing else keeps the session there.
+    pub fn to_read_back(&self) -> Option<&Unread> {
+        (self.unread.readable() && self.pins.only(PinReason::UserVariable)).then_some(&self.unread)
+    }
+
+    /// What was read back; `None`: it could not be, and the session stays where they are.
+    pub fn read_back(&mut self, values: Option<&[Change]>) {
+        match values {
+            Some(changes) => {
+                self.unread = Unread::default();
+                self.pins.set(PinReason::UserVariable, false);
+                self.change(changes);
+            }
+            None => self.unread = Unread::Never,
+        }
+    }
+
+    /// The open transaction was ended for the client.
+    pub fn transaction_ended(&mut self) {
+        self.status = self.status - Status::IN_TRANS - Status::IN_TRANS_READONLY;
+        self.pins.set(PinReason::Transaction, false);
     }
 
     /// The connection was lost, and what it held with it.
@@ -428,33 +363,40 @@ impl Session {
         self.status = Status(self.status.0 & !(Status::IN_TRANS.0 | Status::IN_TRANS_READONLY.0));
         self.pins = Pins::default();
         self.temporary_tables = Names::default();
-        self.text_prepared = Names::default();
+        self.text_prepared = TextPrepared::default();
+        self.unread = Unread::default();
         self.handlers = 0;
-        self.named_locks = 0;
+        self.named_locks = NamedLocks::default();
         self.pending_transaction = false;
     }
 }
 
-/// Literals that mean the same on every connection, whatever its `sql_mode` and charset: numbers, `NULL`, booleans, hexadecimal,
-/// and single-quoted ASCII without a backslash.
-fn portable(text: &[u8]) -> bool {
-    let text = text.trim_ascii();
-    let number = || {
-        text.strip_prefix(b"-").unwrap_or(text).iter().all(|b| b.is_ascii_digit() || *b == b'.')
-            && text.iter().any(u8::is_ascii_digit)
-    };
-    let word = || [&b"NULL"[..], b"TRUE", b"FALSE"].iter().any(|w| text.eq_ignore_ascii_case(w));
-    let hex = || {
-        (text.starts_with(b"0x") && text.len() > 2 && text.iter().skip(2).all(u8::is_ascii_hexdigit))
-            || (text.len() > 3 && text.starts_with(b"x'") && text.ends_with(b"'"))
-    };
-    let quoted = || {
-        text.len() >= 2
-            && text.starts_with(b"'")
-            && text.ends_with(b"'")
-            && text.iter().skip(1).rev().skip(1).all(|b| (0x20..0x7f).contains(b) && !matches!(b, b'\\' | b'\''))
-    };
-    !text.is_empty() && (number() || word() || hex() || quoted())
+/// ER_PARSE_ERROR.
+const SYNTAX_ERROR: u16 = 1064;
+
+/// ER_UNKNOWN_STMT_HANDLER.
+const UNKNOWN_STATEMENT: u16 = 1243;
+
+/// Whether a failed statement surely did nothing: it does not parse, or names no prepared statement.
+fn ran_nothing(statement: &Classified, learned: &Learned<'_>) -> bool {
+    matches!(learned.errno, SYNTAX_ERROR | UNKNOWN_STATEMENT) && !statement.multi && !statement.effects.calls_procedure
+}
+
+/// Whether a statement that ended well outside a transaction has been one by itself, so that what `SET TRANSACTION` said for the
+/// next one is used up. One that uses no table may not have been.
+fn ends_transaction(statement: &Classified) -> bool {
+    let effects = &statement.effects;
+    effects.ends_transaction.is_some()
+        || effects.implicit_commit
+        || matches!(statement.class, Class::Write | Class::Ddl)
+        || (matches!(statement.class, Class::Read | Class::LockingRead) && !statement.tables.is_empty())
+}
+
+/// A value of an enumeration, as the server or the client wrote it.
+fn is_word(value: &[u8], word: &[u8], number: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    let value = value.strip_prefix(b"'").and_then(|v| v.strip_suffix(b"'")).unwrap_or(value);
+    value.eq_ignore_ascii_case(word) || value == number
 }
 
 fn last_word_is(sql: &[u8], word: &[u8]) -> bool {
@@ -467,11 +409,12 @@ fn second_word_is(sql: &[u8], word: &[u8]) -> bool {
     sql.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).nth(1).is_some_and(|w| w.eq_ignore_ascii_case(word))
 }
 
-/// A bare word as in `SET sql_mode = ANSI`, `SET autocommit = ON`.
-fn is_word(text: &[u8]) -> bool {
-    let text = text.trim_ascii();
-    !text.is_empty() && text.len() <= 64 && text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
-}
+mod named_locks;
+mod text_prepared;
+mod variables;
+
+use named_locks::NamedLocks;
+use text_prepared::TextPrepared;
 
 #[cfg(test)]
 mod tests;

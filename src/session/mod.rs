@@ -1,9 +1,12 @@
 //! One client's conversation as a machine: what it has set, what pins it, what it has written.
 
+pub mod collation;
+pub mod leftover;
 pub mod machine;
 pub mod pin;
 pub mod prepared;
 pub mod state;
+pub mod unread;
 
 pub use machine::{Learned, Session};
 pub use pin::{PinReason, Pins};

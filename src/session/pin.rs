@@ -114,9 +114,19 @@ impl Pins {
         self.0 & reason.bit() != 0
     }
 
+    /// Whether a server cannot be made read-only without harm before it ends: a transaction, a table lock.
+    pub fn holds_up(self) -> bool {
+        [PinReason::Transaction, PinReason::LockTables, PinReason::Xa].into_iter().any(|reason| self.has(reason))
+    }
+
     /// Whether any cause holds.
     pub fn any(self) -> bool {
         self.0 != 0
+    }
+
+    /// Whether this cause holds and no other.
+    pub fn only(self, reason: PinReason) -> bool {
+        self.0 == reason.bit()
     }
 
     /// The cause told first.

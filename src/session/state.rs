@@ -12,7 +12,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+pub use super::collation::charset_of_collation;
 use crate::sql::lexer::{ByteCharset, LexMode};
+
+mod names;
+
+pub use names::NAMES;
 
 /// How a value is written into the `SET` that restores it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -36,12 +41,18 @@ pub struct State {
     system: BTreeMap<Box<str>, Value>,
     /// User variables by lower-case name.
     user: BTreeMap<Box<str>, Value>,
+    /// The collation of results where `SET NAMES .. COLLATE` or the login gave one; else it is the default of their charset.
+    results_collation: Option<Box<str>>,
     hash: u64,
 }
 
 impl PartialEq for State {
     fn eq(&self, other: &State) -> bool {
-        self.hash == other.hash && self.schema == other.schema && self.system == other.system && self.user == other.user
+        self.hash == other.hash
+            && self.schema == other.schema
+            && self.system == other.system
+            && self.user == other.user
+            && self.results_collation == other.results_collation
     }
 }
 
@@ -66,6 +77,12 @@ impl Restore {
 }
 
 impl State {
+    /// The state of a connection that was opened with this collation, without a schema.
+    pub fn with_collation(id: u16, mariadb: bool) -> State {
+        let names = charset_of_collation(id, mariadb);
+        State::at_login(None, names.as_ref().map(|(charset, collation)| (charset.as_str(), collation.as_str())))
+    }
+
     /// The state right after login: a schema or none, and the four charset variables that the handshake's collation brings
     /// (names, where the collation is known; see [`charset_of_collation`]).
     pub fn at_login(schema: Option<&[u8]>, collation: Option<(&str, &str)>) -> State {
@@ -75,6 +92,7 @@ impl State {
                 state.system.insert(name.into(), Value::Reported(charset.as_bytes().into()));
             }
             state.system.insert("collation_connection".into(), Value::Reported(collation.as_bytes().into()));
+            state.results_collation = Some(collation.into());
         }
         state.rehash();
         state
@@ -87,14 +105,17 @@ impl State {
 
     /// A system variable's value when it was changed in this session, as text.
     pub fn system(&self, name: &str) -> Option<&[u8]> {
-        self.system.get(name).map(|v| match v {
-            Value::Reported(b) | Value::Literal(b) => &b[..],
-        })
+        self.system.get(name).map(Value::bytes)
     }
 
     /// Whether the user variable (lower-case name) is one that is taken along.
     pub fn has_user(&self, name: &str) -> bool {
         self.user.contains_key(name)
+    }
+
+    /// Whether a variable of these has no value here.
+    pub fn lacks_user(&self, names: &[String]) -> bool {
+        names.iter().any(|name| !self.user.contains_key(name.as_str()))
     }
 
     /// Whether any user variable is set.
@@ -114,13 +135,26 @@ impl State {
                     if &*name == "character_set_connection" {
                         state.system.remove("collation_connection");
                     }
-                    if &*name == "collation_connection" {
+                    if &*name == "collation_connection"
+                        && !state.system("character_set_connection").is_some_and(|charset| names::belongs(value.bytes(), charset))
+                    {
                         state.system.remove("character_set_connection");
+                    }
+                    if &*name == "character_set_results" {
+                        state.results_collation = None;
                     }
                     state.system.insert(name, value);
                 }
                 Change::System(name, None) => {
+                    if &*name == "character_set_results" {
+                        state.results_collation = None;
+                    }
                     state.system.remove(&name);
+                }
+                Change::ResultsCollation(collation) => state.results_collation = collation,
+                Change::NoNames => {
+                    state.results_collation = None;
+                    state.system.retain(|name, _| !NAMES.contains(&&**name));
                 }
                 Change::User(name, value) => {
                     state.user.insert(name, value);
@@ -146,15 +180,8 @@ impl State {
         self.schema.hash(&mut hasher);
         self.system.hash(&mut hasher);
         self.user.hash(&mut hasher);
+        self.results_collation.hash(&mut hasher);
         self.hash = hasher.finish();
-    }
-
-    /// Charset and collation, when `SET NAMES` can say all that is wanted. It says more than the variables do: it also gives
-    /// results their collation, which shows in the definitions of columns.
-    fn names(&self) -> Option<(&[u8], &[u8])> {
-        let [client, connection, results, collation] = NAMES.map(|name| self.system(name));
-        let charset = client.filter(|charset| is_name(charset) && connection == client && results == client)?;
-        Some((charset, collation.filter(|collation| is_name(collation))?))
     }
 
     /// What brings a connection in state `self` to `want`.
@@ -168,33 +195,12 @@ impl State {
             restore.schema.clone_from(&want.schema);
         }
         let mut set = Vec::new();
-        for name in self.system.keys().filter(|name| !want.system.contains_key(*name)) {
-            // Collation and charset of the connection determine each other; the one that is wanted is set below.
-            let covered = match &**name {
-                "collation_connection" => want.system.contains_key("character_set_connection"),
-                "character_set_connection" => want.system.contains_key("collation_connection"),
-                _ => false,
-            };
-            if !covered {
-                assignment(&mut set, name, b"DEFAULT");
-            }
+        for name in self.system.keys().filter(|name| !want.system.contains_key(*name) && !NAMES.contains(&&***name)) {
+            assignment(&mut set, name, b"DEFAULT");
         }
-        let charset_changes = self.system.get("character_set_connection") != want.system.get("character_set_connection");
-        let names = want.names().filter(|_| NAMES.iter().any(|name| self.system.get(*name) != want.system.get(*name)));
-        if let Some((charset, collation)) = names {
-            set.extend_from_slice(if set.is_empty() { b"SET NAMES " } else { b",NAMES " });
-            set.extend_from_slice(charset);
-            set.extend_from_slice(b" COLLATE ");
-            set.extend_from_slice(collation);
-        }
-        for (name, value) in &want.system {
-            if names.is_some() && NAMES.contains(&&**name) {
-                continue;
-            }
-            let collation_lost = charset_changes && &**name == "collation_connection";
-            let charset_lost = &**name == "character_set_connection"
-                && self.system.get("collation_connection") != want.system.get("collation_connection");
-            if self.system.get(name) != Some(value) || collation_lost || charset_lost {
+        names::put(self, want, &mut set);
+        for (name, value) in want.system.iter().filter(|(name, _)| !NAMES.contains(&&***name)) {
+            if self.system.get(name) != Some(value) {
                 assignment(&mut set, name, &value.sql(name));
             }
         }
@@ -278,9 +284,19 @@ pub enum Change {
     System(Box<str>, Option<Value>),
     /// A user variable.
     User(Box<str>, Value),
+    /// The collation that `SET NAMES` gave to results, beside that of the connection.
+    ResultsCollation(Option<Box<str>>),
+    /// The charset variables are those of a fresh connection.
+    NoNames,
 }
 
 impl Value {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Value::Reported(bytes) | Value::Literal(bytes) => bytes,
+        }
+    }
+
     fn sql(&self, name: &str) -> Vec<u8> {
         match self {
             Value::Literal(text) => text.to_vec(),
@@ -320,34 +336,11 @@ fn user_name(name: &str) -> String {
     format!("@`{}`", name.replace('`', "``"))
 }
 
-/// What `SET NAMES` sets.
-const NAMES: [&str; 4] = ["character_set_client", "character_set_connection", "character_set_results", "collation_connection"];
-
-fn is_name(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
-}
-
 fn assignment(set: &mut Vec<u8>, name: &str, value: &[u8]) {
     set.extend_from_slice(if set.is_empty() { b"SET " } else { b"," });
     set.extend_from_slice(name.as_bytes());
     set.push(b'=');
     set.extend_from_slice(value);
-}
-
-/// Charset and collation names of a handshake's collation id, when every server of that flavour knows it by that name.
-/// `None`: the id goes into the pool's key instead, so that the server itself makes of it what it will.
-pub fn charset_of_collation(id: u16, mariadb: bool) -> Option<(String, String)> {
-    use mysql_common::collations::{Collation, CollationId};
-    // MySQL's 0900 collations are unknown to MariaDB 10.11, which then takes its own default.
-    if id == 0 || (mariadb && (255..=323).contains(&id)) {
-        return None;
-    }
-    let collation = Collation::resolve(CollationId::from(id));
-    let (charset, name) = (collation.charset(), collation.collation());
-    if charset.is_empty() || name.is_empty() || name.contains("UNKNOWN") || name.starts_with("unknown") {
-        return None;
-    }
-    Some((charset.to_string(), name.to_string()))
 }
 
 #[cfg(test)]
@@ -388,15 +381,27 @@ mod tests {
             system("character_set_connection", "utf8mb4"),
             system("character_set_results", "utf8mb4"),
         ]);
-        assert_eq!(
-            text(&latin.restore(&set_names).system),
-            "SET character_set_client='utf8mb4',character_set_connection='utf8mb4',character_set_results='utf8mb4'"
-        );
+        assert_eq!(text(&latin.restore(&set_names).system), "SET NAMES utf8mb4");
         // Back: the collation must follow its charset, although a charset alone would do here.
         assert_eq!(text(&set_names.restore(&latin).system), "SET NAMES latin1 COLLATE latin1_swedish_ci");
         let with_collation =
             latin.changed(&[system("character_set_connection", "latin1"), system("collation_connection", "latin1_bin")]);
-        assert_eq!(text(&latin.restore(&with_collation).system), "SET collation_connection='latin1_bin'");
+        let want = "SET NAMES latin1 COLLATE latin1_swedish_ci,collation_connection='latin1_bin'";
+        assert_eq!(text(&latin.restore(&with_collation).system), want);
+        // SET NAMES .. COLLATE gives results their collation, too.
+        let named = with_collation.changed(&[Change::ResultsCollation(Some("latin1_bin".into()))]);
+        assert_eq!(text(&latin.restore(&named).system), "SET NAMES latin1 COLLATE latin1_bin");
+        let results = set_names.changed(&[system("character_set_results", "utf16"), system("character_set_connection", "latin1")]);
+        assert_eq!(
+            text(&latin.restore(&results).system),
+            "SET character_set_client='utf8mb4',character_set_results='utf16',character_set_connection='latin1'"
+        );
+        let none = latin.changed(&[Change::NoNames]);
+        assert_eq!(
+            text(&latin.restore(&none).system),
+            "SET character_set_client=DEFAULT,character_set_results=DEFAULT,collation_connection=DEFAULT"
+        );
+        assert_eq!(text(&none.restore(&latin).system), "SET NAMES latin1 COLLATE latin1_swedish_ci");
     }
 
     #[test]

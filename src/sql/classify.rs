@@ -54,6 +54,8 @@ pub struct Classified {
     pub multi: bool,
     /// Functions that are not known built-ins, as written, schema included.
     pub unknown_functions: Vec<String>,
+    /// `FOUND_ROWS()` behind it is not the number of rows it sent: a query inside another statement, a UNION with a LIMIT, a call.
+    pub counts_found_rows: bool,
     /// What running it has taught.
     pub writes_unseen: Flag,
 }
@@ -97,6 +99,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         Some(tables) => (tables, true),
         None => (verdict.tables.clone(), false),
     };
+    let counts_found_rows = counts_found_rows(&buf.text, &verdict);
     let cacheable = verdict.cacheable(tables_complete, &tables);
     Classified {
         class: verdict.class,
@@ -110,7 +113,17 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         digest_hash: buf.hash,
         multi: verdict.multi,
         unknown_functions: verdict.unknown_functions,
+        counts_found_rows,
         writes_unseen: Flag::default(),
+    }
+}
+
+fn counts_found_rows(text: &[u8], verdict: &verdict::Verdict) -> bool {
+    let has = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    match verdict.class {
+        Class::Read | Class::LockingRead => has(b"UNION") && has(b"LIMIT"),
+        Class::Write | Class::Ddl | Class::Unknown => verdict.effects.opaque || has(b"SELECT"),
+        Class::Session | Class::Transaction | Class::Administrative => false,
     }
 }
 

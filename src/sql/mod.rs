@@ -7,13 +7,17 @@
 mod charset;
 pub mod classify;
 mod cursor;
+pub mod diagnostics;
 pub mod digest;
 pub mod functions;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod hint;
 pub mod kill;
+pub mod leftover;
 pub mod lexer;
+pub mod literal;
+pub mod long;
 pub mod set;
 pub mod transaction;
 

@@ -55,6 +55,8 @@ pub struct Assignment {
     pub value: SetValue,
     /// The COLLATE of SET NAMES, without quotes.
     pub collation: Option<String>,
+    /// Written `@@name`, without a word for the scope: for `@@transaction_isolation` that is another one.
+    pub bare: bool,
 }
 
 /// A SET statement.
@@ -178,12 +180,13 @@ fn assignment(cursor: &mut Cursor<'_>, scope: Scope) -> Option<Assignment> {
         let value = charset_name(cursor)?;
         // COLLATE DEFAULT is what no COLLATE means.
         let collation = if cursor.eat("COLLATE") { charset_name(cursor)?.as_text() } else { None };
-        return Some(Assignment { scope: Scope::Session, name: "names".to_owned(), value, collation });
+        return Some(Assignment { scope: Scope::Session, name: "names".to_owned(), value, collation, bare: false });
     }
     if !assigned && (cursor.eat_all(&["CHARACTER", "SET"]) || cursor.eat_all(&["CHAR", "SET"]) || cursor.eat("CHARSET")) {
         let value = charset_name(cursor)?;
-        return Some(Assignment { scope: Scope::Session, name: "character set".to_owned(), value, collation: None });
+        return Some(Assignment { scope: Scope::Session, name: "character set".to_owned(), value, collation: None, bare: false });
     }
+    let mut bare = false;
     let (scope, name) = match token.kind {
         TokenKind::UserVar => {
             cursor.pos += 1;
@@ -195,7 +198,10 @@ fn assignment(cursor: &mut Cursor<'_>, scope: Scope) -> Option<Assignment> {
             let scope = match prefix.as_str() {
                 "global" => Scope::Global,
                 "persist" | "persist_only" => Scope::Persist,
-                "" => scope,
+                "" => {
+                    bare = true;
+                    scope
+                }
                 _ => Scope::Session,
             };
             (scope, name)
@@ -211,7 +217,7 @@ fn assignment(cursor: &mut Cursor<'_>, scope: Scope) -> Option<Assignment> {
     if !cursor.eat_op("=") && !cursor.eat_op(":=") {
         return None;
     }
-    Some(Assignment { scope, name, value: value(cursor)?, collation: None })
+    Some(Assignment { scope, name, value: value(cursor)?, collation: None, bare })
 }
 
 fn charset_name(cursor: &mut Cursor<'_>) -> Option<SetValue> {

@@ -35,6 +35,10 @@ pub enum Diagnosis {
     HeartbeatShared,
     /// The monitor's account is refused.
     AccountRefused,
+    /// A server has transactions that the master never saw.
+    ErrantTransactions,
+    /// The master is being replaced: a failover or a switchover is under way.
+    Replacing,
 }
 
 impl Diagnosis {
@@ -54,6 +58,8 @@ impl Diagnosis {
             Diagnosis::MasterWritesBlocked => "master_writes_blocked",
             Diagnosis::HeartbeatShared => "heartbeat_shared",
             Diagnosis::AccountRefused => "account_refused",
+            Diagnosis::ErrantTransactions => "errant_transactions",
+            Diagnosis::Replacing => "replacing",
         }
     }
 }

@@ -7,7 +7,7 @@ use super::lag::Beats;
 use super::observation::{Facts, Failure, Moment, Observation, ThreadState, Witness};
 use super::settings::Settings;
 use super::snapshot::Snapshot;
-use super::{ServerId, State};
+use super::{Errant, ServerId, State, errant};
 
 /// A server that refuses the monitor's account is asked again this often: a wrong password must not fill its log, or lock the account.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(5);
@@ -37,6 +37,21 @@ pub struct Memory {
     pub(super) beat_trouble: Option<(Instant, String)>,
     /// Until when the heartbeat row counts as written by somebody else too.
     pub(super) beats_shared_until: Option<Instant>,
+    /// Failover decides who is master once there has been one; elections are for the start only.
+    pub(super) steered: bool,
+    /// Failover's word: no write to anybody, and why.
+    pub(super) hold: Option<Hold>,
+    /// Failover's word: this one is master from the next judgement on.
+    pub(super) appointed: Option<ServerId>,
+}
+
+/// No write goes to anybody.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hold {
+    /// Why, in words.
+    pub why: Arc<str>,
+    /// The master is given up; else it stays, and what is open there may end.
+    pub deposed: bool,
 }
 
 /// The memory of one server.
@@ -54,6 +69,14 @@ pub(super) struct ServerMemory {
     pub weight: Option<u32>,
     /// Since when one of its replication threads tries to connect in vain.
     pub disconnected_since: Option<Instant>,
+    /// When its last facts arrived.
+    pub heard_at: Option<Instant>,
+    /// What came of comparing it with the master; `None` before that.
+    pub compared: Option<Option<Errant>>,
+    /// What it was quarantined for, until `REJOIN SERVER`.
+    pub quarantined: Option<Arc<str>>,
+    /// Errant transactions that an operator has taken as they are.
+    pub accepted: Option<String>,
 }
 
 /// Does it answer?
@@ -94,6 +117,9 @@ impl Memory {
             ever_elected: snapshot.master.is_some(),
             beat_trouble: None,
             beats_shared_until: None,
+            steered: false,
+            hold: None,
+            appointed: None,
         }
     }
 
@@ -101,6 +127,30 @@ impl Memory {
     pub fn set_override(&mut self, server: ServerId, over: Override) {
         if let Some(memory) = self.servers.get_mut(server.index()) {
             memory.over = over;
+        }
+    }
+
+    /// From now on failover decides who is master (`failover.mode = "auto"`); an election is held only for the first.
+    pub fn steer(&mut self, on: bool) {
+        self.steered = on;
+    }
+
+    /// No write goes to anybody until [`Memory::release`].
+    pub fn hold(&mut self, hold: Hold) {
+        self.hold = Some(hold);
+    }
+
+    /// Writes go to this server, if it answers and is writable. Ends a hold.
+    pub fn release(&mut self, master: ServerId) {
+        self.hold = None;
+        self.appointed = Some(master);
+    }
+
+    /// `REJOIN SERVER`: whatever it was quarantined for is taken as it is.
+    pub fn rejoin(&mut self, server: ServerId) {
+        if let Some(memory) = self.servers.get_mut(server.index()) {
+            memory.quarantined = None;
+            memory.accepted = memory.compared.as_ref().and_then(|found| found.as_ref()).map(|errant| errant.all.clone());
         }
     }
 
@@ -135,7 +185,10 @@ impl Memory {
         self.started += stall;
         self.beats.forgive(stall);
         for server in &mut self.servers {
-            for at in [&mut server.alive_at, &mut server.facts_at, &mut server.disconnected_since].into_iter().flatten() {
+            for at in [&mut server.alive_at, &mut server.facts_at, &mut server.heard_at, &mut server.disconnected_since]
+                .into_iter()
+                .flatten()
+            {
                 *at += stall;
             }
         }
@@ -167,8 +220,12 @@ impl Memory {
                 memory.observed = true;
                 memory.facts = Some(Arc::new(facts));
                 memory.facts_at = Some(observation.asked_at);
+                memory.heard_at = Some(observation.at);
                 memory.alive_at = Some(observation.at);
                 memory.failure = None;
+                if is_master {
+                    self.compare(observation.server, observation.asked_at);
+                }
             }
             Err(failure) => {
                 if memory.alive_at.is_some_and(|at| at > observation.at) {
@@ -181,10 +238,33 @@ impl Memory {
                 }
                 if failure.is_alive() {
                     memory.alive_at = Some(observation.at);
+                } else {
+                    // It may come back with something else.
+                    memory.compared = None;
                 }
                 memory.observed = true;
                 memory.failure = Some(failure);
             }
+        }
+    }
+
+    /// Compares everybody who had answered before the master was asked with what it said.
+    fn compare(&mut self, master: ServerId, asked_at: Instant) {
+        let Some(known) = self.servers.get(master.index()).and_then(|memory| memory.facts.clone()) else { return };
+        for (index, memory) in self.servers.iter_mut().enumerate() {
+            let Some(facts) = memory.facts.as_ref().filter(|_| index != master.index() && memory.failure.is_none()) else {
+                continue;
+            };
+            if memory.heard_at.is_some_and(|at| at <= asked_at) {
+                memory.compared = Some(errant(facts, &known));
+            }
+        }
+    }
+
+    /// There is another master: what was compared with the old one says nothing.
+    pub(super) fn forget_comparisons(&mut self) {
+        for memory in &mut self.servers {
+            memory.compared = None;
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod candidate;
 pub mod diagnose;
 pub mod diagnosis;
+pub mod errant;
 pub mod failover;
 pub mod flavor;
 pub mod gtid;
@@ -16,13 +17,15 @@ pub mod observation;
 pub mod server;
 pub mod settings;
 pub mod snapshot;
+pub mod source;
 
 pub use diagnose::diagnose;
 pub use diagnosis::{Change, ChangeKind, Diagnosis, Standing};
+pub use errant::{Errant, errant};
 pub use flavor::Flavor;
 pub use gtid::{GtidError, GtidSet};
 pub use known::KnownGtids;
-pub use memory::{Memory, Override};
+pub use memory::{Hold, Memory, Override};
 pub use observation::{Facts, Failure, Moment, Observation};
 pub use server::{Role, ServerId, State};
 pub use settings::{ConfiguredRole, ConfiguredServer, Settings};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::gtid::MariaDbState;
 use super::lag::Beat;
 use super::{Flavor, GtidSet, ServerId};
 
@@ -74,6 +75,8 @@ pub struct Facts {
     pub gtid_purged: Option<Arc<GtidSet>>,
     /// MariaDB: `gtid_binlog_pos`, what it could send to others; for failover only.
     pub gtid_binlog: Option<Arc<GtidSet>>,
+    /// MariaDB: `gtid_binlog_state`, which tells forked histories apart.
+    pub gtid_state: Option<Arc<MariaDbState>>,
     /// Whether the account may see replication at all; when not, [`Facts::replication`] is empty and means nothing.
     pub replication_visible: bool,
     /// Its replication channels (MariaDB: connections).
@@ -92,6 +95,24 @@ impl Facts {
     /// True when it takes writes from an ordinary account.
     pub fn writable(&self) -> bool {
         !self.read_only && !self.super_read_only
+    }
+
+    /// What it has applied: what reads see, and on MariaDB also what stands in its binary log.
+    pub fn applied(&self) -> GtidSet {
+        let mut applied = self.gtid_executed.as_deref().cloned().unwrap_or_else(|| GtidSet::empty(self.flavor));
+        if let Some(binlog) = &self.gtid_binlog {
+            applied.merge(binlog);
+        }
+        applied
+    }
+
+    /// What it has applied or has in a relay log.
+    pub fn received(&self) -> GtidSet {
+        let mut received = self.applied();
+        for retrieved in self.replication.iter().filter_map(|channel| channel.retrieved.as_deref()) {
+            received.merge(retrieved);
+        }
+        received
     }
 }
 

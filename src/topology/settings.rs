@@ -40,6 +40,8 @@ pub struct Settings {
     pub heartbeat_timeout: Duration,
     /// A replica further behind serves no reads.
     pub max_lag: Duration,
+    /// A replica may become master when no peer is left.
+    pub promote_replicas: bool,
     /// The servers; the index is the [`ServerId`].
     pub servers: Vec<ConfiguredServer>,
 }
@@ -57,7 +59,7 @@ impl Settings {
     }
 
     /// The servers with their ids.
-    pub fn ids(&self) -> impl Iterator<Item = (ServerId, &ConfiguredServer)> {
+    pub fn ids(&self) -> impl Iterator<Item = (ServerId, &ConfiguredServer)> + Clone {
         (0..=u16::MAX).map(ServerId).zip(&self.servers)
     }
 

@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub master: Option<ServerId>,
     /// Why there is none; `Some` exactly when `master` is `None`.
     pub no_master: Option<NoMaster>,
+    /// Why no write goes to anybody, the master included, while it is being replaced; `None` in ordinary times.
+    pub hold: Option<Arc<str>>,
     /// What else is wrong and lasts, for the status page.
     pub standing: Vec<Standing>,
 }
@@ -74,6 +76,10 @@ pub struct ServerView {
     pub read_ok: bool,
     /// All it said at the last answer.
     pub facts: Option<Arc<Facts>>,
+    /// Whether what it has was compared with what the master has, since it last came back and since the master is master.
+    pub compared: bool,
+    /// What it has and the master never saw, as GTIDs.
+    pub errant: Option<Arc<str>>,
 }
 
 impl Snapshot {
@@ -113,6 +119,8 @@ impl Snapshot {
                     since: old.map_or(now, |v| v.since),
                     read_ok: old.is_some_and(|v| v.read_ok),
                     facts: old.and_then(|v| v.facts.clone()),
+                    compared: false,
+                    errant: None,
                 }
             })
             .collect();
@@ -121,7 +129,7 @@ impl Snapshot {
             since: now,
             detail: Arc::from("the servers have not been asked yet"),
         });
-        Snapshot { epoch: before.map_or(0, |b| b.epoch) + 1, servers, master, no_master, standing: Vec::new() }
+        Snapshot { epoch: before.map_or(0, |b| b.epoch) + 1, servers, master, no_master, hold: None, standing: Vec::new() }
     }
 
     /// One server.
@@ -139,9 +147,10 @@ impl Snapshot {
         self.server(self.master?)
     }
 
-    /// The master when it may be sent new statements; `None` means wait (or give up with [`Snapshot::no_master`], or the master's own reason).
+    /// The master when it may be sent new writes; `None` means wait (or give up with [`Snapshot::hold`], [`Snapshot::no_master`], or the master's own
+    /// reason).
     pub fn writer(&self) -> Option<&ServerView> {
-        self.master().filter(|view| view.state == State::Online)
+        self.master().filter(|view| view.state == State::Online && self.hold.is_none())
     }
 
     /// The servers other than the master that may serve reads.

@@ -65,7 +65,8 @@ impl Arena {
         let proxy = builder.start().await?;
         let arena = Arena { cluster, links, proxy };
         arena.prepare().await?;
-        arena.wait_for_calm().await?;
+        let aside = arena.wait_for_calm().await?;
+        anyhow::ensure!(aside.is_empty(), "{} quarantined before anything happened", aside.join(", "));
         Ok(arena)
     }
 
@@ -107,17 +108,21 @@ impl Arena {
         &self.links
     }
 
-    /// Waits until one server is master, its peer standby, and all are online.
-    pub async fn wait_for_calm(&self) -> Result<()> {
+    /// Waits until one server is master and all others are online, or put aside because they have transactions that the master
+    /// never saw; gives the names of those.
+    pub async fn wait_for_calm(&self) -> Result<Vec<String>> {
         let calm = crate::wait::until_true("all servers are online", RECOVERY_LIMIT, || async {
             let servers = self.servers().await?;
             let masters = servers.column("role").iter().filter(|role| **role == "master").count();
-            let online = servers.column("state").iter().all(|state| *state == "online");
-            if masters == 1 && online {
+            let settled = servers.column("state").iter().all(|state| matches!(*state, "online" | "quarantined"));
+            if masters == 1 && settled {
                 return Ok(true);
             }
             anyhow::bail!("{}", servers.framed())
         });
-        calm.await
+        calm.await?;
+        let servers = self.servers().await?;
+        let states = servers.column("name").into_iter().zip(servers.column("state"));
+        Ok(states.filter(|(_, state)| *state == "quarantined").map(|(name, _)| name.to_owned()).collect())
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, Result};
 
 use super::arena::Arena;
+use super::fault::Fault;
 use super::workload::{ACCOUNTS, DEPOSIT, Diary};
 use crate::server::Server;
 
@@ -19,12 +20,14 @@ pub struct Findings {
     pub two_masters: Vec<String>,
     /// Servers whose data differ from the master's, or whose bank does not add up.
     pub wrong_data: Vec<String>,
+    /// Servers that are quarantined although they have no row that the master lacks.
+    pub quarantined_for_nothing: Vec<String>,
     /// Servers other than the master that are not read-only.
     pub writable: Vec<String>,
 }
 
 /// Compares what clients were told with what the servers have.
-pub async fn check(arena: &Arena, diary: &Diary, first: u32) -> Result<Findings> {
+pub async fn check(arena: &Arena, fault: Fault, diary: &Diary, first: u32) -> Result<Findings> {
     let mut found = Findings::default();
     let master = arena.master().await?;
     let rows = log_of(master, first).await?;
@@ -51,9 +54,12 @@ pub async fn check(arena: &Arena, diary: &Diary, first: u32) -> Result<Findings>
         }
         let quarantined = servers.cell("name", server.name(), "state") == Some("quarantined");
         let theirs = log_of(server, first).await?;
+        let only = |a: &Rows, b: &Rows| a.keys().filter(|id| !b.contains_key(*id)).count();
+        let (more, less) = (only(&theirs, &rows), only(&rows, &theirs));
+        if quarantined && fault.is_lossless() {
+            found.quarantined_for_nothing.push(server.name().to_owned());
+        }
         if !quarantined && theirs != rows {
-            let only = |a: &Rows, b: &Rows| a.keys().filter(|id| !b.contains_key(*id)).count();
-            let (more, less) = (only(&theirs, &rows), only(&rows, &theirs));
             found.wrong_data.push(format!("{} has {more} rows the master lacks, and lacks {less}", server.name()));
         }
     }

@@ -97,6 +97,12 @@ impl Fault {
         !matches!(self, Fault::Blip | Fault::Starved | Fault::Jitter)
     }
 
+    /// Whether the master has the time to hand over all it acknowledged, and nothing that it did not: then nothing may be lost,
+    /// and nobody quarantined. A crash takes with it what was on its way, when nobody waits for the replicas.
+    pub fn is_lossless(self) -> bool {
+        matches!(self, Fault::Stop | Fault::Switchover | Fault::Blip | Fault::Starved | Fault::Jitter)
+    }
+
     /// The longest write outage that is allowed.
     pub fn outage_max(self) -> Duration {
         Duration::from_millis(match self {

@@ -46,7 +46,7 @@ impl Report {
                 fault.outage_max().as_millis()
             ));
         }
-        if !found.lost.is_empty() && (self.semi_sync || !may_lose(fault)) {
+        if !found.lost.is_empty() && (self.semi_sync || fault.is_lossless()) {
             broken.push(format!("{} acknowledged writes are lost", found.lost.len()));
         }
         if !found.lost.is_empty() && !found.loss_was_named {
@@ -71,9 +71,10 @@ impl Report {
         if fault == Fault::Switchover && done.errors > 0 {
             broken.push(format!("{} errors at clients", done.errors));
         }
-        if !done.recovered && found.lost.is_empty() {
+        if done.stuck {
             broken.push("not all servers came back into their places".to_owned());
         }
+        broken.extend(found.quarantined_for_nothing.iter().map(|name| format!("{name} is quarantined for nothing")));
         broken
     }
 
@@ -123,8 +124,9 @@ impl Report {
             for text in broken {
                 let _ = writeln!(below, "BROKEN {}: {text}", fault.word());
             }
-            if let Some(done) = rounds.iter().find(|done| !done.texts.is_empty()) {
-                let _ = writeln!(below, "       {}: errors such as", fault.word());
+            let told = rounds.iter().find(|done| !done.recovered).or_else(|| rounds.iter().find(|done| !done.texts.is_empty()));
+            if let Some(done) = told {
+                let _ = writeln!(below, "       {}: told was", fault.word());
                 for text in &done.texts {
                     let _ = writeln!(below, "         {text}");
                 }
@@ -134,14 +136,6 @@ impl Report {
         out.push_str(&below);
         out
     }
-}
-
-/// Where a crash may take acknowledged writes with it when nobody waits for the replicas.
-fn may_lose(fault: Fault) -> bool {
-    matches!(
-        fault,
-        Fault::Kill | Fault::Freeze | Fault::Cut | Fault::CutIn | Fault::CutOut | Fault::Lagging | Fault::Slow | Fault::Proxy
-    )
 }
 
 /// Median and worst, in ms.

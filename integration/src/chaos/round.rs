@@ -14,6 +14,9 @@ use crate::accounts::APP;
 /// Writes must go on within this after a fault, or the round says they did not.
 const OUTAGE_LIMIT: Duration = Duration::from_secs(40);
 
+/// Events printed when the servers did not come back.
+const EVENTS_SHOWN: usize = 30;
+
 /// How a round went.
 #[derive(Debug)]
 pub struct Done {
@@ -35,8 +38,10 @@ pub struct Done {
     pub writes: usize,
     /// What the servers have.
     pub found: Findings,
-    /// All servers are back in their places.
+    /// All servers are back in their places, none quarantined.
     pub recovered: bool,
+    /// A server is neither back nor quarantined.
+    pub stuck: bool,
     /// One error text of each kind, to look at.
     pub texts: Vec<String>,
 }
@@ -59,8 +64,10 @@ impl Done {
         for wrong in [&self.found.two_masters, &self.found.wrong_data, &self.found.writable] {
             words.extend(wrong.first().map(|first| format!("{first} (and {} more)", wrong.len() - 1)));
         }
-        if !self.recovered {
-            words.push("did not come back by itself".to_owned());
+        if self.stuck {
+            words.push("did not come back".to_owned());
+        } else if !self.recovered {
+            words.push("a server is quarantined".to_owned());
         }
         words.join(", ")
     }
@@ -88,17 +95,26 @@ pub async fn run(arena: &mut Arena, fault: Fault, calm: Duration) -> Result<Done
     strike?;
     mended?;
     goes_on?;
-    let recovered = arena.wait_for_calm().await.is_ok();
+    let calm_again = arena.wait_for_calm().await;
+    let recovered = calm_again.as_ref().is_ok_and(Vec::is_empty);
     if recovered {
         arena.cluster.settle_behind(arena.master().await?.name()).await?;
     }
-    let found = check(arena, &diary, first).await?;
+    let found = check(arena, fault, &diary, first).await?;
     let moved = arena.master().await?.name() != before;
     let events = arena.proxy.admin("SHOW EVENTS").await?;
     // A proxy that was started again has forgotten the events before.
     let skip = if fault == Fault::Proxy { 0 } else { events_before };
     let detected = events.column("at").into_iter().skip(skip).find_map(|at| since(struck_at, at));
-    Ok(done(fault, &diary, struck, detected, moved, found, recovered))
+    let mut done = done(fault, &diary, struck, detected, moved, found, recovered);
+    done.texts.extend(calm_again.as_ref().ok().filter(|aside| !aside.is_empty()).map(|aside| format!("quarantined: {aside:?}")));
+    done.stuck = calm_again.is_err();
+    if let Err(error) = calm_again {
+        done.texts.push(format!("{error:#}"));
+        let last = events.rows.iter().rev().take(EVENTS_SHOWN).rev();
+        done.texts.extend(last.map(|event| event.join("  ")));
+    }
+    Ok(done)
 }
 
 fn done(
@@ -132,6 +148,7 @@ fn done(
         writes: diary.acks.len(),
         found,
         recovered,
+        stuck: false,
         texts,
     }
 }

@@ -4,13 +4,25 @@
 //! each in a schema of its own, and that nobody may disturb; whoever kills, freezes, delays or promotes starts a cluster of its
 //! own, which takes a second or two.
 
+mod accounts;
 mod admin;
 mod bad_input;
+mod cases;
+mod commands;
+mod deploy;
+mod docs;
+mod doors;
+mod failover;
+mod grafana;
 mod harness;
 mod health;
 mod kill;
 mod login;
+mod page;
+mod prepared;
+mod protocol;
 mod readme;
+mod reload;
 mod routing;
 mod sessions;
 mod statements;

@@ -1,4 +1,5 @@
-//! A connection that cannot be exchanged for another, because its session's login cannot be repeated, and is reset in place.
+//! A connection that is reset in place: because it cannot be exchanged for another (its session's login cannot be repeated), or so
+//! that no user variable has ever had a value there.
 
 use std::sync::Arc;
 
@@ -16,9 +17,10 @@ impl Connection {
         self.prepared.clear();
         self.to_close.clear();
         self.last_insert_id = 0;
+        self.dirty_users = false;
         self.track_session().await?;
         // The names are the server's own now, whatever those are: nobody asks for these, so they are always set anew.
-        self.have = Arc::new(State::at_login(want.schema(), Some(("binary", "binary"))));
+        self.have = Arc::new(State::at_login(self.have.schema(), Some(("binary", "binary"))));
         self.bring_to(want).await
     }
 }

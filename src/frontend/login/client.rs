@@ -116,6 +116,16 @@ impl Client {
         Ok(())
     }
 
+    /// Tells the client why not, and keeps it: its session goes on as it was before COM_CHANGE_USER. Only for refusals.
+    pub(super) async fn keep_with(mut self, error: &LoginError) -> Option<Stream> {
+        let (LoginError::Refused { error, .. } | LoginError::NoServer { error, .. }) = error else {
+            self.close_with(error).await;
+            return None;
+        };
+        self.write(&error.client_payload()).await.ok()?;
+        self.stream
+    }
+
     /// Tells the client why not, when it is there to hear it, and closes.
     pub(super) async fn close_with(self, error: &LoginError) {
         if let (Some(mut stream), Some(error)) = (self.stream, error.for_client()) {

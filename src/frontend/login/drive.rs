@@ -1,5 +1,6 @@
 //! From an accepted socket, or a COM_CHANGE_USER, to a client that is who it says.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::net::timer::timeout;
@@ -14,6 +15,7 @@ use crate::auth::{Known, Secret};
 use crate::frontend::tls::ClientTlsMode;
 use crate::net::{Socket, Stream};
 use crate::protocol::Capabilities;
+use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{AUTH_MORE_DATA, ChangeUser, HandshakeResponse, Malformed, NONCE_LEN, ServerError, SslRequest};
 
 /// Greets a client, takes it into TLS when it wants that, and finds out whether it is who it says. A client that is not
@@ -36,19 +38,24 @@ pub async fn log_in(stream: Stream, arrival: &Arrival, room: &LoginRoom) -> Resu
 /// is for one that it may have seen answered before.
 ///
 /// # Errors
-/// See [`LoginError`]. As on a server, a client that is refused is closed.
+/// See [`LoginError`]; with it, when `keep` says so, the stream of a client that was refused and whose old session goes on.
 pub async fn change_user(
     stream: Stream,
     peer: &Peer,
     request: ChangeUserRequest<'_>,
     room: &LoginRoom,
-) -> Result<LoggedIn, LoginError> {
+    keep: bool,
+) -> Result<LoggedIn, (LoginError, Option<Stream>)> {
     let mut client = Client { stream: Some(stream), sequence: 1 };
     match timeout(room.limits.login, change(&mut client, peer, request, room)).await.unwrap_or(Err(LoginError::Stalled)) {
-        Ok(asked) => finish(client, asked),
+        Ok(asked) => finish(client, asked).map_err(|error| (error, None)),
+        Err(error) if keep => {
+            let stream = client.keep_with(&error).await;
+            Err((error, stream))
+        }
         Err(error) => {
             client.close_with(&error).await;
-            Err(error)
+            Err((error, None))
         }
     }
 }
@@ -62,6 +69,7 @@ struct Asked {
     capabilities: Capabilities,
     max_packet: u32,
     attributes: Vec<(String, String)>,
+    compression: Option<Algorithm>,
     outcome: Option<Outcome>,
 }
 
@@ -91,6 +99,7 @@ fn finish(client: Client, asked: Asked) -> Result<LoggedIn, LoginError> {
         first: outcome.first,
         sequence: client.sequence,
         fast: outcome.fast,
+        compression: asked.compression,
     })
 }
 
@@ -129,6 +138,7 @@ async fn arrive(client: &mut Client, arrival: &Arrival, room: &LoginRoom) -> Res
         capabilities: if is_tls { agreed | Capabilities::SSL } else { agreed },
         max_packet: response.max_packet,
         attributes: std::mem::take(&mut response.attributes),
+        compression: Algorithm::agreed(agreed, response.zstd_level),
         outcome: None,
     };
     let answer = Zeroizing::new(std::mem::take(&mut response.auth));
@@ -148,15 +158,21 @@ async fn change(client: &mut Client, peer: &Peer, request: ChangeUserRequest<'_>
         capabilities: request.capabilities,
         max_packet: request.max_packet,
         attributes: command.attributes,
+        // The session's stream stays as it is.
+        compression: None,
         outcome: None,
     };
     exchange(client, asked, &command.plugin, None, request.nonce, room).await
 }
 
 /// Under which name a user's credential is remembered. What a server accepted over TLS says nothing about a client without it:
-/// the account may `REQUIRE SSL`.
-pub(crate) fn remembered_as(user: &str, secure: bool) -> String {
-    if secure { user.to_owned() } else { format!("{user}\0plain") }
+/// the account may `REQUIRE SSL`. Where servers are told clients' addresses (`client`), one name may be several accounts.
+pub(crate) fn remembered_as(user: &str, secure: bool, client: Option<IpAddr>) -> String {
+    let plain = if secure { "" } else { "\0plain" };
+    match client {
+        Some(ip) => format!("{user}{plain}\0{ip}"),
+        None => format!("{user}{plain}"),
+    }
 }
 
 fn is_secure(client: &Client) -> bool {
@@ -178,7 +194,9 @@ async fn exchange(
         .admit(&asked.user, asked.peer.ip, &asked.peer.host, asked.schema.as_deref())
         .map_err(|error| refused(&asked.user, error))?;
     let ask_servers = accounts.source() == Source::Servers;
-    let learned = if ask_servers { room.credentials.get(&remembered_as(&asked.user, is_secure(client))) } else { None };
+    let told = asked.peer.ip.filter(|_| room.tells_addresses);
+    let name = remembered_as(&asked.user, is_secure(client), told);
+    let learned = if ask_servers { room.credentials.get(&name) } else { None };
     let known = accounts.configured(&asked.user).or(learned);
     let start = Start {
         user: asked.user.clone(),
@@ -193,7 +211,7 @@ async fn exchange(
         ask_servers,
     };
     let mut at_servers =
-        AtServers::new(room, &asked.user, is_secure(client), asked.capabilities, asked.collation, &asked.attributes);
+        AtServers::new(room, &asked.user, is_secure(client), asked.capabilities, asked.collation, &asked.attributes, told);
     let (mut machine, mut action) = Exchange::begin(start);
     loop {
         action = match action {
@@ -221,9 +239,7 @@ async fn exchange(
             Action::Accept(Accepted { credential, fast, confirmed }) => {
                 let credential = match (credential, known) {
                     (Some(c), Some(known)) if known.generation == 0 && *known.credential == *c => Some(known),
-                    (Some(c), _) if confirmed => {
-                        Some(room.credentials.learn(&remembered_as(&asked.user, is_secure(client)), (*c).clone(), now()))
-                    }
+                    (Some(c), _) if confirmed => Some(room.credentials.learn(&name, (*c).clone(), now())),
                     (Some(c), Some(known)) if *known.credential == *c => Some(known),
                     (Some(c), _) => Some(Known::configured(c)),
                     (None, _) => None,
@@ -234,7 +250,7 @@ async fn exchange(
             }
             Action::Refuse { error, ground } => {
                 if let (Ground::Stale, Some(known)) = (ground, &known) {
-                    room.credentials.forget(&remembered_as(&asked.user, is_secure(client)), known.generation);
+                    room.credentials.forget(&name, known.generation);
                 }
                 let user = asked.user;
                 return Err(match ground {

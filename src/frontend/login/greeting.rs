@@ -13,12 +13,14 @@ pub const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::CONNECT_WITH_DB)
     .with(Capabilities::NO_SCHEMA)
     .with(Capabilities::ODBC)
+    .with(Capabilities::COMPRESS)
     .with(Capabilities::LOCAL_FILES)
     .with(Capabilities::IGNORE_SPACE)
     .with(Capabilities::PROTOCOL_41)
     .with(Capabilities::INTERACTIVE)
     .with(Capabilities::IGNORE_SIGPIPE)
     .with(Capabilities::TRANSACTIONS)
+    .with(Capabilities::RESERVED)
     .with(Capabilities::SECURE_CONNECTION)
     .with(Capabilities::MULTI_STATEMENTS)
     .with(Capabilities::MULTI_RESULTS)
@@ -28,22 +30,27 @@ pub const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS)
     .with(Capabilities::PLUGIN_AUTH_LENENC)
     .with(Capabilities::SESSION_TRACK)
-    .with(Capabilities::DEPRECATE_EOF);
+    .with(Capabilities::DEPRECATE_EOF)
+    .with(Capabilities::OPTIONAL_RESULTSET_METADATA)
+    .with(Capabilities::ZSTD_COMPRESSION)
+    .with(Capabilities::QUERY_ATTRIBUTES)
+    .with(Capabilities::SSL_VERIFY_SERVER_CERT)
+    .with(Capabilities::REMEMBER_OPTIONS)
+    .with(Capabilities::MARIADB_PROGRESS)
+    .with(Capabilities::MARIADB_STMT_BULK_OPERATIONS)
+    .with(Capabilities::MARIADB_EXTENDED_METADATA)
+    .with(Capabilities::MARIADB_BULK_UNIT_RESULTS);
 
 /// What servers offer and Sluice does not, each for a reason. `SSL` is offered when TLS is configured.
 pub const NOT_OFFERED: &[(Capabilities, &str)] = &[
-    (Capabilities::COMPRESS, "frames would have to be packed and unpacked on the way"),
-    (Capabilities::ZSTD_COMPRESSION, "as COMPRESS"),
-    (Capabilities::OPTIONAL_RESULTSET_METADATA, "the column count's layout depends on a session variable"),
-    (Capabilities::QUERY_ATTRIBUTES, "statements would no longer begin after the command byte"),
     (Capabilities::MULTI_FACTOR_AUTHENTICATION, "a second factor cannot be shown again for a pooled connection"),
     (Capabilities::CAPABILITY_EXTENSION, "reserved by MySQL"),
-    (Capabilities::MARIADB_PROGRESS, "ERR packets in the middle of a reply; the relay does not expect them yet"),
     (Capabilities::MARIADB_COM_MULTI, "withdrawn by MariaDB"),
-    (Capabilities::MARIADB_STMT_BULK_OPERATIONS, "bulk execution is not relayed yet"),
-    (Capabilities::MARIADB_EXTENDED_METADATA, "column definitions have another layout; not relayed yet"),
-    (Capabilities::MARIADB_CACHE_METADATA, "column definitions that one server left out may be missing on another"),
-    (Capabilities::MARIADB_BULK_UNIT_RESULTS, "as bulk execution"),
+    (
+        Capabilities::MARIADB_CACHE_METADATA,
+        "a server leaves out the column definitions it sent last for its statement; that statement is shared here, so it may have \
+         sent them to another client, before or after an ALTER TABLE that this client has not seen; without it nothing is lost but bytes",
+    ),
 ];
 
 /// `SERVER_STATUS_AUTOCOMMIT`.
@@ -72,7 +79,8 @@ impl Default for GreetingTemplate {
 impl GreetingTemplate {
     /// From a server's greeting.
     pub fn from_server(greeting: &Greeting) -> GreetingTemplate {
-        let needed = Capabilities::LONG_PASSWORD | Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION;
+        // LONG_PASSWORD stays as the server has it: where it is unset, MariaDB's clients look for the extended flags.
+        let needed = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION;
         let ours = Capabilities::PLUGIN_AUTH | Capabilities::PLUGIN_AUTH_LENENC | Capabilities::CONNECT_ATTRS;
         GreetingTemplate {
             version: greeting.version.clone(),
@@ -88,7 +96,9 @@ impl GreetingTemplate {
     /// What servers with different abilities can all do: used when clients may be sent to any of them.
     #[must_use]
     pub fn narrowed_to(mut self, other: Capabilities) -> GreetingTemplate {
-        let kept = Capabilities::LONG_PASSWORD | Capabilities::PLUGIN_AUTH_LENENC | Capabilities::CONNECT_ATTRS;
+        // Without these no client could log in at all.
+        let needed = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION | Capabilities::PLUGIN_AUTH;
+        let kept = needed | Capabilities::PLUGIN_AUTH_LENENC | Capabilities::CONNECT_ATTRS;
         self.capabilities = self.capabilities & (other | kept);
         self
     }
@@ -135,6 +145,15 @@ mod tests {
         }
     }
 
+    /// A server that did not greet in time once left nothing of what clients need to log in.
+    #[test]
+    fn what_a_login_needs_is_always_offered() {
+        let narrowed = GreetingTemplate::default().narrowed_to(Capabilities::NONE);
+        for flag in [Capabilities::PROTOCOL_41, Capabilities::SECURE_CONNECTION, Capabilities::PLUGIN_AUTH] {
+            assert!(narrowed.capabilities.has(flag), "{flag:?}");
+        }
+    }
+
     #[test]
     fn a_flag_is_offered_or_has_a_reason_why_not() {
         for (flag, why) in NOT_OFFERED {
@@ -143,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn mariadbs_greeting_without_its_extended_flags() {
+    fn mariadbs_greeting_with_its_extended_flags() {
         let server = Greeting {
             version: "5.5.5-10.11.6-MariaDB".to_owned(),
             connection_id: 7,
@@ -155,7 +174,12 @@ mod tests {
         };
         let template = GreetingTemplate::from_server(&server);
         assert_eq!((template.plugin, template.collation), (Plugin::Native, 45));
-        assert_eq!(template.capabilities, OFFERED - Capabilities::DEPRECATE_EOF);
+        assert_eq!(template.capabilities, OFFERED - Capabilities::DEPRECATE_EOF - Capabilities::LONG_PASSWORD);
+        let mut packet = Vec::new();
+        template.greet(1, [2; 20], false).write(&mut packet);
+        let read = Greeting::parse(&packet).expect("a greeting");
+        assert!(read.capabilities.has(Capabilities::MARIADB_EXTENDED_METADATA), "the extended flags are in the packet");
+        assert!(!read.capabilities.has(Capabilities::MARIADB_CACHE_METADATA));
         assert!(template.greet(1, [2; 20], true).capabilities.has(Capabilities::SSL));
         assert!(!template.greet(1, [2; 20], false).capabilities.has(Capabilities::SSL));
     }

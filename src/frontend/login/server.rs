@@ -1,5 +1,6 @@
 //! The servers' end of a login: asking which plugin an account uses, and having a proof judged.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::net::timer::timeout;
@@ -9,6 +10,7 @@ use super::pass_on::{Side, pass_on};
 use super::{First, LoginRoom, LoginServer};
 use crate::auth::Credential;
 use crate::auth::answer::{Answerer, SWITCHES_MAX, Step};
+use crate::auth::attributes::passed_on;
 use crate::auth::exchange::{Probed, Verdict};
 use crate::backend::client::run_query;
 use crate::backend::connection::{ALWAYS_CAPABILITIES, key_capabilities};
@@ -57,6 +59,7 @@ impl Drop for Probe {
 }
 
 impl<'a> AtServers<'a> {
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         room: &'a LoginRoom,
         user: &str,
@@ -64,6 +67,7 @@ impl<'a> AtServers<'a> {
         capabilities: Capabilities,
         collation: u16,
         attributes: &[(String, String)],
+        client: Option<IpAddr>,
     ) -> AtServers<'a> {
         let login = Login {
             user: user.to_owned(),
@@ -72,7 +76,9 @@ impl<'a> AtServers<'a> {
             collation,
             // As the pools open their connections, so that this one can be kept.
             capabilities: ALWAYS_CAPABILITIES | key_capabilities(capabilities),
-            attributes: attributes.to_vec(),
+            compression: None,
+            attributes: passed_on(attributes),
+            client,
         };
         AtServers { room, login, secure, probe: Probe(None), first: None }
     }
@@ -80,7 +86,7 @@ impl<'a> AtServers<'a> {
     /// A client without TLS is judged on a connection without TLS where the settings leave that open, so that an account that
     /// requires TLS is refused as it would be at the server.
     fn tls_with(&self, server: &LoginServer) -> ServerTls {
-        if !self.secure && server.tls.mode == TlsMode::Preferred { ServerTls::disabled() } else { server.tls.clone() }
+        if !self.secure && server.tls.mode == TlsMode::Preferred { server.tls.without_tls() } else { server.tls.clone() }
     }
 
     /// Asks the first server that answers for the account's plugin.

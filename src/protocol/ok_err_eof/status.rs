@@ -53,6 +53,17 @@ impl Status {
     /// No flag at all.
     pub const NONE: Status = Status(0);
 
+    /// The flags that tell of the session; the others tell of one statement.
+    #[must_use]
+    pub const fn of_session(self) -> Status {
+        let session = Status::IN_TRANS.0
+            | Status::AUTOCOMMIT.0
+            | Status::NO_BACKSLASH_ESCAPES.0
+            | Status::IN_TRANS_READONLY.0
+            | Status::ANSI_QUOTES.0;
+        Status(self.0 & session)
+    }
+
     /// Whether every flag of `other` is set.
     pub const fn has(self, other: Status) -> bool {
         self.0 & other.0 == other.0

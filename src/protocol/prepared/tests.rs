@@ -103,7 +103,8 @@ fn executions_under_the_servers_id() {
         ("types put in", AGAIN, 1, PLAIN, Some(b"\x08\x00"), Ok(with_id(TYPED))),
         ("types with names put in", NAMED_AGAIN, 1, ATTRIBUTES, Some(b"\x08\x00\x00"), Ok(with_id(NAMED))),
         ("types never sent", AGAIN, 1, PLAIN, Some(b""), Err(ExecuteError::TypesUnknown)),
-        ("types of two", AGAIN, 1, PLAIN, Some(b"\x08\x00\x08\x00"), Err(ExecuteError::TypesDiffer { now: 1, remembered: 2 })),
+        ("types of attributes too", NAMED_AGAIN, 1, ATTRIBUTES, Some(b"\x08\x00\x00\xfd\x00\x01a"), Ok(with_id(NAMED))),
+        ("types of one", TWO_AGAIN, 2, PLAIN, Some(b"\x08\x00"), Err(ExecuteError::TypesDiffer { now: 2, remembered: 1 })),
         ("damaged types", AGAIN, 1, PLAIN, Some(b"\x08"), Err(ExecuteError::Malformed)),
     ];
     for (what, payload, params, caps, types, expected) in table {
@@ -119,6 +120,29 @@ fn remembered_types_are_those_that_were_sent() {
         assert_eq!(rewritten(again, 1, caps, types), rewritten(sent, 1, caps, None));
         let header = ExecuteHeader::parse(again, 1, caps).unwrap();
         assert_eq!(types_of(again, &header), None);
+    }
+}
+
+/// Two parameters, no types sent.
+const TWO_AGAIN: &[u8] = b"\x17\x01\0\0\0\0\x01\0\0\0\0\0abcdefgh";
+
+#[test]
+fn bulk_executions_under_the_servers_id() {
+    // One parameter of type LONG; each row is an indicator and the value.
+    const TYPED: &[u8] = b"\xfa\x01\0\0\0\x80\0\x03\0\0\x01\0\0\0\0\x02\0\0\0";
+    const AGAIN: &[u8] = b"\xfa\x01\0\0\0\0\0\0\x01\0\0\0\0\x02\0\0\0";
+    let bulk = |payload: &[u8], types: Option<&[u8]>| {
+        let mut out = BytesMut::new();
+        rewrite_bulk(payload, 0x0403_0201, 1, types, &mut out).map(|()| out.to_vec())
+    };
+    let with_id = [&TYPED[..1], b"\x01\x02\x03\x04", &TYPED[5..]].concat();
+    assert_eq!(bulk(TYPED, None), Ok(with_id.clone()));
+    assert_eq!(bulk(AGAIN, Some(b"\x03\0")), Ok(with_id), "types put in, and the flag that says so");
+    assert_eq!(bulk(AGAIN, Some(b"")), Err(ExecuteError::TypesUnknown));
+    assert_eq!(bulk_types(TYPED, 1), Ok(Some(&b"\x03\0"[..])));
+    assert_eq!(bulk_types(AGAIN, 1), Ok(None));
+    for cut in 0..9 {
+        assert_eq!(bulk_types(&TYPED[..cut], 1), Err(ExecuteError::Malformed), "{cut}");
     }
 }
 

@@ -307,7 +307,8 @@ impl ReplyTracker {
                     return Ok(Some(PacketKind::Eof));
                 }
                 self.state = State::Rows;
-                Ok(None)
+                // Looked at where it carries a flag that not every client may see.
+                Ok(status.has(Status::SESSION_STATE_CHANGED).then_some(PacketKind::Eof))
             }
             State::ParamsEof { columns, defined } => {
                 self.eof(payload)?;

@@ -19,6 +19,7 @@ fn servers() -> Snapshot {
         max_connections: 10,
     };
     let settings = Settings {
+        promote_replicas: false,
         heartbeat_interval: Duration::from_millis(250),
         heartbeat_timeout: Duration::from_secs(1),
         max_lag: Duration::from_secs(5),
@@ -72,6 +73,7 @@ fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
         schema: Some(b"shop"),
         pinned: case.pinned,
         autocommit: !case.autocommit_off,
+        completes_plainly: true,
         read_only_account: case.read_only,
         written: written.as_ref(),
         snapshot,

@@ -11,6 +11,7 @@ fn session() -> Session {
 #[derive(Default)]
 struct Said<'a> {
     failed: bool,
+    errno: u16,
     in_transaction: bool,
     autocommit_off: bool,
     variables: &'a [(&'a str, &'a str)],
@@ -31,6 +32,7 @@ fn say(session: &mut Session, sql: &str, said: &Said<'_>) {
         sql.as_bytes(),
         &Learned {
             ok: !said.failed,
+            errno: said.errno,
             status: (!said.failed).then_some(status),
             variables: &variables,
             state_changed: said.state_changed,
@@ -79,6 +81,57 @@ fn a_transaction_pins_for_as_long_as_the_server_says() {
 }
 
 #[test]
+fn what_execute_does_is_what_was_prepared() {
+    let mut session = session();
+    let none = Said::default();
+    say(&mut session, "PREPARE s FROM 'CREATE TEMPORARY TABLE t (a INT)'", &none);
+    say(&mut session, "EXECUTE s", &Said { state_changed: true, ..Said::default() });
+    assert_eq!(pins(&session), "[\"temporary_table\", \"text_prepared\"]");
+    say(&mut session, "DEALLOCATE PREPARE s", &none);
+    assert_eq!(pins(&session), "[\"temporary_table\"]");
+    say(&mut session, "DROP TEMPORARY TABLE t", &none);
+    assert_eq!(pins(&session), "[]");
+    // A PREPARE that fails leaves nothing, not even the older one.
+    say(&mut session, "PREPARE s FROM 'SELECT 1'", &none);
+    say(&mut session, "PREPARE s FROM 'SELEKT'", &Said { failed: true, errno: 1064, ..Said::default() });
+    assert_eq!(pins(&session), "[]");
+}
+
+#[test]
+fn variables_that_only_the_connection_knows_are_read_back_when_nothing_else_pins() {
+    let mut session = session();
+    say(&mut session, "SELECT @a := 5, @b := 6", &Said { in_transaction: true, ..Said::default() });
+    assert!(session.to_read_back().is_none(), "the transaction stays anyway");
+    say(&mut session, "SET @b = 7", &Said { in_transaction: true, ..Said::default() });
+    say(&mut session, "COMMIT", &Said::default());
+    assert_eq!(session.to_read_back(), Some(&Unread::Some(vec!["a".into()])), "@b is known");
+    session.read_back(Some(&[Change::User("a".into(), crate::session::state::Value::Literal(b"5"[..].into()))]));
+    assert_eq!(pins(&session), "[]");
+    assert!(session.state.has_user("a") && session.state.has_user("b"));
+    say(&mut session, "CALL p(@out)", &Said::default());
+    assert_eq!(session.to_read_back(), Some(&Unread::Any));
+    session.read_back(None);
+    assert_eq!((pins(&session).as_str(), session.to_read_back()), ("[\"user_variable\"]", None));
+    session.reset();
+    assert_eq!(pins(&session), "[]");
+}
+
+#[test]
+fn what_set_transaction_said_stays_until_it_is_used() {
+    let mut session = session();
+    say(&mut session, "SET TRANSACTION READ ONLY", &Said::default());
+    // Refused before it became a transaction (1792): the next one is still read-only there.
+    say(&mut session, "INSERT INTO t VALUES (1)", &Said { failed: true, errno: 1792, ..Said::default() });
+    assert_eq!(pins(&session), "[\"set_transaction\"]");
+    say(&mut session, "SELECT 1", &Said::default());
+    assert_eq!(pins(&session), "[\"set_transaction\"]", "a SELECT without a table need not be one");
+    say(&mut session, "SELECT * FROM t", &Said::default());
+    assert_eq!(pins(&session), "[]");
+    say(&mut session, "SET @@transaction_isolation = 'SERIALIZABLE'", &Said::default());
+    assert_eq!(pins(&session), "[\"set_transaction\"]", "written like this it is for the next one only");
+}
+
+#[test]
 fn what_another_connection_cannot_be_given_pins() {
     for (sql, reason) in [
         ("SET @a = (SELECT MAX(a) FROM t)", "user_variable"),
@@ -109,8 +162,11 @@ fn what_can_be_given_goes_along() {
     assert_eq!(session.state.system("sql_mode"), Some(&b"ANSI_QUOTES"[..]));
     assert!(session.lex.ansi_quotes);
     say(&mut session, "SET sql_mode = DEFAULT", &Said { variables: &[("sql_mode", "STRICT")], ..Said::default() });
-    assert_eq!(session.state.system("sql_mode"), None);
+    assert_eq!(session.state.system("sql_mode"), Some(&b"STRICT"[..]), "what the default came to");
     assert!(!session.lex.ansi_quotes);
+    say(&mut session, "SET max_join_size = 5", &Said::default());
+    say(&mut session, "SET max_join_size = DEFAULT", &Said::default());
+    assert_eq!(session.state.system("max_join_size"), None, "the server did not tell");
     session.reset();
     assert!(!session.state.has_users() && session.state.schema() == Some(b"shop"));
 }
@@ -130,6 +186,9 @@ fn changes_that_no_text_tells_pin() {
     for (sql, said, pinned) in [
         ("CALL p()", &changed, true),
         ("CALL p()", &Said::default(), false),
+        ("CALL p()", &Said { failed: true, ..Said::default() }, true),
+        ("SELEKT 1", &Said { failed: true, errno: 1064, ..Said::default() }, false),
+        ("SET TRANSACTION NONSENSE", &Said { failed: true, errno: 1064, ..Said::default() }, false),
         ("INSERT INTO t VALUES (1)", &changed, true),
         ("SET @a = 1", &changed, false),
         ("USE shop", &changed, false),

@@ -1,7 +1,7 @@
 use super::*;
 
 fn one(scope: Scope, name: &str, value: SetValue) -> Assignment {
-    Assignment { scope, name: name.to_owned(), value, collation: None }
+    Assignment { scope, name: name.to_owned(), value, collation: None, bare: false }
 }
 
 fn literal(text: &str) -> SetValue {
@@ -57,7 +57,14 @@ fn assignments() {
         ("SET a = ?", vec![one(Scope::Session, "a", expression("?"))]),
     ];
     for (sql, expected) in table {
-        assert_eq!(parse(sql.as_bytes(), LexMode::default()), Some(SetStatement::Assignments(expected)), "{sql}");
+        let mut said = parse(sql.as_bytes(), LexMode::default());
+        if let Some(SetStatement::Assignments(assignments)) = &mut said {
+            for assignment in assignments {
+                assert_eq!(assignment.bare, sql.contains(&format!("@@{}", assignment.name)), "{sql}");
+                assignment.bare = false;
+            }
+        }
+        assert_eq!(said, Some(SetStatement::Assignments(expected)), "{sql}");
     }
 }
 

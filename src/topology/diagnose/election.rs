@@ -2,18 +2,20 @@
 //!
 //! - The current master stays for as long as it answers (or has not been silent for too long), is writable, and no operator has taken it out.
 //! - Otherwise the only writable peer that answers is master.
-//! - If several are writable and there is no current one: the peer that most other servers replicate from, then the first in the file.
+//! - If several are writable and there is no current one: the one that has all the others have, then the one that most servers replicate from, then the
+//!   first in the file.
 //! - At the start nobody is elected before every peer (with several writable ones: every server) has been seen or has had its time.
-//! - Nobody is made writable here; that is failover's business.
+//! - Nobody is made writable here; that is failover's business. Where it steers (`failover.mode = "auto"`), elections are for the first master only,
+//!   and whoever comes after it is appointed; while it holds the writes, nobody is elected.
 
 use std::sync::Arc;
 
-use super::super::ServerId;
 use super::super::diagnosis::Diagnosis;
 use super::super::memory::{Memory, Override, Pulse};
-use super::super::observation::Moment;
+use super::super::observation::{Moment, ThreadState};
 use super::super::settings::{ConfiguredRole, Settings};
 use super::super::snapshot::{NoMaster, Snapshot};
+use super::super::{ServerId, errant};
 use super::replication::source_of;
 
 /// The result of an election.
@@ -29,6 +31,15 @@ pub(super) struct Outcome {
 pub(super) fn elect(settings: &Settings, previous: &Snapshot, memory: &Memory, pulses: &[Pulse], now: Moment) -> Outcome {
     let ballot = Ballot { settings, previous, memory, pulses, now };
     let writable: Vec<ServerId> = ballot.peers().filter(|id| ballot.is_candidate(*id)).collect();
+    if let Some(hold) = &memory.hold {
+        let master = previous.master.filter(|_| !hold.deposed);
+        let no_master = master.is_none().then(|| ballot.none_for(Diagnosis::Replacing, hold.why.to_string()));
+        return Outcome { master, no_master, why: String::new(), other_writable: Vec::new() };
+    }
+    if let Some(id) = memory.appointed.filter(|id| ballot.is_candidate(*id)) {
+        let other_writable = writable.into_iter().filter(|other| *other != id).collect();
+        return Outcome { master: Some(id), no_master: None, why: "appointed by failover".to_owned(), other_writable };
+    }
     if let Some(current) = previous.master.filter(|id| ballot.may_stay(*id)) {
         let other_writable = writable.into_iter().filter(|id| *id != current).collect();
         return Outcome { master: Some(current), no_master: None, why: "it stays".to_owned(), other_writable };
@@ -37,14 +48,15 @@ pub(super) fn elect(settings: &Settings, previous: &Snapshot, memory: &Memory, p
     let waiting = !memory.ever_elected
         && now.mono.saturating_duration_since(memory.started) < settings.suspect_after()
         && settings.ids().map(|(id, _)| id).filter(must_be_seen).any(|id| ballot.pulse(id) == &Pulse::Unknown);
-    let chosen = if waiting { None } else { ballot.choose(&writable) };
+    let chosen = if waiting || (memory.steered && memory.ever_elected) { None } else { ballot.choose(&writable) };
     match chosen {
         Some(id) => {
             let why = if writable.len() == 1 {
                 "the only writable peer".to_owned()
             } else {
                 format!(
-                    "{} peers are writable; it is the one that most servers replicate from ({}), or the first of them in the file",
+                    "{} peers are writable; it has what the others have, is the one that most servers replicate from ({}), or the first of them in the \
+                     file",
                     writable.len(),
                     ballot.followers(id)
                 )
@@ -65,8 +77,14 @@ struct Ballot<'a> {
 }
 
 impl Ballot<'_> {
+    /// Who may be master: the peers, a replica that is master already, and where replicas are promoted every one of them when no peer is writable.
     fn peers(&self) -> impl Iterator<Item = ServerId> {
-        self.settings.ids().filter(|(_, server)| server.role == ConfiguredRole::Master).map(|(id, _)| id)
+        let replicas_too = self.settings.promote_replicas
+            && !self.settings.ids().any(|(id, server)| server.role == ConfiguredRole::Master && self.is_candidate(id));
+        let may = move |id: ServerId, role: ConfiguredRole| {
+            role == ConfiguredRole::Master || replicas_too || self.previous.master == Some(id)
+        };
+        self.settings.ids().filter(move |(id, server)| may(*id, server.role)).map(|(id, _)| id)
     }
 
     fn pulse(&self, id: ServerId) -> &Pulse {
@@ -87,8 +105,7 @@ impl Ballot<'_> {
     }
 
     fn may_stay(&self, id: ServerId) -> bool {
-        self.settings.server(id).is_some_and(|server| server.role == ConfiguredRole::Master)
-            && self.memory.override_of(id) == Override::Online
+        self.memory.override_of(id) == Override::Online
             && match self.pulse(id) {
                 Pulse::Gone | Pulse::Silent(_) => false,
                 // Carried over from before a reload; it will have been asked within a heartbeat's timeout.
@@ -99,7 +116,17 @@ impl Ballot<'_> {
 
     fn choose(&self, writable: &[ServerId]) -> Option<ServerId> {
         // `max_by_key` takes the last of equals: so from the end of the file.
-        writable.iter().rev().copied().max_by_key(|id| self.followers(*id))
+        writable.iter().rev().copied().max_by_key(|id| (self.covered(*id, writable), self.followers(*id)))
+    }
+
+    /// How many of these have nothing that it has not: a former master that came back writable lacks what was written since.
+    fn covered(&self, id: ServerId, writable: &[ServerId]) -> usize {
+        let facts = |id: ServerId| self.memory.servers.get(id.index()).and_then(|memory| memory.facts.as_deref());
+        let covers = |other: &&ServerId| match (facts(**other), facts(id)) {
+            (Some(other), Some(own)) => errant(other, own).is_none(),
+            _ => false,
+        };
+        writable.iter().filter(covers).count()
     }
 
     /// How many servers replicate from it.
@@ -107,7 +134,9 @@ impl Ballot<'_> {
         let follows = |other: ServerId| {
             let facts = self.memory.servers.get(other.index()).and_then(|memory| memory.facts.as_ref());
             facts.is_some_and(|facts| {
-                facts.replication.iter().any(|channel| source_of(self.settings, self.memory, channel) == Some(id))
+                facts.replication.iter().any(|channel| {
+                    channel.io_running != ThreadState::Stopped && source_of(self.settings, self.memory, channel) == Some(id)
+                })
             })
         };
         self.settings.ids().filter(|(other, _)| *other != id && follows(*other)).count()
@@ -115,6 +144,10 @@ impl Ballot<'_> {
 
     fn why_none(&self, waiting: bool) -> NoMaster {
         let (diagnosis, detail) = self.cause(waiting);
+        self.none_for(diagnosis, detail)
+    }
+
+    fn none_for(&self, diagnosis: Diagnosis, detail: String) -> NoMaster {
         let same = self.previous.no_master.as_ref().filter(|before| before.diagnosis == diagnosis);
         let detail = same
             .filter(|before| *before.detail == *detail)

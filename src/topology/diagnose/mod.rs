@@ -5,7 +5,8 @@
 //!    or has no connection left is alive, and stays what it was for as long as old facts can be trusted.
 //! 2. Who is master? [`election`]: the current one for as long as it answers and is writable, else the only writable peer.
 //! 3. Does it replicate? [`replication`]: everybody but the master, against `max_lag`.
-//! 4. An operator's word (drain, offline) stands above all of it.
+//! 4. Has it what the master never saw? [`standing`]: then it is [`State::Quarantined`].
+//! 5. An operator's word (drain, offline) stands above all of it.
 
 mod election;
 mod replication;
@@ -40,12 +41,23 @@ pub fn diagnose(
     }
     let pulses: Vec<Pulse> = settings.ids().map(|(id, _)| memory.pulse(settings, id, now.mono)).collect();
     let outcome = election::elect(settings, previous, memory, &pulses, now);
+    memory.appointed = None;
+    if outcome.master.is_some() && outcome.master != memory.last_master {
+        memory.forget_comparisons();
+    }
+    standing::quarantine(settings, memory, outcome.master);
     let view = Scene { settings, previous, memory, pulses: &pulses, master: outcome.master, now };
     let mut broken = Vec::new();
     let servers: Vec<ServerView> = settings.ids().map(|(id, _)| view.judge(id, &mut broken)).collect();
     let standing = standing::standing(&view, &servers, &broken, &outcome);
-    let mut next =
-        Snapshot { epoch: previous.epoch, servers, master: outcome.master, no_master: outcome.no_master.clone(), standing };
+    let mut next = Snapshot {
+        epoch: previous.epoch,
+        servers,
+        master: outcome.master,
+        no_master: outcome.no_master.clone(),
+        hold: memory.hold.as_ref().map(|hold| hold.why.clone()),
+        standing,
+    };
     let mut changes = Vec::new();
     state_changes(previous, &next, &mut changes);
     if let Some(id) = next.master.filter(|_| next.master != previous.master) {
@@ -101,7 +113,7 @@ impl Scene<'_> {
         let remembered = &self.memory.servers[id.index()];
         let before = self.previous.server(id);
         let role = match server.role {
-            ConfiguredRole::Master if self.master == Some(id) => Role::Master,
+            _ if self.master == Some(id) => Role::Master,
             ConfiguredRole::Master => Role::Standby,
             ConfiguredRole::Replica => Role::Replica,
         };
@@ -130,6 +142,11 @@ impl Scene<'_> {
             since: before.filter(|b| b.state == verdict.state).map_or(self.now.wall, |b| b.since),
             read_ok: verdict.state == State::Online,
             facts,
+            compared: remembered.compared.is_some(),
+            errant: match &remembered.compared {
+                Some(Some(found)) => Some(reuse(before.and_then(|b| b.errant.as_ref()), &found.all)),
+                _ => None,
+            },
         }
     }
 
@@ -166,6 +183,10 @@ impl Scene<'_> {
             Pulse::Blind(unseen) if *unseen > self.settings.max_lag => {
                 of(State::Lagging, format!("its replication cannot be seen for {} s: {}", unseen.as_secs(), failure()))
             }
+            Pulse::Blind(_) | Pulse::Alive if self.master != Some(id) && self.memory.servers[id.index()].quarantined.is_some() => {
+                let why = self.memory.servers[id.index()].quarantined.as_deref().unwrap_or_default();
+                of(State::Quarantined, why.to_owned())
+            }
             Pulse::Blind(_) | Pulse::Alive if self.master == Some(id) => {
                 Verdict { lag_ms: Some(0), ..of(State::Online, "it answers and is writable".to_owned()) }
             }
@@ -196,6 +217,7 @@ fn state_changes(previous: &Snapshot, next: &Snapshot, changes: &mut Vec<Change>
 fn routing_differs(previous: &Snapshot, next: &Snapshot) -> bool {
     let key = |view: &ServerView| (view.role, view.state, view.weight, view.max_connections, view.read_ok);
     previous.master != next.master
+        || previous.hold != next.hold
         || previous.no_master.as_ref().map(|n| n.diagnosis) != next.no_master.as_ref().map(|n| n.diagnosis)
         || previous.servers.len() != next.servers.len()
         || previous.servers.iter().zip(&next.servers).any(|(a, b)| key(a) != key(b))

@@ -8,30 +8,17 @@ use std::time::Duration;
 
 use super::super::memory::{Memory, Pulse};
 use super::super::observation::{Facts, ReplicaChannel, ThreadState};
-use super::super::settings::Settings;
+use super::super::settings::{ConfiguredServer, Settings};
+use super::super::source::source_among;
 use super::super::{ServerId, State};
 use super::{Scene, Verdict};
 
 /// The server a channel replicates from, by UUID, by server id, by address; `None` when it is none of ours.
-pub(super) fn source_of(settings: &Settings, memory: &Memory, channel: &ReplicaChannel) -> Option<ServerId> {
-    let facts = |id: ServerId| memory.servers.get(id.index()).and_then(|server| server.facts.as_ref());
-    let by_uuid = || {
-        (!channel.source_uuid.is_empty())
-            .then(|| settings.ids().find(|(id, _)| facts(*id).is_some_and(|f| f.server_uuid == channel.source_uuid)))?
+pub(super) fn source_of<'s>(settings: &'s Settings, memory: &'s Memory, channel: &ReplicaChannel) -> Option<ServerId> {
+    let known = |(id, server): (ServerId, &'s ConfiguredServer)| {
+        (id, &*server.address, memory.servers.get(id.index()).and_then(|remembered| remembered.facts.as_deref()))
     };
-    let by_address = || {
-        let address = format!("{}:{}", channel.source_host, channel.source_port);
-        settings.ids().find(|(_, server)| *server.address == *address)
-    };
-    let by_number = || {
-        let mut same = settings.ids().filter(|(id, _)| facts(*id).is_some_and(|f| f.server_id == channel.source_server_id));
-        // Two servers of one server id are a mistake that must not make us guess.
-        match (channel.source_server_id, same.next(), same.next()) {
-            (1.., Some(one), None) => Some(one),
-            _ => None,
-        }
-    };
-    by_uuid().or_else(by_address).or_else(by_number).map(|(id, _)| id)
+    source_among(settings.ids().map(known), channel)
 }
 
 /// The verdict on a server that answers and is not the master.

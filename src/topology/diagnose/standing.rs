@@ -3,11 +3,58 @@
 use std::sync::Arc;
 
 use super::super::diagnosis::{Change, ChangeKind, Diagnosis, Standing};
-use super::super::observation::Failure;
+use super::super::memory::Memory;
+use super::super::observation::{Failure, ThreadState};
+use super::super::settings::{ConfiguredRole, Settings};
 use super::super::snapshot::{ServerView, Snapshot};
 use super::super::{ServerId, State};
 use super::Scene;
 use super::election::Outcome;
+use super::replication::source_of;
+
+/// Whoever has transactions that the master never saw is out until an operator has looked: a former master with any, and a replica with any that
+/// came from a former master. What a replica wrote itself is only told. What the master is fetching from a peer at this moment is no fork.
+pub(super) fn quarantine(settings: &Settings, memory: &mut Memory, master: Option<ServerId>) {
+    let Some(master) = master else { return };
+    let mut found: Vec<(ServerId, String)> = Vec::new();
+    for (id, server) in settings.ids().filter(|(id, _)| *id != master) {
+        let Some(remembered) = memory.servers.get(id.index()) else { continue };
+        let Some(Some(errant)) = &remembered.compared else { continue };
+        // Where replicas are promoted, each of them may have been master.
+        let peer = server.role == ConfiguredRole::Master || settings.promote_replicas;
+        let accepted = remembered.accepted.as_ref() == Some(&errant.all);
+        if accepted || (!peer && errant.foreign.is_empty()) || fetches(settings, memory, master, id) {
+            continue;
+        }
+        let name = settings.server(master).map_or("?", |server| &*server.name);
+        let look = errant.how_to_look();
+        let reason = format!(
+            "it has transactions that the master {name} never saw: {}; {look}; REJOIN SERVER {} takes it back",
+            errant.all, server.name
+        );
+        found.push((id, reason));
+    }
+    for (id, reason) in found {
+        if let Some(remembered) = memory.servers.get_mut(id.index()).filter(|r| r.quarantined.as_deref() != Some(&*reason)) {
+            remembered.quarantined = Some(Arc::from(reason));
+        }
+    }
+    if let Some(remembered) = memory.servers.get_mut(master.index()) {
+        remembered.quarantined = None;
+    }
+}
+
+/// Whether the master replicates from that peer at this moment.
+fn fetches(settings: &Settings, memory: &Memory, master: ServerId, from: ServerId) -> bool {
+    let facts = memory.servers.get(master.index()).and_then(|remembered| remembered.facts.as_ref());
+    facts.is_some_and(|facts| {
+        facts.replication.iter().any(|channel| {
+            channel.io_running == ThreadState::Running
+                && channel.sql_running == ThreadState::Running
+                && source_of(settings, memory, channel) == Some(from)
+        })
+    })
+}
 
 /// All that is wrong now.
 pub(super) fn standing(scene: &Scene<'_>, servers: &[ServerView], broken: &[ServerId], outcome: &Outcome) -> Vec<Standing> {
@@ -26,6 +73,12 @@ pub(super) fn standing(scene: &Scene<'_>, servers: &[ServerView], broken: &[Serv
         if let Some(Failure::Auth(..)) = &memory.failure {
             let text = memory.failure.as_ref().map(ToString::to_string).unwrap_or_default();
             found.push((Diagnosis::AccountRefused, view.id, text));
+        }
+        if let Some(Some(errant)) =
+            memory.compared.as_ref().filter(|_| outcome.master.is_some() && view.state != State::Quarantined)
+        {
+            let text = format!("it has transactions that the master never saw: {}; {}", errant.all, errant.how_to_look());
+            found.push((Diagnosis::ErrantTransactions, view.id, text));
         }
         if broken.contains(&view.id) {
             found.push((Diagnosis::ReplicationBroken, view.id, view.reason.to_string()));

@@ -35,6 +35,7 @@ fn settings() -> Settings {
         heartbeat_interval: ms(250),
         heartbeat_timeout: ms(1000),
         max_lag: ms(5000),
+        promote_replicas: false,
         servers: vec![server(0, Master), server(1, Master), server(2, Replica), server(3, Replica)],
     }
 }
@@ -63,6 +64,7 @@ fn facts(id: ServerId, source: Option<ServerId>, writable: bool) -> Facts {
         gtid_executed: GtidSet::parse(Flavor::MariaDb, "0-1-5").ok().map(Arc::new),
         gtid_purged: None,
         gtid_binlog: None,
+        gtid_state: None,
         replication_visible: true,
         replication,
         heartbeat: None,

@@ -1,228 +1,242 @@
-//! Failover as a machine: `step(event, now) -> actions`. It is not wired to servers yet.
+//! Replacing the master: failover, switchover, and bringing back who was master before. Pure: `step(event, now) -> actions`.
 //!
 //! ```text
-//! Idle -MasterLost-> Fencing -fenced, or out of time-> Draining -relay log applied, losses allowed-> Promoting -Promoted-> Idle (and repoint)
-//!                       ^                                  |  out of time, refused: GiveUp                |
-//!                       +-------- outcome unknown: the one we tried to promote is fenced in turn <--------+
+//! failover     Doubt ----dead here, and nobody hears from it---> Collect --drained, losses allowed--> Promote --> Idle
+//!                |  it answers, or its replicas hear from it:       |  refused: told, and tried again   |  failed: fenced, the next one
+//!                +--> called off, or asked again                    +--> Refused                        +--> Collect
+//! switchover   Ask --> Drain (open transactions end) --> Demote (read_only) --> Follow (the new one has all) --> Promote --> Idle
+//!                          whatever fails before Promote: Restore (the old one writable again) --> Idle
+//! in peace     tend: a second writable peer is fenced, who returns is compared and taken back, replicas of the dead are re-pointed
 //! ```
 //!
-//! What it holds, whatever is lost or late: `Promote` goes to one server at a time, and to another only after the first has been fenced or its fencing
-//! has had its time; writes are released to a server only after it said that it is writable; a server that could not be fenced is fenced when it is
-//! heard again, before anything else happens to it.
+//! What it holds, whatever is lost, late or a lie: from `Hold` to `Release` no write goes to anybody; `Promote` goes to a second server only after the
+//! first was fenced or is out of reach; writes are released only to a server that said it is writable; whoever is writable and not master is fenced as
+//! soon as it is heard. A machine that starts anew (a restarted proxy) has no memory and needs none: what is to be done is read off the servers.
 
+mod case;
+mod choose;
+mod doubt;
+mod machine;
+mod orders;
+mod planned;
+mod promote;
+mod tend;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::candidate::{Candidate, best, losses};
-use super::{GtidSet, ServerId};
+pub use case::{Case, Kind, StepDone};
+pub use machine::Machine;
+pub use tend::Duty;
 
-/// How failover may act.
-#[derive(Clone, Copy, Debug)]
+use super::settings::Settings;
+use super::snapshot::Snapshot;
+use super::{Facts, Failure, ServerId};
+
+/// Who starts a failover.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Sluice does, and it tends the servers.
+    Auto,
+    /// An operator does, by command; Sluice watches and tells.
+    Manual,
+    /// Nobody: the servers are never touched.
+    Off,
+}
+
+/// How the machine may act.
+#[derive(Clone, Debug)]
 pub struct FailoverSettings {
-    /// How long statements may be held: then it gives up.
+    /// Who starts it.
+    pub mode: Mode,
+    /// The servers, and when silence counts.
+    pub topology: Settings,
+    /// How long statements are held; a switchover must end well before.
     pub hold_timeout: Duration,
-    /// How long fencing, and how long a promotion may take each.
-    pub step_timeout: Duration,
     /// Refuse when more transactions than this are known to be lost; `None` for any number.
     pub max_lost_transactions: Option<u64>,
-    /// Replicas too, when no peer can.
-    pub promote_replicas: bool,
+}
+
+/// Names one action, so that its late answer is not taken for that of a newer one.
+pub type Ticket = u64;
+/// Names an operator's command, for its answer.
+pub type OrderId = u64;
+
+/// An operator's command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// `SWITCHOVER TO x [DRY RUN]`.
+    Switchover {
+        /// The new master.
+        to: ServerId,
+        /// Only say what would be done.
+        dry_run: bool,
+    },
+    /// `FAILOVER TO x [FORCE]`.
+    Failover {
+        /// The new master.
+        to: ServerId,
+        /// Even when transactions are lost, and even when the old master lives.
+        force: bool,
+    },
+    /// `REJOIN SERVER x`.
+    Rejoin(ServerId),
 }
 
 /// What happens.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
-    /// The diagnosis lost the master. `had` is what it had at its last heartbeat.
-    MasterLost {
-        /// The lost one.
-        master: ServerId,
-        /// Its last known GTIDs.
-        had: Option<GtidSet>,
-    },
-    /// That server confirmed that it is read-only, or its process is proven gone.
-    Fenced(ServerId),
-    /// Fresh positions of all servers that answer.
-    Positions(Vec<Candidate>),
-    /// That server confirmed that it is writable and replicates from nobody it should not.
-    Promoted(ServerId),
-    /// That server answers and says it is writable.
-    HeardWritable(ServerId),
+    /// A new snapshot was published.
+    Seen(Arc<Snapshot>),
+    /// An operator's command.
+    Order(OrderId, Order),
+    /// An action has ended.
+    Done(Ticket, Outcome),
     /// Time has passed.
     Tick,
 }
 
-/// What to do. Every action may be lost, late, or done without its confirmation arriving.
+/// How an action ended.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// What the servers said to [`Action::Ask`].
+    Answers {
+        /// Each that was asked: its facts, or why there are none.
+        answers: Vec<Answer>,
+        /// This process was not scheduled for so long meanwhile that silence proves nothing.
+        stalled: bool,
+    },
+    /// How many transactions are still open after [`Action::AwaitOpen`].
+    Open(usize),
+    /// Fenced, promoted, re-pointed, caught up: what the server says of itself after it, or why it did not come about. After an error it may have.
+    Acted(Result<Box<Facts>, String>),
+}
+
+/// One server's answer.
+pub type Answer = (ServerId, Result<Facts, Failure>);
+
+/// What to do. Every action may be lost, late, or done without its outcome arriving.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
-    /// Hold new writes.
-    Hold,
-    /// Make it read-only and end its writers; answer with [`Event::Fenced`].
-    Fence(ServerId),
-    /// Ask all for their positions; answer with [`Event::Positions`].
-    AskPositions,
-    /// Point of no return. Make it writable; answer with [`Event::Promoted`].
-    Promote(ServerId),
-    /// Let it replicate from `to`.
+    /// From now on no write is sent to anybody. Done when it is so, before the actions behind it.
+    Hold {
+        /// Why, in words.
+        why: String,
+        /// The master is given up; else what is open there may end.
+        deposed: bool,
+    },
+    /// Writes go to this server. What it said last is taken in first. Done before the actions behind it.
+    Release {
+        /// The master.
+        master: ServerId,
+        /// Its newest facts; `None` when it was not asked anew.
+        facts: Option<Box<Facts>>,
+    },
+    /// Ask all servers how they stand: [`Outcome::Answers`].
+    Ask {
+        /// For the answer.
+        ticket: Ticket,
+        /// The answer of this one is not waited for once all others are there.
+        unless: Option<ServerId>,
+        /// Who claims to receive from this one is told to connect to it again, and asked when that has succeeded or its time is over.
+        probe: Option<ServerId>,
+    },
+    /// Wait until no transaction is open on that server any more, through this proxy: [`Outcome::Open`].
+    AwaitOpen {
+        /// For the answer.
+        ticket: Ticket,
+        /// Where.
+        server: ServerId,
+        /// How long.
+        limit: Duration,
+    },
+    /// Close the connections of clients to that server.
+    EndOpen(ServerId),
+    /// Make it read-only and end its writers: [`Outcome::Acted`].
+    Fence {
+        /// For the answer.
+        ticket: Ticket,
+        /// Whom.
+        server: ServerId,
+        /// Whether clients' writers on it may be killed.
+        kill: bool,
+    },
+    /// Wait until it has applied all that `like` had: [`Outcome::Acted`].
+    Follow {
+        /// For the answer.
+        ticket: Ticket,
+        /// Who waits.
+        server: ServerId,
+        /// What that other one says it has.
+        like: Box<Facts>,
+        /// How long.
+        limit: Duration,
+    },
+    /// Point of no return. It stops receiving from `stop_from`, applies what it has, becomes writable: [`Outcome::Acted`].
+    Promote {
+        /// For the answer.
+        ticket: Ticket,
+        /// Whom.
+        server: ServerId,
+        /// Every replication of it from these ends.
+        stop_from: Vec<ServerId>,
+    },
+    /// Let it replicate from `to` by GTID: [`Outcome::Acted`].
     Repoint {
+        /// For the answer.
+        ticket: Ticket,
         /// Who.
         server: ServerId,
         /// From whom.
         to: ServerId,
+        /// The channel it has used until now comes from this one; `None` for its only one.
+        instead_of: Option<ServerId>,
+        /// It was master: what it wrote itself counts as received.
+        demoted: bool,
     },
-    /// Writes go to it now. `lost` names the transactions that are known to be lost, empty for none.
-    Release {
-        /// The new master.
-        master: ServerId,
-        /// GTIDs, as text.
-        lost: String,
+    /// Start or stop what a server receives from another: [`Outcome::Acted`].
+    Receiver {
+        /// For the answer.
+        ticket: Ticket,
+        /// Who receives.
+        server: ServerId,
+        /// From whom.
+        from: ServerId,
+        /// Start it.
+        on: bool,
     },
-    /// Statements are answered with this; nobody takes writes.
-    GiveUp(String),
+    /// `REJOIN SERVER`: an operator takes it as it is.
+    Accept(ServerId),
+    /// An event.
+    Tell {
+        /// Its kind in `SHOW EVENTS`.
+        kind: &'static str,
+        /// Whom it concerns.
+        server: Option<ServerId>,
+        /// In words.
+        detail: String,
+    },
+    /// One more for `sluice_failovers_total`, with what it took from the first suspicion when it went well.
+    Count {
+        /// `failover`, `switchover` or `rejoin`.
+        kind: Kind,
+        /// `ok`, `refused` or `failed`.
+        result: &'static str,
+        /// How long.
+        took: Option<Duration>,
+    },
+    /// The answer to an operator's command: its steps, or why not.
+    Reply(OrderId, Result<Vec<StepDone>, String>),
 }
 
-/// The machine.
-#[derive(Clone, Debug)]
-pub struct Failover {
-    settings: FailoverSettings,
-    phase: Phase,
-    /// Could not be fenced; must be as soon as they are heard.
-    unfenced: Vec<ServerId>,
-    /// The one writes were released to last.
-    master: Option<ServerId>,
+/// Adds up what the steps need of the clock.
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What one failover knows from its beginning to its end.
-#[derive(Clone, Debug)]
-struct Case {
-    lost_master: ServerId,
-    had: Option<GtidSet>,
-    give_up_at: Instant,
-    /// Who was tried in vain.
-    failed: Vec<ServerId>,
-}
-
-#[derive(Clone, Debug)]
-enum Phase {
-    Idle,
-    Fencing { case: Case, whom: ServerId, until: Instant },
-    Draining { case: Case },
-    Promoting { case: Case, whom: ServerId, until: Instant, lost: String, others: Vec<ServerId> },
-}
-
-impl Failover {
-    /// Nothing to do yet; `master` takes the writes.
-    pub fn new(settings: FailoverSettings, master: Option<ServerId>) -> Failover {
-        Failover { settings, phase: Phase::Idle, unfenced: Vec::new(), master }
-    }
-
-    /// The word for events: where it stands.
-    pub fn step_name(&self) -> &'static str {
-        match self.phase {
-            Phase::Idle => "idle",
-            Phase::Fencing { .. } => "fence",
-            Phase::Draining { .. } => "wait_for_relay_log",
-            Phase::Promoting { .. } => "promote",
-        }
-    }
-
-    /// Takes an event in, and says what to do.
-    pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if let Event::Fenced(server) = event {
-            self.unfenced.retain(|other| *other != server);
-        }
-        if let Event::HeardWritable(server) = event {
-            // Whoever is neither master nor being made master has no business being writable.
-            let promoting = matches!(self.phase, Phase::Promoting { whom, .. } if whom == server);
-            if self.unfenced.contains(&server) && self.master != Some(server) && !promoting {
-                actions.push(Action::Fence(server));
-            }
-        }
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Idle => self.idle(event, now, &mut actions),
-            Phase::Fencing { case, whom, until } => self.fencing(case, whom, until, event, now, &mut actions),
-            Phase::Draining { case } => self.draining(case, event, now, &mut actions),
-            Phase::Promoting { case, whom, until, lost, others } => match event {
-                Event::Promoted(server) if server == whom => {
-                    self.unfenced.retain(|other| *other != whom);
-                    self.master = Some(whom);
-                    actions.push(Action::Release { master: whom, lost });
-                    actions.extend(others.into_iter().map(|server| Action::Repoint { server, to: whom }));
-                    Phase::Idle
-                }
-                // It may be writable by now or become so: it has to be fenced like a master before another is tried.
-                _ if now >= until => {
-                    let mut case = case;
-                    case.failed.push(whom);
-                    self.fence(case, whom, now, &mut actions)
-                }
-                _ => Phase::Promoting { case, whom, until, lost, others },
-            },
-        };
-        actions
-    }
-
-    fn idle(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) -> Phase {
-        match event {
-            Event::MasterLost { master, had } if self.master == Some(master) => {
-                self.master = None;
-                actions.push(Action::Hold);
-                let case = Case { lost_master: master, had, give_up_at: now + self.settings.hold_timeout, failed: Vec::new() };
-                self.fence(case, master, now, actions)
-            }
-            _ => Phase::Idle,
-        }
-    }
-
-    fn fence(&mut self, case: Case, whom: ServerId, now: Instant, actions: &mut Vec<Action>) -> Phase {
-        if !self.unfenced.contains(&whom) {
-            self.unfenced.push(whom);
-        }
-        actions.push(Action::Fence(whom));
-        Phase::Fencing { case, whom, until: now + self.settings.step_timeout }
-    }
-
-    fn fencing(
-        &mut self,
-        case: Case,
-        whom: ServerId,
-        until: Instant,
-        event: Event,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) -> Phase {
-        if now >= until || event == Event::Fenced(whom) {
-            actions.push(Action::AskPositions);
-            return Phase::Draining { case };
-        }
-        Phase::Fencing { case, whom, until }
-    }
-
-    fn draining(&mut self, case: Case, event: Event, now: Instant, actions: &mut Vec<Action>) -> Phase {
-        if now >= case.give_up_at {
-            actions.push(Action::GiveUp("no server could be promoted in time".to_owned()));
-            return Phase::Idle;
-        }
-        let Event::Positions(candidates) = event else {
-            if event == Event::Tick {
-                actions.push(Action::AskPositions);
-            }
-            return Phase::Draining { case };
-        };
-        let usable: Vec<Candidate> =
-            candidates.into_iter().filter(|c| c.id != case.lost_master && !case.failed.contains(&c.id)).collect();
-        let Some(chosen) = best(&usable, self.settings.promote_replicas).filter(|c| c.is_drained()) else {
-            return Phase::Draining { case };
-        };
-        let (lost, count) = losses(case.had.as_ref(), chosen).unwrap_or_default();
-        if self.settings.max_lost_transactions.is_some_and(|max| count > max) {
-            actions.push(Action::GiveUp(format!("promotion refused by max_lost_transactions: {lost} would be lost")));
-            return Phase::Idle;
-        }
-        let others = usable.iter().map(|c| c.id).filter(|id| *id != chosen.id).collect();
-        actions.push(Action::Promote(chosen.id));
-        Phase::Promoting { whom: chosen.id, until: now + self.settings.step_timeout, lost, others, case }
-    }
+/// How long since.
+fn since(then: Instant, now: Instant) -> Duration {
+    now.saturating_duration_since(then)
 }

@@ -1,7 +1,7 @@
 //! MariaDB's GTIDs: `domain-server-sequence`, one position a domain.
 //!
 //! Within a domain sequence numbers rise, so a server that stands at `0-2-42` has everything of domain 0 up to 42, whoever wrote it. That holds as
-//! long as histories have not forked; where they may have (a dead master that comes back), [`crate::topology::candidate`] compares more than numbers.
+//! long as histories have not forked; where they may have (a dead master that comes back), [`super::MariaDbState`] is compared instead.
 
 use std::fmt;
 
@@ -138,7 +138,7 @@ impl fmt::Display for MariaDbPosition {
 }
 
 /// Reads one `domain-server-sequence`.
-fn parse_gtid(text: &str) -> Result<MariaDbGtid, GtidError> {
+pub(super) fn parse_gtid(text: &str) -> Result<MariaDbGtid, GtidError> {
     let mut parts = text.split('-');
     let (Some(domain), Some(server), Some(sequence), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return Err(GtidError::Position);

@@ -7,6 +7,7 @@
 //! Sources: MySQL manual "GTID Format and Storage" (tags since 8.3); MariaDB knowledge base "Global Transaction ID".
 
 mod mariadb;
+mod mariadb_state;
 mod mysql;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,8 @@ mod tests;
 use std::fmt;
 
 pub use mariadb::{MariaDbGtid, MariaDbPosition};
+pub use mariadb_state::MariaDbState;
+pub(crate) use mysql::parse_uuid;
 pub use mysql::{Interval, MySqlSet, Origin, Tag};
 
 use super::Flavor;

@@ -198,6 +198,11 @@ impl MySqlSet {
         left
     }
 
+    /// What is left without the transactions that this server numbered.
+    pub fn without(&self, uuid: &[u8; 16]) -> MySqlSet {
+        MySqlSet { origins: self.origins.iter().filter(|(origin, _)| origin.uuid != *uuid).cloned().collect() }
+    }
+
     /// Both sets together.
     pub fn union(&self, other: &MySqlSet) -> MySqlSet {
         let mut both = self.clone();
@@ -306,7 +311,7 @@ fn parse_interval(text: &str) -> Result<Interval, GtidError> {
 }
 
 /// 32 hexadecimal digits, dashes anywhere between bytes as the server accepts them (8-4-4-4-12 or none).
-fn parse_uuid(text: &str) -> Result<[u8; 16], GtidError> {
+pub(crate) fn parse_uuid(text: &str) -> Result<[u8; 16], GtidError> {
     let mut uuid = [0; 16];
     let mut digits = text.bytes().filter(|byte| *byte != b'-');
     for byte in &mut uuid {

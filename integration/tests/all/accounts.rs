@@ -1,0 +1,222 @@
+//! What accounts go through while Sluice has connections of theirs: changed users, changed and expired passwords, locks, limits, roles.
+
+use std::process::{Command, Output};
+
+use integration::accounts::{APP, Account, EMPTY, REPORT};
+use integration::driver::{self, server_error};
+use integration::flavour::Flavour;
+use mysql_async::prelude::Queryable;
+use mysql_async::{ChangeUserOpts, Conn};
+
+use crate::world::{cluster, flavour, proxy};
+
+async fn on_db1(statements: &[&str]) {
+    cluster().server("db1").run(statements).await.unwrap();
+    cluster().settle().await.unwrap();
+}
+
+fn to(account: Account) -> ChangeUserOpts {
+    ChangeUserOpts::default()
+        .with_user(Some(account.name.into()))
+        .with_pass(Some(account.password.into()))
+        .with_db_name(Some("shop".into()))
+}
+
+async fn who(conn: &mut Conn) -> Result<(String, Option<u32>), mysql_async::Error> {
+    Ok(conn.query_first("SELECT CURRENT_USER(), @mine").await?.expect("a row"))
+}
+
+#[tokio::test]
+async fn change_user_to_every_account_and_back() {
+    let native = if flavour() == Flavour::MariaDb { integration::accounts::NATIVE } else { integration::accounts::SHA2 };
+    let mut accounts = vec![REPORT, EMPTY, native, APP, APP];
+    if flavour() == Flavour::MariaDb {
+        accounts.insert(2, integration::accounts::ED25519);
+    }
+    let mut conn = proxy().connect("shop").await.unwrap();
+    let id = conn.id();
+    for account in accounts {
+        conn.query_drop("SET @mine = 1, SESSION group_concat_max_len = 4321").await.unwrap();
+        conn.query_drop("CREATE TEMPORARY TABLE IF NOT EXISTS mine (id INT)").await.ok();
+        conn.change_user(to(account)).await.unwrap_or_else(|e| panic!("{}: {e}", account.name));
+        assert_eq!(who(&mut conn).await.unwrap(), (format!("{}@%", account.name), None));
+        let length: u64 = conn.query_first("SELECT @@group_concat_max_len").await.unwrap().unwrap();
+        assert_ne!(length, 4321, "{}", account.name);
+        assert!(conn.query_drop("SELECT * FROM mine").await.is_err(), "{}: the temporary table is gone", account.name);
+        conn.query_drop("SELECT COUNT(*) FROM items").await.unwrap();
+        assert_eq!(conn.query_first::<u32, _>("SELECT CONNECTION_ID()").await.unwrap(), Some(id), "the number stays");
+    }
+}
+
+/// MySQL closes a client whose COM_CHANGE_USER it refuses; MariaDB goes on with the old user in a new session.
+#[tokio::test]
+async fn a_refused_change_of_the_user_ends_as_at_the_server() {
+    let wrong = Account { password: "wrong", ..REPORT };
+    let nowhere = to(REPORT).with_db_name(Some("t_no_such_schema".into()));
+    for (what, change) in [("a wrong password", to(wrong)), ("an unknown schema", nowhere)] {
+        let mut told = Vec::new();
+        for port in [cluster().server("db1").port(), proxy().port()] {
+            let mut conn = driver::connect(driver::options(port, APP).db_name(Some("shop"))).await.unwrap();
+            conn.query_drop("SET @mine = 1").await.unwrap();
+            let error = conn.change_user(change.clone()).await.expect_err(what);
+            let after = who(&mut conn).await.map_err(|e| server_error(&e));
+            told.push((server_error(&error), after));
+        }
+        let (through, direct) = (told.pop().unwrap(), told.pop().unwrap());
+        assert_eq!(through, direct, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_locked_account_is_refused_in_the_servers_words() {
+    let account = Account { name: "t_locked", password: "p" };
+    on_db1(&["CREATE USER IF NOT EXISTS t_locked IDENTIFIED BY 'p'", "ALTER USER t_locked ACCOUNT LOCK"]).await;
+    let direct = cluster().server("db1").connect(account).await.expect_err("locked");
+    let through = proxy().connect_with(proxy().options(account)).await.expect_err("locked");
+    let (direct, through) = (server_error(direct.downcast_ref().unwrap()), server_error(through.downcast_ref().unwrap()));
+    assert_eq!(through, direct);
+    assert_eq!(through.unwrap().0, if flavour() == Flavour::MariaDb { 4151 } else { 3118 });
+    on_db1(&["ALTER USER t_locked ACCOUNT UNLOCK"]).await;
+    proxy().connect_with(proxy().options(account)).await.unwrap();
+}
+
+/// The command-line client, which can be told to handle expired passwords.
+fn client(port: u16, account: Account, options: &[&str], sql: &str) -> Output {
+    let mut command = Command::new("mariadb");
+    command.args(["--no-defaults", "-h127.0.0.1", "-N", &format!("-P{port}"), &format!("-u{}", account.name)]);
+    command.arg(format!("-p{}", account.password)).args(options).args(["-e", sql]).output().expect("the mariadb client")
+}
+
+#[tokio::test]
+async fn an_expired_password_can_be_replaced_through_sluice() {
+    let (old, new) = (Account { name: "t_expired", password: "old" }, Account { name: "t_expired", password: "new" });
+    let change = if flavour() == Flavour::MariaDb {
+        "SET PASSWORD = PASSWORD('new')"
+    } else {
+        "ALTER USER CURRENT_USER() IDENTIFIED BY 'new'"
+    };
+    let sql = format!("{change}; SELECT 7; SELECT CURRENT_USER()");
+    let mut told = Vec::new();
+    for port in [cluster().server("db1").port(), proxy().port()] {
+        on_db1(&["DROP USER IF EXISTS t_expired", "CREATE USER t_expired IDENTIFIED BY 'old' PASSWORD EXPIRE"]).await;
+        let sandbox = client(port, old, &["--connect-expired-password"], "SELECT 1");
+        let changed = client(port, old, &["--connect-expired-password"], &sql);
+        let after = client(port, new, &[], "SELECT 8");
+        let text = |output: Output| (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        told.push((text(sandbox), text(changed), text(after)));
+    }
+    let (through, direct) = (told.pop().unwrap(), told.pop().unwrap());
+    assert!(direct.0.1.contains("1820") && direct.1.0.contains('7') && direct.2.0.contains('8'), "{direct:?}");
+    assert_eq!(through, direct, "{sql}");
+    // Who does not say that it can handle it is refused in the server's words.
+    on_db1(&["DROP USER IF EXISTS t_expired", "CREATE USER t_expired IDENTIFIED BY 'old' PASSWORD EXPIRE"]).await;
+    let port = cluster().server("db1").port();
+    let (direct, through) = (client(port, old, &[], "SELECT 1"), client(proxy().port(), old, &[], "SELECT 1"));
+    assert_eq!(String::from_utf8(through.stderr).unwrap(), String::from_utf8(direct.stderr).unwrap());
+}
+
+#[tokio::test]
+async fn a_session_outlives_the_change_of_its_password() {
+    let account = Account { name: "t_changed", password: "old" };
+    on_db1(&["DROP USER IF EXISTS t_changed", "CREATE USER t_changed IDENTIFIED BY 'old'", "GRANT SELECT ON shop.* TO t_changed"])
+        .await;
+    let mut conn = proxy().connect_with(proxy().options(account)).await.unwrap();
+    conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    let change = if flavour() == Flavour::MariaDb { "SET PASSWORD = PASSWORD('new')" } else { "SET PASSWORD = 'new'" };
+    conn.query_drop(change).await.unwrap();
+    cluster().settle().await.unwrap();
+    for _ in 0..8 {
+        // Reads would need connections to replicas, which only the new password opens.
+        conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    }
+    let mut again = proxy().connect_with(proxy().options(Account { password: "new", ..account })).await.unwrap();
+    for _ in 0..4 {
+        again.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_may_have_one_connection_is_told_so_by_the_server() {
+    let account = Account { name: "t_single", password: "p" };
+    on_db1(&[
+        "DROP USER IF EXISTS t_single",
+        "CREATE USER t_single IDENTIFIED BY 'p' WITH MAX_USER_CONNECTIONS 1",
+        "GRANT SELECT, UPDATE ON shop.* TO t_single",
+    ])
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(proxy().connect_with(proxy().options(account)).await.unwrap());
+    }
+    for conn in &mut clients {
+        // One connection serves all three in turn.
+        conn.query_drop("UPDATE shop.items SET stock = stock WHERE id = 1").await.unwrap();
+    }
+    let (first, rest) = clients.split_first_mut().unwrap();
+    first.query_drop("START TRANSACTION").await.unwrap();
+    first.query_drop("SELECT * FROM shop.items WHERE id = 1 FOR UPDATE").await.unwrap();
+    let error = rest[0].query_drop("UPDATE shop.items SET stock = stock WHERE id = 2").await.unwrap_err();
+    assert_eq!(server_error(&error).unwrap().0, 1226, "{error}");
+    first.query_drop("COMMIT").await.unwrap();
+    rest[0].query_drop("UPDATE shop.items SET stock = stock WHERE id = 2").await.unwrap();
+}
+
+#[tokio::test]
+async fn roles_are_active_as_at_the_server() {
+    let account = Account { name: "t_roled", password: "p" };
+    let default = match flavour() {
+        Flavour::MariaDb => "SET DEFAULT ROLE t_reader FOR t_roled",
+        Flavour::MySql => "SET DEFAULT ROLE t_reader TO t_roled",
+    };
+    on_db1(&[
+        "DROP ROLE IF EXISTS t_reader",
+        "DROP USER IF EXISTS t_roled",
+        "CREATE ROLE t_reader",
+        "GRANT SELECT ON shop.* TO t_reader",
+        "CREATE USER t_roled IDENTIFIED BY 'p'",
+        "GRANT t_reader TO t_roled",
+        default,
+    ])
+    .await;
+    let mut conn = proxy().connect_with(proxy().options(account)).await.unwrap();
+    for _ in 0..4 {
+        conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    }
+    let mut other = proxy().connect_with(proxy().options(account)).await.unwrap();
+    conn.query_drop("SET ROLE NONE").await.unwrap();
+    for _ in 0..4 {
+        let error = conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap_err();
+        assert_eq!(server_error(&error).unwrap().0, 1142);
+        other.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    }
+    conn.query_drop("SET ROLE t_reader").await.unwrap();
+    conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_account_opens_nothing_more() {
+    let account = Account { name: "t_dropped", password: "p" };
+    on_db1(&["DROP USER IF EXISTS t_dropped", "CREATE USER t_dropped IDENTIFIED BY 'p'", "GRANT SELECT ON shop.* TO t_dropped"])
+        .await;
+    let mut conn = proxy().connect_with(proxy().options(account)).await.unwrap();
+    conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    on_db1(&["DROP USER t_dropped"]).await;
+    // Connections that are open know what the server lets them know; each new one is refused, in the server's words, and from then
+    // on nothing of the account is left.
+    let mut refused = None;
+    for _ in 0..10 {
+        if let Err(error) = conn.query_drop("SELECT COUNT(*) FROM shop.items").await {
+            refused = Some(error);
+            break;
+        }
+    }
+    if let Some(error) = refused {
+        let code = server_error(&error).unwrap_or_else(|| panic!("{error}")).0;
+        assert!(matches!(code, 1045 | 1142 | 1044), "{error}");
+    }
+    let _ = proxy().connect_with(proxy().options(account)).await;
+    let refused = proxy().connect_with(proxy().options(account).db_name(Some("shop"))).await;
+    if let Ok(mut conn) = refused {
+        assert!(conn.query_drop("SELECT COUNT(*) FROM shop.items").await.is_err(), "an account that is gone reads");
+    }
+}

@@ -1,0 +1,312 @@
+//! Long commands and replies stream, several results and cursors are the servers', and no command byte in any state does harm.
+
+use integration::flavour::Flavour;
+use integration::raw::{RawClient, Reply};
+use integration::wire::{Seen, Wire};
+use mysql_async::prelude::Queryable;
+use sluice::protocol::Capabilities;
+use sluice::protocol::reply::{Expect, ReplyTracker};
+
+use crate::world::{WHERE_AM_I, cluster, flavour, proxy, schema};
+
+/// What a client of today asks for.
+const MODERN: Capabilities = Capabilities::DEPRECATE_EOF
+    .with(Capabilities::MULTI_STATEMENTS)
+    .with(Capabilities::MULTI_RESULTS)
+    .with(Capabilities::PS_MULTI_RESULTS)
+    .with(Capabilities::LOCAL_FILES);
+
+async fn both(wanted: Capabilities, schema: &str) -> (Wire, Wire) {
+    let mut through = Wire::login(proxy().port(), wanted).await.unwrap();
+    let mut direct = Wire::login(cluster().server("db1").port(), wanted).await.unwrap();
+    for wire in [&mut through, &mut direct] {
+        wire.query(&format!("USE {schema}")).await.unwrap();
+    }
+    (through, direct)
+}
+
+/// Sends the same to both; each may name its own statement.
+async fn alike(through: &mut Wire, direct: &mut Wire, what: &str, command: impl Fn(u32) -> Vec<u8>, expect: Expect) -> Vec<Seen> {
+    let expected = direct.ask(&command(direct.statement), expect).await.unwrap();
+    let seen = through.ask(&command(through.statement), expect).await.unwrap();
+    assert!(seen == expected, "{what}\nthrough Sluice {seen:?}\nat the server {expected:?}");
+    seen
+}
+
+fn text(sql: &str) -> impl Fn(u32) -> Vec<u8> {
+    let command = [b"\x03", sql.as_bytes()].concat();
+    move |_| command.clone()
+}
+
+fn execute(flags: u8, rest: &[u8]) -> impl Fn(u32) -> Vec<u8> {
+    let rest = rest.to_vec();
+    move |id| [&[0x17][..], &id.to_le_bytes(), &[flags, 1, 0, 0, 0], &rest].concat()
+}
+
+/// A figure of the proxy's memory from `/proc`, in KiB.
+fn memory_kib(what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy().id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+async fn where_am_i(wire: &mut Wire) -> String {
+    format!("{:?}", wire.query(WHERE_AM_I).await.unwrap()[2])
+}
+
+#[tokio::test]
+async fn long_commands_stream() {
+    let schema = schema("commands_long").await;
+    let (mut through, mut direct) = both(MODERN, &schema).await;
+    direct.query("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, data LONGTEXT, more INT)").await.unwrap();
+    cluster().settle().await.unwrap();
+    let before = memory_kib("VmHWM");
+    let long = "it''s; @a := ".repeat(40 << 20 >> 3).split_at(40 << 20).0.trim_end_matches(['\'', 't', 'i']).to_owned();
+    for (what, sql, stays) in [
+        ("one value", format!("INSERT INTO t (data) VALUES ('{long}')"), false),
+        ("many values", format!("INSERT INTO t (more) VALUES (1){}", ", (2)".repeat(500_000)), false),
+        ("a variable", format!("INSERT INTO t (data) VALUES ('{long}'), (@kept := 7)"), true),
+        ("a read", format!("SELECT COUNT(*) FROM t WHERE id IN (1{})", ", 2".repeat(500_000)), false),
+        ("an error at the end", format!("INSERT INTO t (data) VALUES ('{long}') nonsense"), false),
+    ] {
+        let (mut through, _) = both(MODERN, &schema).await;
+        let seen = through.query(&sql).await.unwrap();
+        let failed = matches!(seen.last(), Some(Seen::Err(..)));
+        assert_eq!(failed, what == "an error at the end", "{what}: {:?}", seen.last());
+        // A session that keeps its connection stays on the master.
+        assert_eq!(where_am_i(&mut through).await == "\"\\x011\"", stays, "{what}");
+        if stays {
+            assert_eq!(format!("{:?}", through.query("SELECT @kept").await.unwrap()[2]), "\"\\x017\"");
+        }
+    }
+    let grown = memory_kib("VmHWM").saturating_sub(before);
+    assert!(grown < 60 << 10, "five long statements cost {grown} KiB");
+    let count = direct.query("SELECT COUNT(*), MIN(LENGTH(data)) > 30000000 FROM t").await.unwrap();
+    assert_eq!(format!("{:?}", count[3]), "\"\\x06500004\\x011\"");
+
+    // Longer than the server takes: its own error, and the session goes on.
+    let limit = direct.query("SELECT @@max_allowed_packet").await.unwrap();
+    let Seen::Bytes(limit) = &limit[2] else { panic!("{limit:?}") };
+    let limit: usize = std::str::from_utf8(&limit[1..]).unwrap().parse().unwrap();
+    let seen = through.query(&format!("SELECT LENGTH('{}')", "x".repeat(limit))).await.unwrap();
+    assert!(matches!(&seen[..], [Seen::Err(1153, ..)]), "{seen:?}");
+    assert!(matches!(through.query("SELECT 1").await.unwrap().last(), Some(Seen::Ok(..))));
+}
+
+#[tokio::test]
+async fn long_parameters_stream() {
+    let schema = schema("commands_params").await;
+    let (mut through, mut direct) = both(MODERN, &schema).await;
+    for wire in [&mut through, &mut direct] {
+        wire.prepare("SELECT LENGTH(?), MD5(?)").await.unwrap();
+    }
+    let value: Vec<u8> = (0..20u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let lenenc = [&[0xfd][..], &(value.len() as u32).to_le_bytes()[..3], &value].concat();
+    let lenenc = if value.len() < 1 << 24 { lenenc } else { [&[0xfe][..], &(value.len() as u64).to_le_bytes(), &value].concat() };
+    let typed = [b"\0\x01\xfc\0\xfc\0", &lenenc[..], b"\x01x"].concat();
+    let untyped = [b"\0\0", &lenenc[..], b"\x01x"].concat();
+    alike(&mut through, &mut direct, "types sent", execute(0, &typed), Expect::Execute).await;
+    alike(&mut through, &mut direct, "types remembered", execute(0, &untyped), Expect::Execute).await;
+    // Long data, in pieces of which one is longer than a packet.
+    for wire in [&mut through, &mut direct] {
+        let piece = |data: &[u8]| [&[0x18][..], &wire.statement.to_le_bytes(), &[0, 0], data].concat();
+        let (first, second) = (piece(b"begin"), piece(&value));
+        wire.send(&first).await.unwrap();
+        wire.send(&second).await.unwrap();
+    }
+    let rest = b"\0\x01\xfc\0\xfc\0\x01x";
+    let seen = alike(&mut through, &mut direct, "long data", execute(0, rest), Expect::Execute).await;
+    assert!(!matches!(seen.last(), Some(Seen::Err(..))), "{seen:?}");
+    alike(&mut through, &mut direct, "afterwards", text("SELECT 1"), Expect::Query).await;
+}
+
+#[tokio::test]
+async fn long_rows_stream_to_clients_that_read_slowly() {
+    let before = memory_kib("VmRSS");
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        let mut client = RawClient::login(proxy().port()).await.unwrap();
+        client.send(0, b"\x03SELECT REPEAT('x', 60000000)").await.unwrap();
+        clients.push(client);
+    }
+    // Nobody reads: what the servers have ready must not pile up here.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let grown = memory_kib("VmRSS").saturating_sub(before);
+    assert!(grown < 40 << 10, "twelve rows of 57 MiB that nobody reads cost {grown} KiB");
+}
+
+#[tokio::test]
+async fn several_results_cursors_and_out_parameters() {
+    let schema = schema("commands_results").await;
+    for wanted in [MODERN, MODERN - Capabilities::DEPRECATE_EOF] {
+        let (mut through, mut direct) = both(wanted, &schema).await;
+        for sql in [
+            "DROP PROCEDURE IF EXISTS many",
+            "DROP PROCEDURE IF EXISTS outs",
+            "CREATE PROCEDURE many () BEGIN SELECT 1; SELECT 2, 'x'; DO 1; SELECT NULL FROM shop.items WHERE id < 4; END",
+            "CREATE PROCEDURE outs (IN a INT, OUT b INT, INOUT c VARCHAR(9)) BEGIN SELECT a; SET b = a + 1, c = CONCAT(c, '!'); END",
+        ] {
+            direct.query(sql).await.unwrap();
+        }
+        cluster().settle().await.unwrap();
+        for sql in ["CALL many()", "SELECT 1; CALL many(); SELECT 2", "SELECT 1; SELECT nothing; SELECT 2", "CALL nothing()"] {
+            alike(&mut through, &mut direct, sql, text(sql), Expect::Query).await;
+        }
+        for wire in [&mut through, &mut direct] {
+            wire.prepare("CALL outs(?, ?, ?)").await.unwrap();
+        }
+        let rest = b"\0\x01\x03\0\x03\0\xfd\0\x05\0\0\0\0\0\0\0\x02hi";
+        alike(&mut through, &mut direct, "OUT parameters", execute(0, rest), Expect::Execute).await;
+        for wire in [&mut through, &mut direct] {
+            wire.prepare("CALL many()").await.unwrap();
+        }
+        alike(&mut through, &mut direct, "many in binary", execute(0, b""), Expect::Execute).await;
+        // A cursor, its rows in portions, and the end of it.
+        for wire in [&mut through, &mut direct] {
+            wire.prepare("SELECT id, name FROM shop.items ORDER BY id LIMIT 5").await.unwrap();
+        }
+        let fetch = |rows: u32| move |id: u32| [&[0x1c][..], &id.to_le_bytes(), &rows.to_le_bytes()].concat();
+        alike(&mut through, &mut direct, "open", execute(1, b""), Expect::Execute).await;
+        alike(&mut through, &mut direct, "two rows", fetch(2), Expect::Fetch).await;
+        alike(&mut through, &mut direct, "between", text("SELECT 1"), Expect::Query).await;
+        alike(&mut through, &mut direct, "ten rows", fetch(10), Expect::Fetch).await;
+        alike(&mut through, &mut direct, "again", execute(1, b""), Expect::Execute).await;
+        alike(&mut through, &mut direct, "one row", fetch(1), Expect::Fetch).await;
+        alike(&mut through, &mut direct, "reset", |id| [&[0x1a][..], &id.to_le_bytes()].concat(), Expect::Simple).await;
+        alike(&mut through, &mut direct, "without a cursor", execute(0, b""), Expect::Execute).await;
+    }
+}
+
+#[tokio::test]
+async fn load_data_that_fails() {
+    let schema = schema("commands_load").await;
+    let (mut through, mut direct) = both(MODERN, &schema).await;
+    direct.query("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+    cluster().settle().await.unwrap();
+    let load = "LOAD DATA LOCAL INFILE 'x' INTO TABLE t";
+    for (what, sql, lines) in [
+        ("a file the client refuses", load.to_owned(), None),
+        ("an empty file", load.to_owned(), Some(String::new())),
+        ("lines that are no numbers", load.to_owned(), Some("a\nb\n".repeat(20_000))),
+        ("a table that is not there", load.replace("TABLE t", "TABLE nothing"), Some("1\n".repeat(20_000))),
+        ("a duplicate that is an error", load.to_owned(), Some("7\n7\n8\n".to_owned())),
+    ] {
+        let mut told = Vec::new();
+        for wire in [&mut direct, &mut through] {
+            wire.query("TRUNCATE TABLE t").await.unwrap();
+            wire.send(&[b"\x03", sql.as_bytes()].concat()).await.unwrap();
+            let mut tracker = ReplyTracker::new(Expect::Query, wire.capabilities);
+            let mut seen = wire.reply_of(&mut tracker).await.unwrap();
+            if matches!(seen.last(), Some(Seen::Bytes(_))) {
+                wire.send_file(lines.as_deref().unwrap_or("").as_bytes()).await.unwrap();
+                seen.extend(wire.reply_of(&mut tracker).await.unwrap());
+            }
+            told.push(seen);
+        }
+        assert_eq!(told[1], told[0], "{what}");
+        assert!(matches!(through.query("SELECT 1").await.unwrap().last(), Some(Seen::Ok(..))), "{what}: the session goes on");
+    }
+    // Half a file: nothing of it may stay, and the table is free again.
+    let (mut leaver, _) = both(MODERN, &schema).await;
+    leaver.query("TRUNCATE TABLE t").await.unwrap();
+    leaver.send(&[b"\x03", load.as_bytes()].concat()).await.unwrap();
+    leaver.reply(Expect::Query).await.unwrap();
+    leaver.send_more(&[&[6, 0, 0, 2][..], b"1\n2\n3\n"].concat()).await.unwrap();
+    drop(leaver);
+    let gone = integration::wait::until_true("half a file is rolled back", std::time::Duration::from_secs(10), async || {
+        let mut conn = proxy().connect(&schema).await?;
+        conn.query_drop("SET innodb_lock_wait_timeout = 1, lock_wait_timeout = 1").await?;
+        Ok(conn.query_drop("INSERT INTO t VALUES (1)").await.is_ok())
+    });
+    gone.await.unwrap();
+}
+
+#[tokio::test]
+async fn commands_sent_before_the_reply_has_ended() {
+    let (mut through, _) = both(MODERN, "shop").await;
+    let sql = ["SELECT * FROM items", "SELEKT", "SELECT SLEEP(0.1)", "BEGIN", "SELECT 2; SELECT 3", "COMMIT"];
+    for sql in sql {
+        through.send(&[b"\x03", sql.as_bytes()].concat()).await.unwrap();
+    }
+    through.send(&[0x0e]).await.unwrap();
+    for sql in sql {
+        let seen = through.reply(Expect::Query).await.unwrap();
+        assert_eq!(matches!(seen.last(), Some(Seen::Err(..))), sql == "SELEKT", "{sql}: {seen:?}");
+    }
+    assert!(matches!(&through.reply(Expect::Simple).await.unwrap()[..], [Seen::Ok(..)]));
+}
+
+/// What kind of first packet a command is answered with.
+#[derive(PartialEq, Eq, Debug)]
+enum Kind {
+    Ok,
+    Refusal,
+    Other,
+}
+
+/// Sends a command and a PING behind it (for commands that have no answer) in a state, and tells the first answer.
+async fn first_answer(port: u16, state: &str, command: &[u8]) -> anyhow::Result<Kind> {
+    let mut client = RawClient::login(port).await?;
+    match state {
+        "in a transaction" => drop(client.query("BEGIN").await?),
+        "pinned" => drop(client.query("SELECT GET_LOCK(CONCAT('c', CONNECTION_ID()), 0) INTO @l").await?),
+        "with a cursor" => {
+            client.send(0, b"\x16SELECT 1").await?;
+            // The answer, the column, its EOF; then the cursor: count, definition, EOF.
+            for _ in 0..3 {
+                client.receive().await?;
+            }
+            client.send(0, b"\x17\x01\0\0\0\x01\x01\0\0\0").await?;
+            for _ in 0..3 {
+                client.receive().await?;
+            }
+        }
+        _ => {}
+    }
+    client.send(0, command).await?;
+    let _ = client.send(0, &[0x0e]).await;
+    let reply = client.receive().await?;
+    Ok(match &reply {
+        _ if reply.is_refusal() => Kind::Refusal,
+        Reply::Packet(_, payload) if payload.first() == Some(&0) => Kind::Ok,
+        _ => Kind::Other,
+    })
+}
+
+#[tokio::test]
+async fn every_command_byte_in_every_state() {
+    let db1 = cluster().server("db1").port();
+    let mut differ = Vec::new();
+    for state in ["fresh", "in a transaction", "pinned", "with a cursor"] {
+        for byte in 0..=255u8 {
+            for (n, rest) in
+                [vec![], vec![1, 2], (0..40u8).map(|n| n.wrapping_mul(151).wrapping_add(byte)).collect()].iter().enumerate()
+            {
+                let command = [&[byte][..], rest].concat();
+                let here = first_answer(proxy().port(), state, &command).await;
+                let here = here.unwrap_or_else(|error| panic!("{state}, byte {byte:#04x}, payload {n}: {error:#}"));
+                // SHUTDOWN and DEBUG are privileges, and what a server does with half a COM_CHANGE_USER is its own matter.
+                if state == "fresh" && ![0x08, 0x0d, 0x11].contains(&byte) {
+                    let there = first_answer(db1, state, &command).await;
+                    if !matches!(&there, Ok(there) if *there == here) {
+                        differ.push(format!("byte {byte:#04x}, payload {n}: {here:?}, at the server {there:?}"));
+                    }
+                }
+            }
+        }
+        proxy().check_running().unwrap();
+    }
+    let excused: &[&str] = match flavour() {
+        Flavour::MariaDb => MARIADB_DIFFERS,
+        Flavour::MySql => MYSQL_DIFFERS,
+    };
+    differ.retain(|line| !excused.iter().any(|known| line.starts_with(known)));
+    assert!(differ.is_empty(), "{differ:#?}");
+    let mut conn = proxy().connect("shop").await.unwrap();
+    assert_eq!(conn.query_first::<u32, _>("SELECT COUNT(*) FROM items").await.unwrap(), Some(100));
+    assert_eq!(conn.query_first::<Option<String>, _>("SELECT @l").await.unwrap(), Some(None), "nothing of another's is here");
+}
+
+/// Where Sluice answers otherwise, and why.
+const MARIADB_DIFFERS: &[&str] = &[];
+const MYSQL_DIFFERS: &[&str] = &[];

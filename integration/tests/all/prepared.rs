@@ -1,0 +1,137 @@
+//! Prepared statements at scale: one on each server connection for a text, shared by all clients, closed when there are too many,
+//! prepared again unseen; a table that changes under them shows as at the server.
+
+use integration::cluster::Cluster;
+use integration::proxy::Proxy;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+
+use crate::world::{cluster, flavour, pair, schema, schema_on};
+
+/// Bug: a server at its `max_prepared_stmt_count` answered 1461, and the client got it although nearly all of those statements
+/// were kept prepared for nobody.
+#[tokio::test]
+async fn a_thousand_texts_on_few_connections_stay_within_the_servers_limit() {
+    const LIMIT: usize = 60;
+    let option = format!("--max-prepared-stmt-count={LIMIT}");
+    let cluster = Cluster::start_with(flavour(), &[&option], &|_| {}).await.unwrap();
+    // Two hundred would be more than the server takes.
+    let proxy = Proxy::before(&cluster).every_server("max_connections", "4").set("pool.max_prepared_per_connection", "50");
+    let proxy = proxy.start().await.unwrap();
+    let schema = schema_on(&cluster, "prepared_scale").await;
+    let mut conn = proxy.connect(&schema).await.unwrap();
+    conn.query_drop("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+    conn.query_drop("INSERT INTO t VALUES (1)").await.unwrap();
+    cluster.settle().await.unwrap();
+    let clients = (0..8u32).map(|client| {
+        let (proxy, schema) = (&proxy, schema.as_str());
+        async move {
+            let mut conn = proxy.connect(schema).await.unwrap();
+            let mut kept = Vec::new();
+            for n in 0..125u32 {
+                // reads of a replica, and of the master
+                let lock = if n % 5 == 0 { " FOR UPDATE" } else { "" };
+                let sql = format!("SELECT id + ? + {} FROM t{lock}", client * 1000 + n);
+                let statement = conn.prep(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+                let sum: Option<u32> = conn.exec_first(&statement, (5,)).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+                assert_eq!(sum, Some(6 + client * 1000 + n));
+                kept.push(statement);
+            }
+            for (n, statement) in kept.iter().enumerate().step_by(7) {
+                let sum: Option<u32> = conn.exec_first(statement, (7,)).await.unwrap_or_else(|error| panic!("{n} again: {error}"));
+                assert_eq!(sum, Some(8 + client * 1000 + n as u32));
+            }
+        }
+    });
+    futures(clients).await;
+    for server in cluster.servers() {
+        let table = server.query("SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'").await.unwrap();
+        let count: usize = table.rows[0][1].parse().unwrap();
+        assert!(count <= LIMIT, "{} holds {count}", server.name());
+    }
+    proxy.check_running().unwrap();
+}
+
+/// All of them at once, on this task.
+async fn futures<F: Future<Output = ()>>(all: impl Iterator<Item = F>) {
+    let mut all: Vec<_> = all.map(Box::pin).collect();
+    std::future::poll_fn(|cx| {
+        all.retain_mut(|one| one.as_mut().poll(cx).is_pending());
+        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+fn shape(rows: &[Row]) -> Vec<(String, String, String)> {
+    let Some(row) = rows.first() else { return Vec::new() };
+    let columns = row.columns_ref().iter().enumerate();
+    columns
+        .map(|(n, column)| (column.name_str().into_owned(), format!("{:?}", column.column_type()), format!("{:?}", row.as_ref(n))))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_table_that_changes_under_shared_statements_shows_as_at_the_server() {
+    let schema = schema("prepared_metadata").await;
+    let (mut through, mut direct) = pair(&schema).await;
+    through.query_drop("CREATE TABLE t (id INT PRIMARY KEY, n INT)").await.unwrap();
+    through.query_drop("INSERT INTO t VALUES (1, 10)").await.unwrap();
+    cluster().settle().await.unwrap();
+    const SQL: &str = "SELECT * FROM t WHERE id >= ? ORDER BY id";
+    let mut clients: Vec<Conn> = Vec::new();
+    for _ in 0..4 {
+        clients.push(crate::world::proxy().connect(&schema).await.unwrap());
+    }
+    let there = direct.prep(SQL).await.unwrap();
+    let mut statements = Vec::new();
+    for client in &mut clients {
+        statements.push(client.prep(SQL).await.unwrap());
+    }
+    for change in [
+        "INSERT INTO t VALUES (2, 20)",
+        "ALTER TABLE t ADD COLUMN word VARCHAR(9) DEFAULT 'new'",
+        "ALTER TABLE t MODIFY n DECIMAL(8,3)",
+        "ALTER TABLE t DROP COLUMN word, ADD COLUMN day DATE DEFAULT '2020-02-29' FIRST",
+        "DROP TABLE t; CREATE TABLE t (id BIGINT PRIMARY KEY, other JSON, more INT); INSERT INTO t VALUES (7, '[1]', 3)",
+        "RENAME TABLE t TO u; CREATE TABLE t (id INT, a INT, b INT, c INT, d INT); INSERT INTO t VALUES (1, 2, 3, 4, 5)",
+    ] {
+        through.query_drop(change).await.unwrap();
+        cluster().settle().await.unwrap();
+        let expected: Vec<Row> = direct.exec(&there, (0,)).await.unwrap();
+        for (client, statement) in clients.iter_mut().zip(&statements) {
+            for _ in 0..3 {
+                let rows: Vec<Row> = client.exec(statement, (0,)).await.unwrap_or_else(|error| panic!("{change}: {error}"));
+                assert_eq!((shape(&rows), rows.len()), (shape(&expected), expected.len()), "{change}");
+            }
+        }
+    }
+    through.query_drop("DROP TABLE t").await.unwrap();
+    cluster().settle().await.unwrap();
+    for (client, statement) in clients.iter_mut().zip(&statements) {
+        let error = client.exec_drop(statement, (0,)).await.unwrap_err();
+        assert_eq!(integration::driver::server_error(&error).map(|(code, ..)| code), Some(1146), "{error}");
+    }
+}
+
+/// The server's statements go with its connections; the client's stay.
+#[tokio::test]
+async fn statements_outlive_the_connections_they_were_prepared_on() {
+    let schema = schema("prepared_killed").await;
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "3").start().await.unwrap();
+    let mut conn = proxy.connect(&schema).await.unwrap();
+    conn.query_drop("CREATE TABLE t (id INT PRIMARY KEY, n INT)").await.unwrap();
+    cluster().settle().await.unwrap();
+    let insert = conn.prep("INSERT INTO t VALUES (?, ?)").await.unwrap();
+    let select = conn.prep("SELECT n FROM t WHERE id = ?").await.unwrap();
+    for id in 0..6 {
+        conn.exec_drop(&insert, (id, id * 10)).await.unwrap();
+        assert_eq!(conn.exec_first::<i32, _, _>(&select, (id,)).await.unwrap(), Some(id * 10));
+        // every idle connection in this schema, on every server
+        for server in cluster().servers() {
+            let sql = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{schema}' AND COMMAND = 'Sleep'");
+            for row in server.query(&sql).await.unwrap().rows {
+                let _ = server.run(&[&format!("KILL {}", row[0])]).await;
+            }
+        }
+    }
+}

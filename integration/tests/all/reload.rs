@@ -1,0 +1,131 @@
+//! `RELOAD CONFIG`, SIGHUP and `SAVE CONFIG` while clients are at work: whole or not at all, and nobody notices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use integration::process::Signal;
+use integration::proxy::Proxy;
+use mysql_async::SslOpts;
+use mysql_async::prelude::Queryable;
+
+use crate::world::cluster;
+
+/// Forty reloads under a load of reads, writes and transactions: no error, and every client keeps its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_under_load_are_not_noticed() {
+    let mut proxy = Proxy::before(cluster()).start().await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicU64::new(0));
+    let mut clients = Vec::new();
+    for n in 0..6 {
+        let mut conn = proxy.connect("shop").await.unwrap();
+        let (stop, done) = (stop.clone(), done.clone());
+        clients.push(tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                conn.query_drop("SELECT COUNT(*) FROM items").await?;
+                conn.query_drop(format!("UPDATE items SET stock = stock WHERE id = {}", n + 1)).await?;
+                conn.query_drop("BEGIN").await?;
+                conn.query_drop("SELECT id FROM items WHERE id = 1").await?;
+                conn.query_drop("COMMIT").await?;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            conn.disconnect().await
+        }));
+    }
+    let rule = "[[rule]]\npattern = 'from nowhere'\naction = \"deny\"\n[[user]]\nname = \"somebody\"\nmax_connections = 3\n";
+    for round in 0..20u32 {
+        let weight = (round % 5 + 1).to_string();
+        proxy
+            .reload_with(|config| {
+                let config = config.server("db3", "weight", &weight).set("proxy.max_clients", &(1000 + round).to_string());
+                let config = config.set("pool.idle_timeout", &format!("\"{}s\"", 60 + round));
+                if round == 0 { config.more(rule) } else { config }
+            })
+            .await
+            .unwrap();
+        proxy.signal(Signal::Hup).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let rules = proxy.admin("SHOW RULES").await.unwrap();
+    assert_eq!(rules.rows.len(), 1, "{rules:?}");
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap().expect("no client got an error");
+    }
+    assert!(done.load(Ordering::Relaxed) > 20, "the load was none: {done:?}");
+}
+
+#[tokio::test]
+async fn a_file_with_a_mistake_in_its_last_line_changes_nothing() {
+    let mut proxy = Proxy::before(cluster()).start().await.unwrap();
+    let error = proxy.reload_with(|config| config.server("db3", "weight", "9").more("[[user]]\nnam = \"x\"")).await.unwrap_err();
+    assert!(format!("{error:#}").contains("did you mean `name`?"), "{error:#}");
+    let servers = proxy.admin("SHOW SERVERS").await.unwrap();
+    assert_eq!(servers.cell("name", "db3", "weight"), Some("1"));
+    let events = proxy.admin("SELECT kind FROM events WHERE kind LIKE 'reload%'").await.unwrap();
+    assert_eq!(events.column("kind"), ["reload_refused"]);
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_says_so_and_nothing_else_is_applied() {
+    let mut proxy = Proxy::before(cluster()).start().await.unwrap();
+    let changed = proxy.reload_with(|config| config.server("db3", "weight", "9").set("proxy.worker_threads", "3")).await;
+    let error = format!("{:#}", changed.unwrap_err());
+    assert!(error.contains("proxy.worker_threads: 0 -> 3 (needs a restart: the threads are started once)"), "{error}");
+    let diff = proxy.admin("SHOW CONFIG DIFF").await.unwrap();
+    assert_eq!(diff.column("name"), ["proxy.worker_threads", "server.db3.weight"]);
+    assert_eq!(proxy.admin("SHOW SERVERS").await.unwrap().cell("name", "db3", "weight"), Some("1"));
+}
+
+#[tokio::test]
+async fn save_config_writes_what_commands_changed_and_keeps_comments() {
+    let proxy = Proxy::before(cluster()).start().await.unwrap();
+    let path = proxy.config_path();
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("# mine\n{text}# the end\n")).unwrap();
+    proxy.admin("SET SERVER db3 WEIGHT 9").await.unwrap();
+    let diff = proxy.admin("SHOW CONFIG DIFF").await.unwrap();
+    assert_eq!(diff.rows, [["server.db3.weight", "9", "1", ""].map(str::to_owned).to_vec()], "{diff:?}");
+    proxy.admin("SAVE CONFIG").await.unwrap();
+    let saved = std::fs::read_to_string(&path).unwrap();
+    assert!(saved.starts_with("# mine\n") && saved.ends_with("# the end\n") && saved.contains("weight = 9\n"), "{saved}");
+    assert_eq!(saved.lines().count(), text.lines().count() + 3, "{saved}");
+    assert!(proxy.admin("SHOW CONFIG DIFF").await.unwrap().rows.is_empty());
+    proxy.admin("RELOAD CONFIG").await.unwrap();
+    assert_eq!(proxy.admin("SHOW SERVERS").await.unwrap().cell("name", "db3", "weight"), Some("9"));
+    // What was not saved ends with the next reload.
+    proxy.admin("SET SERVER db3 WEIGHT 2").await.unwrap();
+    proxy.admin("RELOAD CONFIG").await.unwrap();
+    assert_eq!(proxy.admin("SHOW SERVERS").await.unwrap().cell("name", "db3", "weight"), Some("9"));
+}
+
+/// A certificate renewed in its file is shown to new clients after a reload; those there stay.
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_by_a_reload() {
+    let dir = integration::home::new_dir("certificates").unwrap();
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    let renew = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let trusted = dir.join(name);
+        std::fs::write(&trusted, made.cert.pem()).unwrap();
+        trusted
+    };
+    let first = renew("first.pem");
+    let tls = format!("{{ mode = \"required\", cert = {cert:?}, key = {key:?} }}");
+    let proxy = Proxy::before(cluster()).set("proxy.tls", &tls).start().await.unwrap();
+    let trusting = |root: &std::path::Path| {
+        let ssl = SslOpts::default().with_root_certs(vec![root.to_owned().into()]).with_disable_built_in_roots(true);
+        proxy.connect_with(proxy.options(integration::accounts::APP).db_name(Some("shop")).ssl_opts(Some(ssl)))
+    };
+    let mut old = trusting(&first).await.unwrap();
+    let second = renew("second.pem");
+    trusting(&second).await.expect_err("the old certificate is shown until the reload");
+    proxy.admin("RELOAD CONFIG").await.unwrap();
+    trusting(&second).await.unwrap();
+    trusting(&first).await.expect_err("the old certificate is shown after the reload");
+    old.query_drop("SELECT 1").await.expect("who was there stays");
+    std::fs::remove_dir_all(dir).unwrap();
+}

@@ -1,0 +1,122 @@
+//! Files as ProxySQL's users have them, and what comes out; every result is a configuration that can be read.
+
+use super::*;
+
+const CNF: &str = r#"
+# file
+datadir="/var/lib/proxysql"
+admin_variables=
+{
+	admin_credentials="admin:secret;radmin:radmin"
+	mysql_ifaces="127.0.0.1:6032"
+}
+mysql_variables=
+{
+	threads=4
+	max_connections=2048
+	interfaces="0.0.0.0:6033;/tmp/proxysql.sock"
+	monitor_username="monitor"
+	monitor_password="mo\"n"
+	monitor_ping_interval=10000
+	default_query_delay=0
+	connect_timeout_server_max=10000
+}
+mysql_servers =
+(
+	{ address="10.0.0.11" , port=3306 , hostgroup=10, max_connections=200, comment="alpha" },
+	{ address="10.0.0.12" , port=3306 , hostgroup=10, status="OFFLINE_SOFT", comment="the old one" },
+	{ address="10.0.0.11" , port=3306 , hostgroup=20, weight=1 },
+	{ address="10.0.0.13" , port=3306 , hostgroup=20, weight=100, max_replication_lag=7, use_ssl=1 },
+	{ address="10.0.0.14" , port=3306 , hostgroup=30 },
+)
+mysql_users: ( { username = "app" , password = "x" , default_hostgroup = 10 , max_connections=50 }, { username="b", password="" } )
+mysql_query_rules:
+(
+	{ rule_id=2 active=1 match_pattern="^SELECT" destination_hostgroup=20 apply=1 },
+	{ rule_id=1 active=1 match_pattern="^SELECT .* FOR UPDATE$" destination_hostgroup=10 apply=1 },
+	{ rule_id=3 active=1 username="report" client_addr="10.1.%" match_digest="FROM \\baudit\\b" destination_hostgroup=30 timeout=500 },
+	{ rule_id=4 active=1 match_pattern="^DROP" error_msg="no" },
+	{ rule_id=5 active=0 match_pattern="^X" error_msg="no" },
+	{ rule_id=6 active=1 match_pattern="a" replace_pattern="b" },
+	{ rule_id=7 active=1 match_pattern="(?!x)" destination_hostgroup=10 }
+)
+mysql_replication_hostgroups= ( { writer_hostgroup=10 reader_hostgroup=20 comment="main" } )
+scheduler= ( { id=1 filename="/bin/x" } )
+"#;
+
+fn readable(imported: &Imported) -> crate::config::Config {
+    crate::config::parse(&imported.toml, "/etc/sluice/sluice.toml").unwrap_or_else(|mistakes| {
+        let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        panic!("{}\n{}", imported.toml, all.join("\n"))
+    })
+}
+
+#[test]
+fn a_cnf() {
+    let imported = proxysql(CNF).unwrap();
+    let config = readable(&imported);
+    let servers: Vec<String> =
+        config.servers.iter().map(|s| format!("{} {} {:?} {}", s.name, s.address, s.role, s.weight)).collect();
+    assert_eq!(
+        servers,
+        [
+            "alpha 10.0.0.11:3306 Master 1",
+            "db2 10.0.0.12:3306 Master 1",
+            "db3 10.0.0.13:3306 Replica 100",
+            "db4 10.0.0.14:3306 Replica 1"
+        ]
+    );
+    assert_eq!(config.proxy.max_clients, 2048);
+    assert_eq!(config.proxy.listen.len(), 2);
+    assert_eq!((config.admin.user.as_str(), config.admin.secret.expose()), ("admin", "secret"));
+    assert_eq!(config.monitor.secret.expose(), "mo\"n");
+    assert_eq!(config.users.len(), 1);
+    let rules: Vec<String> =
+        config.rules.iter().map(|r| format!("{:?} {:?} {:?}", r.user, r.client.map(|c| c.to_string()), r.action)).collect();
+    assert_eq!(rules, ["Some(\"report\") Some(\"10.1.0.0/16\") Server(\"db4\")", "None None Deny"]);
+    let notes = imported.notes.join("\n");
+    for note in [
+        "rule 1 was left out: it tells reads from writes",
+        "rule 2 was left out: it tells reads from writes",
+        "rule 3: timeout has no counterpart",
+        "rule 6 was left out: replace_pattern has no counterpart",
+        "rule 7 was left out: its pattern is not understood",
+        "2 users were left out",
+        "db2 is OFFLINE_SOFT there",
+        "no counterpart: scheduler (1 rows)",
+        "1 variables have no counterpart: mysql-default_query_delay",
+        "the others were left out",
+    ] {
+        assert!(notes.contains(note), "{note} is not among\n{notes}");
+    }
+}
+
+#[test]
+fn a_dump() {
+    let imported = proxysql(
+        "BEGIN;\nCREATE TABLE mysql_servers (hostgroup_id INT);\n\
+         INSERT INTO mysql_servers VALUES(0,'10.0.0.1',3306,0,'ONLINE',1,0,1000,0,0,0,''),(1,'10.0.0.2',3307,0,'ONLINE',5,0,1000,0,0,0,'it''s');\n\
+         INSERT INTO main.mysql_users (username,password,default_hostgroup,max_connections) VALUES ('app',NULL,0,10000);\n\
+         INSERT INTO global_variables VALUES('mysql-max_connections','100');\nCOMMIT;\n",
+    )
+    .unwrap();
+    let config = readable(&imported);
+    assert_eq!(config.proxy.max_clients, 100);
+    let roles: Vec<String> = config.servers.iter().map(|s| format!("{} {:?} {}", s.name, s.role, s.weight)).collect();
+    assert_eq!(roles, ["db1 Master 1", "db2 Replica 5"]);
+    assert!(config.users.is_empty());
+}
+
+#[test]
+fn what_is_no_configuration_is_told_so() {
+    for (text, wanted) in [
+        ("", "neither a proxysql.cnf nor a dump"),
+        ("mysql_servers = ( { address=\"x }", "line 1: a \" does not end"),
+        ("a = 1\nmysql_variables = {\n threads }", "line 3: `threads` is not followed by = or :"),
+        ("mysql_servers = ( {", "a key or } is missing"),
+        ("INSERT INTO mysql_servers (a", "a value is missing"),
+    ] {
+        let error = proxysql(text).unwrap_err();
+        assert!(error.contains(wanted), "{text}: {error}");
+    }
+}

@@ -1,0 +1,104 @@
+//! Between step 6 and step 7 of the way of one query: may the connection still be written to? The master may have been replaced while it was
+//! waited for, or while a session was pinned to it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backend::pool::Lease;
+use crate::frontend::client::{Client, Gone};
+use crate::frontend::errors::ClientError;
+use crate::frontend::query::Job;
+use crate::frontend::registry::ClientState;
+use crate::routing::decision::{Decision, Reason, Target};
+
+/// What becomes of a statement that has its connection.
+pub(super) enum Admitted {
+    /// It is sent.
+    Go(Lease),
+    /// It has waited for a master, and is decided anew.
+    Again,
+    /// The client has been answered.
+    Answered,
+}
+
+/// Whether a connection may be written to.
+enum Verdict {
+    Yes,
+    NotNow,
+    /// Never again: its server is not master any more, and what is pinned to it is gone.
+    Lost,
+}
+
+impl Client {
+    /// Shows the client as active on the connection, and then looks whether writes wait. Whoever replaces the master says first that they wait, and then
+    /// looks who is active: so one of both sees the other.
+    pub(super) async fn admit(
+        &mut self,
+        job: &Job<'_>,
+        mut lease: Lease,
+        decision: &Decision,
+        started: Instant,
+        last_error: &mut Option<ClientError>,
+    ) -> Result<Admitted, Gone> {
+        self.show_active(job, &mut lease, decision, started);
+        if !lease.writes {
+            return Ok(Admitted::Go(lease));
+        }
+        match self.may_write(&lease) {
+            Verdict::Yes => Ok(Admitted::Go(lease)),
+            Verdict::NotNow => {
+                if self.session.pins.any() {
+                    self.held = Some(lease);
+                } else {
+                    lease.give_back(Instant::now());
+                }
+                if let Err(error) = Box::pin(self.hold(job, decision, started, last_error.take(), false)).await? {
+                    self.refuse(error).await?;
+                    return Ok(Admitted::Answered);
+                }
+                Ok(Admitted::Again)
+            }
+            Verdict::Lost => {
+                lease.tainted = true;
+                self.held = Some(lease);
+                self.lost_pinned().await?;
+                self.show_idle();
+                Ok(Admitted::Answered)
+            }
+        }
+    }
+
+    fn may_write(&self, lease: &Lease) -> Verdict {
+        let snapshot = self.shared.snapshot.load();
+        let master = snapshot.master == Some(lease.server);
+        let pins = self.session.pins;
+        if !pins.any() {
+            return if master && snapshot.writer().is_some() { Verdict::Yes } else { Verdict::NotNow };
+        }
+        match (master, snapshot.hold.is_some()) {
+            (true, false) => Verdict::Yes,
+            // A master that hands over lets end what is open on it.
+            (true, true) if pins.holds_up() => Verdict::Yes,
+            (true, true) => Verdict::NotNow,
+            (false, _) => Verdict::Lost,
+        }
+    }
+
+    /// For `SHOW CLIENTS`, and for whoever replaces the master.
+    fn show_active(&self, job: &Job<'_>, lease: &mut Lease, decision: &Decision, started: Instant) {
+        // What is pinned stays what it was when it was pinned.
+        if !matches!(decision.reason, Reason::Pinned(_)) {
+            lease.writes = decision.target == Target::Master && !decision.may_retry;
+        }
+        let mut view = self.entry.view.lock();
+        view.state = ClientState::Active;
+        view.since = Some(started);
+        view.server = Some(lease.server);
+        view.writes = lease.writes;
+        view.thread_id = lease.thread_id;
+        if !view.statement.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, job.statement)) {
+            view.statement = Some(job.statement.clone());
+        }
+        view.queries += 1;
+    }
+}

@@ -1,0 +1,244 @@
+//! Statements that ask only for what the statement before left, or for the connection's number: a server gives the shape of the
+//! answer, the session what stands in it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use crate::backend::pool::Lease;
+use crate::frontend::client::{Client, Gone};
+use crate::frontend::query::{Failed, Job};
+use crate::frontend::relay::Told;
+use crate::protocol::Capabilities;
+use crate::protocol::command::Com;
+use crate::protocol::frame::{HEADER_LEN, Header, put_packet_with};
+use crate::protocol::ok_err_eof::{EofPacket, OkPacket, Status, write_end_of_rows};
+use crate::protocol::primitives::Put;
+use crate::session::leftover::{Condition, Reply};
+use crate::session::machine::Learned;
+use crate::sql::classify::Classified;
+use crate::sql::diagnostics;
+use crate::sql::leftover::{Asked, Leftover, asked, substitute};
+use crate::topology::Flavor;
+
+/// BIGINT and INT, as rows of the binary protocol hold them.
+const LONGLONG: u8 = 8;
+const LONG: u8 = 3;
+
+impl Client {
+    /// Whether the statement may be one of those.
+    pub(super) fn may_ask(statement: &Classified) -> bool {
+        let effects = &statement.effects;
+        effects.reads_diagnostics || effects.reads_connection_id || effects.reads_row_count || effects.reads_found_rows
+    }
+
+    /// Answers such a statement. `None`: it is another, or something it asks for is not known here.
+    pub(super) async fn answer_left(&mut self, job: &Job<'_>) -> Result<Option<()>, Gone> {
+        let Some(asked) = asked(job.sql, self.session.lex) else { return Ok(None) };
+        let mine = matches!(&asked, Asked::Values(values) if values.contains(&Leftover::ConnectionId));
+        // The connection that is held knows all but its number.
+        if self.held.is_some() && !mine {
+            return Ok(None);
+        }
+        let own = |leftover: Leftover| match leftover {
+            Leftover::ConnectionId => Some(self.entry.id.to_string()),
+            Leftover::LastInsertId => Some(self.session.last_insert_id.to_string()),
+            _ => None,
+        };
+        let rows = if self.held.is_some() { Some(Vec::new()) } else { self.left.answer(&asked, own) };
+        let Some(rows) = rows else { return Ok(None) };
+        let started = Instant::now();
+        let decision = self.decide(job, &[]);
+        let Some(server) = decision.server else { return Ok(None) };
+        let held = self.held.is_some();
+        let mut lease = match self.connection(job, server).await? {
+            Ok(lease) => lease,
+            Err(Failed::Answered) => return Ok(Some(())),
+            Err(_) => return Ok(None),
+        };
+        let state = self.session.state.clone();
+        if lease.bring_to(&state).await.is_err() {
+            return Ok(None);
+        }
+        let sent = Instant::now();
+        let Ok(reply) = lease.raw_reply(job.sql).await else { return Ok(None) };
+        let Some(shape) = Shape::read(&reply, lease.capabilities) else {
+            // An error, word for word.
+            self.stream.send_all(&reply).await?;
+            self.keep_or_give_back(lease, held);
+            return Ok(Some(()));
+        };
+        let rows = if held { shape.patched(&asked, self.entry.id) } else { rows };
+        let told = Told { status: Some(shape.status), warnings: shape.warnings, rows: rows.len() as u64, ..Told::default() };
+        let out = shape.write(&rows, self.capabilities, job.com == Com::StmtExecute);
+        self.session.learn(job.statement, job.sql, &Learned { ok: true, status: told.status, ..Learned::default() });
+        self.count(job, Some((lease.server, sent)), decision.target, started.elapsed(), Some((&told, Instant::now())));
+        self.note_left(job, &told, lease.flavor);
+        if self.left.unasked() {
+            self.take_conditions(&mut lease, &told).await;
+        }
+        self.keep_or_give_back(lease, held);
+        self.stream.send_all(&out).await?;
+        Ok(Some(()))
+    }
+
+    fn keep_or_give_back(&mut self, lease: Lease, held: bool) {
+        if held {
+            self.held = Some(lease);
+        } else {
+            lease.give_back(Instant::now());
+        }
+        self.show_idle();
+    }
+
+    /// What the session keeps of a reply beside its state.
+    pub(super) fn note_left(&mut self, job: &Job<'_>, told: &Told, flavor: Flavor) {
+        // A statement that was prepared has not run.
+        if job.com == Com::StmtPrepare && told.errno.is_none() {
+            return;
+        }
+        let reply =
+            Reply { failed: told.errno.is_some(), warnings: told.warnings, affected_rows: told.affected_rows, rows: told.rows };
+        self.left.learn(job.statement, &reply, flavor == Flavor::MariaDb);
+    }
+
+    /// Asks the connection for the conditions of the statement before.
+    pub(super) async fn take_conditions(&mut self, lease: &mut Lease, told: &Told) {
+        let shape = match lease.raw_reply(b"SHOW WARNINGS").await {
+            Ok(reply) => Shape::read(&reply, lease.capabilities),
+            Err(_) => {
+                lease.tainted = true;
+                None
+            }
+        };
+        let rows = shape.map(|shape| shape.rows).unwrap_or_default();
+        let conditions: Vec<Condition> = rows.into_iter().filter_map(|row| row.try_into().ok()).collect();
+        self.left.conditions_are(conditions, told.warnings);
+    }
+
+    /// The statement with what is known put in the place of the functions that ask for it, where it does more than ask.
+    pub(super) fn with_left(&self, sql: &[u8], prepared: bool) -> Option<Vec<u8>> {
+        // A statement that asks for nothing else keeps the functions, so that its columns stay what they are.
+        let only_asks = asked(sql, self.session.lex).is_some();
+        // Compared with what a server says, the number must be the server's.
+        let server_numbers = [&b"IS_USED_LOCK"[..], b"PROCESSLIST"];
+        let compares = server_numbers.iter().any(|word| sql.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)));
+        substitute(sql, self.session.lex, |leftover| match leftover {
+            Leftover::ConnectionId if compares => None,
+            Leftover::ConnectionId => Some(self.entry.id.to_string()),
+            // What is prepared is executed later, behind other statements.
+            _ if prepared || only_asks || self.held.is_some() => None,
+            other => self.left.value(other),
+        })
+    }
+
+    /// `GET DIAGNOSTICS` as a SET of what is known, when the connection that knows it was left.
+    pub(super) fn diagnostics_set(&self, sql: &[u8]) -> Option<Vec<u8>> {
+        if self.held.is_some() {
+            return None;
+        }
+        self.left.get_diagnostics(&diagnostics::parse(sql, self.session.lex)?)
+    }
+
+    /// A new packet for a statement that [`Client::with_left`] has changed.
+    pub(super) fn repacked(com: Com, sql: &[u8]) -> BytesMut {
+        let mut packet = BytesMut::with_capacity(sql.len() + 5);
+        put_packet_with(&mut packet, 0, |out| {
+            out.extend_from_slice(&[com as u8]);
+            out.extend_from_slice(sql);
+        });
+        packet
+    }
+
+    /// [`Client::answer_left`] for a statement that is to be executed.
+    pub(super) async fn answer_left_boxed(&mut self, statement: &Arc<Classified>, job: &Job<'_>) -> Result<bool, Gone> {
+        if job.statement.plain || !Self::may_ask(statement) {
+            return Ok(false);
+        }
+        Ok(Box::pin(self.answer_left(job)).await?.is_some())
+    }
+}
+
+/// A result set of one's own, its definitions as the server wrote them.
+struct Shape {
+    definitions: Vec<Vec<u8>>,
+    rows: Vec<Vec<Box<[u8]>>>,
+    status: Status,
+    warnings: u16,
+    count: Vec<u8>,
+}
+
+impl Shape {
+    /// Reads a text result set; `None` when it is an error or no result set.
+    fn read(reply: &[u8], caps: Capabilities) -> Option<Shape> {
+        let mut packets = Vec::new();
+        let mut rest = reply;
+        while let Some(header) = Header::parse(rest) {
+            packets.push(rest.get(HEADER_LEN..header.packet_len())?);
+            rest = rest.get(header.packet_len()..)?;
+        }
+        let (count, after) = packets.split_first().filter(|(count, _)| !matches!(count.first(), Some(0x00 | 0xFF)))?;
+        let columns = usize::from(*count.first().filter(|n| **n < 0xFB)?);
+        let definitions: Vec<Vec<u8>> = after.get(..columns)?.iter().map(|d| d.to_vec()).collect();
+        let rest = after.get(columns + usize::from(!caps.has(Capabilities::DEPRECATE_EOF))..)?;
+        let (last, rows) = rest.split_last()?;
+        let (status, warnings) = if caps.has(Capabilities::DEPRECATE_EOF) {
+            OkPacket::parse(last, caps).map(|ok| (ok.status, ok.warnings))?
+        } else {
+            EofPacket::parse(last).map(|eof| (eof.status, eof.warnings))?
+        };
+        let row = |row: &&[u8]| {
+            let mut reader = crate::protocol::primitives::Reader::new(row);
+            (0..columns).map(|_| reader.nullable_bytes().map(|cell| cell.unwrap_or_default().into())).collect::<Option<Vec<_>>>()
+        };
+        let rows = rows.iter().map(row).collect::<Option<Vec<_>>>()?;
+        Some(Shape { definitions, rows, status: status - Status::SESSION_STATE_CHANGED, warnings, count: count.to_vec() })
+    }
+
+    /// The server's own rows, with the client's number in the place of the connection's.
+    fn patched(&self, asked: &Asked, id: u32) -> Vec<Vec<Box<[u8]>>> {
+        let mut rows = self.rows.clone();
+        if let (Asked::Values(values), Some(row)) = (asked, rows.first_mut()) {
+            for (cell, _) in row.iter_mut().zip(values).filter(|(_, value)| **value == Leftover::ConnectionId) {
+                *cell = id.to_string().into_bytes().into();
+            }
+        }
+        rows
+    }
+
+    fn write(&self, rows: &[Vec<Box<[u8]>>], caps: Capabilities, binary: bool) -> BytesMut {
+        let mut out = BytesMut::with_capacity(256);
+        let mut seq = put_packet_with(&mut out, 1, |out| out.extend_from_slice(&self.count));
+        for definition in &self.definitions {
+            seq = put_packet_with(&mut out, seq, |out| out.extend_from_slice(definition));
+        }
+        if !caps.has(Capabilities::DEPRECATE_EOF) {
+            seq = put_packet_with(&mut out, seq, |out| EofPacket { warnings: 0, status: self.status }.write(out));
+        }
+        for row in rows {
+            seq = put_packet_with(&mut out, seq, |out| {
+                if binary {
+                    // No NULL stands in any of these results.
+                    out.extend_from_slice(&vec![0; 1 + (row.len() + 9) / 8]);
+                }
+                for (cell, definition) in row.iter().zip(&self.definitions) {
+                    put_cell(out, cell, definition, binary);
+                }
+            });
+        }
+        put_packet_with(&mut out, seq, |out| write_end_of_rows(out, caps, self.status, self.warnings));
+        out
+    }
+}
+
+fn put_cell(out: &mut BytesMut, cell: &[u8], definition: &[u8], binary: bool) {
+    // The type stands six bytes before the end of a definition.
+    let kind = definition.len().checked_sub(6).and_then(|at| definition.get(at)).copied();
+    let number = || std::str::from_utf8(cell).ok().and_then(|text| text.parse::<i128>().ok());
+    match kind {
+        Some(LONGLONG) if binary => out.extend_from_slice(&(number().unwrap_or(0) as u64).to_le_bytes()),
+        Some(LONG) if binary => out.extend_from_slice(&(number().unwrap_or(0) as u32).to_le_bytes()),
+        _ => out.put_lenenc_bytes(cell),
+    }
+}

@@ -1,0 +1,120 @@
+//! What a session takes along when it leaves a connection: user variables whose values only that connection knows. Asked after the
+//! client has its reply, and only when there is something to ask for. (The conditions of its last statement are taken in `ask`.)
+
+use std::time::Instant;
+
+use crate::backend::connection::{CommandError, Connection};
+use crate::backend::pool::Lease;
+use crate::frontend::client::Client;
+use crate::protocol::frame::{HEADER_LEN, Header};
+use crate::protocol::result_set::{Answer, MAX_DECODED_BYTES, TextResultSet, decode};
+use crate::session::pin::PinReason;
+use crate::session::state::{Change, State};
+use crate::session::unread::{self, READ_BACK_MAX, Unread};
+use crate::sql::classify::Classified;
+use crate::topology::Flavor;
+
+impl Client {
+    /// A read-only transaction is on the server that was chosen for it; a statement that ends it by itself (`BEGIN`, DDL) begins
+    /// something else, and may run on another server.
+    pub(super) async fn end_read_only(&mut self, statement: &Classified) {
+        let ends = statement.effects.implicit_commit || statement.effects.begins_transaction.is_some();
+        let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
+        if !ends || !self.session.pins.only(PinReason::Transaction) || self.shared.snapshot.load().master == Some(server) {
+            return;
+        }
+        let Some(mut lease) = self.held.take() else { return };
+        if lease.statement(b"COMMIT").await.is_err() {
+            lease.tainted = true;
+        }
+        self.session.transaction_ended();
+        lease.give_back(Instant::now());
+    }
+
+    /// Reads the user variables that the session cannot leave behind. When that fails, it stays on the connection.
+    pub(super) async fn read_back(&mut self, lease: &mut Lease) {
+        let Some(unread) = self.session.to_read_back() else { return };
+        let state = self.session.state.clone();
+        match values(lease, unread, &state).await {
+            Ok((changes, counts)) => {
+                if let Some((row_count, found_rows)) = counts {
+                    self.left.counts_are(row_count, found_rows);
+                }
+                self.session.read_back(changes.as_deref());
+                self.session.state = self.shared.share(self.session.state.clone());
+                lease.have = self.session.state.clone();
+            }
+            Err(CommandError::Refused(_)) => self.session.read_back(None),
+            // The next statement finds the connection broken, and says so.
+            Err(CommandError::Io(_) | CommandError::Nonsense(_)) => {
+                self.session.read_back(None);
+                lease.tainted = true;
+            }
+        }
+    }
+}
+
+/// `ROW_COUNT()` and `FOUND_ROWS()`.
+type Counts = (i64, u64);
+
+/// Their values as changes of the session's state (`None` when there are too many or one cannot be written down), and the counts
+/// that asking changed.
+async fn values(
+    connection: &mut Connection,
+    unread: &Unread,
+    state: &State,
+) -> Result<(Option<Vec<Change>>, Option<Counts>), CommandError> {
+    let all;
+    let mut counts = None;
+    let names = match unread {
+        Unread::Some(names) => names,
+        Unread::Any => {
+            let answer = ask(connection, unread::names_question(connection.flavor == Flavor::MariaDb)).await?.0;
+            let cell = |row: &Vec<Option<Vec<u8>>>, at: usize| String::from_utf8(row.get(at)?.clone()?).ok();
+            counts = answer.rows.first().and_then(|row| Some((cell(row, 0)?.parse().ok()?, cell(row, 1)?.parse().ok()?)));
+            let cells = answer.rows.into_iter().skip(1).filter_map(|row| String::from_utf8(row.into_iter().next()??).ok());
+            all = cells.map(|name| name.to_lowercase().into()).collect::<Vec<Box<str>>>();
+            &all
+        }
+        Unread::Nothing | Unread::Never => return Ok((None, counts)),
+    };
+    if names.is_empty() {
+        return Ok((Some(Vec::new()), counts));
+    }
+    let Some(question) = unread::question(names).filter(|_| names.len() <= READ_BACK_MAX) else { return Ok((None, counts)) };
+    let (answer, types) = ask(connection, &question).await?;
+    Ok((answer.rows.first().and_then(|row| unread::changes(names, &types, row, |name| state.has_user(name))), counts))
+}
+
+async fn ask(connection: &mut Connection, sql: &str) -> Result<(TextResultSet, Vec<unread::ColumnType>), CommandError> {
+    let reply = connection.raw_reply(sql.as_bytes()).await?;
+    if reply.get(HEADER_LEN) == Some(&0xFF) {
+        return Err(CommandError::Refused(reply.get(HEADER_LEN..).unwrap_or_default().to_vec()));
+    }
+    match decode(&reply, connection.capabilities, MAX_DECODED_BYTES) {
+        Ok((Answer::Rows(rows), _)) => {
+            let types = column_types(&reply, rows.columns.len());
+            Ok((rows, types))
+        }
+        Ok(_) => Err(CommandError::Nonsense("no rows".to_owned())),
+        Err(e) => Err(CommandError::Nonsense(e.to_string())),
+    }
+}
+
+/// Type code and flags of each column: they stand at fixed places from the end of its definition.
+fn column_types(reply: &[u8], columns: usize) -> Vec<unread::ColumnType> {
+    let mut rest = reply;
+    let mut types = Vec::with_capacity(columns);
+    // The first packet counts the columns.
+    for packet in 0..=columns {
+        let Some(header) = Header::parse(rest) else { break };
+        if packet > 0 {
+            let end = rest.get(..header.packet_len()).unwrap_or_default();
+            let back = |n: usize| end.len().checked_sub(n).and_then(|at| end.get(at)).copied().unwrap_or(0);
+            // type, flags (2), decimals, filler (2)
+            types.push((back(6), u16::from_le_bytes([back(5), back(4)])));
+        }
+        rest = rest.get(header.packet_len()..).unwrap_or_default();
+    }
+    types
+}

@@ -1,0 +1,115 @@
+//! Errors of a server that are no fault of the client's: it refused to write because it is read-only, its prepared statement is not
+//! what it was, it has no room for another. The statement is run elsewhere or again, and the client hears nothing of it.
+
+use crate::backend::pool::Lease;
+use crate::frontend::client::Client;
+use crate::frontend::errors::ClientError;
+use crate::frontend::query::{Failed, Job};
+use crate::frontend::relay::Pending;
+use crate::net::Buffer;
+use crate::protocol::command::Com;
+use crate::protocol::frame::{HEADER_LEN, Header};
+use crate::protocol::ok_err_eof::{ErrPacket, Status};
+use crate::routing::decision::Decision;
+use crate::sql::classify::Class;
+use crate::topology::Flavor;
+
+/// ER_OPTION_PREVENTS_STATEMENT.
+pub(super) const READ_ONLY_SERVER: u16 = 1290;
+/// ER_MAX_PREPARED_STMT_COUNT_REACHED.
+const TOO_MANY_PREPARED: u16 = 1461;
+/// ER_NEED_REPREPARE.
+const NEED_REPREPARE: u16 = 1615;
+/// ER_UNKNOWN_STMT_HANDLER.
+const UNKNOWN_STATEMENT: u16 = 1243;
+
+impl Client {
+    /// A server other than the master refused to write. A statement taken for a read is run on the master instead; in a read-only
+    /// transaction, which is on this server because Sluice chose it, the client is told what the master would say.
+    pub(super) fn read_only_server(
+        &self,
+        job: &Job<'_>,
+        decision: &Decision,
+        buffer: &Buffer,
+        pending: &mut Pending,
+    ) -> Option<Failed> {
+        if !pending.out.is_empty() {
+            return None;
+        }
+        let reply = buffer.filled().get(..pending.from_buffer)?;
+        // Behind the columns of a result that came to nothing, or alone.
+        let mut last = reply;
+        while let Some(header) = Header::parse(last).filter(|h| h.packet_len() < last.len()) {
+            last = last.get(header.packet_len()..)?;
+        }
+        let seq = reply.get(3).copied()?;
+        let error = ErrPacket::parse(last.get(HEADER_LEN..)?)?;
+        let by_option = error.message.windows(9).any(|w| w == b"read-only" || w == b"read_only");
+        if !by_option || decision.server.is_none() || self.shared.snapshot.load().master == decision.server {
+            return None;
+        }
+        if self.session.status.has(Status::IN_TRANS_READONLY) {
+            let text = match self.shared.flavor() {
+                Some(Flavor::MariaDb) => "Cannot execute statement in a READ ONLY transaction",
+                _ => "Cannot execute statement in a READ ONLY transaction.",
+            };
+            pending.out = ClientError::of_server(1792, b"25006", text).packet(seq);
+            pending.from_buffer = 0;
+            return None;
+        }
+        let taken_for_read = job.statement.class == Class::Read && decision.may_retry && !job.statement.writes_unseen.is_raised();
+        taken_for_read.then_some(Failed::ReadOnlyServer)
+    }
+
+    /// Whether a statement that went well gave the client's own account another password, so that the one it logged in with opens no
+    /// more connections. Another account's of a similar name costs a pin, no more.
+    pub(super) fn changed_its_password(&self, job: &Job<'_>) -> bool {
+        let text = &job.statement.digest_text;
+        let starts = |with: &str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+        if job.statement.class != Class::Ddl || !(starts("ALTER USER") || starts("SET PASSWORD")) {
+            return false;
+        }
+        let sql = String::from_utf8_lossy(job.sql).to_ascii_uppercase();
+        let own = self.account.key.user.to_ascii_uppercase();
+        starts("SET PASSWORD =") || sql.contains("USER()") || sql.contains("CURRENT_USER") || sql.contains(&own)
+    }
+
+    /// An error that is no fault of the client's: the server's statement is not what it was prepared as, or there is no room for
+    /// another. The statement is prepared again and the client hears nothing of it.
+    pub(super) fn prepare_again(
+        &self,
+        job: &Job<'_>,
+        lease: &mut Lease,
+        errno: u16,
+        buffer: &Buffer,
+        pending: &Pending,
+    ) -> Option<Failed> {
+        if !pending.out.is_empty() {
+            return None;
+        }
+        let reply = buffer.filled().get(..pending.from_buffer)?;
+        let payload = reply.get(HEADER_LEN..)?.to_vec();
+        match (job.com, errno) {
+            (Com::StmtPrepare, _) if self.make_room(lease, errno) => Some(Failed::PrepareAgain(payload)),
+            (Com::StmtExecute, NEED_REPREPARE | UNKNOWN_STATEMENT) => {
+                // What was sent for it with COM_STMT_SEND_LONG_DATA would be lost.
+                let text = job.text.filter(|text| text.private == 0)?;
+                lease.forget_prepared(text);
+                Some(Failed::PrepareAgain(payload))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether this is the server's limit on prepared statements; then some are closed.
+    pub(super) fn make_room(&self, lease: &mut Lease, errno: u16) -> bool {
+        if errno != TOO_MANY_PREPARED {
+            return false;
+        }
+        lease.forget_all_prepared();
+        if let Some(pool) = self.shared.pools.get(lease.server.index()) {
+            pool.make_room_for_prepared();
+        }
+        true
+    }
+}

@@ -1,0 +1,271 @@
+//! Carries out what the failover machine says, on one server each. Every action ends within its limit, and says what the server is like afterwards.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::commands;
+use super::reach::{Reach, Refusal};
+use crate::topology::failover::{Answer, Outcome};
+use crate::topology::observation::ThreadState;
+use crate::topology::{Facts, Failure, Flavor, ServerId, Snapshot};
+
+/// Until a command at a server has its effect.
+const ACT_LIMIT: Duration = Duration::from_secs(3);
+/// `SET GLOBAL read_only` waits for running writes; those that have not ended by then are ended.
+const READ_ONLY_PATIENCE: Duration = Duration::from_millis(150);
+/// While something is waited for, a server is asked this often.
+const ASK_EVERY: Duration = Duration::from_millis(5);
+/// A server that is not needed gets this much longer than the others.
+const GRACE: Duration = Duration::from_millis(10);
+/// What our own clock may be late while we wait for answers, before their absence proves nothing.
+const STALL_MAX: Duration = Duration::from_millis(100);
+
+/// All servers within reach.
+pub(super) struct Hands {
+    /// For questions.
+    pub ask: Vec<Arc<Reach>>,
+    /// For commands.
+    pub act: Vec<Arc<Reach>>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// How long one answer may take.
+    pub answer_limit: Duration,
+    /// Held by the heartbeat while it writes.
+    pub beating: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Hands {
+    fn facts(&self, id: ServerId) -> Option<Arc<Facts>> {
+        self.snapshot.load().server(id).and_then(|view| view.facts.clone())
+    }
+
+    /// Opens a connection for commands everywhere, so that it is there when it is needed.
+    pub(super) async fn warm(self: Arc<Self>) {
+        for reach in &self.act {
+            if reach.idle.lock().is_none() {
+                let _ = reach.ask(self.facts(reach.id).as_deref(), ACT_LIMIT).await;
+            }
+        }
+    }
+
+    /// Asks everybody at once.
+    pub(super) async fn ask_all(self: Arc<Self>, unless: Option<ServerId>, probe: Option<ServerId>) -> Outcome {
+        let mut asked: JoinSet<Answer> = JoinSet::new();
+        for reach in &self.ask {
+            let (hands, reach) = (self.clone(), reach.clone());
+            asked.spawn(async move {
+                let id = reach.id;
+                let before = hands.facts(id);
+                let mut answer = reach.ask(before.as_deref(), hands.answer_limit).await;
+                if let (Ok(facts), Some(source)) = (&answer, probe.filter(|source| *source != id))
+                    && let Some(channel) = hands.hears(facts, source)
+                {
+                    answer = hands.probe(&reach, facts.clone(), source, &channel).await;
+                }
+                (id, answer)
+            });
+        }
+        let mut answers: Vec<Answer> = Vec::new();
+        let mut late = Duration::ZERO;
+        let mut until = Instant::now() + self.answer_limit * 3;
+        while !asked.is_empty() {
+            let needed = self.ask.iter().any(|reach| Some(reach.id) != unless && !answers.iter().any(|(id, _)| *id == reach.id));
+            if !needed && unless.is_some() {
+                until = until.min(Instant::now() + GRACE);
+            }
+            let nap = Duration::from_millis(20).min(until.saturating_duration_since(Instant::now()));
+            let began = Instant::now();
+            match timeout(nap, asked.join_next()).await {
+                Ok(Some(Ok(answer))) => answers.push(answer),
+                Ok(_) => {}
+                Err(_) => late = late.max(began.elapsed().saturating_sub(nap)),
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        for reach in self.ask.iter().filter(|reach| !answers.iter().any(|(id, _)| *id == reach.id)).collect::<Vec<_>>() {
+            answers.push((reach.id, Err(Failure::QueryTimeout)));
+        }
+        answers.sort_by_key(|(id, _)| *id);
+        Outcome::Answers { answers, stalled: late > STALL_MAX }
+    }
+
+    /// The channel by which these facts say that it hears from `source`.
+    fn hears(&self, facts: &Facts, source: ServerId) -> Option<String> {
+        let snapshot = self.snapshot.load();
+        let mut channels = facts.replication.iter().filter(|channel| snapshot.source_of(channel) == Some(source));
+        channels.find(|channel| channel.io_running == ThreadState::Running).map(|channel| channel.name.clone())
+    }
+
+    /// Does it really hear from it? A receiver notices a silent source only after `slave_net_timeout`, a minute by default: so it connects anew.
+    async fn probe(&self, reach: &Reach, facts: Facts, source: ServerId, channel: &str) -> Result<Facts, Failure> {
+        let until = Instant::now() + self.answer_limit;
+        let left = || until.saturating_duration_since(Instant::now()).max(ASK_EVERY);
+        let again = [commands::stop_receiver(facts.flavor, channel), commands::start_receiver(facts.flavor, channel)];
+        if reach.run(&again, left()).await.is_err() {
+            return Ok(facts);
+        }
+        loop {
+            let now = reach.ask(Some(&facts), left()).await?;
+            let snapshot = self.snapshot.load();
+            let state = now.replication.iter().find(|c| snapshot.source_of(c) == Some(source));
+            let decided = state.is_none_or(|c| c.io_running == ThreadState::Running || !c.last_io_error.is_empty());
+            if decided || Instant::now() >= until {
+                return Ok(now);
+            }
+            sleep(ASK_EVERY).await;
+        }
+    }
+
+    fn reach(&self, id: ServerId) -> Result<Arc<Reach>, String> {
+        self.act.get(id.index()).cloned().ok_or_else(|| "no such server".to_owned())
+    }
+
+    /// How it stands after what was done to it.
+    async fn after(&self, reach: &Reach) -> Result<Box<Facts>, String> {
+        reach.ask(self.facts(reach.id).as_deref(), ACT_LIMIT).await.map(Box::new).map_err(|failure| failure.to_string())
+    }
+
+    async fn flavor(&self, reach: &Reach) -> Result<Flavor, String> {
+        let known = self.facts(reach.id).map(|facts| facts.flavor);
+        reach.flavor(known, ACT_LIMIT).await.map_err(|refusal| refusal.to_string())
+    }
+
+    /// `read_only` on, writers ended, and what it has then.
+    pub(super) async fn fence(self: Arc<Self>, id: ServerId, kill: bool) -> Result<Box<Facts>, String> {
+        let reach = self.reach(id)?;
+        let flavor = self.flavor(&reach).await?;
+        let _no_beat = timeout(READ_ONLY_PATIENCE, self.beating.lock()).await;
+        let statement = [commands::read_only(flavor).to_owned()];
+        let mut set = Box::pin(reach.run(&statement, ACT_LIMIT));
+        let done = match timeout(READ_ONLY_PATIENCE, &mut set).await {
+            Ok(done) => done,
+            Err(_) => {
+                if kill {
+                    self.kill_writers(id).await;
+                }
+                set.await
+            }
+        };
+        done.map_err(|refusal| refusal.to_string())?;
+        if kill {
+            self.kill_writers(id).await;
+        }
+        let facts = self.after(&reach).await?;
+        if facts.writable() { Err("it is still writable".to_owned()) } else { Ok(facts) }
+    }
+
+    /// Ends who has something open to write. Best effort: whoever is left cannot commit.
+    async fn kill_writers(&self, id: ServerId) {
+        let Some(reach) = self.ask.get(id.index()) else { return };
+        let Ok(found) = reach.run(&[commands::WRITERS.to_owned()], ACT_LIMIT).await else { return };
+        let Some(table) = found.first() else { return };
+        for row in 0..table.rows.len() {
+            if let Some(kill) = table.get(row, "id").and_then(commands::kill) {
+                // 1094: it has ended by itself.
+                let _ = reach.run(&[kill], ACT_LIMIT).await;
+            }
+        }
+    }
+
+    /// Waits until it has applied all of `wanted`.
+    pub(super) async fn follow(self: Arc<Self>, id: ServerId, wanted: Box<Facts>, limit: Duration) -> Result<Box<Facts>, String> {
+        let until = Instant::now() + limit;
+        let wanted = wanted.applied();
+        let reach = self.reach(id)?;
+        loop {
+            let facts = self.after(&reach).await?;
+            let applied = facts.applied();
+            if applied.covers(&wanted) {
+                return Ok(facts);
+            }
+            if Instant::now() >= until {
+                return Err(format!("after {} ms it still lacks {}", limit.as_millis(), wanted.missing_from(&applied)));
+            }
+            sleep(ASK_EVERY).await;
+        }
+    }
+
+    /// Receives no more from `stop_from`, applies what it has, becomes writable.
+    pub(super) async fn promote(self: Arc<Self>, id: ServerId, stop_from: Vec<ServerId>) -> Result<Box<Facts>, String> {
+        let reach = self.reach(id)?;
+        let say = |refusal: Refusal| refusal.to_string();
+        let mut facts = self.after(&reach).await?;
+        let channels: Vec<String> = {
+            let snapshot = self.snapshot.load();
+            let from = |channel: &&crate::topology::observation::ReplicaChannel| {
+                snapshot.source_of(channel).is_some_and(|source| stop_from.contains(&source))
+            };
+            facts.replication.iter().filter(from).map(|channel| channel.name.clone()).collect()
+        };
+        if !channels.is_empty() {
+            let stops: Vec<String> = channels.iter().map(|channel| commands::stop_receiver(facts.flavor, channel)).collect();
+            reach.run(&stops, ACT_LIMIT).await.map_err(say)?;
+            let until = Instant::now() + ACT_LIMIT;
+            facts = self.after(&reach).await?;
+            while !facts.applied().covers(&facts.received()) {
+                if Instant::now() >= until {
+                    return Err("it has not applied all that it received".to_owned());
+                }
+                sleep(ASK_EVERY).await;
+                facts = self.after(&reach).await?;
+            }
+            let stops: Vec<String> = channels.iter().map(|channel| commands::stop(facts.flavor, channel)).collect();
+            reach.run(&stops, ACT_LIMIT).await.map_err(say)?;
+        }
+        let statements: Vec<String> = commands::writable(facts.flavor).iter().map(|text| (*text).to_owned()).collect();
+        reach.run(&statements, ACT_LIMIT).await.map_err(say)?;
+        self.after(&reach).await
+    }
+
+    /// Replicates from `to` from now on.
+    pub(super) async fn repoint(
+        self: Arc<Self>,
+        id: ServerId,
+        to: ServerId,
+        instead_of: Option<ServerId>,
+        demoted: bool,
+    ) -> Result<Box<Facts>, String> {
+        let reach = self.reach(id)?;
+        let facts = self.after(&reach).await?;
+        let snapshot = self.snapshot.load_full();
+        let Some((host, port)) = snapshot.address_for_servers(to) else {
+            return Err("it is not known where the servers reach the master".to_owned());
+        };
+        let channel = match (instead_of, facts.replication.as_slice()) {
+            (_, [only]) => only,
+            (Some(old), many) => {
+                let found = many.iter().find(|channel| snapshot.source_of(channel) == Some(old));
+                found.ok_or_else(|| "none of its channels is the one that was meant".to_owned())?
+            }
+            (None, []) => {
+                return Err("it has no replication channel whose account could be used: set up replication once by hand".to_owned());
+            }
+            (None, _) => return Err("it has more than one replication channel".to_owned()),
+        };
+        let statements = [
+            commands::stop(facts.flavor, &channel.name),
+            commands::follow(facts.flavor, &channel.name, &host, port, demoted),
+            commands::start(facts.flavor, &channel.name),
+        ];
+        reach.run(&statements, ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
+        self.after(&reach).await
+    }
+
+    /// Starts or stops what it receives from another.
+    pub(super) async fn receiver(self: Arc<Self>, id: ServerId, from: ServerId, on: bool) -> Result<Box<Facts>, String> {
+        let reach = self.reach(id)?;
+        let facts = self.after(&reach).await?;
+        let snapshot = self.snapshot.load_full();
+        let Some(channel) = facts.replication.iter().find(|channel| snapshot.source_of(channel) == Some(from)) else {
+            return Err("it has no such replication channel".to_owned());
+        };
+        let statement = if on { commands::start(facts.flavor, &channel.name) } else { commands::stop(facts.flavor, &channel.name) };
+        reach.run(&[statement], ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
+        self.after(&reach).await
+    }
+}

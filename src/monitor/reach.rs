@@ -1,0 +1,117 @@
+//! One server as failover reaches it: a connection of its own, apart from the one that is looked through and the one that beats.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use super::queries::{self, Parts};
+use super::{Account, MonitoredServer, failure};
+use crate::backend::{AdminConnection, QueryError, TextResult, connect_admin};
+use crate::topology::{Facts, Failure, Flavor, ServerId};
+
+/// What the account must be allowed and is not, or what else the server said no with.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The server's error.
+    Said(String),
+    /// It could not be asked.
+    Failed(Failure),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Said(text) => f.write_str(text),
+            Refusal::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Reach {
+    pub id: ServerId,
+    pub server: MonitoredServer,
+    pub account: std::sync::Arc<Account>,
+    /// Kept between two commands: while a server hangs, what was sent on it still arrives when it wakes.
+    pub idle: Mutex<Option<AdminConnection>>,
+}
+
+impl Reach {
+    /// Runs statements one after the other, within `limit` together.
+    pub(super) async fn run(&self, statements: &[String], limit: Duration) -> Result<Vec<TextResult>, Refusal> {
+        let until = Instant::now() + limit;
+        let left = || until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let mut kept = self.idle.lock().take();
+        loop {
+            let reused = kept.is_some();
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => self.connect(left()).await?,
+            };
+            let mut results = Vec::new();
+            let mut lost = None;
+            for statement in statements {
+                connection.set_timeout(left());
+                match connection.query(statement).await {
+                    Ok(more) => results.extend(more),
+                    Err(error) if error.code().is_some() => {
+                        *self.idle.lock() = Some(connection);
+                        return Err(Refusal::Said(format!("{error} ({statement})")));
+                    }
+                    Err(error) => {
+                        lost = Some(error);
+                        break;
+                    }
+                }
+            }
+            match lost {
+                None => {
+                    *self.idle.lock() = Some(connection);
+                    return Ok(results);
+                }
+                // The server had closed it, or was another one since: that says nothing of the server.
+                Some(QueryError::Io(_)) if reused && results.is_empty() => {}
+                Some(error) => return Err(Refusal::Failed(failure::of_query(&error))),
+            }
+        }
+    }
+
+    async fn connect(&self, limit: Duration) -> Result<AdminConnection, Refusal> {
+        let MonitoredServer { address, tls } = &self.server;
+        let connecting = connect_admin(address, tls, &self.account.user, &self.account.password, limit);
+        match timeout(limit, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(Refusal::Failed(failure::of_connect(&error))),
+            Err(_) => Err(Refusal::Failed(Failure::ConnectTimeout)),
+        }
+    }
+
+    /// The flavour, by asking when it is not known yet.
+    pub(super) async fn flavor(&self, known: Option<Flavor>, limit: Duration) -> Result<Flavor, Refusal> {
+        if let Some(flavor) = known {
+            return Ok(flavor);
+        }
+        let connection = self.connect(limit).await?;
+        let flavor = connection.flavor();
+        *self.idle.lock() = Some(connection);
+        Ok(flavor)
+    }
+
+    /// How it stands now. What is not asked is taken from `before`.
+    pub(super) async fn ask(&self, before: Option<&Facts>, limit: Duration) -> Result<Facts, Failure> {
+        let until = Instant::now() + limit;
+        let as_failure = |refusal| match refusal {
+            Refusal::Failed(failure) => failure,
+            Refusal::Said(text) => Failure::Protocol(text),
+        };
+        let flavor = self.flavor(before.map(|facts| facts.flavor), limit).await.map_err(as_failure)?;
+        let parts = Parts { slow: false, replication: true, heartbeat: false };
+        let left = until.saturating_duration_since(Instant::now());
+        let results = self.run(&[queries::poll(flavor, parts, None)], left).await.map_err(as_failure)?;
+        let greeting = before.map(|facts| facts.greeting.clone()).unwrap_or_default();
+        let mut facts = queries::facts(flavor, parts, &results, &greeting, before).map_err(Failure::Protocol)?;
+        facts.heartbeat = before.and_then(|facts| facts.heartbeat);
+        Ok(facts)
+    }
+}

@@ -1,0 +1,260 @@
+//! What the last statement left behind beside its result: conditions (`SHOW WARNINGS`), their counts, `ROW_COUNT()`, `FOUND_ROWS()`.
+//! On a server they live on the connection; here they are the session's, which may be on another connection by the time it asks.
+//!
+//! Sources: MySQL 8.4 Reference Manual, "The MySQL Diagnostics Area", "Information Functions"; MariaDB's server, which keeps the list
+//! over statements that use no table (tried on 10.11).
+
+use crate::session::unread::string_literal;
+use crate::sql::classify::{Class, ClassReason, Classified};
+use crate::sql::diagnostics::{GetDiagnostics, Item};
+use crate::sql::leftover::{Asked, Leftover};
+
+/// Conditions kept; `max_error_count` of the servers is 64 to 1024.
+pub const CONDITIONS_MAX: usize = 1024;
+
+/// One row of `SHOW WARNINGS`: level, number, message.
+pub type Condition = [Box<[u8]>; 3];
+
+/// See the file.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    conditions: Box<[Condition]>,
+    /// The last statement left some that the connection was not asked for yet.
+    unasked: bool,
+    warning_count: u64,
+    row_count: i64,
+    /// Unknown behind statements whose rows were not counted here.
+    found_rows: Option<u64>,
+}
+
+/// What one reply said, as far as this file is concerned.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reply {
+    /// It ended with an error.
+    pub failed: bool,
+    /// Warnings it counted.
+    pub warnings: u16,
+    /// Rows it changed.
+    pub affected_rows: u64,
+    /// Rows it sent.
+    pub rows: u64,
+}
+
+impl Leftovers {
+    /// Learns from a reply.
+    pub fn learn(&mut self, statement: &Classified, reply: &Reply, mariadb: bool) {
+        let query = matches!(statement.class, Class::Read | Class::LockingRead);
+        let do_nothing = statement.reason == ClassReason::Do;
+        self.row_count = match reply.failed {
+            true => -1,
+            false if (query && !do_nothing) || reply.rows > 0 => -1,
+            false => i64::try_from(reply.affected_rows).unwrap_or(i64::MAX),
+        };
+        if query || statement.counts_found_rows {
+            let counted = query && !reply.failed && !statement.effects.calc_found_rows && !statement.counts_found_rows;
+            self.found_rows = counted.then_some(reply.rows);
+        }
+        if statement.effects.reads_diagnostics && !asks_by_variable(statement) {
+            return;
+        }
+        let has = reply.failed || reply.warnings > 0;
+        if !(has || mariadb && uses_no_table(statement)) {
+            self.conditions = Box::default();
+            self.warning_count = 0;
+            self.unasked = false;
+        }
+        self.unasked |= has;
+        if has {
+            self.warning_count = u64::from(reply.warnings);
+        }
+    }
+
+    /// Whether the connection must be asked for conditions before the session leaves it.
+    pub fn unasked(&self) -> bool {
+        self.unasked
+    }
+
+    /// The counts as the connection told them.
+    pub fn counts_are(&mut self, row_count: i64, found_rows: u64) {
+        self.row_count = row_count;
+        self.found_rows = Some(found_rows);
+    }
+
+    /// The SET that does what this statement does, where all it asks for is known.
+    pub fn get_diagnostics(&self, statement: &GetDiagnostics) -> Option<Vec<u8>> {
+        let row = match statement.condition {
+            Some(number) => Some(self.conditions.get(number.checked_sub(1)?)?),
+            None => None,
+        };
+        let mut set = Vec::new();
+        for (name, item) in &statement.targets {
+            let text = |at: usize| row.and_then(|row: &Condition| row.get(at)).map(|cell| cell.to_vec());
+            let unsigned = |number: &[u8]| [b"CAST(", number, b" AS UNSIGNED)"].concat();
+            let string = |value: &[u8]| {
+                let hex: String = value.iter().map(|b| format!("{b:02x}")).collect();
+                string_literal(hex.as_bytes(), b"utf8mb4_general_ci")
+            };
+            let value = match item {
+                Item::Number => unsigned(self.conditions.len().to_string().as_bytes()),
+                Item::RowCount => self.row_count.to_string().into_bytes(),
+                Item::Errno => unsigned(&text(1)?),
+                Item::Message => string(&text(2)?)?,
+                Item::SqlState => string(sqlstate(std::str::from_utf8(&text(1)?).ok()?.parse().ok()?)?.as_bytes())?,
+            };
+            set.extend_from_slice(if set.is_empty() { b"SET " } else { b", " });
+            set.extend_from_slice(format!("@`{}` = ", name.replace('`', "``")).as_bytes());
+            set.extend_from_slice(&value);
+        }
+        Some(set)
+    }
+
+    /// The conditions as the connection told them. `counted`: how many the reply counted, which may be more.
+    pub fn conditions_are(&mut self, mut rows: Vec<Condition>, counted: u16) {
+        rows.truncate(CONDITIONS_MAX);
+        self.warning_count = u64::from(counted).max(rows.len() as u64);
+        self.conditions = rows.into();
+        self.unasked = false;
+    }
+
+    /// The rows that answer this; `None` when something asked for is not known here.
+    pub fn answer(&self, asked: &Asked, value: impl Fn(Leftover) -> Option<String>) -> Option<Vec<Vec<Box<[u8]>>>> {
+        match asked {
+            Asked::Conditions { errors, offset, count } => {
+                let rows = self.conditions.iter().filter(|row| !errors || is_error(row));
+                Some(rows.skip(*offset).take(*count).map(|row| row.to_vec()).collect())
+            }
+            Asked::Values(asked) => {
+                let row: Option<Vec<Box<[u8]>>> =
+                    asked.iter().map(|asked| self.value(*asked).or_else(|| value(*asked)).map(|v| v.into_bytes().into())).collect();
+                Some(vec![row?])
+            }
+        }
+    }
+
+    /// One value, if it is known here.
+    pub fn value(&self, asked: Leftover) -> Option<String> {
+        match asked {
+            Leftover::WarningCount => Some(self.warning_count.to_string()),
+            Leftover::ErrorCount => Some(self.conditions.iter().filter(|row| is_error(row)).count().to_string()),
+            Leftover::RowCount => Some(self.row_count.to_string()),
+            Leftover::FoundRows => self.found_rows.map(|rows| rows.to_string()),
+            Leftover::ConnectionId | Leftover::LastInsertId => None,
+        }
+    }
+}
+
+/// The SQLSTATE of conditions that applications ask about; a list of conditions does not tell it.
+fn sqlstate(errno: u16) -> Option<&'static str> {
+    Some(match errno {
+        1046 => "3D000",
+        1048 | 1062 | 1169 | 1216 | 1217 | 1451 | 1452 | 1557 | 1586 | 1761 | 1762 => "23000",
+        1050 => "42S01",
+        1051 | 1146 => "42S02",
+        1054 => "42S22",
+        1064 | 1049 | 1305 | 1304 | 1318 | 1142 | 1149 => "42000",
+        1136 => "21S01",
+        1205 => "HY000",
+        1213 => "40001",
+        1242 => "21000",
+        1264 | 1690 => "22003",
+        1265 => "01000",
+        1292 => "22007",
+        1365 => "22012",
+        1406 => "22001",
+        1329 => "02000",
+        _ => return None,
+    })
+}
+
+fn is_error(row: &Condition) -> bool {
+    row.first().is_some_and(|level| level.eq_ignore_ascii_case(b"Error"))
+}
+
+/// `SELECT @@warning_count` is no diagnostic statement: it is counted as any other SELECT.
+fn asks_by_variable(statement: &Classified) -> bool {
+    matches!(statement.reason, ClassReason::PlainSelect) || statement.class == Class::Session
+}
+
+/// Whether MariaDB lets the list of conditions stand.
+fn uses_no_table(statement: &Classified) -> bool {
+    statement.tables.is_empty()
+        && match statement.class {
+            Class::Session | Class::Transaction => true,
+            Class::Read => matches!(statement.reason, ClassReason::PlainSelect | ClassReason::Do),
+            _ => !matches!(statement.reason, ClassReason::WritingStatement | ClassReason::Definition),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::classify::classify;
+    use crate::sql::leftover::asked;
+    use crate::sql::lexer::LexMode;
+
+    fn row(level: &str, message: &str) -> Condition {
+        [level.as_bytes().into(), b"1292"[..].into(), message.as_bytes().into()]
+    }
+
+    fn told(left: &Leftovers, sql: &str) -> String {
+        let asked = asked(sql.as_bytes(), LexMode::default()).unwrap_or_else(|| panic!("{sql}"));
+        let rows = left.answer(&asked, |_| None).unwrap_or_else(|| panic!("{sql}"));
+        let line =
+            |row: &Vec<Box<[u8]>>| row.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect::<Vec<_>>().join(" ");
+        rows.iter().map(line).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn what_is_left_is_told_in_every_form() {
+        let mut left = Leftovers::default();
+        let says = |left: &mut Leftovers, sql: &str, reply: Reply, mariadb| {
+            left.learn(&classify(sql.as_bytes(), LexMode::default()), &reply, mariadb);
+            left.unasked()
+        };
+        assert!(says(&mut left, "SELECT CAST('a' AS SIGNED)", Reply { warnings: 3, rows: 1, ..Reply::default() }, true));
+        left.conditions_are(vec![row("Warning", "a"), row("Error", "b"), row("Note", "c")], 3);
+        for (sql, expected) in [
+            ("SHOW WARNINGS", "Warning 1292 a; Error 1292 b; Note 1292 c"),
+            ("SHOW WARNINGS LIMIT 1, 1", "Error 1292 b"),
+            ("SHOW ERRORS", "Error 1292 b"),
+            ("SHOW COUNT(*) WARNINGS", "3"),
+            ("SELECT @@warning_count, @@error_count, ROW_COUNT(), FOUND_ROWS()", "3 1 -1 1"),
+        ] {
+            assert_eq!(told(&left, sql), expected, "{sql}");
+        }
+        // The list stays over what asks for it, and in MariaDB over what uses no table.
+        for (sql, mariadb, kept) in [
+            ("SHOW WARNINGS", false, "3"),
+            ("GET DIAGNOSTICS @n = NUMBER", false, "3"),
+            ("SELECT 1", true, "3"),
+            ("SET @a = 1", true, "3"),
+            ("COMMIT", true, "3"),
+            ("SELECT * FROM t", true, "0"),
+        ] {
+            assert!(!says(&mut left, sql, Reply { rows: 1, ..Reply::default() }, mariadb), "{sql}");
+            assert_eq!(told(&left, "SHOW COUNT(*) WARNINGS"), kept, "{sql}");
+        }
+        left.conditions_are(vec![row("Warning", "a")], 1);
+        let get = |sql: &str| {
+            let parsed = crate::sql::diagnostics::parse(sql.as_bytes(), LexMode::default());
+            let set = parsed.and_then(|get| left.get_diagnostics(&get));
+            set.map(|set| String::from_utf8_lossy(&set).into_owned()).unwrap_or_default()
+        };
+        assert_eq!(get("GET DIAGNOSTICS @n = NUMBER"), "SET @`n` = CAST(1 AS UNSIGNED)");
+        assert_eq!(
+            get("GET DIAGNOSTICS CONDITION 1 @e = MYSQL_ERRNO, @t = MESSAGE_TEXT, @s = RETURNED_SQLSTATE"),
+            "SET @`e` = CAST(1292 AS UNSIGNED), @`t` = _utf8mb4 x'61' COLLATE utf8mb4_general_ci, \
+             @`s` = _utf8mb4 x'3232303037' COLLATE utf8mb4_general_ci"
+        );
+        assert_eq!(get("GET DIAGNOSTICS CONDITION 2 @e = MYSQL_ERRNO"), "");
+        says(&mut left, "SELECT 1", Reply { rows: 1, ..Reply::default() }, false);
+        assert_eq!(told(&left, "SHOW WARNINGS"), "");
+        says(&mut left, "UPDATE t SET a = 1", Reply { affected_rows: 5, ..Reply::default() }, false);
+        assert_eq!(told(&left, "SELECT ROW_COUNT()"), "5");
+        assert_eq!(left.value(Leftover::FoundRows), Some("1".to_owned()), "an UPDATE counts none");
+        says(&mut left, "INSERT INTO t SELECT * FROM u", Reply { affected_rows: 5, ..Reply::default() }, false);
+        assert_eq!(left.value(Leftover::FoundRows), None);
+        says(&mut left, "UPDATE t SET a = 1", Reply { failed: true, ..Reply::default() }, false);
+        assert_eq!(told(&left, "SELECT ROW_COUNT()"), "-1");
+    }
+}

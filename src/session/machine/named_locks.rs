@@ -1,0 +1,74 @@
+//! Named locks (`GET_LOCK`) of a session, by name where the name is a literal. A lock may be taken more than once, and is free when
+//! it was released as often.
+//!
+//! What a call returned is not looked at: a lock that was refused counts as taken, and the session stays pinned for it until its
+//! name is released. A release of a name that was never taken releases nothing.
+
+use super::NAMES_MAX;
+use crate::sql::lexer::{LexMode, Lexer, TokenKind};
+
+/// See the file.
+#[derive(Debug, Default)]
+pub(super) struct NamedLocks {
+    names: Vec<Box<[u8]>>,
+    /// Taken by names that are no literals.
+    unknown: u32,
+}
+
+impl NamedLocks {
+    pub(super) fn any(&self) -> bool {
+        self.unknown > 0 || !self.names.is_empty()
+    }
+
+    /// Learns from the calls in a statement. `ok`: it ended well; what a failed one took stays taken, what it released may not be.
+    pub(super) fn learn(&mut self, sql: &[u8], mode: LexMode, ok: bool) {
+        let mut tokens = Lexer::new(sql, mode).filter(|token| token.kind != TokenKind::Comment);
+        while let Some(token) = tokens.next() {
+            let word = sql.get(token.start..token.end).unwrap_or_default();
+            let takes = word.eq_ignore_ascii_case(b"GET_LOCK");
+            if token.kind != TokenKind::Word || !(takes || ok && word.eq_ignore_ascii_case(b"RELEASE_LOCK")) {
+                continue;
+            }
+            if tokens.next().is_none_or(|token| token.kind != TokenKind::LParen) {
+                continue;
+            }
+            let name = tokens.next().filter(|token| token.kind == TokenKind::String);
+            // Names of locks are compared without regard to case.
+            let name = name.map(|token| sql.get(token.start..token.end).unwrap_or_default().to_ascii_lowercase());
+            match (takes, name) {
+                (true, Some(name)) if self.names.len() < NAMES_MAX => self.names.push(name.into()),
+                (true, _) => self.unknown = self.unknown.saturating_add(1),
+                (false, Some(name)) => match self.names.iter().position(|n| **n == *name) {
+                    Some(at) => drop(self.names.swap_remove(at)),
+                    None => self.unknown = self.unknown.saturating_sub(1),
+                },
+                (false, None) if self.unknown > 0 => self.unknown -= 1,
+                (false, None) => drop(self.names.pop()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_until_it_was_released_as_often_as_taken() {
+        for (statements, held) in [
+            (&["SELECT GET_LOCK('a', 1)"][..], true),
+            (&["SELECT GET_LOCK('a', 1)", "DO RELEASE_LOCK('A')"], false),
+            (&["SELECT GET_LOCK('a', 1), GET_LOCK('b', 1)", "DO RELEASE_LOCK('a')"], true),
+            (&["SELECT GET_LOCK('a', 1), GET_LOCK('a', 1)", "DO RELEASE_LOCK('a')"], true),
+            (&["SELECT GET_LOCK('a', 1)", "DO RELEASE_LOCK('other')"], true),
+            (&["SELECT GET_LOCK(?, 1)", "DO RELEASE_LOCK('x')"], false),
+            (&["SELECT get_lock('a', 1)", "DO RELEASE_LOCK(@a)"], false),
+        ] {
+            let mut locks = NamedLocks::default();
+            for sql in statements {
+                locks.learn(sql.as_bytes(), LexMode::default(), true);
+            }
+            assert_eq!(locks.any(), held, "{statements:?}");
+        }
+    }
+}

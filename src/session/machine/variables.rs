@@ -1,0 +1,213 @@
+//! What a reply and a `SET` teach about variables: what the server tracked is the truth, what the client wrote stands for what it
+//! does not track, and what neither tells is read back or stays on its connection.
+
+use crate::session::machine::{Learned, Session};
+use crate::session::pin::PinReason;
+use crate::session::state::{Change, NAMES, USER_VARIABLE_BYTES_MAX, Value};
+use crate::session::unread::string_literal;
+use crate::sql::classify::{Class, Classified};
+use crate::sql::set::{self, Assignment, Scope, SetStatement, SetValue};
+
+/// Variables whose value belongs to the connection or is used up by the next statement: they cannot be brought along.
+const BOUND_VARIABLES: [&str; 10] = [
+    "insert_id",
+    "rand_seed1",
+    "rand_seed2",
+    "gtid_next",
+    "gtid_domain_id",
+    "gtid_seq_no",
+    "server_id",
+    "pseudo_thread_id",
+    "pseudo_replica_mode",
+    "pseudo_slave_mode",
+];
+
+/// Tracked variables that say what happened rather than what is set; never brought along.
+const NOT_STATE: [&str; 7] =
+    ["last_gtid", "last_insert_id", "identity", "statement_id", "warning_count", "error_count", "in_transaction"];
+
+/// Variables that mean the next transaction only when they are assigned as `@@name`.
+const NEXT_TRANSACTION: [&str; 4] = ["transaction_isolation", "transaction_read_only", "tx_isolation", "tx_read_only"];
+
+/// Tracking itself is Sluice's business on its own connections.
+fn is_tracking(name: &str) -> bool {
+    name.starts_with("session_track_")
+}
+
+impl Session {
+    pub(super) fn learn_variables(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
+        let effects = &statement.effects;
+        let mut changes: Vec<Change> = Vec::new();
+        if let Some(schema) = learned.schema {
+            let schema = (!schema.is_empty()).then(|| schema.into());
+            if self.state.schema() != schema.as_deref() {
+                changes.push(Change::Schema(schema));
+            }
+        }
+        for (name, value) in learned.variables {
+            let Ok(name) = std::str::from_utf8(name) else { continue };
+            let name = name.to_ascii_lowercase();
+            if NOT_STATE.contains(&name.as_str()) || is_tracking(&name) {
+                continue;
+            }
+            if BOUND_VARIABLES.contains(&name.as_str()) {
+                let ended = name == "gtid_next" && value.eq_ignore_ascii_case(b"AUTOMATIC");
+                self.pins.set(PinReason::SessionVariable, !ended);
+                continue;
+            }
+            changes.push(Change::System(name.into(), Some(Value::Reported(value.clone()))));
+        }
+        let sets_user = !effects.sets_user_variables.is_empty();
+        let sets_system = !effects.sets_system_variables.is_empty();
+        if statement.class == Class::Session && !statement.multi && (sets_user || sets_system) {
+            if learned.ok {
+                match set::parse(sql, self.lex) {
+                    Some(SetStatement::Assignments(assignments)) => self.learn_assignments(&assignments, &mut changes),
+                    // Tracked as variables, or told by the effects.
+                    Some(SetStatement::Transaction { .. } | SetStatement::Role(_) | SetStatement::Account) => {}
+                    None => {
+                        self.unread.add(&effects.sets_user_variables);
+                        self.pins.set(PinReason::SessionVariable, sets_system || self.pins.has(PinReason::SessionVariable));
+                    }
+                }
+            }
+        } else {
+            // In a multi-statement or inside a SELECT: system variables are tracked by the server, user variables are not.
+            if sets_user {
+                self.unread.add(&effects.sets_user_variables);
+            }
+            if sets_system && learned.variables.is_empty() {
+                self.pins.set(PinReason::SessionVariable, true);
+            }
+        }
+        if effects.opaque && (learned.ok || !super::ran_nothing(statement, learned)) {
+            self.unread.add_any();
+        }
+        self.pins.set(PinReason::UserVariable, self.unread.any());
+        if effects.sets_last_insert_id && learned.last_insert_id == 0 {
+            self.pins.set(PinReason::SessionVariable, true);
+        }
+        self.change(&changes);
+    }
+
+    /// What the client wrote decides where the server does not track: literals are taken along, anything else pins.
+    fn learn_assignments(&mut self, assignments: &[Assignment], changes: &mut Vec<Change>) {
+        for assignment in assignments {
+            let name = assignment.name.to_ascii_lowercase();
+            match (&assignment.scope, &assignment.value) {
+                (Scope::Global | Scope::Persist, _) => {}
+                (Scope::Session, _) if name == "names" || name == "character set" => {
+                    let tracked = changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *"character_set_client"));
+                    if !tracked {
+                        self.learn_names(assignment, changes);
+                    }
+                    if let Some(collation) = &assignment.collation {
+                        let value = Value::Reported(collation.as_bytes().into());
+                        changes.push(Change::System("collation_connection".into(), Some(value)));
+                        changes.push(Change::ResultsCollation(Some(collation.to_ascii_lowercase().into())));
+                    }
+                }
+                (Scope::User, SetValue::Literal(text)) => match self.portable_literal(text) {
+                    Some(literal) if name.len() + literal.len() <= USER_VARIABLE_BYTES_MAX => {
+                        self.unread.known(&name);
+                        changes.push(Change::User(name.into(), Value::Literal(literal.into())));
+                    }
+                    _ => self.unread.add(&[name]),
+                },
+                (Scope::User, _) => self.unread.add(&[name]),
+                // The manual of MySQL, "SET TRANSACTION": `SET @@transaction_isolation = ...` is for the next transaction only.
+                (Scope::Session, _) if assignment.bare && NEXT_TRANSACTION.contains(&name.as_str()) => {
+                    self.sets_next_transaction = true;
+                    changes.retain(|c| !matches!(c, Change::System(n, _) if **n == *name));
+                }
+                (Scope::Session, _) if is_tracking(&name) => {}
+                (Scope::Session, SetValue::Literal(text)) if name == "last_insert_id" || name == "identity" => {
+                    match std::str::from_utf8(text).ok().and_then(|t| t.trim().parse().ok()) {
+                        Some(id) => self.last_insert_id = id,
+                        None => self.pins.set(PinReason::SessionVariable, true),
+                    }
+                }
+                (Scope::Session, _) if BOUND_VARIABLES.contains(&name.as_str()) => {
+                    let ended = name == "gtid_next"
+                        && matches!(&assignment.value, SetValue::Literal(t) if t.to_ascii_uppercase().windows(9).any(|w| w == b"AUTOMATIC"));
+                    self.pins.set(PinReason::SessionVariable, !ended);
+                }
+                (Scope::Session, SetValue::Default) => {
+                    // What the server tracked is what it came to. (MySQL gives bits of its own, such as foreign_key_checks, another
+                    // default than a fresh connection has.)
+                    let tracked = changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *name));
+                    if !tracked {
+                        let initial = self.initial.system(&name).filter(|_| NAMES.contains(&name.as_str()));
+                        changes.push(Change::System(name.into(), initial.map(|v| Value::Reported(v.into()))));
+                    }
+                }
+                (Scope::Session, value) => {
+                    let tracked = changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *name));
+                    match value {
+                        _ if tracked => {}
+                        SetValue::Literal(text) if portable(text) || is_word(text) => {
+                            changes.push(Change::System(name.into(), Some(Value::Literal(text.as_slice().into()))));
+                        }
+                        _ => self.pins.set(PinReason::SessionVariable, true),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The literal in a form that means the same on every connection, whatever its `sql_mode` and charset; `None` where that
+    /// is not known.
+    fn portable_literal(&self, text: &[u8]) -> Option<Vec<u8>> {
+        if !portable(text) {
+            return None;
+        }
+        let text = text.trim_ascii();
+        if !text.starts_with(b"'") {
+            return Some(text.to_vec());
+        }
+        let collation = self.state.system("collation_connection")?;
+        let inner = text.get(1..text.len() - 1)?;
+        let hex: String = inner.iter().map(|b| format!("{b:02x}")).collect();
+        string_literal(hex.as_bytes(), collation)
+    }
+
+    /// `SET NAMES` of a server that does not track it: the literal names all three charsets.
+    fn learn_names(&mut self, assignment: &Assignment, changes: &mut Vec<Change>) {
+        match assignment.value.as_text() {
+            Some(charset) if assignment.name == "names" => {
+                for name in ["character_set_client", "character_set_connection", "character_set_results"] {
+                    changes.push(Change::System(name.into(), Some(Value::Reported(charset.as_bytes().into()))));
+                }
+            }
+            _ => self.pins.set(PinReason::SessionVariable, true),
+        }
+    }
+}
+
+/// Literals that mean the same on every connection, whatever its `sql_mode` and charset: numbers, `NULL`, booleans, hexadecimal,
+/// and single-quoted ASCII without a backslash.
+fn portable(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    let number = || {
+        text.strip_prefix(b"-").unwrap_or(text).iter().all(|b| b.is_ascii_digit() || *b == b'.')
+            && text.iter().any(u8::is_ascii_digit)
+    };
+    let word = || [&b"NULL"[..], b"TRUE", b"FALSE"].iter().any(|w| text.eq_ignore_ascii_case(w));
+    let hex = || {
+        (text.starts_with(b"0x") && text.len() > 2 && text.iter().skip(2).all(u8::is_ascii_hexdigit))
+            || (text.len() > 3 && text.starts_with(b"x'") && text.ends_with(b"'"))
+    };
+    let quoted = || {
+        text.len() >= 2
+            && text.starts_with(b"'")
+            && text.ends_with(b"'")
+            && text.iter().skip(1).rev().skip(1).all(|b| (0x20..0x7f).contains(b) && !matches!(b, b'\\' | b'\''))
+    };
+    !text.is_empty() && (number() || word() || hex() || quoted())
+}
+
+/// A bare word as in `SET sql_mode = ANSI`, `SET autocommit = ON`.
+fn is_word(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    !text.is_empty() && text.len() <= 64 && text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+}

@@ -1,0 +1,125 @@
+//! Transactions that a server has and the master never saw: what a dead master took with it, or what somebody wrote on a replica.
+
+use std::fmt;
+
+use super::gtid::{MariaDbState, MySqlSet};
+use super::{Facts, Flavor, GtidSet};
+
+/// What a server has beyond the master.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Errant {
+    /// All of it, as GTIDs.
+    pub all: String,
+    /// The part that this server did not write itself, so that it came from a former master. Empty for none.
+    pub foreign: String,
+    flavor: Flavor,
+}
+
+/// Compares a server with the master. `master` has to have been asked after `server` answered, else what is on its way looks errant. `None` when
+/// there is nothing, or nothing can be said (no GTIDs, two flavours).
+pub fn errant(server: &Facts, master: &Facts) -> Option<Errant> {
+    let (all, foreign) = match (server.flavor, master.flavor) {
+        (Flavor::MySql, Flavor::MySql) => {
+            let (GtidSet::MySql(has), GtidSet::MySql(known)) = (server.gtid_executed.as_deref()?, master.gtid_executed.as_deref()?)
+            else {
+                return None;
+            };
+            let beyond = has.subtract(known);
+            let foreign =
+                super::gtid::parse_uuid(&server.server_uuid).map_or_else(|_| MySqlSet::default(), |own| beyond.without(&own));
+            (beyond.to_string(), foreign.to_string())
+        }
+        (Flavor::MariaDb, Flavor::MariaDb) => {
+            let (has, known) = (state(server)?, state(master)?);
+            (has.missing_from(&known, None), has.missing_from(&known, Some(server.server_id)))
+        }
+        _ => return None,
+    };
+    (!all.is_empty()).then_some(Errant { all, foreign, flavor: server.flavor })
+}
+
+/// The binary log's state with what a server without `log_slave_updates` has only applied.
+fn state(facts: &Facts) -> Option<MariaDbState> {
+    let mut state = MariaDbState::clone(facts.gtid_state.as_deref()?);
+    if let Some(GtidSet::MariaDb(position)) = facts.gtid_executed.as_deref() {
+        state.add_position(position);
+    }
+    Some(state)
+}
+
+impl Errant {
+    /// How an operator sees what they did.
+    pub fn how_to_look(&self) -> String {
+        match self.flavor {
+            Flavor::MySql => {
+                format!("mysqlbinlog --include-gtids='{}' over its binary logs shows them", self.all.replace('\n', ""))
+            }
+            Flavor::MariaDb => {
+                "mariadb-binlog --start-position=GTID --stop-position=GTID over its binary logs shows them".to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Errant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::observation::Greeting;
+    use super::*;
+
+    fn facts(flavor: Flavor, number: u32, set: &str) -> Facts {
+        Facts {
+            flavor,
+            greeting: Greeting::default(),
+            server_uuid: format!("0000000{number}-0000-0000-0000-000000000000"),
+            server_id: number,
+            read_only: true,
+            super_read_only: false,
+            gtid_executed: match flavor {
+                Flavor::MySql => GtidSet::parse(flavor, set).ok().map(Arc::new),
+                Flavor::MariaDb => Some(Arc::new(GtidSet::empty(flavor))),
+            },
+            gtid_purged: None,
+            gtid_binlog: None,
+            gtid_state: MariaDbState::parse(set).ok().map(Arc::new).filter(|_| flavor == Flavor::MariaDb),
+            replication_visible: true,
+            replication: Vec::new(),
+            heartbeat: None,
+            semi_sync_clients: None,
+            threads_connected: 1,
+            max_connections: 100,
+        }
+    }
+
+    #[test]
+    fn what_the_master_never_saw() {
+        for (server, master, all, foreign) in [
+            ("0-1-100,0-2-50", "0-1-100,0-2-120", "", ""),
+            ("", "0-1-100", "", ""),
+            // Both went on from 100: by their positions alone the master is ahead.
+            ("0-1-105", "0-1-100,0-2-120", "0-1-101..105", ""),
+            ("0-2-101,0-1-100", "0-1-100,0-3-120", "0-2-101", "0-2-101"),
+            // Restored from a backup: it knows nothing older than its log.
+            ("0-1-80,0-2-90", "0-2-90,0-2-120", "", ""),
+            ("0-1-5,1-1-7", "0-1-5", "1-1-7", ""),
+        ] {
+            let found = errant(&facts(Flavor::MariaDb, 1, server), &facts(Flavor::MariaDb, 2, master));
+            let told = found.map_or_else(|| (String::new(), String::new()), |e| (e.all, e.foreign));
+            assert_eq!(told, (all.to_owned(), foreign.to_owned()), "{server} against {master}");
+        }
+        let (one, two) = ("00000001-0000-0000-0000-000000000000", "00000002-0000-0000-0000-000000000000");
+        let found = errant(
+            &facts(Flavor::MySql, 1, &format!("{one}:1-9,{two}:1-4")),
+            &facts(Flavor::MySql, 2, &format!("{one}:1-7,{two}:1-3")),
+        );
+        let found = found.unwrap();
+        assert_eq!((found.all, found.foreign), (format!("{one}:8-9,{two}:4"), format!("{two}:4")));
+    }
+}

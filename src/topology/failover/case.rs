@@ -1,0 +1,111 @@
+//! One replacement of the master from its beginning to its end: who, why, and what was done when.
+
+use std::time::{Duration, Instant};
+
+use super::super::{Facts, GtidSet, ServerId};
+use super::OrderId;
+
+/// What kind of replacement, also the event's kind and the metric's label.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// The master is dead.
+    Failover,
+    /// It lives and hands over.
+    Switchover,
+    /// A former master comes back.
+    Rejoin,
+}
+
+impl Kind {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Failover => "failover",
+            Kind::Switchover => "switchover",
+            Kind::Rejoin => "rejoin",
+        }
+    }
+}
+
+/// A step that has ended (or, in a dry run, would be taken).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepDone {
+    /// Its name: `hold`, `second_opinion`, `drain`, `fence`, `apply`, `catch_up`, `promote`, `repoint`, `release`.
+    pub step: &'static str,
+    /// The server it concerns.
+    pub server: Option<ServerId>,
+    /// How long it took, or would take at most.
+    pub took: Duration,
+    /// What came of it.
+    pub detail: String,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What kind.
+    pub kind: Kind,
+    /// The master that is replaced; `None` when there has been none since the start.
+    pub old: Option<ServerId>,
+    /// What it had at its last heartbeat.
+    pub had: Option<GtidSet>,
+    /// Its facts after it was fenced.
+    pub fenced: Option<Box<Facts>>,
+    /// Why.
+    pub why: String,
+    /// Since when writes are held.
+    pub began: Instant,
+    /// Whom an operator wants.
+    pub target: Option<ServerId>,
+    /// Losses do not matter, nor whether others hear from the old one.
+    pub force: bool,
+    /// Who asked.
+    pub order: Option<OrderId>,
+    /// Who was tried in vain.
+    pub failed: Vec<ServerId>,
+    /// Who may be writable although it was to be fenced: out of reach.
+    pub unfenced: Vec<ServerId>,
+    /// How often it was tried to catch up from another survivor.
+    pub catch_ups: u32,
+    /// Catching up from another survivor did not succeed: what is missing is lost.
+    pub no_catch_up: bool,
+    /// What has been done.
+    pub steps: Vec<StepDone>,
+    /// When the running step began.
+    pub step_began: Instant,
+    /// What was told last while it waits, so that it is told once.
+    pub told: String,
+}
+
+impl Case {
+    /// A new one, at its first step.
+    pub fn new(kind: Kind, old: Option<ServerId>, why: String, now: Instant) -> Case {
+        Case {
+            kind,
+            old,
+            had: None,
+            fenced: None,
+            why,
+            began: now,
+            target: None,
+            force: false,
+            order: None,
+            failed: Vec::new(),
+            unfenced: Vec::new(),
+            catch_ups: 0,
+            no_catch_up: false,
+            steps: Vec::new(),
+            step_began: now,
+            told: String::new(),
+        }
+    }
+
+    /// The running step has ended; the next begins.
+    pub fn done(&mut self, step: &'static str, server: Option<ServerId>, detail: impl Into<String>, now: Instant) -> StepDone {
+        let took = super::since(self.step_began, now);
+        self.step_began = now;
+        let done = StepDone { step, server, took, detail: detail.into() };
+        self.steps.push(done.clone());
+        done
+    }
+}

@@ -1,0 +1,425 @@
+//! The machine itself: which event goes to which phase, how a replacement begins and how it ends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::diagnosis::Diagnosis;
+use super::super::snapshot::{ServerView, Snapshot};
+use super::super::{Facts, ServerId, State};
+use super::case::{Case, Kind};
+use super::tend::Tending;
+use super::{Action, Event, FailoverSettings, Mode, Order, OrderId, Outcome, StepDone, Ticket, ms, since};
+
+/// More automatic failovers than this within [`CALM`] are flapping: the next one waits until the oldest of them is older.
+pub const RECENT_MAX: usize = 5;
+/// See [`RECENT_MAX`].
+pub const CALM: Duration = Duration::from_secs(60);
+/// For how long a former master that becomes read-only does so because of us.
+const OUR_FENCE: Duration = Duration::from_secs(60);
+/// An action whose outcome does not come within this is taken for failed. Whoever carries it out gives up earlier.
+pub const OUTCOME_LIMIT: Duration = Duration::from_secs(15);
+
+/// See the module above.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub(super) settings: FailoverSettings,
+    pub(super) phase: Phase,
+    pub(super) seen: Arc<Snapshot>,
+    /// The last server writes were released to, by us or by an election.
+    pub(super) master: Option<ServerId>,
+    pub(super) tending: Tending,
+    tickets: Ticket,
+    /// When the last automatic failovers ended.
+    recent: VecDeque<Instant>,
+    /// What an operator was advised to do last, so that it is said once.
+    advised: Option<ServerId>,
+    /// Flapping was told.
+    damped: bool,
+    /// The last master that was given up, and when a fence was sent after it: it may be what makes it read-only later.
+    pub(super) given_up: Option<(ServerId, Instant)>,
+}
+
+/// Where it stands.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Idle,
+    /// Is it dead? `ticket` is `None` between two questions; the next is asked at `until`.
+    Doubt {
+        case: Case,
+        ticket: Option<Ticket>,
+        until: Instant,
+    },
+    /// Who can take over, and has it applied what it received?
+    Collect {
+        case: Case,
+        ticket: Option<Ticket>,
+        until: Instant,
+        catching_up: Option<CatchingUp>,
+    },
+    /// A promotion was refused; it is thought over again at `until`.
+    Refused {
+        case: Case,
+        until: Instant,
+    },
+    /// Point of no return.
+    Promote {
+        case: Case,
+        ticket: Ticket,
+        until: Instant,
+        whom: ServerId,
+        lost: String,
+        others: Vec<ServerId>,
+    },
+    /// One that was to be promoted may be writable or not (`blamed`), or another is writable although it should not be: it is fenced.
+    Undo {
+        case: Case,
+        ticket: Ticket,
+        until: Instant,
+        whom: ServerId,
+        blamed: bool,
+    },
+    /// A switchover looks at all servers once more.
+    Ask {
+        case: Case,
+        ticket: Ticket,
+        until: Instant,
+    },
+    /// Open transactions end.
+    Drain {
+        case: Case,
+        ticket: Ticket,
+        until: Instant,
+    },
+    /// The old master becomes read-only.
+    Demote {
+        case: Case,
+        ticket: Ticket,
+        until: Instant,
+    },
+    /// The new one applies the rest.
+    Follow {
+        case: Case,
+        ticket: Ticket,
+        until: Instant,
+    },
+    /// The old master becomes writable again.
+    Restore {
+        case: Case,
+        ticket: Ticket,
+        until: Instant,
+        why: String,
+    },
+}
+
+/// The candidate fetches from another survivor what that one has more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct CatchingUp {
+    pub whom: ServerId,
+    pub from: ServerId,
+    pub ticket: Option<Ticket>,
+    pub until: Instant,
+}
+
+impl Machine {
+    /// Nothing seen, nothing to do.
+    pub fn new(settings: FailoverSettings, seen: Arc<Snapshot>) -> Machine {
+        let master = seen.master;
+        Machine {
+            settings,
+            phase: Phase::Idle,
+            seen,
+            master,
+            tending: Tending::default(),
+            tickets: 0,
+            recent: VecDeque::new(),
+            advised: None,
+            damped: false,
+            given_up: None,
+        }
+    }
+
+    /// The word for where it stands.
+    pub fn phase_name(&self) -> &'static str {
+        match &self.phase {
+            Phase::Idle => "idle",
+            Phase::Doubt { .. } => "second_opinion",
+            Phase::Collect { .. } => "collect",
+            Phase::Refused { .. } => "refused",
+            Phase::Promote { .. } => "promote",
+            Phase::Undo { .. } => "undo",
+            Phase::Ask { .. } => "ask",
+            Phase::Drain { .. } => "drain",
+            Phase::Demote { .. } => "fence",
+            Phase::Follow { .. } => "apply",
+            Phase::Restore { .. } => "restore",
+        }
+    }
+
+    /// Whether it may ever touch a server.
+    pub fn acts(&self) -> bool {
+        self.settings.mode != Mode::Off
+    }
+
+    /// What `RELOAD CONFIG` changed.
+    pub fn configure(&mut self, settings: FailoverSettings) {
+        self.settings = settings;
+    }
+
+    /// Takes an event in, and says what to do. The caller carries the actions out in order.
+    pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Event::Seen(snapshot) = &event {
+            self.seen = snapshot.clone();
+        }
+        if let Event::Done(ticket, outcome) = &event {
+            self.tended(*ticket, outcome, now, &mut actions);
+        }
+        if let Event::Order(id, order) = event {
+            self.order(id, order, now, &mut actions);
+            return actions;
+        }
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle => {
+                self.idle(now, &mut actions);
+                return actions;
+            }
+            Phase::Doubt { case, ticket, until } => self.doubt(case, ticket, until, &event, now, &mut actions),
+            Phase::Collect { case, ticket, until, catching_up } => {
+                self.collect(case, ticket, until, catching_up, &event, now, &mut actions)
+            }
+            Phase::Refused { case, until } if now >= until => self.ask_candidates(case, None, now, &mut actions),
+            Phase::Refused { case, until } => Phase::Refused { case, until },
+            Phase::Promote { case, ticket, until, whom, lost, others } => match outcome_of(&event, ticket, until, now) {
+                Some(Ok(facts)) if facts.writable() => self.promoted(case, whom, lost, facts, others, now, &mut actions),
+                Some(Ok(_)) => self.undo(case, whom, "it says that it is still read-only".to_owned(), now, &mut actions),
+                Some(Err(why)) => self.undo(case, whom, why, now, &mut actions),
+                None => Phase::Promote { case, ticket, until, whom, lost, others },
+            },
+            Phase::Undo { case, ticket, until, whom, blamed } => {
+                self.undone(case, ticket, until, (whom, blamed), &event, now, &mut actions)
+            }
+            phase => self.planned(phase, &event, now, &mut actions),
+        };
+        actions
+    }
+
+    /// A new ticket.
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    /// A server's view.
+    pub(super) fn view(&self, id: ServerId) -> Option<&ServerView> {
+        self.seen.server(id)
+    }
+
+    /// A server's name in the file.
+    pub(super) fn name(&self, id: ServerId) -> String {
+        self.view(id).map_or_else(|| "?".to_owned(), |view| view.name.to_string())
+    }
+
+    /// A step has ended: an event that says how long it took.
+    pub(super) fn note(
+        &self,
+        case: &mut Case,
+        step: &'static str,
+        server: Option<ServerId>,
+        detail: impl Into<String>,
+        now: Instant,
+    ) -> Action {
+        let done = case.done(step, server, detail, now);
+        told(case.kind, &done)
+    }
+
+    fn idle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let Some(master) = self.seen.master {
+            self.master = Some(master);
+            self.advised = None;
+        }
+        match self.trouble(now) {
+            None => self.tend(now, actions),
+            Some((old, why)) if self.settings.mode == Mode::Auto => {
+                while self.recent.front().is_some_and(|at| since(*at, now) > CALM) {
+                    self.recent.pop_front();
+                    self.damped = false;
+                }
+                if self.recent.len() >= RECENT_MAX {
+                    if !std::mem::replace(&mut self.damped, true) {
+                        let detail = format!(
+                            "{RECENT_MAX} failovers within {} s: the next one waits until it is calmer, or for FAILOVER TO; {why}",
+                            CALM.as_secs()
+                        );
+                        actions.push(Action::Tell { kind: "failover_damped", server: old, detail });
+                    }
+                    return;
+                }
+                self.phase = self.begin_failover(old, why, now, actions);
+            }
+            Some((old, why)) if self.settings.mode == Mode::Manual && self.advised != old => {
+                self.advised = old;
+                let detail =
+                    format!("{why}; failover.mode is \"manual\": FAILOVER TO one of the others on the admin port replaces it");
+                actions.push(Action::Tell { kind: "failover_advised", server: old, detail });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Is there no master that answers, and whom was it?
+    fn trouble(&self, now: Instant) -> Option<(Option<ServerId>, String)> {
+        if let Some(old) = self.seen.master {
+            let view = self.view(old)?;
+            return matches!(view.state, State::Suspect | State::Down).then(|| (Some(old), view.reason.to_string()));
+        }
+        let why = self.seen.no_master.as_ref()?;
+        let detail = why.detail.to_string();
+        match (self.master, why.diagnosis) {
+            (_, Diagnosis::Starting | Diagnosis::NoPeerConfigured | Diagnosis::MasterTakenOut) => None,
+            // An operator, or another proxy, made it read-only: whoever is writable instead is adopted, and nobody promoted.
+            (Some(old), _) if self.view(old).is_some_and(|view| !matches!(view.state, State::Down | State::Suspect)) => {
+                let ours = self.given_up.is_some_and(|(id, at)| id == old && since(at, now) < OUR_FENCE);
+                let late = ours.then(|| (None, format!("a fence of ours reached {} late; {detail}", self.name(old))));
+                self.adoptable().map(|id| (None, format!("{} is writable, {detail}", self.name(id)))).or(late)
+            }
+            (Some(old), _) => Some((Some(old), detail)),
+            // Right after the start: whoever most others replicate from was it, if it does not answer.
+            (None, _) => Some((self.orphans_source(), detail)),
+        }
+    }
+
+    /// The only peer that is writable.
+    fn adoptable(&self) -> Option<ServerId> {
+        let mut writable = self.seen.servers.iter().filter(|view| {
+            view.state != State::Down
+                && view.state != State::Offline
+                && view.facts.as_ref().is_some_and(|facts| facts.writable())
+                && view.configured_role == super::super::ConfiguredRole::Master
+        });
+        match (writable.next(), writable.next()) {
+            (Some(one), None) => Some(one.id),
+            _ => None,
+        }
+    }
+
+    /// The silent server that others replicate from.
+    fn orphans_source(&self) -> Option<ServerId> {
+        let followers = |id: ServerId| self.seen.servers.iter().filter(|view| self.seen.channel(view.id, id).is_some()).count();
+        let dead = self.seen.servers.iter().filter(|view| view.state == State::Down && followers(view.id) > 0);
+        dead.max_by_key(|view| followers(view.id)).map(|view| view.id)
+    }
+
+    pub(super) fn begin_failover(&mut self, old: Option<ServerId>, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        let mut case = Case::new(Kind::Failover, old, why.clone(), now);
+        case.had = old.and_then(|id| self.view(id)).and_then(|view| view.gtid.as_deref().cloned());
+        actions.push(Action::Tell { kind: "failover", server: old, detail: format!("writes are held: {why}") });
+        actions.push(Action::Hold { why, deposed: old.is_none() });
+        match old {
+            Some(_) => self.ask_about(case, now, actions),
+            None => self.ask_candidates(case, None, now, actions),
+        }
+    }
+
+    /// The old master answers and is writable: nothing was changed, it goes on.
+    pub(super) fn call_off(
+        &mut self,
+        case: Case,
+        master: ServerId,
+        facts: Option<&Facts>,
+        why: &str,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        actions.push(Action::Release { master, facts: facts.map(|facts| Box::new(facts.clone())) });
+        let held = ms(since(case.began, now));
+        let detail = format!("called off after {held} ms: {} {why}", self.name(master));
+        actions.push(Action::Tell { kind: case.kind.as_str(), server: Some(master), detail: detail.clone() });
+        if let Some(order) = case.order {
+            actions.push(Action::Reply(order, Err(detail)));
+        }
+        self.master = Some(master);
+        Phase::Idle
+    }
+
+    /// The new master is writable: writes go there, and everybody follows it.
+    pub(super) fn promoted(
+        &mut self,
+        mut case: Case,
+        whom: ServerId,
+        lost: String,
+        facts: Box<Facts>,
+        others: Vec<ServerId>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        actions.push(Action::Release { master: whom, facts: Some(facts) });
+        actions.push(self.note(&mut case, "promote", Some(whom), "it is writable", now));
+        self.master = Some(whom);
+        if let Some(old) = case.old.filter(|old| *old != whom) {
+            self.tending.depose(old);
+        }
+        for server in others {
+            self.repoint(server, whom, case.old, now, actions);
+        }
+        let took = since(case.began, now);
+        let loss = match (case.kind, lost.as_str()) {
+            (Kind::Switchover, _) => String::new(),
+            (_, "") => "; nothing is known to be lost".to_owned(),
+            (_, lost) => {
+                format!("; lost with {}: {lost}", case.old.map_or_else(|| "the old master".to_owned(), |old| self.name(old)))
+            }
+        };
+        let done = case.done("release", Some(whom), format!("writes go to {} after {} ms{loss}", self.name(whom), ms(took)), now);
+        actions.push(told(case.kind, &done));
+        actions.push(Action::Count { kind: case.kind, result: "ok", took: Some(took) });
+        if case.kind == Kind::Failover && case.order.is_none() {
+            self.recent.push_back(now);
+        }
+        if let Some(order) = case.order {
+            actions.push(Action::Reply(order, Ok(case.steps)));
+        }
+        Phase::Idle
+    }
+
+    fn order(&mut self, id: OrderId, order: Order, now: Instant, actions: &mut Vec<Action>) {
+        let refused = match order {
+            Order::Switchover { to, dry_run: true } => {
+                let plan = self.plan(to);
+                actions.push(Action::Reply(id, plan));
+                return;
+            }
+            _ if self.settings.mode == Mode::Off => Err("failover.mode is \"off\": the servers are never touched".to_owned()),
+            Order::Rejoin(server) => {
+                self.rejoin(id, server, actions);
+                return;
+            }
+            Order::Switchover { to, .. } => self.refuse_switchover(to).map_or(Ok(()), Err),
+            Order::Failover { to, force } => self.refuse_failover(to, force).map_or(Ok(()), Err),
+        };
+        if let Err(why) = refused {
+            actions.push(Action::Reply(id, Err(why)));
+            return;
+        }
+        match order {
+            Order::Switchover { to, .. } => self.begin_switchover(id, to, now, actions),
+            Order::Failover { to, force } => self.take_over(id, to, force, now, actions),
+            Order::Rejoin(_) => {}
+        }
+    }
+}
+
+/// The event that tells of a step.
+pub(super) fn told(kind: Kind, done: &StepDone) -> Action {
+    let detail = format!("{} took {} ms: {}", done.step, ms(done.took), done.detail);
+    Action::Tell { kind: kind.as_str(), server: done.server, detail }
+}
+
+/// The outcome of the action this phase waits for; an error when its time is over.
+pub(super) fn outcome_of(event: &Event, ticket: Ticket, until: Instant, now: Instant) -> Option<Result<Box<Facts>, String>> {
+    match event {
+        Event::Done(of, Outcome::Acted(result)) if *of == ticket => Some(result.clone()),
+        _ if now >= until => Some(Err("no outcome in time".to_owned())),
+        _ => None,
+    }
+}

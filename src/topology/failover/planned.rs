@@ -1,0 +1,162 @@
+//! The switchover: the master lives and hands over, and no client sees an error.
+
+use std::time::{Duration, Instant};
+
+use super::super::ServerId;
+use super::case::{Case, Kind};
+use super::machine::{Machine, OUTCOME_LIMIT, Phase, outcome_of};
+use super::{Action, Event, OrderId, Outcome, ms, since};
+
+/// Open transactions get this long to end, or half of `hold_timeout` where that is less: statements are held meanwhile.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// The new master gets this long to apply the rest, or a quarter of `hold_timeout`.
+pub const FOLLOW_LIMIT: Duration = Duration::from_secs(5);
+
+impl Machine {
+    pub(super) fn drain_limit(&self) -> Duration {
+        DRAIN_LIMIT.min(self.settings.hold_timeout / 2)
+    }
+
+    pub(super) fn follow_limit(&self) -> Duration {
+        FOLLOW_LIMIT.min(self.settings.hold_timeout / 4)
+    }
+
+    pub(super) fn begin_switchover(&mut self, order: OrderId, to: ServerId, now: Instant, actions: &mut Vec<Action>) {
+        let old = self.seen.master;
+        let mut case = Case::new(Kind::Switchover, old, "an operator's SWITCHOVER".to_owned(), now);
+        case.order = Some(order);
+        case.target = Some(to);
+        let detail = format!("to {}, by an operator", self.name(to));
+        actions.push(Action::Tell { kind: "switchover", server: old, detail });
+        let ticket = self.ticket();
+        actions.push(Action::Ask { ticket, unless: None, probe: None });
+        self.phase = Phase::Ask { case, ticket, until: now + OUTCOME_LIMIT };
+    }
+
+    pub(super) fn planned(&mut self, phase: Phase, event: &Event, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        match phase {
+            Phase::Ask { case, ticket, until } => match event {
+                Event::Done(of, Outcome::Answers { answers, .. }) if *of == ticket => {
+                    let (Some(old), Some(to)) = (case.old, case.target) else {
+                        return self.give_up(case, "no target", now, actions);
+                    };
+                    let said =
+                        |id: ServerId| answers.iter().find(|(of, _)| *of == id).and_then(|(_, outcome)| outcome.as_ref().ok());
+                    let why = match (said(old), said(to)) {
+                        (Some(facts), _) if !facts.writable() => "the master is read-only now",
+                        (None, _) => "the master does not answer",
+                        (_, None) => "it does not answer",
+                        _ => return self.drain(case, old, now, actions),
+                    };
+                    self.give_up(case, why, now, actions)
+                }
+                _ if now >= until => self.give_up(case, "the servers do not answer in time", now, actions),
+                _ => Phase::Ask { case, ticket, until },
+            },
+            Phase::Drain { mut case, ticket, until } => {
+                let open = match event {
+                    Event::Done(of, Outcome::Open(open)) if *of == ticket => *open,
+                    _ if now >= until => 0,
+                    _ => return Phase::Drain { case, ticket, until },
+                };
+                let Some(old) = case.old else { return self.give_up(case, "no master", now, actions) };
+                let detail = match open {
+                    0 => "no transaction is open".to_owned(),
+                    n => format!("{n} transactions did not end within {} ms and are rolled back", ms(self.drain_limit())),
+                };
+                actions.push(self.note(&mut case, "drain", Some(old), detail, now));
+                if open > 0 {
+                    actions.push(Action::EndOpen(old));
+                }
+                let ticket = self.ticket();
+                actions.push(Action::Fence { ticket, server: old, kill: true });
+                Phase::Demote { case, ticket, until: now + OUTCOME_LIMIT }
+            }
+            Phase::Demote { mut case, ticket, until } => {
+                let (Some(old), Some(to)) = (case.old, case.target) else { return self.give_up(case, "no target", now, actions) };
+                match outcome_of(event, ticket, until, now) {
+                    None => Phase::Demote { case, ticket, until },
+                    Some(Ok(facts)) => {
+                        actions.push(self.note(&mut case, "fence", Some(old), "it is read-only", now));
+                        let (ticket, limit) = (self.ticket(), self.follow_limit());
+                        actions.push(Action::Follow { ticket, server: to, like: facts.clone(), limit });
+                        case.fenced = Some(facts);
+                        Phase::Follow { case, ticket, until: now + OUTCOME_LIMIT }
+                    }
+                    Some(Err(why)) => self.restore(case, old, format!("it did not become read-only: {why}"), now, actions),
+                }
+            }
+            Phase::Follow { mut case, ticket, until } => {
+                let (Some(old), Some(to)) = (case.old, case.target) else { return self.give_up(case, "no target", now, actions) };
+                match outcome_of(event, ticket, until, now) {
+                    None => Phase::Follow { case, ticket, until },
+                    Some(Ok(_)) => {
+                        actions.push(self.note(&mut case, "apply", Some(to), "it has all that the old master had", now));
+                        let ticket = self.ticket();
+                        // It stays in the circle: what the old one has, it has too.
+                        actions.push(Action::Promote { ticket, server: to, stop_from: Vec::new() });
+                        let view = |id: ServerId| self.seen.server(id).is_some_and(|view| view.facts.is_some() && view.read_ok);
+                        let others = self.seen.servers.iter().map(|view| view.id).filter(|id| *id != to && *id != old && view(*id));
+                        let others = others.collect();
+                        Phase::Promote { case, ticket, until: now + OUTCOME_LIMIT, whom: to, lost: String::new(), others }
+                    }
+                    Some(Err(why)) => self.restore(case, old, format!("{} did not catch up: {why}", self.name(to)), now, actions),
+                }
+            }
+            Phase::Restore { case, ticket, until, why } => {
+                let Some(old) = case.old else { return self.give_up(case, &why, now, actions) };
+                match outcome_of(event, ticket, until, now) {
+                    None => Phase::Restore { case, ticket, until, why },
+                    Some(Ok(facts)) if facts.writable() => {
+                        actions.push(Action::Release { master: old, facts: Some(facts) });
+                        self.ended(case, &why, now, actions)
+                    }
+                    // Neither the one nor the other: then it is a failover, with whoever can be had.
+                    Some(_) => {
+                        let why = format!("{why}, and {} cannot be made writable again", self.name(old));
+                        if let Some(order) = case.order {
+                            actions.push(Action::Reply(order, Err(why.clone())));
+                        }
+                        let next = Case { kind: Kind::Failover, order: None, target: None, why, ..case };
+                        self.depose(next, now, actions)
+                    }
+                }
+            }
+            other => other,
+        }
+    }
+
+    fn drain(&mut self, mut case: Case, old: ServerId, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        let to = case.target.map(|to| self.name(to)).unwrap_or_default();
+        actions.push(self.note(&mut case, "ask", Some(old), "the servers answer", now));
+        case.began = now;
+        actions.push(Action::Hold { why: format!("a switchover from {} to {to} is under way", self.name(old)), deposed: false });
+        let (ticket, limit) = (self.ticket(), self.drain_limit());
+        actions.push(Action::AwaitOpen { ticket, server: old, limit });
+        Phase::Drain { case, ticket, until: now + limit + Duration::from_secs(1) }
+    }
+
+    /// The old master takes the writes again.
+    pub(super) fn restore(&mut self, mut case: Case, old: ServerId, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        actions.push(self.note(&mut case, "restore", Some(old), format!("back to {}: {why}", self.name(old)), now));
+        let ticket = self.ticket();
+        actions.push(Action::Promote { ticket, server: old, stop_from: Vec::new() });
+        Phase::Restore { case, ticket, until: now + OUTCOME_LIMIT, why }
+    }
+
+    /// Before anything was done.
+    fn give_up(&mut self, case: Case, why: &str, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        self.ended(case, why, now, actions)
+    }
+
+    fn ended(&mut self, case: Case, why: &str, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        let old = case.old.map(|old| self.name(old)).unwrap_or_default();
+        let detail = format!("given up after {} ms, {old} stays master: {why}", ms(since(case.began, now)));
+        actions.push(Action::Tell { kind: case.kind.as_str(), server: case.target, detail: detail.clone() });
+        actions.push(Action::Count { kind: case.kind, result: "failed", took: None });
+        if let Some(order) = case.order {
+            actions.push(Action::Reply(order, Err(detail)));
+        }
+        Phase::Idle
+    }
+}

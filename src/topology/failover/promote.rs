@@ -1,0 +1,205 @@
+//! From a master that is given up to the next one: collect what the survivors have, let the best apply and fetch the rest, promote it.
+
+use std::time::{Duration, Instant};
+
+use super::super::{ServerId, State};
+use super::case::Case;
+use super::choose::{Choice, choose};
+use super::machine::{CatchingUp, Machine, OUTCOME_LIMIT, Phase, outcome_of};
+use super::{Action, Event, Kind, Outcome, Ticket};
+
+/// Between two questions while a relay log is being applied.
+const ASK_AGAIN: Duration = Duration::from_millis(15);
+/// Between two questions while there is nobody to choose.
+const NOBODY_AGAIN: Duration = Duration::from_millis(250);
+/// A promotion that was refused is thought over again.
+const REFUSED_AGAIN: Duration = Duration::from_secs(1);
+/// How long a candidate may take to fetch from another survivor what that one has more.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
+/// And how often that is begun, before what is missing counts as lost.
+const CATCH_UPS_MAX: u32 = 5;
+
+impl Machine {
+    /// Asks the survivors what they have. The old master is asked too, but not waited for.
+    pub(super) fn ask_candidates(
+        &mut self,
+        case: Case,
+        catching_up: Option<CatchingUp>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        let ticket = self.ticket();
+        actions.push(Action::Ask { ticket, unless: case.old, probe: None });
+        Phase::Collect { case, ticket: Some(ticket), until: now + OUTCOME_LIMIT, catching_up }
+    }
+
+    pub(super) fn collect(
+        &mut self,
+        mut case: Case,
+        ticket: Option<Ticket>,
+        until: Instant,
+        mut catching_up: Option<CatchingUp>,
+        event: &Event,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        if let Some(fetch) = &mut catching_up
+            && let Event::Done(of, Outcome::Acted(result)) = event
+            && fetch.ticket == Some(*of)
+        {
+            fetch.ticket = None;
+            if let Err(why) = result {
+                // Begun anew with the next answers.
+                fetch.until = now;
+                let detail = format!("catch_up: {} cannot fetch from {}: {why}", self.name(fetch.whom), self.name(fetch.from));
+                actions.push(Action::Tell { kind: "failover", server: Some(fetch.whom), detail });
+            }
+        }
+        let answers = match event {
+            Event::Done(of, Outcome::Answers { answers, .. }) if Some(*of) == ticket => answers,
+            _ if now >= until => return self.ask_candidates(case, catching_up, now, actions),
+            _ => return Phase::Collect { case, ticket, until, catching_up },
+        };
+        let writable: Vec<_> = answers
+            .iter()
+            .filter_map(|(id, outcome)| outcome.as_ref().ok().filter(|facts| facts.writable()).map(|facts| (*id, facts)))
+            .collect();
+        // After the start: somebody is master already.
+        if case.old.is_none()
+            && case.failed.is_empty()
+            && let [(only, facts)] = writable.as_slice()
+        {
+            let (only, facts) = (*only, (*facts).clone());
+            return self.call_off(case, only, Some(&facts), "is writable", now, actions);
+        }
+        let again = |wait: Duration, case: Case, catching_up| Phase::Collect { case, ticket: None, until: now + wait, catching_up };
+        let promote_replicas = self.settings.topology.promote_replicas;
+        match choose(&self.seen, &case, answers, promote_replicas) {
+            Choice::Nobody(why) => {
+                let text = format!("nobody can take over: {why}");
+                if case.told != text {
+                    actions.push(Action::Tell { kind: "failover", server: case.old, detail: text.clone() });
+                    case.told = text;
+                }
+                // Whoever failed may be the only one there is: it gets another try.
+                case.failed.clear();
+                again(NOBODY_AGAIN, case, catching_up)
+            }
+            Choice::Applying(whom) | Choice::WaitFor(whom) => {
+                let text = format!("apply: {} applies what it has received", self.name(whom));
+                if case.told != text {
+                    actions.push(Action::Tell { kind: "failover", server: Some(whom), detail: text.clone() });
+                    case.told = text;
+                }
+                again(ASK_AGAIN, case, catching_up)
+            }
+            Choice::CatchUp { whom, from } => match catching_up {
+                Some(fetch) if fetch.whom == whom && fetch.from == from && now < fetch.until => again(ASK_AGAIN, case, catching_up),
+                _ if case.catch_ups >= CATCH_UPS_MAX => {
+                    case.no_catch_up = true;
+                    self.ask_candidates(case, None, now, actions)
+                }
+                _ => {
+                    let detail = format!("{} has more: {} fetches it", self.name(from), self.name(whom));
+                    actions.push(self.note(&mut case, "apply", Some(whom), detail, now));
+                    case.catch_ups += 1;
+                    self.tending.adrift(whom);
+                    let ticket = self.ticket();
+                    actions.push(Action::Repoint { ticket, server: whom, to: from, instead_of: case.old, demoted: false });
+                    let fetch = CatchingUp { whom, from, ticket: Some(ticket), until: now + CATCH_UP_LIMIT };
+                    again(ASK_AGAIN, case, Some(fetch))
+                }
+            },
+            Choice::Ready { whom, lost, count, why } => {
+                let fetched = catching_up.map(|fetch| fetch.from);
+                let step = if fetched.is_some() { "catch_up" } else { "apply" };
+                let mut detail = "it has applied all that it received".to_owned();
+                if !why.is_empty() {
+                    detail.push_str(&format!("; not the others: {why}"));
+                }
+                actions.push(self.note(&mut case, step, Some(whom), detail, now));
+                if let Some((other, _)) = writable.iter().find(|(id, _)| *id != whom) {
+                    let ticket = self.ticket();
+                    actions.push(Action::Fence { ticket, server: *other, kill: true });
+                    return Phase::Undo { case, ticket, until: now + OUTCOME_LIMIT, whom: *other, blamed: false };
+                }
+                if !case.force && self.settings.max_lost_transactions.is_some_and(|max| count > max) {
+                    return self.refused(case, whom, &lost, now, actions);
+                }
+                // From nobody: what others fetch from the old master when it comes back must not arrive by a detour.
+                let stop_from: Vec<ServerId> = self.settings.topology.ids().map(|(id, _)| id).filter(|id| *id != whom).collect();
+                let ticket = self.ticket();
+                actions.push(Action::Promote { ticket, server: whom, stop_from });
+                let others = answers.iter().filter(|(id, outcome)| *id != whom && outcome.is_ok()).map(|(id, _)| *id).collect();
+                Phase::Promote { case, ticket, until: now + OUTCOME_LIMIT, whom, lost, others }
+            }
+        }
+    }
+
+    fn refused(&mut self, mut case: Case, whom: ServerId, lost: &str, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        let name = self.name(whom);
+        let text = format!(
+            "promotion of {name} refused by failover.max_lost_transactions: {lost} would be lost; bring the old master back, or FAILOVER TO {name} FORCE"
+        );
+        if let Some(order) = case.order.take() {
+            actions.push(Action::Reply(order, Err(text.clone())));
+        }
+        if case.told != text {
+            actions.push(Action::Tell { kind: "failover", server: Some(whom), detail: text.clone() });
+            actions.push(Action::Count { kind: Kind::Failover, result: "refused", took: None });
+            actions.push(Action::Hold { why: text.clone(), deposed: true });
+            case.told = text;
+        }
+        Phase::Refused { case, until: now + REFUSED_AGAIN }
+    }
+
+    /// The promotion has an unknown outcome: before anybody else, that one must not be writable.
+    pub(super) fn undo(&mut self, mut case: Case, whom: ServerId, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        actions.push(self.note(&mut case, "promote", Some(whom), format!("failed: {why}"), now));
+        actions.push(Action::Count { kind: case.kind, result: "failed", took: None });
+        self.tending.adrift(whom);
+        let ticket = self.ticket();
+        actions.push(Action::Fence { ticket, server: whom, kill: true });
+        Phase::Undo { case, ticket, until: now + OUTCOME_LIMIT, whom, blamed: true }
+    }
+
+    pub(super) fn undone(
+        &mut self,
+        mut case: Case,
+        ticket: Ticket,
+        until: Instant,
+        (whom, blamed): (ServerId, bool),
+        event: &Event,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        let detail = match outcome_of(event, ticket, until, now) {
+            None => return Phase::Undo { case, ticket, until, whom, blamed },
+            Some(Ok(_)) => "it is read-only".to_owned(),
+            Some(Err(why)) => {
+                case.unfenced.push(whom);
+                format!("out of reach: {why}")
+            }
+        };
+        actions.push(self.note(&mut case, "fence", Some(whom), detail, now));
+        match (case.kind, case.old) {
+            (Kind::Switchover, Some(old)) if blamed => self.restore(case, old, "its promotion failed".to_owned(), now, actions),
+            _ if !blamed => self.ask_candidates(case, None, now, actions),
+            _ => {
+                case.failed.push(whom);
+                // Whoever failed may be the only one: it is tried again when nobody else is left.
+                let usable =
+                    |id: ServerId| self.view(id).is_some_and(|view| view.state != State::Down && !case.failed.contains(&id));
+                if !self.settings.topology.ids().any(|(id, _)| usable(id)) {
+                    case.failed.clear();
+                }
+                if let Some(order) = case.order.take() {
+                    actions
+                        .push(Action::Reply(order, Err(format!("the promotion of {} failed; see SHOW EVENTS", self.name(whom)))));
+                    case.target = None;
+                }
+                self.ask_candidates(case, None, now, actions)
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! In peace: what the servers need so that the next failover goes well. Read off each snapshot anew, so nothing has to be remembered over a restart.
+//!
+//! - A peer that is writable beside the master is fenced: who was master comes back so, and so does one that was promoted in vain.
+//! - The master receives nothing from a server that is gone, is quarantined or could still be written to: what a dead master did not send must not
+//!   arrive later, unseen. Once that server is read-only and was compared with the master without a finding, the circle is closed again.
+//! - Who replicates from the dead follows the master, by GTID; and so does a former master that follows nobody.
+
+use std::time::{Duration, Instant};
+
+use super::super::observation::ThreadState;
+use super::super::snapshot::{NOT_ASKED, Snapshot};
+use super::super::{ConfiguredRole, ServerId, State};
+use super::machine::{Machine, OUTCOME_LIMIT};
+use super::{Action, Kind, Mode, Outcome, Ticket};
+
+/// After a duty was done, what the servers say of it may be older for this long.
+const SEEN_AFTER: Duration = Duration::from_secs(1);
+/// A duty that failed is tried again after this, doubled each time.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// But at least this often.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Something to be done at a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Duty {
+    /// It is writable and should not be.
+    Fence(ServerId),
+    /// The master receives from one it should not receive from.
+    StopReceiver {
+        /// The master.
+        server: ServerId,
+        /// Not from this one.
+        from: ServerId,
+    },
+    /// The master may receive from its peer again.
+    StartReceiver {
+        /// The master.
+        server: ServerId,
+        /// From this one.
+        from: ServerId,
+    },
+    /// It follows a server that is dead, or nobody.
+    Repoint {
+        /// Who.
+        server: ServerId,
+        /// The master.
+        to: ServerId,
+        /// From whom it has replicated until now.
+        instead_of: Option<ServerId>,
+        /// It was master.
+        demoted: bool,
+    },
+}
+
+impl Duty {
+    fn server(self) -> ServerId {
+        match self {
+            Duty::Fence(server)
+            | Duty::StopReceiver { server, .. }
+            | Duty::StartReceiver { server, .. }
+            | Duty::Repoint { server, .. } => server,
+        }
+    }
+}
+
+/// What is under way, and what waits.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Tending {
+    /// Former masters that have not come back yet.
+    deposed: Vec<ServerId>,
+    /// Those of them whose quarantine was counted.
+    refused: Vec<ServerId>,
+    /// Whose re-pointing was begun and has not succeeded: their replication may be stopped.
+    adrift: Vec<ServerId>,
+    running: Vec<(Duty, Ticket, Instant)>,
+    resting: Vec<Rest>,
+}
+
+#[derive(Clone, Debug)]
+struct Rest {
+    duty: Duty,
+    until: Instant,
+    wait: Duration,
+    told: String,
+}
+
+impl Tending {
+    pub(super) fn depose(&mut self, server: ServerId) {
+        if !self.deposed.contains(&server) {
+            self.deposed.push(server);
+        }
+        self.refused.retain(|other| *other != server);
+    }
+
+    /// Its replication may have been stopped by something that did not end well.
+    pub(super) fn adrift(&mut self, server: ServerId) {
+        if !self.adrift.contains(&server) {
+            self.adrift.push(server);
+        }
+    }
+
+    fn free(&self, duty: Duty, now: Instant) -> bool {
+        !self.running.iter().any(|(other, _, until)| other.server() == duty.server() && now < *until)
+            && !self.resting.iter().any(|rest| rest.duty == duty && now < rest.until)
+    }
+}
+
+/// What is to be done. `deposed` are former masters that have not come back yet, `adrift` those whose re-pointing was begun.
+pub(super) fn duties(
+    seen: &Snapshot,
+    master: ServerId,
+    deposed: &[ServerId],
+    adrift: &[ServerId],
+    promote_replicas: bool,
+) -> Vec<Duty> {
+    let mut duties = Vec::new();
+    let alive = |state: State| matches!(state, State::Online | State::Lagging | State::Quarantined | State::Draining);
+    for view in seen.servers.iter().filter(|view| view.id != master && alive(view.state)) {
+        let Some(facts) = &view.facts else { continue };
+        let was_master = deposed.contains(&view.id);
+        if facts.writable() && (view.configured_role == ConfiguredRole::Master || was_master) {
+            duties.push(Duty::Fence(view.id));
+            continue;
+        }
+        if view.state == State::Quarantined || !facts.replication_visible {
+            continue;
+        }
+        // With several sources of ours nothing is known of the operator's plan.
+        let sources: Vec<ServerId> = facts.replication.iter().filter_map(|channel| seen.source_of(channel)).collect();
+        let repoint = |instead_of| Duty::Repoint { server: view.id, to: master, instead_of, demoted: was_master };
+        match sources.as_slice() {
+            [one] if *one == master => {
+                let channel = seen.channel(view.id, master);
+                let stopped =
+                    channel.is_some_and(|c| c.io_running == ThreadState::Stopped || c.sql_running == ThreadState::Stopped);
+                if (was_master || adrift.contains(&view.id)) && stopped && view.compared && view.errant.is_none() {
+                    duties.push(repoint(Some(master)));
+                }
+            }
+            [one] => {
+                let dead = seen.server(*one).is_none_or(|source| matches!(source.state, State::Down | State::Quarantined));
+                // Left by a re-pointing that was broken off: stopped, without an error, behind a peer that is not master.
+                let left = seen.channel(view.id, *one).is_some_and(|c| {
+                    c.io_running == ThreadState::Stopped
+                        && c.sql_running == ThreadState::Stopped
+                        && c.last_io_error.is_empty()
+                        && c.last_sql_error.is_empty()
+                }) && seen
+                    .server(*one)
+                    .is_some_and(|source| promote_replicas || source.configured_role == ConfiguredRole::Master);
+                if dead || left || was_master || adrift.contains(&view.id) {
+                    duties.push(repoint(Some(*one)));
+                }
+            }
+            _ => {}
+        }
+    }
+    let Some(facts) = seen.server(master).and_then(|view| view.facts.as_ref()) else { return duties };
+    for channel in &facts.replication {
+        let Some(from) = seen.source_of(channel).and_then(|id| seen.server(id)) else { continue };
+        let writable = from.facts.as_ref().is_none_or(|facts| facts.writable());
+        if &*from.reason == NOT_ASKED {
+            continue;
+        }
+        let bad = matches!(from.state, State::Down | State::Quarantined) || (writable && from.state != State::Suspect);
+        // Whoever follows another than the master may fetch from that one what the master must not have.
+        let astray = from.facts.as_ref().is_none_or(|facts| facts.replication.iter().any(|c| seen.source_of(c) != Some(master)));
+        let clean = !bad && !astray && from.state != State::Suspect && from.compared && from.errant.is_none();
+        if bad && channel.io_running != ThreadState::Stopped {
+            duties.push(Duty::StopReceiver { server: master, from: from.id });
+        } else if clean
+            && from.configured_role == ConfiguredRole::Master
+            && (channel.io_running == ThreadState::Stopped || channel.sql_running == ThreadState::Stopped)
+        {
+            duties.push(Duty::StartReceiver { server: master, from: from.id });
+        }
+    }
+    duties
+}
+
+impl Machine {
+    /// Begins what is to be done and not under way.
+    pub(super) fn tend(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(master) = self.seen.writer().map(|view| view.id).filter(|_| self.settings.mode == Mode::Auto) else { return };
+        self.note_returned(master, actions);
+        self.tending.running.retain(|(_, _, until)| now < *until);
+        let promote_replicas = self.settings.topology.promote_replicas;
+        for duty in duties(&self.seen, master, &self.tending.deposed, &self.tending.adrift, promote_replicas) {
+            if !self.tending.free(duty, now) {
+                continue;
+            }
+            let ticket = self.ticket();
+            self.tending.running.push((duty, ticket, now + OUTCOME_LIMIT));
+            let action = match duty {
+                Duty::Fence(server) => {
+                    self.tending.depose(server);
+                    let detail = format!("it is writable and {} is master: it is made read-only", self.name(master));
+                    actions.push(Action::Tell { kind: "rejoin", server: Some(server), detail });
+                    Action::Fence { ticket, server, kill: true }
+                }
+                Duty::StopReceiver { server, from } => Action::Receiver { ticket, server, from, on: false },
+                Duty::StartReceiver { server, from } => Action::Receiver { ticket, server, from, on: true },
+                Duty::Repoint { server, to, instead_of, demoted } => Action::Repoint { ticket, server, to, instead_of, demoted },
+            };
+            actions.push(action);
+        }
+    }
+
+    /// Right after a promotion, without waiting for the next snapshot.
+    pub(super) fn repoint(
+        &mut self,
+        server: ServerId,
+        to: ServerId,
+        old: Option<ServerId>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let follows = |from: ServerId| self.seen.channel(server, from).is_some();
+        if self.settings.mode == Mode::Off || follows(to) {
+            return;
+        }
+        let Some(old) = old.filter(|old| follows(*old)) else { return };
+        let ticket = self.ticket();
+        let demoted = false;
+        let duty = Duty::Repoint { server, to, instead_of: Some(old), demoted };
+        self.tending.running.push((duty, ticket, now + OUTCOME_LIMIT));
+        actions.push(Action::Repoint { ticket, server, to, instead_of: Some(old), demoted });
+    }
+
+    /// A duty has ended, well or not.
+    pub(super) fn tended(&mut self, ticket: Ticket, outcome: &Outcome, now: Instant, actions: &mut Vec<Action>) {
+        let Some(at) = self.tending.running.iter().position(|(_, of, _)| *of == ticket) else { return };
+        let (duty, _, _) = self.tending.running.remove(at);
+        let Outcome::Acted(result) = outcome else { return };
+        if let Duty::Repoint { server, .. } = duty {
+            self.tending.adrift.retain(|other| *other != server);
+            if result.is_err() {
+                self.tending.adrift(server);
+            }
+        }
+        let before = self.tending.resting.iter().position(|rest| rest.duty == duty).map(|at| self.tending.resting.remove(at));
+        let (kind, done) = match duty {
+            Duty::Fence(_) => ("rejoin", "it is read-only".to_owned()),
+            Duty::StopReceiver { from, .. } => {
+                ("rejoin", format!("it receives nothing from {} until that one is compared", self.name(from)))
+            }
+            Duty::StartReceiver { from, .. } => ("rejoin", format!("it receives from {} again", self.name(from))),
+            Duty::Repoint { to, .. } => ("repoint", format!("it replicates from {}", self.name(to))),
+        };
+        let server = Some(duty.server());
+        match result {
+            Ok(_) => {
+                actions.push(Action::Tell { kind, server, detail: done });
+                self.tending.resting.push(Rest { duty, until: now + SEEN_AFTER, wait: RETRY_MIN, told: String::new() });
+            }
+            Err(why) => {
+                let (wait, told) = before.map_or((RETRY_MIN, String::new()), |rest| ((rest.wait * 2).min(RETRY_MAX), rest.told));
+                if told != *why {
+                    actions.push(Action::Tell { kind, server, detail: format!("failed, tried again: {why}") });
+                }
+                self.tending.resting.push(Rest { duty, until: now + wait, wait, told: why.clone() });
+            }
+        }
+        self.tending.resting.retain(|rest| now < rest.until + RETRY_MAX);
+    }
+
+    /// Former masters that follow the new one, and those that may not.
+    fn note_returned(&mut self, master: ServerId, actions: &mut Vec<Action>) {
+        let mut back = Vec::new();
+        for id in &self.tending.deposed {
+            let Some(view) = self.seen.server(*id) else { continue };
+            let read_only = view.facts.as_ref().is_some_and(|facts| !facts.writable());
+            if view.state == State::Quarantined && !self.tending.refused.contains(id) {
+                self.tending.refused.push(*id);
+                actions.push(Action::Count { kind: Kind::Rejoin, result: "refused", took: None });
+            }
+            let follows = self
+                .seen
+                .channel(*id, master)
+                .is_some_and(|channel| channel.io_running == ThreadState::Running && channel.sql_running == ThreadState::Running);
+            if view.state == State::Online && read_only && view.compared && view.errant.is_none() && follows {
+                back.push(*id);
+            }
+        }
+        back.extend(self.tending.deposed.iter().filter(|id| **id == master).copied().collect::<Vec<_>>());
+        for id in back {
+            self.tending.deposed.retain(|other| *other != id);
+            if id != master {
+                let detail = format!("it has nothing that {} never saw, replicates from it, and is standby", self.name(master));
+                actions.push(Action::Tell { kind: "rejoin", server: Some(id), detail });
+                actions.push(Action::Count { kind: Kind::Rejoin, result: "ok", took: None });
+            }
+        }
+    }
+}
