@@ -1,7 +1,7 @@
 """What the suites share: how a test ended, and how the servers are reached."""
 
+import contextlib
 import os
-import sys
 from dataclasses import dataclass
 
 
@@ -15,8 +15,8 @@ class Outcome:
 
 
 def direct_connection(**options):
-    """PyMySQL at the master, with autocommit."""
+    """PyMySQL at the master, with autocommit, for a `with`."""
     import pymysql
 
     options = {"host": "127.0.0.1", "port": int(os.environ["DIRECT_PORT"]), "user": os.environ["DB_USER"], "password": os.environ["DB_PASSWORD"], "autocommit": True} | options
-    return pymysql.connect(**options)
+    return contextlib.closing(pymysql.connect(**options))
