@@ -529,7 +529,7 @@ fn who_gave_a_command_is_noted() {
         notes,
         [
             "alice@10.0.0.9 SET SERVER db3 WEIGHT 5: done",
-            "alice@10.0.0.9 SWITCHOVER TO db2: refused: sluice: SWITCHOVER is not available in this version",
+            "alice@10.0.0.9 SWITCHOVER TO db2: refused: sluice: db2 is 12000 ms behind",
         ]
     );
 }

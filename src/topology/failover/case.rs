@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Facts, GtidSet, ServerId};
+use super::super::{GtidSet, ServerId};
 use super::OrderId;
 
 /// What kind of replacement, also the event's kind and the metric's label.
@@ -49,8 +49,6 @@ pub struct Case {
     pub old: Option<ServerId>,
     /// What it had at its last heartbeat.
     pub had: Option<GtidSet>,
-    /// Its facts after it was fenced.
-    pub fenced: Option<Box<Facts>>,
     /// Why.
     pub why: String,
     /// Since when writes are held.
@@ -63,8 +61,6 @@ pub struct Case {
     pub order: Option<OrderId>,
     /// Who was tried in vain.
     pub failed: Vec<ServerId>,
-    /// Who may be writable although it was to be fenced: out of reach.
-    pub unfenced: Vec<ServerId>,
     /// How often it was tried to catch up from another survivor.
     pub catch_ups: u32,
     /// Catching up from another survivor did not succeed: what is missing is lost.
@@ -84,14 +80,12 @@ impl Case {
             kind,
             old,
             had: None,
-            fenced: None,
             why,
             began: now,
             target: None,
             force: false,
             order: None,
             failed: Vec::new(),
-            unfenced: Vec::new(),
             catch_ups: 0,
             no_catch_up: false,
             steps: Vec::new(),

@@ -22,7 +22,7 @@ pub(super) enum Opinion {
     /// It answers with a refusal, so that it lives.
     Refuses(String),
     /// It answers and is read-only.
-    ReadOnly(Box<Facts>),
+    ReadOnly,
     /// These hear from it; we do not.
     HeardBy(Vec<ServerId>),
     /// Nobody hears from it.
@@ -36,7 +36,7 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
     let of_old = answers.iter().find(|(id, _)| *id == old).map(|(_, outcome)| outcome);
     let failure = match of_old {
         Some(Ok(facts)) if facts.writable() => return Opinion::Lives(Box::new(facts.clone())),
-        Some(Ok(facts)) => return Opinion::ReadOnly(Box::new(facts.clone())),
+        Some(Ok(_)) => return Opinion::ReadOnly,
         Some(Err(failure)) if failure.is_alive() => return Opinion::Refuses(failure.to_string()),
         Some(Err(failure)) => Some(failure),
         None => None,
@@ -98,9 +98,8 @@ impl Machine {
         };
         match opinion(&self.seen, old, answers, stalled) {
             Opinion::Lives(facts) => self.call_off(case, old, Some(&facts), "answers and is writable", now, actions),
-            Opinion::ReadOnly(facts) => {
+            Opinion::ReadOnly => {
                 actions.push(self.note(&mut case, "second_opinion", Some(old), "it answers, and is read-only", now));
-                case.fenced = Some(facts);
                 self.depose(case, now, actions)
             }
             Opinion::Dead(why) => {
@@ -111,7 +110,6 @@ impl Machine {
                     format!("it is dead: {why}; nobody hears from it"),
                     now,
                 ));
-                case.unfenced.push(old);
                 self.depose(case, now, actions)
             }
             Opinion::Refuses(_) if self.seen.master == Some(old) => self.call_off(case, old, None, "lives", now, actions),

@@ -79,8 +79,7 @@ impl Machine {
                     Some(Ok(facts)) => {
                         actions.push(self.note(&mut case, "fence", Some(old), "it is read-only", now));
                         let (ticket, limit) = (self.ticket(), self.follow_limit());
-                        actions.push(Action::Follow { ticket, server: to, like: facts.clone(), limit });
-                        case.fenced = Some(facts);
+                        actions.push(Action::Follow { ticket, server: to, like: facts, limit });
                         Phase::Follow { case, ticket, until: now + OUTCOME_LIMIT }
                     }
                     Some(Err(why)) => self.restore(case, old, format!("it did not become read-only: {why}"), now, actions),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{ServerId, State};
+use super::super::{ConfiguredRole, ServerId};
 use super::case::Case;
 use super::choose::{Choice, choose};
 use super::machine::{CatchingUp, Machine, OUTCOME_LIMIT, Phase, outcome_of};
@@ -63,6 +63,11 @@ impl Machine {
         let writable: Vec<_> = answers
             .iter()
             .filter_map(|(id, outcome)| outcome.as_ref().ok().filter(|facts| facts.writable()).map(|facts| (*id, facts)))
+            // A replica that somebody made writable is none of our masters.
+            .filter(|(id, _)| {
+                let peer = self.view(*id).is_some_and(|view| view.configured_role == ConfiguredRole::Master);
+                peer || case.old == Some(*id) || self.settings.topology.promote_replicas
+            })
             .collect();
         // After the start: somebody is master already.
         if case.old.is_none()
@@ -176,10 +181,7 @@ impl Machine {
         let detail = match outcome_of(event, ticket, until, now) {
             None => return Phase::Undo { case, ticket, until, whom, blamed },
             Some(Ok(_)) => "it is read-only".to_owned(),
-            Some(Err(why)) => {
-                case.unfenced.push(whom);
-                format!("out of reach: {why}")
-            }
+            Some(Err(why)) => format!("out of reach: {why}"),
         };
         actions.push(self.note(&mut case, "fence", Some(whom), detail, now));
         match (case.kind, case.old) {
@@ -187,12 +189,6 @@ impl Machine {
             _ if !blamed => self.ask_candidates(case, None, now, actions),
             _ => {
                 case.failed.push(whom);
-                // Whoever failed may be the only one: it is tried again when nobody else is left.
-                let usable =
-                    |id: ServerId| self.view(id).is_some_and(|view| view.state != State::Down && !case.failed.contains(&id));
-                if !self.settings.topology.ids().any(|(id, _)| usable(id)) {
-                    case.failed.clear();
-                }
                 if let Some(order) = case.order.take() {
                     actions
                         .push(Action::Reply(order, Err(format!("the promotion of {} failed; see SHOW EVENTS", self.name(whom)))));

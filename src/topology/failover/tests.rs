@@ -15,6 +15,8 @@ use super::super::snapshot::Snapshot;
 use super::super::{ConfiguredRole, Flavor, GtidSet, Hold, Memory, ServerId, State, diagnose};
 use super::*;
 
+mod stories;
+
 const TICK: Duration = Duration::from_millis(20);
 /// Faults happen for this long; then everybody is up and the link is good.
 const TROUBLE_TICKS: u64 = 700;

@@ -1,0 +1,243 @@
+//! Single histories, step by step, as an operator would tell them.
+
+use super::super::machine::RECENT_MAX;
+use super::*;
+
+const A: ServerId = ServerId(0);
+const B: ServerId = ServerId(1);
+
+/// db1 is master, all is well.
+fn running() -> World {
+    let mut world = World::new(1);
+    world.settings.promote_replicas = false;
+    let failover = FailoverSettings {
+        mode: Mode::Auto,
+        topology: world.settings.clone(),
+        hold_timeout: ms(10_000),
+        max_lost_transactions: None,
+    };
+    world.machine.configure(failover);
+    for n in 0..4 {
+        for number in 1..=9 {
+            let one = MySqlSet::one(Origin { uuid: uuid(0), tag: Tag::default() }, number);
+            world.servers[n].executed.merge(&one);
+        }
+    }
+    look_around(&mut world);
+    assert_eq!(world.snapshot.master, Some(A));
+    assert_eq!(tell(&mut world, None), Vec::<&str>::new());
+    world
+}
+
+fn look_around(world: &mut World) {
+    for _ in 0..2 {
+        world.now += ms(10);
+        let seen = (0..4).map(|n| Observation::from_monitor(ServerId(n as u16), world.now, world.now, world.look(n))).collect();
+        world.judge(seen);
+    }
+}
+
+fn step(world: &mut World, event: Event) -> Vec<Action> {
+    world.now += ms(10);
+    let actions = world.machine.step(event, world.now);
+    for action in &actions {
+        match action {
+            Action::Hold { why, deposed } => world.memory.hold(Hold { why: why.as_str().into(), deposed: *deposed }),
+            Action::Release { master, .. } => world.memory.release(*master),
+            _ => {}
+        }
+    }
+    actions
+}
+
+/// The names of what is done when this is seen, or told, without the events.
+fn tell(world: &mut World, event: Option<Event>) -> Vec<&'static str> {
+    let event = event.unwrap_or_else(|| Event::Seen(world.snapshot.clone()));
+    step(world, event).iter().filter_map(name).collect()
+}
+
+fn name(action: &Action) -> Option<&'static str> {
+    Some(match action {
+        Action::Hold { deposed: false, .. } => "hold",
+        Action::Hold { deposed: true, .. } => "depose",
+        Action::Release { .. } => "release",
+        Action::Ask { .. } => "ask",
+        Action::AwaitOpen { .. } => "await open",
+        Action::EndOpen(_) => "end open",
+        Action::Fence { .. } => "fence",
+        Action::Follow { .. } => "follow",
+        Action::Promote { .. } => "promote",
+        Action::Repoint { .. } => "repoint",
+        Action::Receiver { on: true, .. } => "receive",
+        Action::Receiver { on: false, .. } => "receive nothing",
+        Action::Accept(_) => "accept",
+        Action::Count { result, .. } => result,
+        Action::Reply(..) => "reply",
+        Action::Tell { .. } => return None,
+    })
+}
+
+/// The answers to the last question, as the servers are.
+fn answers(world: &mut World, ticket: Ticket) -> Event {
+    let answers = (0..4).map(|n| (ServerId(n as u16), world.look(n))).collect();
+    Event::Done(ticket, Outcome::Answers { answers, stalled: false })
+}
+
+fn acted(world: &World, ticket: Ticket, n: usize) -> Event {
+    Event::Done(ticket, Outcome::Acted(Ok(Box::new(world.facts(n)))))
+}
+
+/// The master crashes and was asked about.
+fn crashed(world: &mut World) -> Ticket {
+    world.servers[0].up = false;
+    look_around(world);
+    assert_eq!(tell(world, None), ["hold", "ask"]);
+    1
+}
+
+#[test]
+fn a_crash_from_hold_to_release() {
+    let mut world = running();
+    let ticket = crashed(&mut world);
+    let answer = answers(&mut world, ticket);
+    assert_eq!(tell(&mut world, Some(answer)), ["depose", "fence", "end open", "ask"]);
+    let answer = answers(&mut world, 3);
+    let actions = step(&mut world, answer);
+    let promote = actions.iter().find_map(|a| {
+        if let Action::Promote { ticket, server, stop_from } = a { Some((*ticket, *server, stop_from.len())) } else { None }
+    });
+    assert_eq!(promote, Some((4, B, 3)), "{actions:?}");
+    world.servers[1].read_only = false;
+    let done = acted(&world, 4, 1);
+    assert_eq!(tell(&mut world, Some(done)), ["release", "repoint", "repoint", "ok"]);
+    look_around(&mut world);
+    assert_eq!(world.snapshot.writer().map(|view| view.id), Some(B));
+}
+
+#[test]
+fn a_master_that_its_replicas_hear_from_is_not_replaced() {
+    let mut world = running();
+    let ticket = crashed(&mut world);
+    // It was only cut off from here.
+    world.servers[0].up = true;
+    let facts = |n: usize| (ServerId(n as u16), Ok(world.facts(n)));
+    let said = vec![(A, Err(Failure::ConnectTimeout)), facts(1), facts(2), facts(3)];
+    let heard = Event::Done(ticket, Outcome::Answers { answers: said, stalled: false });
+    let actions = step(&mut world, heard);
+    let told = actions.iter().find_map(|a| if let Action::Tell { detail, .. } = a { Some(detail.clone()) } else { None });
+    assert!(told.unwrap().contains("db2, db3, db4 still receive from it"), "{actions:?}");
+    assert_eq!(world.machine.phase_name(), "second_opinion");
+    world.now += ms(600);
+    assert_eq!(tell(&mut world, Some(Event::Tick)), ["ask"]);
+    let answer = answers(&mut world, ticket + 1);
+    assert_eq!(tell(&mut world, Some(answer)), ["release"], "and now it answers");
+}
+
+#[test]
+fn our_own_stall_proves_nothing() {
+    let mut world = running();
+    world.servers[0].frozen = true;
+    world.now += ms(1200);
+    let seen = (1..4).map(|n| Observation::from_monitor(ServerId(n as u16), world.now, world.now, world.look(n))).collect();
+    world.judge(seen);
+    assert_eq!(tell(&mut world, None), ["hold", "ask"]);
+    let answers = (0..4).map(|n| (ServerId(n), Err(Failure::QueryTimeout))).collect();
+    assert_eq!(tell(&mut world, Some(Event::Done(1, Outcome::Answers { answers, stalled: true }))), Vec::<&str>::new());
+    assert_eq!(world.machine.phase_name(), "second_opinion");
+}
+
+#[test]
+fn with_zero_losses_allowed_a_lossy_promotion_is_refused_until_it_is_forced() {
+    let mut world = running();
+    let one = MySqlSet::one(Origin { uuid: uuid(0), tag: Tag::default() }, 10);
+    world.servers[0].executed.merge(&one);
+    look_around(&mut world);
+    tell(&mut world, None);
+    world.machine.configure(FailoverSettings {
+        mode: Mode::Auto,
+        topology: world.settings.clone(),
+        hold_timeout: ms(10_000),
+        max_lost_transactions: Some(0),
+    });
+    let ticket = crashed(&mut world);
+    let answer = answers(&mut world, ticket);
+    tell(&mut world, Some(answer));
+    let answer = answers(&mut world, 3);
+    assert_eq!(tell(&mut world, Some(answer)), ["refused", "depose"]);
+    assert_eq!(world.machine.phase_name(), "refused");
+    assert_eq!(tell(&mut world, Some(Event::Order(7, Order::Failover { to: B, force: true }))), ["ask"]);
+    let answer = answers(&mut world, 4);
+    assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
+}
+
+#[test]
+fn a_switchover_holds_drains_fences_applies_and_promotes() {
+    let mut world = running();
+    for (order, refusal) in [
+        (Order::Switchover { to: A, dry_run: false }, "db1 is the master already"),
+        (Order::Switchover { to: ServerId(2), dry_run: true }, "db3 is a replica, and failover.promote_replicas is off"),
+        (Order::Failover { to: B, force: false }, "the master db1 is alive: SWITCHOVER TO db2"),
+        (Order::Rejoin(B), "db2 is not quarantined, it is online"),
+    ] {
+        let actions = step(&mut world, Event::Order(1, order.clone()));
+        let said = actions.iter().find_map(|a| if let Action::Reply(_, Err(why)) = a { Some(why.clone()) } else { None });
+        assert!(said.as_ref().is_some_and(|said| said.starts_with(refusal)), "{order:?}: {said:?}");
+    }
+    assert_eq!(tell(&mut world, Some(Event::Order(2, Order::Switchover { to: B, dry_run: false }))), ["ask"]);
+    let answer = answers(&mut world, 1);
+    assert_eq!(tell(&mut world, Some(answer)), ["hold", "await open"]);
+    assert_eq!(tell(&mut world, Some(Event::Done(2, Outcome::Open(1)))), ["end open", "fence"]);
+    world.servers[0].read_only = true;
+    let done = acted(&world, 3, 0);
+    assert_eq!(tell(&mut world, Some(done)), ["follow"]);
+    let done = acted(&world, 4, 1);
+    assert_eq!(tell(&mut world, Some(done)), ["promote"]);
+    world.servers[1].read_only = false;
+    let done = acted(&world, 5, 1);
+    assert_eq!(tell(&mut world, Some(done)), ["release", "repoint", "repoint", "ok", "reply"]);
+}
+
+#[test]
+fn flapping_is_damped() {
+    let mut world = running();
+    let mut ticket = 0;
+    for round in 0..=RECENT_MAX {
+        let (old, new) = if round % 2 == 0 { (0, 1) } else { (1, 0) };
+        world.servers[old].up = false;
+        look_around(&mut world);
+        let begins = tell(&mut world, None);
+        if round == RECENT_MAX {
+            assert_eq!(begins, Vec::<&str>::new(), "it waits");
+            continue;
+        }
+        assert_eq!(begins, ["hold", "ask"], "round {round}");
+        let next = |actions: &[Action]| {
+            actions.iter().rev().find_map(|action| match action {
+                Action::Ask { ticket, .. } | Action::Promote { ticket, .. } => Some(*ticket),
+                _ => None,
+            })
+        };
+        // The tickets of the duties in between are not counted here: what matters is the last question.
+        for _ in 0..40 {
+            ticket += 1;
+            let answer = answers(&mut world, ticket);
+            let actions = step(&mut world, answer);
+            if actions.iter().any(|action| matches!(action, Action::Promote { .. })) {
+                ticket = next(&actions).unwrap();
+                break;
+            }
+        }
+        world.servers[new].read_only = false;
+        let done = acted(&world, ticket, new);
+        let actions = step(&mut world, done);
+        assert!(actions.iter().any(|action| matches!(action, Action::Release { .. })), "round {round}: {actions:?}");
+        let servers = &mut world.servers;
+        (servers[old].up, servers[old].read_only, servers[old].source) = (true, true, new);
+        for n in [2, 3, old] {
+            servers[n].source = new;
+            (servers[n].io, servers[n].sql) = (true, true);
+        }
+        look_around(&mut world);
+        tell(&mut world, None);
+    }
+}
