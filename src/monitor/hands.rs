@@ -105,8 +105,10 @@ impl Hands {
     async fn probe(&self, reach: &Reach, facts: Facts, source: ServerId, channel: &str) -> Result<Facts, Failure> {
         let until = Instant::now() + self.answer_limit;
         let left = || until.saturating_duration_since(Instant::now()).max(ASK_EVERY);
-        let again = [commands::stop_receiver(facts.flavor, channel), commands::start_receiver(facts.flavor, channel)];
-        if reach.run(&again, left()).await.is_err() {
+        // One text: whatever becomes of us, it is not left stopped.
+        let again =
+            format!("{}; {}", commands::stop_receiver(facts.flavor, channel), commands::start_receiver(facts.flavor, channel));
+        if reach.run(&[again], left()).await.is_err() {
             return Ok(facts);
         }
         loop {
@@ -247,12 +249,14 @@ impl Hands {
             }
             (None, _) => return Err("it has more than one replication channel".to_owned()),
         };
+        // One text: a proxy that dies in the middle leaves no server stopped.
         let statements = [
             commands::stop(facts.flavor, &channel.name),
             commands::follow(facts.flavor, &channel.name, &host, port, demoted),
             commands::start(facts.flavor, &channel.name),
-        ];
-        reach.run(&statements, ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
+        ]
+        .join("; ");
+        reach.run(&[statements], ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
         self.after(&reach).await
     }
 

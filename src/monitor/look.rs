@@ -70,6 +70,9 @@ struct Looker {
     replication: Part,
     heartbeat: Part,
     polls: u32,
+    /// The last connection's number at the server: they rise until it starts anew.
+    number: u32,
+    restarts: u32,
 }
 
 impl Look {
@@ -84,6 +87,8 @@ impl Look {
             replication: Part::new(),
             heartbeat: Part::new(),
             polls: 0,
+            number: 0,
+            restarts: 0,
         };
         loop {
             let asked_at = Instant::now();
@@ -113,7 +118,8 @@ impl Looker {
                 self.connect().await?;
             }
             match self.ask().await {
-                Ok(facts) => {
+                Ok(mut facts) => {
+                    facts.restarts = self.restarts;
                     self.facts = Some(facts.clone());
                     return Ok(facts);
                 }
@@ -155,6 +161,10 @@ impl Looker {
             // Another version may be another server: nothing of the old one is kept.
             self.facts = None;
         }
+        if connection.connection_id() < self.number {
+            self.restarts = self.restarts.wrapping_add(1);
+        }
+        self.number = connection.connection_id();
         self.polls = 0;
         self.connection = Some(connection);
         Ok(())

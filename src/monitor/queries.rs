@@ -191,6 +191,7 @@ pub fn facts(
             None => None,
         },
         replication_visible: parts.replication,
+        restarts: before.map_or(0, |b| b.restarts),
         replication: Vec::new(),
         heartbeat: None,
         semi_sync_clients: before.and_then(|b| b.semi_sync_clients),

@@ -91,6 +91,7 @@ mod tests {
             gtid_state: MariaDbState::parse(set).ok().map(Arc::new).filter(|_| flavor == Flavor::MariaDb),
             replication_visible: true,
             replication: Vec::new(),
+            restarts: 0,
             heartbeat: None,
             semi_sync_clients: None,
             threads_connected: 1,

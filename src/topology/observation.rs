@@ -81,6 +81,8 @@ pub struct Facts {
     pub replication_visible: bool,
     /// Its replication channels (MariaDB: connections).
     pub replication: Vec<ReplicaChannel>,
+    /// How often it was seen to have started anew, between two looks too.
+    pub restarts: u32,
     /// The heartbeat row: `None` when it could not be read, [`Beat::NONE`] when there is no row of ours.
     pub heartbeat: Option<Beat>,
     /// Semi-synchronous replication is on as a source, and how many replicas acknowledge.

@@ -137,7 +137,7 @@ async fn all_is_there(cluster: &Cluster, master: &str, written: &[&Written], los
     assert_eq!(writable, [master], "who takes writes");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_killed_master_is_replaced_within_a_second() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
     let writers: Vec<Writer> = (1..=4).map(|n| Writer::start(&proxy, n)).collect();
@@ -159,7 +159,7 @@ async fn a_killed_master_is_replaced_within_a_second() {
     all_is_there(&cluster, "db2", &all.iter().collect::<Vec<_>>(), 3).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_frozen_master_is_replaced_and_comes_back_as_standby() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
     let writers: Vec<Writer> = (1..=2).map(|n| Writer::start(&proxy, n)).collect();
@@ -190,7 +190,7 @@ async fn a_frozen_master_is_replaced_and_comes_back_as_standby() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_master_stopped_cleanly_is_replaced_and_rejoins() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
     let writer = Writer::start(&proxy, 1);
@@ -222,7 +222,7 @@ async fn a_master_stopped_cleanly_is_replaced_and_rejoins() {
     all_is_there(&cluster, "db1", &[&written, &again], 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn what_a_dead_master_did_not_send_is_named_and_stays_out() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
     // Nobody fetches any more: what is written now is on db1 alone.
@@ -261,7 +261,7 @@ async fn what_a_dead_master_did_not_send_is_named_and_stays_out() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_switchover_shows_no_client_an_error() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
     let plan = proxy.admin("SWITCHOVER TO db2 DRY RUN").await.unwrap();
@@ -313,7 +313,7 @@ async fn a_switchover_shows_no_client_an_error() {
     assert_eq!(proxy.metric("sluice_failovers_total", &["kind=\"switchover\"", "result=\"ok\""]).await.unwrap(), 4.0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_proxy_killed_in_the_middle_leaves_what_the_next_one_understands() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
     let mut conn = proxy.connect("shop").await.unwrap();
@@ -345,7 +345,7 @@ async fn a_proxy_killed_in_the_middle_leaves_what_the_next_one_understands() {
     assert_eq!(marks(&cluster, "db1").await, [1, 2, 3]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn in_manual_mode_an_operator_decides() {
     let (cluster, proxy) = marked(|proxy| proxy.set("failover.mode", "\"manual\"")).await;
     cluster.server("db1").kill().unwrap();

@@ -67,6 +67,7 @@ fn facts(id: ServerId, source: Option<ServerId>, writable: bool) -> Facts {
         gtid_state: None,
         replication_visible: true,
         replication,
+        restarts: 0,
         heartbeat: None,
         semi_sync_clients: None,
         threads_connected: 3,

@@ -78,8 +78,9 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_r
             None => usable.push(one),
         }
     }
-    // Of two that have the same, not the one that has just died.
-    usable.sort_by_key(|one| (case.old == Some(one.id), one.id));
+    // Of those that have the same: whom somebody made writable already, and not the one that has just died.
+    let writable = |id: ServerId| answers.iter().any(|(of, outcome)| *of == id && outcome.as_ref().is_ok_and(Facts::writable));
+    usable.sort_by_key(|one| (!writable(one.id), case.old == Some(one.id), one.id));
     let Some(chosen) = best(&usable, true) else { return Choice::Nobody(why_not.join(", ")) };
     let (whom, mut has) = (chosen.id, chosen.received.clone());
     let lacks = |one: &Candidate, has: &GtidSet| one.received.missing_count(has);

@@ -36,6 +36,10 @@ pub struct Machine {
     advised: Option<ServerId>,
     /// Flapping was told.
     damped: bool,
+    /// The last master was seen dead: if it answers again and is read-only, nobody meant it to be.
+    died: bool,
+    /// How often the master had started when it was last seen as master.
+    restarts: u32,
     /// The last master that was given up, and when a fence was sent after it: it may be what makes it read-only later.
     pub(super) given_up: Option<(ServerId, Instant)>,
 }
@@ -135,6 +139,8 @@ impl Machine {
             recent: VecDeque::new(),
             advised: None,
             damped: false,
+            died: false,
+            restarts: 0,
             given_up: None,
         }
     }
@@ -238,6 +244,13 @@ impl Machine {
             self.master = Some(master);
             self.advised = None;
         }
+        let restarts = |view: &ServerView| view.facts.as_ref().map_or(0, |facts| facts.restarts);
+        if let Some(view) = self.seen.writer() {
+            self.restarts = restarts(view);
+            self.died = false;
+        } else if let Some(view) = self.master.and_then(|old| self.seen.server(old)) {
+            self.died |= matches!(view.state, State::Down | State::Suspect) || restarts(view) != self.restarts;
+        }
         match self.trouble(now) {
             None => self.tend(now, actions),
             Some((old, why)) if self.settings.mode == Mode::Auto => {
@@ -278,7 +291,9 @@ impl Machine {
         match (self.master, why.diagnosis) {
             (_, Diagnosis::Starting | Diagnosis::NoPeerConfigured | Diagnosis::MasterTakenOut) => None,
             // An operator, or another proxy, made it read-only: whoever is writable instead is adopted, and nobody promoted.
-            (Some(old), _) if self.view(old).is_some_and(|view| !matches!(view.state, State::Down | State::Suspect)) => {
+            (Some(old), _)
+                if !self.died && self.view(old).is_some_and(|view| !matches!(view.state, State::Down | State::Suspect)) =>
+            {
                 let ours = self.given_up.is_some_and(|(id, at)| id == old && since(at, now) < OUR_FENCE);
                 let late = ours.then(|| (None, format!("a fence of ours reached {} late; {detail}", self.name(old))));
                 self.adoptable().map(|id| (None, format!("{} is writable, {detail}", self.name(id)))).or(late)

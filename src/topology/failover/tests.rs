@@ -62,6 +62,7 @@ struct Server {
     frozen: bool,
     back_at: Option<Instant>,
     up_since: Instant,
+    restarts: u32,
     read_only: bool,
     boots_read_only: bool,
     executed: MySqlSet,
@@ -153,6 +154,7 @@ impl World {
                 frozen: false,
                 back_at: None,
                 up_since: now - UNHEARD,
+                restarts: 0,
                 read_only: n != 0,
                 boots_read_only: n != 0 || dice.one_in(2),
                 executed: MySqlSet::default(),
@@ -244,6 +246,7 @@ impl World {
             gtid_state: None,
             replication_visible: true,
             replication: vec![channel],
+            restarts: server.restarts,
             heartbeat: None,
             semi_sync_clients: None,
             threads_connected: 3,
@@ -434,6 +437,7 @@ impl World {
             }
             if back && !server.up {
                 (server.up, server.back_at, server.up_since) = (true, None, now);
+                server.restarts += 1;
                 server.read_only = server.boots_read_only;
                 // Replication starts with the server, and fetches anew what was not applied.
                 (server.io, server.sql) = (true, true);
