@@ -4,8 +4,11 @@
 //! No lock is held across an await. A [`Lease`] that is dropped instead of given back closes its connection and frees its
 //! place, whatever happened to the task that held it.
 
+mod lease;
+
+pub use lease::Lease;
+
 use std::collections::HashMap;
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
@@ -61,49 +64,6 @@ pub struct ServerPool {
     pub wait_us: AtomicHistogram,
     /// `sluice_pool_wait_seconds`, common to all pools; see [`ServerPool::tell_waits`].
     waits: OnceLock<prometheus::Histogram>,
-}
-
-/// A connection in somebody's hands.
-pub struct Lease {
-    connection: Option<Box<Connection>>,
-    /// Gone when the connection is.
-    pool: Option<Arc<ServerPool>>,
-}
-
-impl Deref for Lease {
-    type Target = Connection;
-    fn deref(&self) -> &Connection {
-        self.connection.as_ref().expect("a lease holds its connection until it is given back")
-    }
-}
-
-impl DerefMut for Lease {
-    fn deref_mut(&mut self) -> &mut Connection {
-        self.connection.as_mut().expect("a lease holds its connection until it is given back")
-    }
-}
-
-impl Lease {
-    fn of(connection: Box<Connection>, pool: Arc<ServerPool>) -> Lease {
-        Lease { connection: Some(connection), pool: Some(pool) }
-    }
-
-    /// Gives the connection back in good order: nothing unread, no transaction open, [`Connection::have`] true.
-    pub fn give_back(mut self, now: Instant) {
-        if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take()) {
-            pool.take_back(connection, now);
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        drop(self.connection.take());
-        if let Some(pool) = self.pool.take() {
-            pool.closed.fetch_add(1, Ordering::Relaxed);
-            pool.place_free();
-        }
-    }
 }
 
 /// A place in the books held while a connection is being opened; dropped (the client may go away meanwhile), it is freed.

@@ -26,7 +26,7 @@ impl Candidate {
 }
 
 /// The best of them: peers before replicas (those only when `promote_replicas`), then whoever has received what no other of its kind has more of, then
-/// the first in the list. `None` when nobody may be promoted.
+/// whoever has the least left to apply, then the first in the list. `None` when nobody may be promoted.
 pub fn best(candidates: &[Candidate], promote_replicas: bool) -> Option<&Candidate> {
     let usable = |candidate: &&Candidate| candidate.applier_ok || candidate.is_drained();
     let of = |role: ConfiguredRole| {
@@ -40,7 +40,8 @@ pub fn best(candidates: &[Candidate], promote_replicas: bool) -> Option<&Candida
             }
         }
         let all = all?;
-        kind.into_iter().min_by_key(|candidate| all.missing_count(&candidate.received))
+        kind.into_iter()
+            .min_by_key(|candidate| (all.missing_count(&candidate.received), candidate.received.missing_count(&candidate.applied)))
     };
     of(ConfiguredRole::Master).or_else(|| if promote_replicas { of(ConfiguredRole::Replica) } else { None })
 }
