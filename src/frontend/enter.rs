@@ -12,7 +12,7 @@ use crate::frontend::login::{ChangeUserRequest, First, LoggedIn, Peer, change_us
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::metrics::LoginResult;
-use crate::net::Stream;
+use crate::net::{Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
@@ -21,7 +21,7 @@ use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::state::{Change, State, charset_of_collation};
 use crate::sql::lexer::{ByteCharset, LexMode};
-use crate::topology::Flavor;
+use crate::topology::{Flavor, ServerId};
 
 /// After this many refused COM_CHANGE_USER MariaDB takes no more of a client.
 const FAILED_CHANGES_MAX: u8 = 3;
@@ -162,6 +162,23 @@ async fn adopt(shared: &Shared, first: First, account: &Account) {
     }
 }
 
+/// The servers that may be asked, the master first. While there is none (the proxy has just started, all were lost) a login waits
+/// for one as a statement does, at most `failover.hold_timeout`.
+async fn servers_to_ask(shared: &Shared) -> Vec<ServerId> {
+    let deadline = Instant::now() + shared.settings.load().hold_timeout;
+    let mut changed = shared.changed.clone();
+    loop {
+        changed.borrow_and_update();
+        let snapshot = shared.snapshot.load_full();
+        let mut servers: Vec<_> = snapshot.master.into_iter().chain(snapshot.readers().map(|s| s.id)).collect();
+        servers.dedup();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !servers.is_empty() || !matches!(timer::timeout(left, changed.changed()).await, Ok(Ok(()))) {
+            return servers;
+        }
+    }
+}
+
 /// The initial schema of a login, tried at a server unless one confirmed it a moment ago.
 ///
 /// # Errors
@@ -170,9 +187,7 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
     if shared.schema_confirmed(&account.key, schema, Instant::now()) {
         return Ok(());
     }
-    let snapshot = shared.snapshot.load_full();
-    let mut servers: Vec<_> = snapshot.master.into_iter().chain(snapshot.readers().map(|s| s.id)).collect();
-    servers.dedup();
+    let servers = servers_to_ask(shared).await;
     let mut last = "no server is up; see SHOW SERVERS on the admin port".to_owned();
     for server in servers {
         let Some(pool) = shared.pools.get(server.index()) else { continue };

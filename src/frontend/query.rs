@@ -394,7 +394,8 @@ impl Client {
             self.settle(lease, ended);
             return Ok(Ok(Outcome::of(server, &told)));
         }
-        let released = job.com == Com::Query && told.errno.is_none() && self.session.ends_with(job.statement);
+        let released =
+            matches!(job.com, Com::Query | Com::StmtExecute) && told.errno.is_none() && self.session.ends_with(job.statement);
         lease.tainted |= released;
         self.settle(lease, ended);
         write_pending(&mut self.stream, &mut buffer, &mut pending).await?;

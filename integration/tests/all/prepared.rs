@@ -26,7 +26,9 @@ async fn a_thousand_texts_on_few_connections_stay_within_the_servers_limit() {
     let clients = (0..8u32).map(|client| {
         let (proxy, schema) = (&proxy, schema.as_str());
         async move {
-            let mut conn = proxy.connect(schema).await.unwrap();
+            // By itself the driver keeps 32 statements and closes older ones.
+            let options = proxy.options(integration::accounts::APP).db_name(Some(schema)).stmt_cache_size(Some(200));
+            let mut conn = proxy.connect_with(options).await.unwrap();
             let mut kept = Vec::new();
             for n in 0..125u32 {
                 // reads of a replica, and of the master

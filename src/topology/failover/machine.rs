@@ -374,6 +374,15 @@ impl Machine {
         if let Some(old) = case.old.filter(|old| *old != whom) {
             self.tending.depose(old);
         }
+        if let Some(old) = case.old {
+            // Who followed the old master and does not answer now is re-pointed when it is back.
+            let ids = self.settings.topology.ids().map(|(id, _)| id);
+            let silent: Vec<ServerId> =
+                ids.filter(|id| *id != whom && !others.contains(id) && self.seen.channel(*id, old).is_some()).collect();
+            for server in silent {
+                self.tending.adrift(server);
+            }
+        }
         for server in others {
             self.repoint(server, whom, case.old, now, actions);
         }

@@ -46,6 +46,8 @@ impl Machine {
                         (Some(facts), _) if !facts.writable() => "the master is read-only now",
                         (None, _) => "the master does not answer",
                         (_, None) => "it does not answer",
+                        // Back from the dead, and not made read-only yet.
+                        (_, Some(facts)) if facts.writable() => "it is writable itself, which a standby must not be",
                         _ => return self.drain(case, old, now, actions),
                     };
                     self.give_up(case, why, now, actions)

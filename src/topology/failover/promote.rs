@@ -135,18 +135,6 @@ impl Machine {
                 let stop_from: Vec<ServerId> = self.settings.topology.ids().map(|(id, _)| id).filter(|id| *id != whom).collect();
                 let ticket = self.ticket();
                 actions.push(Action::Promote { ticket, server: whom, stop_from });
-                // Who followed the old master and does not answer now is re-pointed when it is back.
-                let silent: Vec<ServerId> = self
-                    .settings
-                    .topology
-                    .ids()
-                    .map(|(id, _)| id)
-                    .filter(|id| *id != whom && !answers.iter().any(|(other, outcome)| other == id && outcome.is_ok()))
-                    .filter(|id| case.old.is_some_and(|old| self.seen.channel(*id, old).is_some()))
-                    .collect();
-                for id in silent {
-                    self.tending.adrift(id);
-                }
                 let others = answers.iter().filter(|(id, outcome)| *id != whom && outcome.is_ok()).map(|(id, _)| *id).collect();
                 Phase::Promote { case, ticket, until: now + OUTCOME_LIMIT, whom, lost, others }
             }
