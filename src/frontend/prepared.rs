@@ -237,6 +237,7 @@ impl Client {
         let busy = statement.cursor || statement.long_data;
         statement.cursor = false;
         statement.long_data = false;
+        self.session.status = self.session.status - Status::CURSOR_EXISTS - Status::LAST_ROW_SENT;
         let text = statement.text.clone();
         if busy && let Some(lease) = self.held.as_mut() {
             let server_id = lease.prepared(&text);

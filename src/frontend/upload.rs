@@ -155,10 +155,9 @@ impl Upload {
             let first = seq == 0;
             seq = seq.wrapping_add(1);
             if first {
-                if let Err(error) = server.send_command(&out).await {
-                    return Ok(Sent::Server(error));
-                }
-            } else if let Some(ended) = write(&out, server, reply).await {
+                server.begin_command();
+            }
+            if let Some(ended) = write(&out, server, reply).await {
                 return Ok(ended);
             }
             let mut packet_left = len - from_pending;
@@ -310,7 +309,7 @@ mod tests {
         early.write_all(b"too long").await.unwrap();
         let (mut client, mut server) = (Stream::from(client), Stream::from(server));
         let mut upload = Upload::begin(Buffer::new(), &mut client).await.unwrap();
-        let (head, mut reply) = (upload.beginning[..1000].to_vec(), Buffer::new());
+        let (head, mut reply) = (upload.beginning.clone(), Buffer::new());
         let sent = upload.send(head, &mut client, &mut server, &mut reply).await.unwrap();
         assert!(matches!(sent, Sent::Answered), "{sent:?}");
         assert_eq!(reply.filled(), b"too long");

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
-use crate::protocol::compress::{Algorithm, Packer, Step, Unpacker};
+use crate::protocol::compress::{Algorithm, Numbering, PIECE_MAX, Packer, Step, Unpacker};
 use crate::protocol::frame::Header;
 
 /// A write buffer larger than this is not kept while there is nothing to write.
@@ -31,6 +31,8 @@ pub struct Packed {
     inner: Stream,
     unpacker: Unpacker,
     packer: Packer,
+    /// Numbers what a client is sent.
+    numbering: Option<Numbering>,
     /// What was read and not unpacked yet.
     input: Option<Buffer>,
     /// What was packed and not written yet, from `sent` on.
@@ -44,6 +46,7 @@ impl Packed {
             inner,
             unpacker: Unpacker::new(algorithm, peer == Peer::Client),
             packer: Packer::new(algorithm),
+            numbering: (peer == Peer::Client).then(Numbering::default),
             input: None,
             output: Vec::new(),
             sent: 0,
@@ -144,7 +147,14 @@ impl AsyncWrite for Packed {
             return Poll::Ready(Ok(0));
         }
         let seq = this.unpacker.next_seq();
-        let taken = this.packer.pack(buf, seq, &mut this.output);
+        let taken = match &mut this.numbering {
+            Some(numbering) => {
+                let mut piece = buf.get(..PIECE_MAX).unwrap_or(buf).to_vec();
+                numbering.pass(&mut piece, seq);
+                this.packer.pack(&piece, seq, &mut this.output)
+            }
+            None => this.packer.pack(buf, seq, &mut this.output),
+        };
         this.unpacker.sent_up_to(seq.wrapping_add(1));
         // What does not go out now goes with the next write or flush.
         match this.poll_drain(cx) {
@@ -192,10 +202,10 @@ mod tests {
             server.read_exact(&mut got).await.unwrap();
             assert!(got == long);
             let mut client = send.await.unwrap();
-            server.send_all(b"answer").await.unwrap();
-            let mut got = [0; 6];
+            server.send_all(b"\x06\0\0\x01answer").await.unwrap();
+            let mut got = [0; 10];
             client.read_exact(&mut got).await.unwrap();
-            assert_eq!(&got, b"answer");
+            assert_eq!(&got[4..], b"answer");
             drop(client);
             assert_eq!(server.read(&mut got).await.unwrap(), 0, "the end is the end");
         }

@@ -137,6 +137,13 @@ impl Stream {
         matches!(self, Stream::Packed(_))
     }
 
+    /// What is written next begins a command to a server.
+    pub fn begin_command(&mut self) {
+        if let Stream::Packed(packed) = self {
+            packed.begin_command();
+        }
+    }
+
     /// Writes commands to a server: as [`Stream::send_all`], but where it is compressed each begins a piece of its own. Of the last
     /// one the rest may follow in [`Stream::send_all`].
     ///

