@@ -1,12 +1,14 @@
 //! The statements of the admin port: which one is it, what does it ask of the house, and what would have been right.
 
 use super::Session;
-use super::answer::{AdminError, Answer, Column, Kind, Table, Value};
+use super::answer::{AdminError, Answer};
+use super::foreign::{self, Meant};
 use super::house::{Command, House};
 use super::nearest::nearest;
 use super::select::select;
-use super::tables::{self, TABLES};
-use super::words::{Token, like, tokens};
+use super::show::{columns, show};
+use super::tables;
+use super::words::{Token, executable, tokens};
 
 /// Answers one statement as a client that has just logged in would see it.
 pub async fn execute(sql: &str, house: &dyn House) -> Answer {
@@ -24,10 +26,16 @@ pub async fn execute_in(sql: &str, session: &mut Session, house: &dyn House) -> 
 type Result<T> = std::result::Result<T, AdminError>;
 
 async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Result<Answer> {
+    let sql = &*executable(sql);
+    let sql = match foreign::meant(sql) {
+        Some(Meant::Statement(ours)) => &*ours.clone(),
+        Some(Meant::Instead(error)) => return Err(error),
+        None => sql,
+    };
     // SELECT and EXPLAIN ROUTE carry SQL whose quotes are not ours to judge; the first words are enough to know them.
     let head = head(sql)?;
-    if head.upper == "SELECT" || head.upper == "(" {
-        return select(sql.trim_end().trim_end_matches(';'), session, house).map(Answer::Table);
+    if matches!(head.upper.as_str(), "SELECT" | "WITH" | "(") {
+        return select(sql.trim_end().trim_end_matches(';'), session, house).await.map(Answer::Table);
     }
     if head.upper == "EXPLAIN"
         && let Some(answer) = explain_route(&sql[head.end..], session, house)?
@@ -39,9 +47,9 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
     let first = words.take().unwrap_or_default();
     let text = |info: String| Answer::Ok { affected: 0, info };
     let command = match first.as_str() {
-        "SHOW" => return show(words, session, house).map(Answer::Table),
+        "SHOW" => return show(words, session, house).await.map(Answer::Table),
         "DESC" | "DESCRIBE" | "EXPLAIN" => {
-            let table = words.name("the table")?;
+            let table = words.table()?;
             return columns(&table, false).map(Answer::Table);
         }
         "HELP" | "?" | "\\H" => return tables::table(None, "help", house).map(Answer::Table),
@@ -110,7 +118,15 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
         "" => return Err(AdminError::new(1065, "42000", "the statement is empty; HELP lists what there is")),
         _ => return Err(unknown(sql)),
     };
-    house.command(command).await.map(text)
+    let done = house.command(command).await;
+    // Who did it stands beside what the house itself notes about the change.
+    let outcome = match &done {
+        Ok(info) => info.clone(),
+        Err(error) => format!("refused: {}", error.message),
+    };
+    let said = words.sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    house.note(&format!("{}@{}", session.user, session.host), &format!("{}: {outcome}", said.trim_end_matches(';')));
+    done.map(text)
 }
 
 /// The first word behind comments. A SELECT in parentheses begins with `(`.
@@ -198,137 +214,6 @@ fn set(words: &mut Words<'_>) -> Result<Option<Command>> {
     Ok(None)
 }
 
-const SHOWS: &[&str] = &[
-    "SERVERS",
-    "CLIENTS",
-    "POOLS",
-    "STATEMENTS",
-    "CACHE",
-    "EVENTS",
-    "RULES",
-    "USERS",
-    "CONFIG",
-    "STATUS",
-    "VARIABLES",
-    "METRICS",
-    "PROCESSLIST",
-    "VERSION",
-    "TABLES",
-    "DATABASES",
-    "COLUMNS",
-    "WARNINGS",
-];
-
-fn show(mut words: Words<'_>, session: &Session, house: &dyn House) -> Result<Table> {
-    let full = words.is("FULL");
-    for scope in ["GLOBAL", "SESSION", "LOCAL"] {
-        words.is(scope);
-    }
-    let what = words.take().unwrap_or_default();
-    let name = match what.as_str() {
-        "SERVERS" | "CLIENTS" | "POOLS" | "STATEMENTS" | "EVENTS" | "RULES" | "USERS" | "STATUS" | "VARIABLES" | "METRICS"
-        | "PROCESSLIST" | "VERSION" | "HELP" => what.to_lowercase(),
-        "CACHE" if words.is("ENTRIES") => "cache_entries".to_owned(),
-        "CONFIG" if words.is("DIFF") => "config_diff".to_owned(),
-        "CACHE" | "CONFIG" => what.to_lowercase(),
-        "DATABASES" | "SCHEMAS" => {
-            let rows = vec![vec!["information_schema".to_owned()], vec![tables::SCHEMA.to_owned()]];
-            return words.like(Table::of_text(&["Database"], rows));
-        }
-        "TABLES" => return words.tables(full, session),
-        "COLUMNS" | "FIELDS" => {
-            words.from()?;
-            let table = words.name("the table")?;
-            if words.from().is_ok() {
-                words.name("the schema")?;
-            }
-            return words.like(columns(&table, full)?);
-        }
-        "WARNINGS" | "ERRORS" => {
-            let mut table = Table::of_text(&["Level", "Code", "Message"], Vec::new());
-            table.columns[1].kind = Kind::UInt;
-            return Ok(table);
-        }
-        "COLLATION" => {
-            let row = vec!["utf8mb4_general_ci", "utf8mb4", "45", "Yes", "Yes", "1"];
-            let row = row.into_iter().map(str::to_owned).collect();
-            return words.like(Table::of_text(&["Collation", "Charset", "Id", "Default", "Compiled", "Sortlen"], vec![row]));
-        }
-        "CHARSET" | "CHARACTER" => {
-            words.is("SET");
-            let row = ["utf8mb4", "UTF-8 Unicode", "utf8mb4_general_ci", "4"].map(str::to_owned).to_vec();
-            return words.like(Table::of_text(&["Charset", "Description", "Default collation", "Maxlen"], vec![row]));
-        }
-        "ENGINES" => {
-            let row = ["SLUICE", "DEFAULT", "Tables of the proxy itself", "NO", "NO", "NO"].map(str::to_owned).to_vec();
-            return Ok(Table::of_text(&["Engine", "Support", "Comment", "Transactions", "XA", "Savepoints"], vec![row]));
-        }
-        // Asked by tools that draw a tree; there are none of them here.
-        "PLUGINS" => return Ok(Table::of_text(&["Name", "Status", "Type", "Library", "License"], Vec::new())),
-        "TRIGGERS" => return Ok(Table::of_text(&["Trigger", "Event", "Table", "Statement", "Timing"], Vec::new())),
-        "PROCEDURE" | "FUNCTION" => return Ok(Table::of_text(&["Db", "Name", "Type", "Definer", "Comment"], Vec::new())),
-        "INDEX" | "INDEXES" | "KEYS" => {
-            return Ok(Table::of_text(&["Table", "Non_unique", "Key_name", "Seq_in_index", "Column_name"], Vec::new()));
-        }
-        "" => return Err(AdminError::syntax("SHOW what? SHOW SERVERS, for example; HELP lists what there is")),
-        other => {
-            let advice = match nearest(other, SHOWS.iter().copied()) {
-                Some(near) => format!("did you mean SHOW {near}?"),
-                None => "HELP lists what there is".to_owned(),
-            };
-            return Err(AdminError::syntax(format_args!("unknown statement SHOW {other}; {advice}")));
-        }
-    };
-    match words.peek() {
-        "" => tables::table(None, &name, house),
-        "LIKE" => words.like(tables::table(None, &name, house)?),
-        "WHERE" | "ORDER" | "LIMIT" | "GROUP" => {
-            let rest = words.rest().trim_end_matches([';', ' ', '\n']);
-            select(&format!("SELECT * FROM {}.{name} {rest}", tables::SCHEMA), session, house)
-        }
-        other => Err(AdminError::syntax(format_args!(
-            "`{}` cannot follow SHOW {what}; LIKE 'pattern', WHERE, ORDER BY and LIMIT can",
-            other.to_lowercase()
-        ))),
-    }
-}
-
-/// <https://dev.mysql.com/doc/refman/8.4/en/show-columns.html>
-fn columns(table: &str, full: bool) -> Result<Table> {
-    let bare = table.rsplit('.').next().unwrap_or(table);
-    let Some(all) = tables::columns_of(bare) else {
-        let advice = match nearest(bare, TABLES.iter().map(|(name, _)| *name)) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "SHOW TABLES lists them".to_owned(),
-        };
-        return Err(AdminError::new(1146, "42S02", format_args!("no table is called `{bare}`; {advice}")));
-    };
-    let mut names = vec!["Field", "Type", "Null", "Key", "Default", "Extra"];
-    if full {
-        names.splice(2..2, ["Collation"]);
-        names.extend(["Privileges", "Comment"]);
-    }
-    let rows = all
-        .iter()
-        .map(|column| {
-            let mut row = vec![
-                Value::from(column.name.as_str()),
-                Value::from(column.kind.as_str()),
-                Value::from("YES"),
-                Value::from(""),
-                Value::Null,
-                Value::from(""),
-            ];
-            if full {
-                row.insert(2, if column.kind == Kind::Text { Value::from("utf8mb4_general_ci") } else { Value::Null });
-                row.extend([Value::from("select"), Value::from("")]);
-            }
-            row
-        })
-        .collect();
-    Ok(Table { columns: names.into_iter().map(|name| Column::new(name, Kind::Text)).collect(), rows })
-}
-
 /// What to say to a statement that begins like nothing we know.
 fn unknown(sql: &str) -> AdminError {
     const SHOWN_LETTERS_MAX: usize = 60;
@@ -361,7 +246,7 @@ fn unknown(sql: &str) -> AdminError {
 }
 
 /// The words of a command, taken one by one.
-struct Words<'w> {
+pub(super) struct Words<'w> {
     words: &'w [Token],
     next: usize,
     sql: &'w str,
@@ -369,18 +254,18 @@ struct Words<'w> {
 
 impl Words<'_> {
     /// The next word in upper case, empty at the end and for quoted text.
-    fn peek(&self) -> &str {
+    pub(super) fn peek(&self) -> &str {
         self.words.get(self.next).map_or("", |t| t.upper.as_str())
     }
 
-    fn take(&mut self) -> Option<String> {
+    pub(super) fn take(&mut self) -> Option<String> {
         let word = self.words.get(self.next)?;
         self.next += 1;
         Some(word.upper.clone())
     }
 
     /// Takes the word if it is next.
-    fn is(&mut self, word: &str) -> bool {
+    pub(super) fn is(&mut self, word: &str) -> bool {
         let found = self.peek() == word;
         self.next += usize::from(found);
         found
@@ -391,7 +276,7 @@ impl Words<'_> {
     }
 
     /// A name, bare or quoted.
-    fn name(&mut self, what: &str) -> Result<String> {
+    pub(super) fn name(&mut self, what: &str) -> Result<String> {
         match self.words.get(self.next) {
             Some(token) if !token.text.is_empty() => {
                 self.next += 1;
@@ -399,6 +284,15 @@ impl Words<'_> {
             }
             _ => Err(AdminError::syntax(format_args!("{what} is missing at the end of `{}`", self.sql.trim()))),
         }
+    }
+
+    /// A table's name; a schema before it is left out.
+    pub(super) fn table(&mut self) -> Result<String> {
+        let mut name = self.name("the table")?;
+        while self.is(".") {
+            name = self.name("the table")?;
+        }
+        Ok(name)
     }
 
     fn number(&mut self, form: &str) -> Result<u64> {
@@ -415,14 +309,14 @@ impl Words<'_> {
         Ok(name)
     }
 
-    fn end(&self, form: &str) -> Result<()> {
+    pub(super) fn end(&self, form: &str) -> Result<()> {
         match self.words.get(self.next) {
             None => Ok(()),
             Some(token) => Err(AdminError::syntax(format_args!("`{}` is too much; write {form}", token.text))),
         }
     }
 
-    fn from(&mut self) -> Result<()> {
+    pub(super) fn from(&mut self) -> Result<()> {
         if self.is("FROM") || self.is("IN") {
             Ok(())
         } else {
@@ -431,43 +325,7 @@ impl Words<'_> {
     }
 
     /// All that follows, as it was written.
-    fn rest(&self) -> &str {
+    pub(super) fn rest(&self) -> &str {
         self.words.get(self.next).map_or("", |t| &self.sql[t.start..])
-    }
-
-    /// `[LIKE 'pattern']` on the first column, then the end. A WHERE that tools append is not judged here.
-    fn like(&mut self, mut table: Table) -> Result<Table> {
-        if self.is("LIKE") {
-            let pattern = self.name("the pattern")?;
-            table.rows.retain(|row| row.first().and_then(Value::text).is_some_and(|text| like(&text, &pattern)));
-        }
-        if self.peek() != "WHERE" {
-            self.end("SHOW ... LIKE 'pattern'")?;
-        }
-        Ok(table)
-    }
-
-    fn tables(&mut self, full: bool, session: &Session) -> Result<Table> {
-        let mut schema = session.schema.clone();
-        if self.from().is_ok() {
-            schema = Some(self.name("the schema")?);
-        }
-        let schema = schema.unwrap_or_else(|| tables::SCHEMA.to_owned());
-        let mut names = vec![format!("Tables_in_{schema}")];
-        if full {
-            names.push("Table_type".to_owned());
-        }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let listed = TABLES.iter().filter(|_| !schema.eq_ignore_ascii_case("information_schema"));
-        let rows = listed
-            .map(|(name, _)| {
-                let mut row = vec![(*name).to_owned()];
-                if full {
-                    row.push("BASE TABLE".to_owned());
-                }
-                row
-            })
-            .collect();
-        self.like(Table::of_text(&names, rows))
     }
 }

@@ -419,6 +419,9 @@ pub trait House: Send + Sync {
     /// [`AdminError::unavailable`] for what this version cannot do, [`AdminError::unknown_server`], or what failed.
     async fn command(&self, command: Command) -> Result<String, AdminError>;
 
+    /// Notes in the log of events that an operator gave a command, which, and what came of it.
+    fn note(&self, who: &str, what: &str);
+
     /// `SHOW CACHE`
     ///
     /// # Errors

@@ -3,19 +3,22 @@
 //! [`execute`] answers a statement and knows no socket: it asks a [`House`] for rows and hands it commands. [`server`]
 //! brings it to MySQL clients, [`http`] brings the metrics, the health answers and the status page to everybody else.
 //!
-//! Reading order: [`answer`], [`house`] (what is asked of the other rooms), [`commands`] (the statements), [`select`],
-//! [`tables`]; then [`server`] with [`login`] and [`wire`].
+//! Reading order: [`answer`], [`house`] (what is asked of the other rooms), [`commands`] (the statements; [`foreign`]: those
+//! of other proxies), [`show`], [`select`], [`tables`], [`information_schema`]; then [`server`] with [`login`] and [`wire`].
 
 pub mod answer;
 mod commands;
+pub mod foreign;
 pub mod house;
 pub mod http;
+mod information_schema;
 mod json;
 mod listen;
 mod login;
 pub mod nearest;
 mod select;
 pub mod server;
+mod show;
 mod tables;
 mod variables;
 mod wire;

@@ -2,11 +2,19 @@
 
 use super::answer::{AdminError, Column, Kind, Table, Value};
 use super::house::*;
+use super::information_schema;
 use super::nearest::nearest;
 use super::variables;
 
 /// The schema that `SHOW DATABASES` shows and whose tables these are.
 pub const SCHEMA: &str = "sluice";
+/// The schema in which tools look for tables and columns.
+pub const INFORMATION: &str = "information_schema";
+
+/// Whether a schema's name is that of [`INFORMATION`].
+pub fn is_information_schema(schema: &str) -> bool {
+    schema.eq_ignore_ascii_case(INFORMATION)
+}
 
 /// Every table, with what it shows.
 pub const TABLES: &[(&str, &str)] = &[
@@ -47,8 +55,8 @@ pub const HELP: &[(&str, &str)] = &[
     ("SHOW PROCESSLIST", "clients, as MySQL shows them"),
     ("SHOW VERSION", "what runs here"),
     (
-        "SELECT columns FROM table [WHERE ...] [GROUP BY ...] [ORDER BY ...] [LIMIT n]",
-        "any of these tables; SHOW TABLES lists them",
+        "SELECT columns FROM table [JOIN ...] [WHERE ...] [GROUP BY ...] [ORDER BY ...] [LIMIT n]",
+        "any of these tables, joined if need be; SHOW TABLES lists them",
     ),
     ("EXPLAIN ROUTE [FOR USER name] statement", "where a statement would go, and why"),
     ("SWITCHOVER TO server [DRY RUN]", "make another server the master, losing nothing"),
@@ -88,8 +96,8 @@ pub fn of_row<R: Row>(row: &R) -> Table {
 /// 1146 with the nearest name, or what the house says (1235 for what it does not have).
 pub fn table(schema: Option<&str>, name: &str, house: &dyn House) -> Result<Table, AdminError> {
     let lower = name.to_lowercase();
-    if schema.is_some_and(|s| s.eq_ignore_ascii_case("information_schema")) {
-        return information_schema(&lower);
+    if schema.is_some_and(is_information_schema) {
+        return information_schema::table(&lower);
     }
     Ok(match lower.as_str() {
         "servers" => of(&house.servers()),
@@ -231,61 +239,4 @@ fn processlist(clients: &[ClientRow]) -> Table {
         })
         .collect();
     Table { columns: columns.map(|(name, kind)| Column::new(name, kind)).to_vec(), rows }
-}
-
-/// What tools ask to draw their trees; the few columns they read.
-fn information_schema(name: &str) -> Result<Table, AdminError> {
-    let row = |cells: &[&str]| cells.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
-    Ok(match name {
-        "schemata" => Table::of_text(
-            &["CATALOG_NAME", "SCHEMA_NAME", "DEFAULT_CHARACTER_SET_NAME", "DEFAULT_COLLATION_NAME"],
-            vec![row(&["def", SCHEMA, "utf8mb4", "utf8mb4_general_ci"])],
-        ),
-        "tables" => Table::of_text(
-            &["TABLE_CATALOG", "TABLE_SCHEMA", "TABLE_NAME", "TABLE_TYPE", "ENGINE", "TABLE_COMMENT"],
-            TABLES.iter().map(|(name, comment)| row(&["def", SCHEMA, name, "SYSTEM VIEW", "SLUICE", comment])).collect(),
-        ),
-        "columns" => {
-            let mut rows = Vec::new();
-            for (table, _) in TABLES {
-                for (i, column) in columns_of(table).unwrap_or_default().iter().enumerate() {
-                    let data_type = column.kind.as_str().split(['(', ' ']).next().unwrap_or_default();
-                    rows.push(row(&[
-                        "def",
-                        SCHEMA,
-                        table,
-                        &column.name,
-                        &(i + 1).to_string(),
-                        "YES",
-                        data_type,
-                        column.kind.as_str(),
-                        "",
-                        "",
-                    ]));
-                }
-            }
-            Table::of_text(
-                &[
-                    "TABLE_CATALOG",
-                    "TABLE_SCHEMA",
-                    "TABLE_NAME",
-                    "COLUMN_NAME",
-                    "ORDINAL_POSITION",
-                    "IS_NULLABLE",
-                    "DATA_TYPE",
-                    "COLUMN_TYPE",
-                    "COLUMN_KEY",
-                    "EXTRA",
-                ],
-                rows,
-            )
-        }
-        _ => {
-            return Err(AdminError::new(
-                1109,
-                "42S02",
-                format_args!("information_schema.{name} is not shown here; there are schemata, tables, columns"),
-            ));
-        }
-    })
 }

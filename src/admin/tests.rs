@@ -10,6 +10,7 @@ use super::*;
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) commands: Mutex<Vec<Command>>,
+    pub(super) notes: Mutex<Vec<String>>,
 }
 
 fn at(seconds: u64) -> SystemTime {
@@ -125,6 +126,9 @@ impl House for Model {
     }
     fn ready(&self) -> Result<(), String> {
         Err("no master is known".to_owned())
+    }
+    fn note(&self, who: &str, what: &str) {
+        self.notes.lock().push(format!("{who} {what}"));
     }
     async fn command(&self, command: Command) -> Result<String, AdminError> {
         if let Command::Switchover { .. } = command {
@@ -341,6 +345,171 @@ fn preambles_of_clients() {
         @@transaction_isolation AS transaction_isolation, @@wait_timeout AS wait_timeout";
     let answer = shown(&run(jdbc));
     assert!(answer.ends_with(" 28800") && answer.starts_with("auto_increment_increment character_set_client"), "{answer}");
+}
+
+/// What tools send when they connect and draw their trees, as their own logs show it: all of it is answered, none refused.
+#[test]
+fn tools_connect_and_find_the_tables() {
+    let mut session = Session::default();
+    for (tool, statements) in [
+        (
+            "HeidiSQL",
+            &[
+                "/*!40101 SET NAMES utf8mb4 */",
+                "SET SQL_SAFE_UPDATES=0",
+                "SHOW VARIABLES",
+                "SHOW /*!50002 GLOBAL */ STATUS",
+                "SELECT NOW()",
+                "SHOW DATABASES",
+                "USE `sluice`",
+                "SHOW TABLE STATUS FROM `sluice`",
+                "SHOW FUNCTION STATUS WHERE `Db`='sluice'",
+                "SHOW PROCEDURE STATUS WHERE `Db`='sluice'",
+                "SHOW TRIGGERS FROM `sluice`",
+                "SELECT `DEFAULT_COLLATION_NAME` FROM `information_schema`.`SCHEMATA` WHERE `SCHEMA_NAME`='sluice'",
+                "SELECT *, EVENT_SCHEMA AS `Db`, EVENT_NAME AS `Name` FROM information_schema.`EVENTS` WHERE `EVENT_SCHEMA`='sluice'",
+                "SELECT * FROM `information_schema`.`COLUMNS` WHERE TABLE_SCHEMA='sluice' AND TABLE_NAME='servers' ORDER BY ORDINAL_POSITION",
+                "SHOW INDEXES FROM `servers` FROM `sluice`",
+                "SELECT * FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA='sluice' AND TABLE_NAME='servers' AND REFERENCED_TABLE_NAME IS NOT NULL",
+                "SELECT * FROM `sluice`.`servers` LIMIT 1000",
+                "SHOW CREATE TABLE `sluice`.`servers`",
+                "SHOW COLLATION",
+                "SHOW ENGINES",
+            ][..],
+        ),
+        (
+            "Workbench",
+            &[
+                "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                "SELECT current_user()",
+                "SET CHARACTER SET utf8",
+                "SET NAMES utf8",
+                "SHOW SESSION STATUS LIKE 'Ssl_cipher'",
+                "SHOW SESSION VARIABLES LIKE 'lower_case_table_names'",
+                "SHOW SESSION VARIABLES LIKE 'sql_mode'",
+                "SHOW DATABASES",
+                "SHOW FULL TABLES FROM `sluice`",
+                "SHOW FULL COLUMNS FROM `sluice`.`servers`",
+                "SHOW INDEXES FROM `sluice`.`servers`",
+                "SELECT `CONSTRAINT_NAME` FROM `information_schema`.`table_constraints` WHERE table_schema = 'sluice'",
+                "SHOW GRANTS",
+                "SHOW PLUGINS",
+                "SHOW PRIVILEGES",
+            ],
+        ),
+        (
+            "DBeaver",
+            &[
+                "SET SESSION sql_mode = 'ANSI'",
+                "SELECT @@GLOBAL.character_set_server,@@GLOBAL.collation_server",
+                "SELECT DATABASE()",
+                "SHOW CHARSET",
+                "SHOW COLLATION",
+                "SELECT * FROM information_schema.SCHEMATA ORDER BY SCHEMA_NAME",
+                "SHOW FULL TABLES FROM `sluice` WHERE Table_type <> 'VIEW'",
+                "SELECT * FROM information_schema.PARTITIONS WHERE TABLE_SCHEMA='sluice'",
+                "SELECT * FROM information_schema.KEY_COLUMN_USAGE WHERE TABLE_SCHEMA='sluice' AND REFERENCED_TABLE_NAME IS NOT NULL",
+                "SELECT x.* FROM sluice.servers x LIMIT 0, 200",
+                "SHOW WARNINGS",
+            ],
+        ),
+        (
+            "Grafana",
+            &[
+                "SELECT 1",
+                "SELECT DISTINCT TABLE_SCHEMA from information_schema.TABLES where TABLE_TYPE != 'SYSTEM VIEW' ORDER BY TABLE_SCHEMA",
+                "SELECT DISTINCT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'sluice' ORDER BY TABLE_NAME",
+                "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = database() OR table_name = 'events' ORDER BY column_name",
+                "SELECT UNIX_TIMESTAMP(at) DIV 60 * 60 AS \"time\", count(*) AS value FROM events \
+                 WHERE at BETWEEN FROM_UNIXTIME(1) AND FROM_UNIXTIME(1795381445) GROUP BY 1 ORDER BY 1",
+            ],
+        ),
+        (
+            "MariaDB Connector/J",
+            &[
+                "SELECT @@max_allowed_packet, @@system_time_zone, @@time_zone, @@auto_increment_increment, @@tx_isolation AS tx_isolation from dual",
+                "select TABLE_SCHEMA TABLE_CAT, NULL  TABLE_SCHEM,  TABLE_NAME, IF(TABLE_TYPE='BASE TABLE' or TABLE_TYPE = 'SYSTEM VERSIONED', \
+                 'TABLE', TABLE_TYPE) as TABLE_TYPE, TABLE_COMMENT REMARKS, NULL TYPE_CAT, NULL TYPE_SCHEM, NULL TYPE_NAME, NULL \
+                 SELF_REFERENCING_COL_NAME,  NULL REF_GENERATION FROM INFORMATION_SCHEMA.TABLES WHERE (TABLE_SCHEMA = 'sluice') \
+                 ORDER BY TABLE_TYPE, TABLE_SCHEMA, TABLE_NAME",
+            ],
+        ),
+        (
+            "mysql-connector-python",
+            &["SET NAMES 'utf8mb4' COLLATE 'utf8mb4_0900_ai_ci'", "SET @@session.autocommit = OFF", "COMMIT"],
+        ),
+        ("PyMySQL", &["SET AUTOCOMMIT = 0", "SHOW FULL TABLES", "SELECT VERSION()"]),
+    ] {
+        for sql in statements {
+            let answer = run_in(sql, &mut session, &Model::default());
+            assert!(!matches!(answer, Answer::Error(_)), "{tool}: {sql}: {}", shown(&answer));
+        }
+    }
+    all(&[
+        ("SHOW DATABASES LIKE 'slu%'", "Database | sluice"),
+        ("SHOW TABLES WHERE Tables_in_sluice LIKE 'p%' ORDER BY 1 DESC LIMIT 1", "Tables_in_sluice | processlist"),
+        ("SHOW COLUMNS FROM events WHERE Field = 'at'", "Field Type Null Key Default Extra | at varchar(255) YES  NULL "),
+        ("SHOW STATUS LIKE '%' WHERE Value > '300'", "Variable_name Value | Questions 470"),
+        ("SELECT COUNT(*) FROM information_schema.tables", "COUNT(*) | 17"),
+    ]);
+}
+
+#[test]
+fn words_of_other_proxies() {
+    let house = Model::default();
+    let mut session = Session::default();
+    for (theirs, ours) in [
+        ("PROXYSQL PAUSE;", Command::Pause),
+        ("proxysql resume", Command::Resume),
+        ("PROXYSQL FLUSH QUERY CACHE", Command::FlushCache(None)),
+        ("PROXYSQL SHUTDOWN SLOW", Command::Shutdown),
+        ("RELOAD", Command::ReloadConfig),
+        ("SET SERVER db3 maintenance", Command::OfflineServer("db3".into())),
+        ("BAN db3", Command::OfflineServer("db3".into())),
+        ("MAINTENANCE ON", Command::Pause),
+    ] {
+        assert_eq!(shown(&run_in(theirs, &mut session, &house)), "OK done", "{theirs}");
+        assert_eq!(house.commands.lock().pop(), Some(ours), "{theirs}");
+    }
+    for (theirs, ours) in [
+        ("SHOW MYSQL SERVERS", "SHOW SERVERS"),
+        ("SHOW MYSQL VARIABLES LIKE 'max_c%'", "SHOW VARIABLES LIKE 'max_c%'"),
+        ("SHOW PINNED SESSIONS", "SHOW CLIENTS"),
+        ("LIST SERVERS", "SHOW SERVERS"),
+    ] {
+        assert_eq!(run(theirs), run(ours), "{theirs}");
+    }
+    for (theirs, instead) in [
+        ("LOAD MYSQL SERVERS TO RUNTIME", "SET SERVER db3 WEIGHT 5"),
+        ("LOAD MYSQL VARIABLES TO RUNTIME", "RELOAD CONFIG"),
+        ("SAVE MYSQL USERS TO DISK", "SAVE CONFIG"),
+        ("UPDATE mysql_servers SET status='OFFLINE_SOFT' WHERE hostname='x'", "DRAIN SERVER"),
+        ("INSERT INTO mysql_users (username) VALUES ('x')", "whoever may log in at the servers"),
+        ("SET mysql-max_connections=200", "`proxy.max_clients`"),
+        ("set mysql-default_charset='utf8'", "no counterpart"),
+        ("SELECT * FROM monitor.mysql_server_ping_log", "no table is called"),
+    ] {
+        let answer = shown(&run(theirs));
+        assert!(answer.contains(instead) && matches!(run(theirs), Answer::Error(_)), "{theirs}: {answer}");
+    }
+    assert!(house.commands.lock().is_empty());
+}
+
+#[test]
+fn who_gave_a_command_is_noted() {
+    let house = Model::default();
+    let mut session = Session { user: "alice".into(), host: "10.0.0.9".into(), ..Session::default() };
+    run_in("SET  SERVER db3\n WEIGHT 5;", &mut session, &house);
+    run_in("SWITCHOVER TO db2", &mut session, &house);
+    run_in("SHOW SERVERS", &mut session, &house);
+    let notes = house.notes.lock().clone();
+    assert_eq!(
+        notes,
+        [
+            "alice@10.0.0.9 SET SERVER db3 WEIGHT 5: done",
+            "alice@10.0.0.9 SWITCHOVER TO db2: refused: sluice: SWITCHOVER is not available in this version",
+        ]
+    );
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! `SELECT` goes to the SQL parser instead; this is for commands that SQL does not have.
 
+use std::borrow::Cow;
+
 use super::answer::AdminError;
 
 /// One word, string or sign, and where it stands.
@@ -58,6 +60,43 @@ pub fn tokens(sql: &str) -> Result<Vec<Token>, AdminError> {
         return Err(AdminError::syntax("one statement at a time, please: there is text after a `;`"));
     }
     Ok(all)
+}
+
+/// The statement with its executable comments taken as what they hold, since we answer as MySQL 8 does:
+/// `/*!40101 SET NAMES utf8mb4 */`. Text in quotes stays as it is.
+pub fn executable(sql: &str) -> Cow<'_, str> {
+    if !sql.contains("/*!") && !sql.contains("/*M!") {
+        return Cow::Borrowed(sql);
+    }
+    let mut out = String::with_capacity(sql.len());
+    let mut quote = None;
+    let mut inside = false;
+    let mut i = 0;
+    while let Some(c) = sql[i..].chars().next() {
+        let rest = &sql[i..];
+        let opening = ["/*M!", "/*!"].into_iter().find(|o| rest.starts_with(o));
+        if quote.is_none()
+            && let Some(opening) = opening
+        {
+            let digits = rest[opening.len()..].chars().take_while(char::is_ascii_digit).count();
+            i += opening.len() + digits;
+            inside = true;
+            continue;
+        }
+        if quote.is_none() && inside && rest.starts_with("*/") {
+            inside = false;
+            i += 2;
+            continue;
+        }
+        match quote {
+            None if matches!(c, '\'' | '"' | '`') => quote = Some(c),
+            Some(q) if q == c => quote = None,
+            _ => {}
+        }
+        out.push(c);
+        i += c.len_utf8();
+    }
+    Cow::Owned(out)
 }
 
 /// The text between quotes and the length with them; doubled quotes and, except in backticks, backslashes escape.
@@ -150,6 +189,18 @@ mod tests {
             assert!(tokens(bad).is_err(), "{bad}");
         }
         assert_eq!(words("USE größe"), ["USE", "größe"]);
+    }
+
+    #[test]
+    fn executable_comments_are_executed() {
+        for (sql, meant) in [
+            ("/*!40101 SET NAMES utf8 */", " SET NAMES utf8 "),
+            ("SHOW /*!50002 GLOBAL */ STATUS", "SHOW  GLOBAL  STATUS"),
+            ("SELECT '/*!1 x */', 1 /* y */", "SELECT '/*!1 x */', 1 /* y */"),
+            ("/*M!100100 SELECT 1", " SELECT 1"),
+        ] {
+            assert_eq!(executable(sql), meant, "{sql}");
+        }
     }
 
     #[test]

@@ -421,6 +421,10 @@ impl House for ProxyHouse {
         }
     }
 
+    fn note(&self, who: &str, what: &str) {
+        self.shared.events.push("command", None, format!("{who}: {what}"));
+    }
+
     fn config_diff(&self) -> Result<Vec<ConfigDiffRow>, AdminError> {
         self.reloader.diff().map_err(AdminError::failed)
     }

@@ -33,6 +33,33 @@ async fn every_table_has_its_columns() {
 }
 
 #[tokio::test]
+async fn tables_are_joined_and_commands_carry_who_gave_them() {
+    let conn = proxy().connect("shop").await.unwrap();
+    let table = proxy()
+        .admin(
+            "SELECT s.name, s.role, COUNT(p.server) AS users, SUM(p.opened) AS opened FROM servers s LEFT JOIN pools p ON p.server = s.name \
+             WHERE s.state = 'online' GROUP BY s.name ORDER BY s.name DESC",
+        )
+        .await
+        .unwrap();
+    assert_eq!(table.column("name"), ["db4", "db3", "db2", "db1"]);
+    drop(conn);
+    let columns = proxy()
+        .admin("SELECT COUNT(*) AS n FROM information_schema.columns WHERE table_schema = 'sluice' AND table_name = 'servers'")
+        .await
+        .unwrap();
+    assert_eq!(columns.column("n"), ["16"]);
+    proxy().admin("SET SERVER db4 WEIGHT 1").await.unwrap();
+    let events = proxy().admin("SELECT detail FROM events WHERE kind = 'command' ORDER BY at").await.unwrap();
+    let said = "admin@127.0.0.1: SET SERVER db4 WEIGHT 1: db4 has weight 1";
+    assert!(events.column("detail").iter().any(|detail| detail.starts_with(said)), "{events:?}");
+    let theirs = proxy().admin("SELECT hostgroup_id, port, status FROM runtime_mysql_servers ORDER BY 1").await.unwrap();
+    assert_eq!(theirs.column("hostgroup_id"), ["0", "1", "1", "1"]);
+    let error = proxy().admin("LOAD MYSQL SERVERS TO RUNTIME").await.unwrap_err();
+    assert!(format!("{error:#}").contains("RELOAD CONFIG"), "{error:#}");
+}
+
+#[tokio::test]
 async fn version_help_and_wrong_commands() {
     let version = proxy().admin("SHOW VERSION").await.unwrap();
     assert!(format!("{version:?}").contains(env!("CARGO_PKG_VERSION")), "{version:?}");

@@ -1,40 +1,44 @@
-//! Functions and aggregates of the admin's `SELECT`.
+//! Functions that MySQL has and SQLite has not, or means differently.
 
-use std::cmp::Ordering;
+use std::time::{Duration, UNIX_EPOCH};
 
-use sqlparser::ast::{DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments};
+use regex::RegexBuilder;
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::{Value as Cell, ValueRef};
+use rusqlite::{Connection, Error, Result};
 
-use super::super::answer::{AdminError, Value};
-use super::super::nearest::nearest;
-use super::super::variables;
-use super::eval::{Scope, arithmetic, eval};
+use super::super::Session;
+use super::super::variables::SERVER_VERSION;
+use super::super::words::like;
 use crate::clock::{Clock, utc};
 
-pub(super) const AGGREGATES: &[&str] = &["COUNT", "SUM", "MIN", "MAX", "AVG"];
-const FUNCTIONS: &[&str] = &[
+/// Functions that may be meant when an unknown one is typed.
+pub const NAMES: &[&str] = &[
     "COUNT",
     "SUM",
     "MIN",
     "MAX",
     "AVG",
+    "GROUP_CONCAT",
     "DATABASE",
     "SCHEMA",
     "USER",
     "CURRENT_USER",
-    "SESSION_USER",
-    "SYSTEM_USER",
     "VERSION",
     "CONNECTION_ID",
-    "LAST_INSERT_ID",
     "NOW",
-    "CURRENT_TIMESTAMP",
     "UTC_TIMESTAMP",
     "UNIX_TIMESTAMP",
+    "FROM_UNIXTIME",
+    "DATE_ADD",
+    "DATE_SUB",
+    "DATE",
     "LOWER",
     "UPPER",
     "LENGTH",
     "CHAR_LENGTH",
     "CONCAT",
+    "CONCAT_WS",
     "COALESCE",
     "IFNULL",
     "NULLIF",
@@ -46,187 +50,169 @@ const FUNCTIONS: &[&str] = &[
     "LEFT",
     "RIGHT",
     "SUBSTRING",
+    "TRIM",
+    "REPLACE",
+    "INSTR",
+    "GREATEST",
+    "LEAST",
+    "REGEXP_LIKE",
 ];
+/// A compiled pattern may take this much memory.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of a string that an expression makes (CONCAT of CONCAT).
-const TEXT_BYTES_MAX: usize = 1 << 20;
-
-/// The name in upper case, without schema.
-pub(super) fn function_name(function: &Function) -> String {
-    function.name.0.last().map_or_else(String::new, |part| part.to_string()).trim_matches('`').to_uppercase()
-}
-
-pub(super) fn round(value: Value, how: fn(f64) -> f64) -> Value {
-    match value {
-        Value::Float(v) => Value::Int(how(v) as i64),
-        Value::Text(_) => Value::Int(how(value.number().unwrap_or(0.0)) as i64),
-        whole => whole,
+fn text(cell: ValueRef<'_>) -> Option<String> {
+    match cell {
+        ValueRef::Null => None,
+        ValueRef::Integer(v) => Some(v.to_string()),
+        ValueRef::Real(v) => Some(v.to_string()),
+        ValueRef::Text(v) | ValueRef::Blob(v) => Some(String::from_utf8_lossy(v).into_owned()),
     }
 }
 
-pub(super) fn substring(text: &Value, from: &Value, length: Option<&Value>) -> Value {
-    let Some((text, from)) = text.text().zip(from.number()) else { return Value::Null };
+/// Text counts by its leading digits.
+fn number(cell: ValueRef<'_>) -> Option<f64> {
+    match cell {
+        ValueRef::Null => None,
+        ValueRef::Integer(v) => Some(v as f64),
+        ValueRef::Real(v) => Some(v),
+        other => super::super::answer::Value::Text(text(other)?).number(),
+    }
+}
+
+fn failed(message: impl Into<String>) -> Error {
+    Error::UserFunctionError(message.into().into())
+}
+
+/// Registers them all.
+pub fn register(db: &Connection, session: &Session) -> Result<()> {
+    // SQLite folds calls with constant arguments; what the clock or the session says stays the same within one statement.
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    let constant = |name: &str, cell: Cell| db.create_scalar_function(name, 0, flags, move |_| Ok(cell.clone()));
+    let user = Cell::Text(format!("{}@{}", session.user, session.host));
+    for name in ["user", "current_user", "session_user", "system_user"] {
+        constant(name, user.clone())?;
+    }
+    let schema = session.schema.clone().map_or(Cell::Null, Cell::Text);
+    constant("database", schema.clone())?;
+    constant("schema", schema)?;
+    constant("version", Cell::Text(SERVER_VERSION.to_owned()))?;
+    constant("connection_id", Cell::Integer(i64::from(session.connection_id)))?;
+    for name in ["last_insert_id", "found_rows", "row_count"] {
+        constant(name, Cell::Integer(0))?;
+    }
+    let now = utc(Clock::wall());
+    for name in ["now", "utc_timestamp", "sysdate", "localtime"] {
+        constant(name, Cell::Text(now.split('.').next().unwrap_or(&now).to_owned()))?;
+        let now = now.clone();
+        db.create_scalar_function(name, 1, flags, move |_| Ok(now.clone()))?;
+    }
+    constant("unix_timestamp", Cell::Integer((Clock::wall_us() / 1_000_000) as i64))?;
+
+    let one = |name: &str, make: fn(&Context<'_>) -> Result<Cell>| db.create_scalar_function(name, 1, flags, move |c| make(c));
+    // Whole seconds: what tools divide into groups by.
+    one("unix_timestamp", |c| {
+        Ok(text(c.get_raw(0)).and_then(|t| unix_seconds(&t)).map_or(Cell::Null, |s| Cell::Integer(s as i64)))
+    })?;
+    one("from_unixtime", |c| Ok(number(c.get_raw(0)).and_then(time_of).map_or(Cell::Null, Cell::Text)))?;
+    for (name, make) in [("lower", str::to_lowercase as fn(&str) -> String), ("lcase", str::to_lowercase)] {
+        db.create_scalar_function(name, 1, flags, move |c| Ok(text(c.get_raw(0)).map(|t| make(&t))))?;
+    }
+    for name in ["upper", "ucase"] {
+        one(name, |c| Ok(text(c.get_raw(0)).map_or(Cell::Null, |t| Cell::Text(t.to_uppercase()))))?;
+    }
+    one("length", |c| Ok(text(c.get_raw(0)).map_or(Cell::Null, |t| Cell::Integer(t.len() as i64))))?;
+    for name in ["char_length", "character_length"] {
+        one(name, |c| Ok(text(c.get_raw(0)).map_or(Cell::Null, |t| Cell::Integer(t.chars().count() as i64))))?;
+    }
+    one("floor", |c| Ok(number(c.get_raw(0)).map_or(Cell::Null, |n| Cell::Integer(n.floor() as i64))))?;
+    for name in ["ceil", "ceiling"] {
+        one(name, |c| Ok(number(c.get_raw(0)).map_or(Cell::Null, |n| Cell::Integer(n.ceil() as i64))))?;
+    }
+
+    let two = |name: &str, make: fn(&Context<'_>) -> Result<Cell>| db.create_scalar_function(name, 2, flags, move |c| make(c));
+    two("mysql_divide", |c| Ok(quotient(c).map_or(Cell::Null, Cell::Real)))?;
+    two("mysql_div", |c| Ok(quotient(c).map_or(Cell::Null, |n| Cell::Integer(n.trunc() as i64))))?;
+    two("mysql_add_seconds", |c| {
+        let seconds = text(c.get_raw(0)).and_then(|t| unix_seconds(&t)).zip(number(c.get_raw(1)));
+        Ok(seconds.and_then(|(time, more)| time_of(time + more)).map_or(Cell::Null, Cell::Text))
+    })?;
+    // SQLite asks like(pattern, text) for `text LIKE pattern`.
+    two("like", |c| {
+        Ok(text(c.get_raw(1)).zip(text(c.get_raw(0))).map_or(Cell::Null, |(t, p)| Cell::Integer(like(&t, &p).into())))
+    })?;
+    two("regexp", |c| matches(c, 1, 0))?;
+    two("regexp_like", |c| matches(c, 0, 1))?;
+    two("left", |c| Ok(part(c, |letters, n| &letters[..n.min(letters.len())])))?;
+    two("right", |c| Ok(part(c, |letters, n| &letters[letters.len().saturating_sub(n)..])))?;
+    for count in [2, 3] {
+        db.create_scalar_function("mid", count, flags, move |c| {
+            let (Some(text), Some(from)) = (text(c.get_raw(0)), number(c.get_raw(1))) else { return Ok(None) };
+            let length = if count == 3 { number(c.get_raw(2)).unwrap_or(0.0).max(0.0) as usize } else { usize::MAX };
+            Ok(Some(text.chars().skip((from.max(1.0) - 1.0) as usize).take(length).collect::<String>()))
+        })?;
+    }
+    db.create_scalar_function("if", 3, flags, |c| {
+        let chosen = if number(c.get_raw(0)).is_some_and(|n| n != 0.0) { 1 } else { 2 };
+        c.get::<Cell>(chosen)
+    })?;
+    // NULL makes all NULL, as in MySQL; SQLite's own leaves it out.
+    db.create_scalar_function("concat", -1, flags, |c| {
+        let mut all = String::new();
+        for i in 0..c.len() {
+            let Some(text) = text(c.get_raw(i)) else { return Ok(None) };
+            all.push_str(&text);
+        }
+        Ok(Some(all))
+    })?;
+    for (name, greatest) in [("greatest", true), ("least", false)] {
+        db.create_scalar_function(name, -1, flags, move |c| {
+            let mut best: Option<f64> = None;
+            for i in 0..c.len() {
+                let Some(n) = number(c.get_raw(i)) else { return Ok(None) };
+                best = Some(best.map_or(n, |b| if greatest { b.max(n) } else { b.min(n) }));
+            }
+            Ok(best.map(|n| if n.fract() == 0.0 { Cell::Integer(n as i64) } else { Cell::Real(n) }))
+        })?;
+    }
+    Ok(())
+}
+
+fn quotient(c: &Context<'_>) -> Option<f64> {
+    let (a, b) = number(c.get_raw(0)).zip(number(c.get_raw(1)))?;
+    (b != 0.0).then_some(a / b)
+}
+
+fn part(c: &Context<'_>, take: fn(&[char], usize) -> &[char]) -> Cell {
+    let Some((text, n)) = text(c.get_raw(0)).zip(number(c.get_raw(1))) else { return Cell::Null };
     let letters: Vec<char> = text.chars().collect();
-    let start = match from as i64 {
-        0 => return Value::from(""),
-        from if from < 0 => letters.len().checked_sub(from.unsigned_abs() as usize),
-        from => Some(from as usize - 1),
-    };
-    let length = match length {
-        None => usize::MAX,
-        Some(length) => match length.number() {
-            None => return Value::Null,
-            Some(n) => n.max(0.0) as usize,
-        },
-    };
-    start.map_or(Value::from(""), |start| Value::Text(letters.into_iter().skip(start).take(length).collect()))
+    Cell::Text(take(&letters, n.max(0.0) as usize).iter().collect())
 }
 
-/// The plain arguments of a function; `*` is left out.
-pub(super) fn arguments(f: &Function) -> Result<Vec<&Expr>, AdminError> {
-    let list = match &f.args {
-        FunctionArguments::None => return Ok(Vec::new()),
-        FunctionArguments::Subquery(_) => return Err(AdminError::syntax("a subquery cannot be evaluated here")),
-        FunctionArguments::List(list) => list,
-    };
-    let mut all = Vec::new();
-    for arg in &list.args {
-        match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => all.push(expr),
-            FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => {}
-            _ => return Err(AdminError::syntax(format_args!("`{f}` cannot be evaluated here"))),
-        }
-    }
-    Ok(all)
+fn matches(c: &Context<'_>, subject: usize, pattern: usize) -> Result<Cell> {
+    let Some(subject) = text(c.get_raw(subject)) else { return Ok(Cell::Null) };
+    // Compiled once for a statement whose pattern is constant.
+    let compiled =
+        c.get_or_create_aux(pattern as i32, |value| -> std::result::Result<_, Box<dyn std::error::Error + Send + Sync>> {
+            let text = text(value).unwrap_or_default();
+            Ok(RegexBuilder::new(&text).case_insensitive(true).size_limit(PATTERN_BYTES_MAX).build()?)
+        });
+    let compiled = compiled.map_err(|e| failed(e.to_string()))?;
+    Ok(Cell::Integer(compiled.is_match(&subject).into()))
 }
 
-fn aggregate(f: &Function, name: &str, scope: &Scope<'_>, depth: usize) -> Result<Value, AdminError> {
-    let Some(group) = scope.group else {
-        return Err(AdminError::new(1111, "HY000", format_args!("{name}() cannot stand here")));
-    };
-    let args = arguments(f)?;
-    let Some(arg) = args.first() else {
-        if name == "COUNT" {
-            return Ok(Value::Int(i64::try_from(group.len()).unwrap_or(i64::MAX)));
-        }
-        return Err(AdminError::syntax(format_args!("{name}() needs a column")));
-    };
-    let mut values = Vec::new();
-    for row in group {
-        let value = eval(arg, &Scope { row, group: None, aliases: None, ..*scope }, depth + 1)?;
-        if value != Value::Null {
-            values.push(value);
-        }
+/// `2026-11-22 21:04:05` in UTC, with milliseconds when there are any.
+fn time_of(seconds: f64) -> Option<String> {
+    if !(0.0..253_402_300_800.0).contains(&seconds) {
+        return None;
     }
-    if let FunctionArguments::List(list) = &f.args
-        && list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
-    {
-        let mut seen = std::collections::HashSet::new();
-        values.retain(|v| seen.insert(format!("{v:?}").to_lowercase()));
-    }
-    let sum = || values.iter().fold(Value::Int(0), |sum, v| arithmetic(&sum, v, i128::checked_add, |a, b| a + b));
-    Ok(match name {
-        "COUNT" => Value::Int(i64::try_from(values.len()).unwrap_or(i64::MAX)),
-        _ if values.is_empty() => Value::Null,
-        "SUM" => sum(),
-        "AVG" => Value::Float(sum().number().unwrap_or(0.0) / values.len() as f64),
-        "MIN" => values.into_iter().reduce(|a, b| if b.compare(&a) == Some(Ordering::Less) { b } else { a }).unwrap_or(Value::Null),
-        _ => values.into_iter().reduce(|a, b| if b.compare(&a) == Some(Ordering::Greater) { b } else { a }).unwrap_or(Value::Null),
-    })
+    let text = utc(UNIX_EPOCH + Duration::from_millis((seconds * 1000.0).round() as u64));
+    Some(text.strip_suffix(".000").map_or(text.clone(), str::to_owned))
 }
 
-pub(super) fn function(expr: &Expr, f: &Function, scope: &Scope<'_>, depth: usize) -> Result<Value, AdminError> {
-    let name = function_name(f);
-    if f.over.is_some() {
-        return Err(AdminError::syntax("window functions cannot be evaluated here"));
-    }
-    if AGGREGATES.contains(&name.as_str()) {
-        return aggregate(f, &name, scope, depth);
-    }
-    let session = scope.session;
-    let mut args = Vec::new();
-    for arg in arguments(f)? {
-        args.push(eval(arg, scope, depth + 1)?);
-    }
-    let first = || args.first().cloned().unwrap_or(Value::Null);
-    let text = |make: &dyn Fn(String) -> String| first().text().map_or(Value::Null, |t| Value::Text(make(t)));
-    Ok(match (name.as_str(), args.as_slice()) {
-        ("DATABASE" | "SCHEMA", []) => session.schema.clone().map_or(Value::Null, Value::Text),
-        ("USER" | "CURRENT_USER" | "SESSION_USER" | "SYSTEM_USER", []) => Value::Text(format!("{}@{}", session.user, session.host)),
-        ("VERSION", []) => Value::from(variables::SERVER_VERSION),
-        ("CONNECTION_ID", []) => Value::UInt(u64::from(session.connection_id)),
-        ("LAST_INSERT_ID" | "FOUND_ROWS" | "ROW_COUNT", []) => Value::Int(0),
-        ("NOW" | "CURRENT_TIMESTAMP" | "UTC_TIMESTAMP" | "LOCALTIME" | "SYSDATE", _) => {
-            let now = utc(Clock::wall());
-            Value::from(now.split('.').next().unwrap_or(&now))
-        }
-        ("UNIX_TIMESTAMP", []) => Value::UInt(Clock::wall_us() / 1_000_000),
-        ("UNIX_TIMESTAMP", [at]) => at.text().and_then(|t| unix_seconds(&t)).map_or(Value::Null, Value::Float),
-        ("LOWER" | "LCASE", [_]) => text(&|t| t.to_lowercase()),
-        ("UPPER" | "UCASE", [_]) => text(&|t| t.to_uppercase()),
-        ("LENGTH", [_]) => first().text().map_or(Value::Null, |t| Value::Int(t.len() as i64)),
-        ("CHAR_LENGTH" | "CHARACTER_LENGTH", [_]) => first().text().map_or(Value::Null, |t| Value::Int(t.chars().count() as i64)),
-        ("CONCAT", [_, ..]) => {
-            let mut all = String::new();
-            for arg in &args {
-                let Some(text) = arg.text() else { return Ok(Value::Null) };
-                all.push_str(&text);
-                if all.len() > TEXT_BYTES_MAX {
-                    return Err(AdminError::new(1301, "HY000", format_args!("the result is longer than {TEXT_BYTES_MAX} bytes")));
-                }
-            }
-            Value::Text(all)
-        }
-        ("COALESCE", [_, ..]) | ("IFNULL", [_, _]) => args.iter().find(|v| **v != Value::Null).cloned().unwrap_or(Value::Null),
-        ("NULLIF", [a, b]) => {
-            if a.compare(b) == Some(Ordering::Equal) {
-                Value::Null
-            } else {
-                a.clone()
-            }
-        }
-        ("IF", [when, yes, no]) => if when.truth() == Some(true) { yes } else { no }.clone(),
-        ("ROUND", [_]) => round(first(), f64::round),
-        ("ROUND", [value, digits]) => match value.number().zip(digits.number()) {
-            Some((v, digits)) => {
-                let factor = 10f64.powi(digits.clamp(-15.0, 15.0) as i32);
-                Value::Float((v * factor).round() / factor)
-            }
-            None => Value::Null,
-        },
-        ("FLOOR", [_]) => round(first(), f64::floor),
-        ("CEIL" | "CEILING", [_]) => round(first(), f64::ceil),
-        ("ABS", [value]) => match value {
-            Value::Int(v) => Value::UInt(v.unsigned_abs()),
-            Value::Null | Value::UInt(_) => value.clone(),
-            other => Value::Float(other.number().unwrap_or(0.0).abs()),
-        },
-        ("LEFT", [t, n]) => substring(t, &Value::Int(1), Some(n)),
-        ("RIGHT", [t, n]) => match t.text().zip(n.number()) {
-            Some((text, n)) => {
-                let count = text.chars().count();
-                Value::Text(text.chars().skip(count.saturating_sub(n.max(0.0) as usize)).collect())
-            }
-            None => Value::Null,
-        },
-        ("SUBSTRING" | "SUBSTR" | "MID", [t, from]) => substring(t, from, None),
-        ("SUBSTRING" | "SUBSTR" | "MID", [t, from, length]) => substring(t, from, Some(length)),
-        (known, _) if FUNCTIONS.contains(&known) => {
-            return Err(AdminError::new(1582, "42000", format_args!("wrong number of arguments for {known}(): `{expr}`")));
-        }
-        _ => {
-            let advice = match nearest(&name, FUNCTIONS.iter().copied()) {
-                Some(near) => format!("did you mean {near}()?"),
-                None => format!("there are {}", FUNCTIONS.join(", ")),
-            };
-            return Err(AdminError::new(1305, "42000", format_args!("no function is called {name}; {advice}")));
-        }
-    })
-}
-
-/// Seconds since 1970 of `2026-11-22 21:04:05.123`, taken as UTC.
+/// Seconds since 1970 of `2026-11-22 21:04:05.123` or `2026-11-22T21:04:05Z`, taken as UTC.
 fn unix_seconds(text: &str) -> Option<f64> {
-    let (date, time) = text.split_once(' ').unwrap_or((text, "0:0:0"));
+    let text = text.trim_end_matches('Z');
+    let (date, time) = text.split_once([' ', 'T']).unwrap_or((text, "0:0:0"));
     let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
     let mut time = time.splitn(3, ':').map(|part| part.parse::<f64>().ok());

@@ -1,0 +1,275 @@
+//! A MySQL `SELECT` said in SQLite's words, and the tables it reads.
+//!
+//! What differs and can be said differently is: variables, division, `<=>`, intervals, strings in double quotes. What SQLite
+//! does not have it refuses itself.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::*;
+
+use super::super::answer::{AdminError, Value as Cell};
+use super::super::foreign;
+use super::super::variables;
+
+/// What is asked of SQLite.
+pub struct Question {
+    /// In SQLite's words.
+    pub sql: String,
+    /// Tables by schema, if one is named, and name, as written.
+    pub tables: Vec<(Option<String>, String)>,
+}
+
+/// Rewrites a query.
+///
+/// # Errors
+/// 1064 for what has no counterpart (INTO, placeholders), 1193 for an unknown variable.
+pub fn rewrite(mut query: Box<Query>) -> Result<Question, AdminError> {
+    name_columns(&mut query.body);
+    let mut rewriter = Rewriter::default();
+    if let ControlFlow::Break(error) = VisitMut::visit(&mut query, &mut rewriter) {
+        return Err(error);
+    }
+    Ok(Question { sql: query.to_string(), tables: rewriter.tables })
+}
+
+/// MySQL calls a computed column by its text as it was asked for, so that is noted before anything is changed.
+fn name_columns(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            for item in &mut select.projection {
+                let SelectItem::UnnamedExpr(expr) = item else { continue };
+                let plain = match &*expr {
+                    Expr::Identifier(name) => !name.value.starts_with('@'),
+                    Expr::CompoundIdentifier(parts) => !parts.first().is_some_and(|p| p.value.starts_with('@')),
+                    Expr::Function(f) => matches!(f.args, FunctionArguments::None),
+                    _ => false,
+                };
+                if !plain {
+                    let alias = Ident::with_quote('`', expr.to_string());
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                }
+            }
+        }
+        SetExpr::SetOperation { left, .. } => name_columns(left),
+        SetExpr::Query(query) => name_columns(&mut query.body),
+        _ => {}
+    }
+}
+
+#[derive(Default)]
+struct Rewriter {
+    tables: Vec<(Option<String>, String)>,
+    /// Names that WITH gave.
+    own: HashSet<String>,
+}
+
+type Flow = ControlFlow<AdminError>;
+
+fn refuse(what: impl std::fmt::Display) -> Flow {
+    ControlFlow::Break(AdminError::syntax(what))
+}
+
+impl VisitorMut for Rewriter {
+    type Break = AdminError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        query.locks.clear();
+        for table in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.own.insert(table.alias.name.value.to_lowercase());
+        }
+        Flow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
+        if select.into.is_some() {
+            return refuse("SELECT ... INTO writes; this port's tables are only read");
+        }
+        select.optimizer_hints.clear();
+        select.select_modifiers = None;
+        let dual =
+            |name: &ObjectName| name.0.last().and_then(|p| p.as_ident()).is_some_and(|i| i.value.eq_ignore_ascii_case("dual"));
+        if let [only] = select.from.as_slice()
+            && only.joins.is_empty()
+            && matches!(&only.relation, TableFactor::Table { name, .. } if dual(name))
+        {
+            select.from.clear();
+        }
+        Flow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {
+        if let TableFactor::Table { index_hints, .. } = table {
+            index_hints.clear();
+        }
+        Flow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, name: &mut ObjectName) -> Flow {
+        let parts: Vec<String> = name.0.iter().map(|p| p.as_ident().map_or_else(|| p.to_string(), |i| i.value.clone())).collect();
+        match parts.as_slice() {
+            [table] if self.own.contains(&table.to_lowercase()) => {}
+            [table] => self.tables.push((None, table.clone())),
+            // `stats.stats_mysql_query_digest`, `main.mysql_servers`
+            [schema, table] if foreign::is_schema(schema) => {
+                self.tables.push((None, table.clone()));
+                *name = ObjectName::from(vec![Ident::with_quote('`', table.clone())]);
+            }
+            [schema, table] => self.tables.push((Some(schema.clone()), table.clone())),
+            _ => return refuse(format_args!("`{name}` has more parts than schema and table")),
+        }
+        Flow::Continue(())
+    }
+
+    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> Flow {
+        match &value.value {
+            Value::DoubleQuotedString(text) => value.value = Value::SingleQuotedString(text.clone()),
+            Value::Placeholder(sign) => return refuse(format_args!("`{sign}` stands for a value that was not given")),
+            _ => {}
+        }
+        Flow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        let new = match expr {
+            Expr::Identifier(name) if name.value.starts_with('@') => match variable(&name.value) {
+                Ok(value) => value,
+                Err(error) => return ControlFlow::Break(error),
+            },
+            Expr::CompoundIdentifier(parts) if parts.first().is_some_and(|p| p.value.starts_with("@@")) => {
+                let name = parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".");
+                match variable(&name) {
+                    Ok(value) => value,
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
+            Expr::BinaryOp { left, op, right } => {
+                let sign = if *op == BinaryOperator::Minus { -1 } else { 1 };
+                match (&*op, right.as_ref()) {
+                    (BinaryOperator::Plus | BinaryOperator::Minus, Expr::Interval(interval)) => match seconds(interval) {
+                        Some(seconds) => call("mysql_add_seconds", [*left.clone(), number(sign * seconds)]),
+                        None => return refuse(format_args!("`{interval}` is no number of seconds to weeks")),
+                    },
+                    (BinaryOperator::Divide, _) => call("mysql_divide", [*left.clone(), *right.clone()]),
+                    (BinaryOperator::MyIntegerDivide, _) => call("mysql_div", [*left.clone(), *right.clone()]),
+                    (BinaryOperator::Spaceship, _) => {
+                        *op = BinaryOperator::Custom("IS".to_owned());
+                        return Flow::Continue(());
+                    }
+                    _ => return Flow::Continue(()),
+                }
+            }
+            Expr::RLike { regexp, .. } => {
+                *regexp = true;
+                return Flow::Continue(());
+            }
+            Expr::Substring { special, .. } => {
+                *special = true;
+                return Flow::Continue(());
+            }
+            // Everything here is utf8mb4 and compares without regard to case.
+            Expr::Collate { expr: inner, .. } | Expr::Prefixed { value: inner, .. } => *inner.clone(),
+            Expr::Convert { expr: inner, charset: Some(_), .. } => *inner.clone(),
+            Expr::Convert { expr: inner, data_type: Some(kind), .. } => cast(inner.clone(), kind),
+            Expr::Cast { expr: inner, data_type, .. } => cast(inner.clone(), data_type),
+            Expr::Function(function) => return function_words(function),
+            _ => return Flow::Continue(()),
+        };
+        *expr = new;
+        Flow::Continue(())
+    }
+}
+
+fn function_words(function: &mut Function) -> Flow {
+    let name = function.name.to_string().to_uppercase();
+    // `CURRENT_USER` without parentheses; `user` and `schema` without are columns.
+    if matches!(function.args, FunctionArguments::None) && name == "CURRENT_USER" {
+        function.args = FunctionArguments::List(list(Vec::new()));
+        return Flow::Continue(());
+    }
+    let FunctionArguments::List(arguments) = &mut function.args else { return Flow::Continue(()) };
+    let separator = arguments.clauses.iter().position(|c| matches!(c, FunctionArgumentClause::Separator(_)));
+    if let Some(at) = separator
+        && let FunctionArgumentClause::Separator(value) = arguments.clauses.remove(at)
+    {
+        arguments.args.push(argument(Expr::Value(value)));
+    }
+    if let ("DATE_ADD" | "DATE_SUB", [time, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Interval(interval)))]) =
+        (name.as_str(), arguments.args.as_slice())
+    {
+        let (Some(seconds), time) = (seconds(interval), time.clone()) else {
+            return refuse(format_args!("the interval of `{function}` is no number of seconds to weeks"));
+        };
+        let sign = if name == "DATE_SUB" { -1 } else { 1 };
+        function.name = ObjectName::from(vec![Ident::new("mysql_add_seconds")]);
+        function.args = FunctionArguments::List(list(vec![time, argument(number(sign * seconds))]));
+    }
+    Flow::Continue(())
+}
+
+/// The length of `INTERVAL 5 MINUTE`.
+fn seconds(interval: &Interval) -> Option<i64> {
+    let Expr::Value(value) = interval.value.as_ref() else { return None };
+    let count: i64 = match &value.value {
+        Value::Number(text, _) | Value::SingleQuotedString(text) => text.parse().ok()?,
+        _ => return None,
+    };
+    let unit = match interval.leading_field.as_ref()? {
+        DateTimeField::Second => 1,
+        DateTimeField::Minute => 60,
+        DateTimeField::Hour => 3_600,
+        DateTimeField::Day => 86_400,
+        DateTimeField::Week(_) => 604_800,
+        _ => return None,
+    };
+    count.checked_mul(unit)
+}
+
+/// `@@name`, `@@session.name`, `@name` (a user variable: nobody has set one, so NULL).
+fn variable(name: &str) -> Result<Expr, AdminError> {
+    let Some(system) = name.strip_prefix("@@") else { return Ok(Expr::value(Value::Null)) };
+    let lower = system.to_lowercase();
+    let bare = ["session.", "global.", "local."].iter().find_map(|scope| lower.strip_prefix(scope)).unwrap_or(&lower);
+    match variables::system(bare) {
+        Some(Cell::Null) => Ok(Expr::value(Value::Null)),
+        Some(Cell::Text(text)) => Ok(Expr::value(Value::SingleQuotedString(text))),
+        Some(other) => Ok(Expr::value(Value::Number(other.text().unwrap_or_default(), false))),
+        None => Err(AdminError::new(1193, "HY000", format_args!("unknown system variable `{bare}`; {}", variables::advice(bare)))),
+    }
+}
+
+fn number(n: i64) -> Expr {
+    Expr::value(Value::Number(n.to_string(), false))
+}
+
+/// `CAST(x AS UNSIGNED)`, with the type that SQLite has for it.
+fn cast(expr: Box<Expr>, kind: &DataType) -> Expr {
+    let name = kind.to_string().to_uppercase();
+    let data_type = match name.split([' ', '(']).next().unwrap_or_default() {
+        "SIGNED" | "UNSIGNED" | "BIGINT" | "INT" | "INTEGER" => DataType::BigInt(None),
+        "DECIMAL" | "DOUBLE" | "FLOAT" | "REAL" => DataType::Real,
+        _ => DataType::Text,
+    };
+    Expr::Cast { kind: CastKind::Cast, expr, data_type, format: None }
+}
+
+fn argument(expr: Expr) -> FunctionArg {
+    FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+}
+
+fn list(args: Vec<FunctionArg>) -> FunctionArgumentList {
+    FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }
+}
+
+fn call(name: &str, args: [Expr; 2]) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(list(args.into_iter().map(argument).collect())),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
