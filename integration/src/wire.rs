@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::accounts::EMPTY;
 
 /// Longer than this, a peer that should answer counts as hanging.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 /// The longest packet read.
 const PACKET_MAX: usize = 256 << 20;
 
@@ -281,7 +281,13 @@ impl Wire {
                     whole_packets(&mut passed, &mut seen)?;
                     return Ok(seen);
                 }
-                Event::NeedMore => self.fill().await?,
+                Event::NeedMore => {
+                    let filled = self.fill().await;
+                    filled.with_context(|| {
+                        let more = passed.get(..passed.len().min(300)).unwrap_or_default().escape_ascii();
+                        format!("so far {seen:?}, then \"{more}\"")
+                    })?;
+                }
             }
         }
     }

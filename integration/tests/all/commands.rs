@@ -33,8 +33,8 @@ async fn both_at(proxy: &Proxy, cluster: &Cluster, wanted: Capabilities, schema:
 
 /// Sends the same to both; each may name its own statement.
 async fn alike(through: &mut Wire, direct: &mut Wire, what: &str, command: impl Fn(u32) -> Vec<u8>, expect: Expect) -> Vec<Seen> {
-    let expected = direct.ask(&command(direct.statement), expect).await.unwrap();
-    let seen = through.ask(&command(through.statement), expect).await.unwrap();
+    let expected = direct.ask(&command(direct.statement), expect).await.unwrap_or_else(|e| panic!("{what}, at the server: {e:#}"));
+    let seen = through.ask(&command(through.statement), expect).await.unwrap_or_else(|e| panic!("{what}: {e:#}"));
     assert!(seen == expected, "{what}\nthrough Sluice {seen:?}\nat the server {expected:?}");
     seen
 }
@@ -182,7 +182,10 @@ async fn several_results_cursors_and_out_parameters() {
         alike(&mut through, &mut direct, "again", execute(1, b""), Expect::Execute).await;
         alike(&mut through, &mut direct, "one row", fetch(1), Expect::Fetch).await;
         alike(&mut through, &mut direct, "reset", |id| [&[0x1a][..], &id.to_le_bytes()].concat(), Expect::Simple).await;
-        alike(&mut through, &mut direct, "without a cursor", execute(0, b""), Expect::Execute).await;
+        // MySQL 9.7 itself then sends the definitions, an OK that no client takes for the end of rows, and nothing more.
+        if flavour() == Flavour::MariaDb {
+            alike(&mut through, &mut direct, "without a cursor", execute(0, b""), Expect::Execute).await;
+        }
     }
 }
 
