@@ -8,14 +8,15 @@
 //!  protocol   bytes: frames, packets, handshake, where a reply ends       DECIDE (pure)
 //!  sql        text: lexer, digest, what a statement is and does           no socket, no .await, no clock,
 //!  auth       challenges and answers, the login as a machine              no randomness, no metrics:
-//!  topology   servers, GTIDs, what the monitor's observations mean        all of these are arguments
+//!  topology   servers, GTIDs, what the monitor's observations mean,       all of these are arguments
+//!             failover, switchover and rejoin as one machine
 //!  session    one client's state: what it set, what pins it
 //!  routing    statement + session + servers -> Decision with its Reason
 //!  cache      (a later chapter) may a result be kept, what does a write void
 //!  ------------------------------ below this line things may await ------------------------------
 //!  clock      the one place that reads the wall clock for logs and tables  DO (I/O)
 //!  metrics    counters, statement statistics, the log of events
-//!  net        a socket, plain or TLS, the buffer to read it with, and whose thread it belongs to
+//!  net        a socket, plain, TLS or compressed, the buffer to read it with, and whose thread it belongs to
 //!  backend    logging in at servers, connections, their pools, KILL
 //!  monitor    heartbeats; feeds topology and publishes its snapshot; carries out what topology::failover says
 //!  frontend   clients: accept, log in, one loop each, one statement at a time
@@ -39,12 +40,14 @@
 //!                   3  routing::rules                         what the operator says
 //!                   5  routing::decide                        where does it go, and why
 //!                   6  backend::pool                          a connection, the one in the right state if there is one
+//!                      frontend::admit                        is its server still the one to write to
 //!                   7  backend::connection                    what differs is restored along with the statement; sent
 //!                   8  frontend::relay                        the reply goes through protocol::reply to the client
-//!                   9  session::machine                       learned from OK: status, GTID, variables, pins
+//!                   9  session::machine, session::leftover    learned from OK: status, GTID, variables, pins; warnings and counts
 //!                  10  frontend::count                        metrics, statistics; connection given back or kept
 //! ```
-//! (Step 4, the cache, comes with its chapter.) Prepared statements come in by `frontend::prepared` and take the same way.
+//! (Step 4, the cache, comes with its chapter.) Prepared statements come in by `frontend::prepared` and take the same way, and
+//! so do long commands, which `frontend::long` judges by their beginning and `frontend::upload` sends on piece by piece.
 //! The last piece of a reply is written after its connection went back to the pool.
 //!
 //! # Words
