@@ -225,6 +225,13 @@ async fn a_master_stopped_cleanly_is_replaced_and_rejoins() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn what_a_dead_master_did_not_send_is_named_and_stays_out() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
+    // The heartbeat's row is one of the things that both masters would insert, had the first not reached the others.
+    for name in ["db2", "db3", "db4"] {
+        let there = until_true("the heartbeat's row is there", Duration::from_secs(10), async || {
+            Ok(cluster.server(name).value("SELECT COUNT(*) FROM sluice.heartbeat").await? == "1")
+        });
+        there.await.unwrap();
+    }
     // Nobody fetches any more: what is written now is on db1 alone.
     for name in ["db2", "db3", "db4"] {
         cluster
