@@ -29,7 +29,9 @@ pub struct Reader {
 pub struct Parameters<'a> {
     /// Types, and names of attributes.
     pub types: &'a [u8],
-    /// Which are NULL, then the values.
+    /// Which are NULL.
+    pub nulls: &'a [u8],
+    /// The values.
     pub values: &'a [u8],
 }
 
@@ -65,6 +67,7 @@ impl<'a> KeyRef<'a> {
         hasher.write_u64(reader.capabilities);
         if let Some(parameters) = parameters {
             hasher.write(parameters.types);
+            hasher.write(parameters.nulls);
             hasher.write(parameters.values);
         }
         KeyRef { reader, state, prepared, sql, parameters, hash: hasher.finish() }
@@ -77,7 +80,7 @@ impl<'a> KeyRef<'a> {
             state: self.state.clone(),
             prepared: self.prepared.cloned(),
             sql: self.sql.into(),
-            parameters: self.parameters.map(|p| (p.types.into(), p.values.into())),
+            parameters: self.parameters.map(|p| [p.types.into(), p.nulls.into(), p.values.into()]),
             hash: self.hash,
         }
     }
@@ -97,7 +100,7 @@ pub struct Key {
     state: Arc<State>,
     prepared: Option<Arc<State>>,
     sql: Bytes,
-    parameters: Option<(Bytes, Bytes)>,
+    parameters: Option<[Bytes; 3]>,
     hash: u64,
 }
 
@@ -107,13 +110,13 @@ fn same(a: &Arc<State>, b: &Arc<State>) -> bool {
 
 impl Key {
     /// As one to look for.
-    pub fn as_ref(&self) -> KeyRef<'_> {
+    pub fn look(&self) -> KeyRef<'_> {
         KeyRef {
             reader: &self.reader,
             state: &self.state,
             prepared: self.prepared.as_ref(),
             sql: &self.sql,
-            parameters: self.parameters.as_ref().map(|(types, values)| Parameters { types, values }),
+            parameters: self.parameters.as_ref().map(|[types, nulls, values]| Parameters { types, nulls, values }),
             hash: self.hash,
         }
     }
@@ -131,7 +134,7 @@ impl Key {
     /// Bytes it takes beside itself. The session's state is shared with the sessions that have it, and counted once more here in case
     /// they have gone.
     pub fn heap_bytes(&self) -> usize {
-        let parameters = self.parameters.as_ref().map_or(0, |(types, values)| types.len() + values.len());
+        let parameters = self.parameters.as_ref().map_or(0, |parts| parts.iter().map(|part| part.len()).sum());
         self.sql.len() + parameters + self.state.heap_bytes() + self.prepared.as_ref().map_or(0, |state| state.heap_bytes())
     }
 }
@@ -153,7 +156,7 @@ impl PartialEq for KeyRef<'_> {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Key) -> bool {
-        self.as_ref() == other.as_ref()
+        self.look() == other.look()
     }
 }
 
@@ -173,7 +176,7 @@ impl Hash for KeyRef<'_> {
 
 impl Equivalent<Arc<Key>> for KeyRef<'_> {
     fn equivalent(&self, key: &Arc<Key>) -> bool {
-        *self == key.as_ref().as_ref()
+        *self == key.look()
     }
 }
 
@@ -193,7 +196,7 @@ mod tests {
         let zone = Change::System("time_zone".into(), Some(Value::Reported(b"+03:00"[..].into())));
         let moved = Arc::new(state.changed(&[zone]));
         let elsewhere = Arc::new(state.changed(&[Change::Schema(Some(b"other"[..].into()))]));
-        let parameters = |values| Some(Parameters { types: &[3, 0], values });
+        let parameters = |values| Some(Parameters { types: &[3, 0], nulls: &[0], values });
         let base = KeyRef::new(&reader, &state, None, b"SELECT 1", None);
         let other_readers = [
             Reader { user: "bob".into(), ..reader.clone() },
@@ -207,10 +210,16 @@ mod tests {
             KeyRef::new(&reader, &state, None, b"select 1", None),
             KeyRef::new(&reader, &moved, None, b"SELECT 1", None),
             KeyRef::new(&reader, &elsewhere, None, b"SELECT 1", None),
-            KeyRef::new(&reader, &state, Some(&state), b"SELECT 1", parameters(b"\0\x01")),
-            KeyRef::new(&reader, &state, Some(&state), b"SELECT 1", parameters(b"\0\x02")),
-            KeyRef::new(&reader, &state, Some(&moved), b"SELECT 1", parameters(b"\0\x01")),
-            KeyRef::new(&reader, &state, Some(&state), b"SELECT 1", Some(Parameters { types: &[8, 0], values: b"\0\x01" })),
+            KeyRef::new(&reader, &state, Some(&state), b"SELECT 1", parameters(b"\x01")),
+            KeyRef::new(&reader, &state, Some(&state), b"SELECT 1", parameters(b"\x02")),
+            KeyRef::new(&reader, &state, Some(&moved), b"SELECT 1", parameters(b"\x01")),
+            KeyRef::new(
+                &reader,
+                &state,
+                Some(&state),
+                b"SELECT 1",
+                Some(Parameters { types: &[8, 0], nulls: &[0], values: b"\x01" }),
+            ),
         ];
         others.extend(other_readers.iter().map(|other| KeyRef::new(other, &state, None, b"SELECT 1", None)));
         let kept = Arc::new(base.to_owned());

@@ -27,12 +27,12 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 
-pub use tell::as_changes;
 pub use changes::{Changes, VoidReason};
 use definitions::{Definitions, Told, Unkept};
 use epoch::{Epochs, Granted, Need, NoTicket};
 use policy::Settings;
 use store::{Entry, Store};
+pub use tell::as_changes;
 
 use crate::sql::classify::Classified;
 use crate::sql::lexer::LexMode;

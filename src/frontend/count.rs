@@ -85,6 +85,22 @@ impl Client {
         });
     }
 
+    /// Counts a statement that was answered from the cache.
+    pub(super) fn count_cached(&self, job: &Job<'_>, ended: Instant, elapsed: Duration, rows: u64) {
+        let (class, target) = (metrics::Class::Read, metrics::Target::Cache);
+        self.shared.metrics.no_server().statement(class, target, elapsed);
+        RECENT.with_borrow_mut(|recent| {
+            let (user, schema) = (&self.account.key.user, self.session.state.schema());
+            let key = Known { statement: job.statement, user, schema, target, server: None };
+            let look_up = || {
+                let stats = self.statement_stats(job, class, target, None);
+                stats.set_cached(true);
+                stats
+            };
+            recent.find(key, ended, look_up).record(ended, elapsed, rows, false);
+        });
+    }
+
     fn statement_stats(
         &self,
         job: &Job<'_>,

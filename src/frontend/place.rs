@@ -61,6 +61,7 @@ impl Client {
             completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
             written,
+            must_have: self.must_have(),
             snapshot: &snapshot,
             rules: &settings.rules,
             settings: &settings.routing,

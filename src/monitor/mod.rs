@@ -7,6 +7,7 @@
 mod beat;
 pub mod commands;
 mod conduct;
+pub mod definitions;
 mod failure;
 mod hands;
 mod look;

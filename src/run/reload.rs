@@ -12,6 +12,7 @@ use crate::config::edit;
 use crate::config::reload::{Change, diff};
 use crate::config::{self, Config, Mistake, resolve};
 use crate::frontend::shared::Shared;
+use crate::run::keeping;
 use crate::topology::ServerId;
 
 /// Reads and applies the configuration file of the running proxy.
@@ -121,6 +122,9 @@ impl Reloader {
         let client_tls = (certificate || old.proxy.tls != new.proxy.tls).then(|| resolve::client_tls(&new)).transpose()?;
         let pool = resolve::pool(&new);
         self.shared.settings.store(Arc::new(frontend));
+        if let Some(cache) = &self.shared.cache {
+            cache.settings.store(Arc::new(keeping::settings(&new)));
+        }
         if let Some(tls) = client_tls {
             self.shared.login.tls.store(Arc::new(tls));
         }

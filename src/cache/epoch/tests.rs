@@ -170,7 +170,11 @@ fn every_order(actors: &dyn Fn() -> Vec<Actor>) -> (u64, u64) {
         kept += world.stores;
         // Whoever asks at the end is answered from what is kept, too.
         if let Some(found) = world.look_up() {
-            assert!(found >= world.returned, "version {found} is kept at the end, {} had returned; choices {path:?}", world.returned);
+            assert!(
+                found >= world.returned,
+                "version {found} is kept at the end, {} had returned; choices {path:?}",
+                world.returned
+            );
         }
         path.truncate(at);
         while let Some(last) = path.pop() {
