@@ -85,8 +85,9 @@ struct Inner {
     writers: u32,
     /// A write's outcome was not learned.
     doubt: Doubt,
-    /// Whenever transactions come to it the epoch moves: what is kept was read with all of them.
     need: Need,
+    /// Transactions came to [`Inner::need`] without a move of the epoch: what is kept may have been read without them.
+    unproved: bool,
     /// Since when [`Inner::need`] is the master; `None` until a sweep has seen it.
     master_since: Option<Instant>,
     moved: Option<Instant>,
@@ -122,6 +123,7 @@ impl Cell {
         let mut inner = self.inner.lock();
         inner.writers = inner.writers.saturating_sub(1);
         inner.need.merge(need);
+        inner.unproved = false;
         if doubt {
             inner.doubt = Doubt::New;
         }
@@ -131,7 +133,14 @@ impl Cell {
     fn void(&self, need: &Need) {
         let mut inner = self.inner.lock();
         inner.need.merge(need);
+        inner.unproved = false;
         self.epoch.fetch_add(1, SeqCst);
+    }
+
+    /// Whether what is kept was read with this transaction.
+    fn has_proved(&self, gtid: &GtidSet) -> bool {
+        let inner = self.inner.lock();
+        !inner.unproved && inner.need.covers(gtid)
     }
 
     fn needs_more(&self, need: &Need) {
@@ -251,7 +260,7 @@ impl Epochs {
     /// These tables have changed, by the transaction `gtid`. `false`: that was known.
     pub fn changed(&self, tables: &[Arc<Cell>], gtid: Option<&GtidSet>) -> bool {
         let need = gtid.map_or(Need::Master, |gtid| Need::Gtid(gtid.clone()));
-        let known = |cell: &Cell| gtid.is_some_and(|gtid| cell.inner.lock().need.covers(gtid));
+        let known = |cell: &Cell| gtid.is_some_and(|gtid| cell.has_proved(gtid));
         // What is kept was read after that transaction: our own write has voided what was older.
         if known(&self.everything) {
             return false;
@@ -314,8 +323,7 @@ impl Epochs {
                     if let Some(master) = master {
                         inner.need = Need::Gtid(master.clone());
                         inner.master_since = None;
-                        // What is kept may be older than some of this.
-                        cell.epoch.fetch_add(1, SeqCst);
+                        inner.unproved = true;
                     }
                 }
                 (Need::Master, Some(_)) => {}
@@ -330,7 +338,7 @@ impl Epochs {
             if inner.need == Need::Master && inner.writers == 0 {
                 inner.need = Need::Gtid(gtid.clone());
                 inner.master_since = None;
-                cell.epoch.fetch_add(1, SeqCst);
+                inner.unproved = true;
             }
         }
     }

@@ -96,9 +96,12 @@ impl Refused {
 impl Cache {
     /// An empty cache. `needs_reader`: nothing is served until a reader of the binlog says that it follows.
     pub fn new(settings: Settings, bytes_max: u64, needs_reader: bool) -> Cache {
+        let epochs = Epochs::default();
+        // Whoever wrote before the start may be ahead of what replicas have.
+        epochs.distrust_servers();
         Cache {
             settings: ArcSwap::from_pointee(settings),
-            epochs: Epochs::default(),
+            epochs,
             store: Store::new(bytes_max),
             definitions: ArcSwapOption::empty(),
             version: AtomicU64::new(0),

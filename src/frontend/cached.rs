@@ -13,7 +13,9 @@ use crate::cache::policy::{self, Bypass};
 use crate::cache::store::Entry;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::flight::{Boarding, Leader};
-use crate::frontend::query::{Job, Outcome, Payload};
+use crate::frontend::place::{interrupted, killed_while_waiting};
+use crate::frontend::query::{ANSWERED, Job, Outcome, Payload};
+use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{Capture, Told};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
@@ -146,7 +148,17 @@ impl Client {
             match self.shared.flights.board(&key) {
                 Boarding::Leads(one) => leader = Some(one),
                 Boarding::Waits(flight) => {
-                    flight.wait().await;
+                    self.show_waiting(job);
+                    tokio::select! {
+                        biased;
+                        () = flight.wait() => {}
+                        () = interrupted(&self.entry) => {
+                            self.show_idle();
+                            self.refuse(killed_while_waiting()).await?;
+                            return Ok(Some(ANSWERED));
+                        }
+                        () = self.stream.closed() => return Err(Gone),
+                    }
                     let now = Instant::now();
                     if let Some(entry) = cache.store.get(&key.look(), now)
                         && cache.is_told()
@@ -189,6 +201,7 @@ impl Client {
         let ended = Instant::now();
         {
             let mut view = self.entry.view.lock();
+            view.state = ClientState::Idle;
             view.queries += 1;
             view.since = Some(ended);
             if !view.statement.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, job.statement)) {

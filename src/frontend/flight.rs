@@ -13,8 +13,8 @@ use crate::net::timer;
 
 /// Parts of the table, each with its lock.
 const SHARDS: usize = 16;
-/// Nobody waits longer than this for another's fetch; then it asks the server itself.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Nobody waits longer than this for another's fetch; then it asks the server itself, which will take as long again.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// One fetch under way.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// Waits until it has ended, well or not, or for a second.
+    /// Waits until it has ended, well or not, or for [`WAIT_MAX`].
     pub async fn wait(&self) {
         let landed = self.wakes.notified();
         tokio::pin!(landed);

@@ -103,7 +103,7 @@ impl Outcome {
     }
 }
 
-const ANSWERED: Outcome = Outcome { server: None, ok: false, status: None, prepared: None };
+pub(super) const ANSWERED: Outcome = Outcome { server: None, ok: false, status: None, prepared: None };
 
 /// Why an attempt on one server failed.
 pub(super) enum Failed {

@@ -232,6 +232,8 @@ fn a_stranger_is_noticed_though_a_newer_write_was_ours() {
     let kept = world.epochs.ticket(&tables, now).unwrap();
     assert_eq!(kept.need, Need::Master);
     sweep(now + 2 * QUIET);
+    assert!(kept.ticket.is_current());
+    assert!(world.epochs.changed(&tables, Some(&gtid(8))), "it may have been read before this");
     assert!(!kept.ticket.is_current());
     assert_eq!(world.epochs.ticket(&tables, now).unwrap().need, Need::Gtid(gtid(9)));
     world.epochs.sweep(now, &|_| true, None, QUIET, QUIET);
