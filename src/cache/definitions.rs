@@ -9,7 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::epoch::{Cell, Epochs};
-use crate::sql::classify::{TableName, classify};
+use crate::sql::classify::{Class, TableName, classify};
 use crate::sql::lexer::LexMode;
 
 /// Cells of one statement.
@@ -92,6 +92,8 @@ struct Table {
 #[derive(Debug, Default)]
 pub struct Definitions {
     tables: HashMap<NameKey, Table, foldhash::fast::RandomState>,
+    /// Views that may write when they are read, by a function they call.
+    writing: HashSet<NameKey>,
     /// What they were made of.
     told: Told,
 }
@@ -119,6 +121,11 @@ impl Definitions {
             add(&mut cells, table.read.as_ref().map_err(|why| *why)?);
         }
         Ok(cells)
+    }
+
+    /// Whether reading these may write: a view among them calls a function that does more than compute, or its text is not told.
+    pub fn read_writes(&self, names: &[TableName], schema: Option<&[u8]>) -> bool {
+        !self.writing.is_empty() && names.iter().any(|name| name_key(name, schema).is_some_and(|key| self.writing.contains(&key)))
     }
 
     /// The tables that change when these are written. `None`: any may.
@@ -197,10 +204,14 @@ impl<'a> Maker<'a> {
 
     fn make(&self, told: Told) -> Definitions {
         let mut tables = HashMap::default();
+        let mut writing = HashSet::new();
         for key in self.kinds.keys() {
+            if self.calls(key, 0) {
+                writing.insert(key.clone());
+            }
             tables.insert(key.clone(), Table { read: self.read(key, 0), write: self.write(key, 0) });
         }
-        Definitions { tables, told }
+        Definitions { tables, writing, told }
     }
 
     fn cell(&self, key: &NameKey) -> Option<Arc<Cell>> {
@@ -232,6 +243,19 @@ impl<'a> Maker<'a> {
             "VIEW" => Err(Unkept::View),
             _ => Err(Unkept::Kind),
         }
+    }
+
+    /// Whether it is a view that calls a function, itself or by one of its views.
+    fn calls(&self, key: &NameKey, depth: usize) -> bool {
+        let Some((named, "VIEW", _)) = self.kinds.get(key) else { return false };
+        let Some(text) = self.views.get(key).filter(|text| !text.is_empty() && depth < DEPTH_MAX) else { return true };
+        let judged = classify(text.as_bytes(), self.mode);
+        judged.class != Class::Read
+            || !judged.tables_complete
+            || judged.tables.iter().any(|name| {
+                let base = name_key(name, Some(named.0.as_bytes()));
+                base.is_none_or(|base| self.calls(&base, depth + 1))
+            })
     }
 
     fn write(&self, key: &NameKey, depth: usize) -> Option<Cells> {
@@ -302,6 +326,8 @@ mod tests {
                 view("shop.cheaper"),
                 view("shop.today"),
                 view("shop.secret"),
+                view("shop.sly"),
+                view("shop.slyer"),
             ],
             triggers: vec![named("shop.audited")],
             cascades: vec![
@@ -314,6 +340,8 @@ mod tests {
                 (named("shop.cheaper"), "select `c`.`id` AS `id` from (`shop`.`cheap` `c` join `shop`.`lines` `l`)".to_owned()),
                 (named("shop.today"), "select `shop`.`orders`.`id` AS `id` from `shop`.`orders` where `d` > now()".to_owned()),
                 (named("shop.secret"), String::new()),
+                (named("shop.sly"), "select `f`(`shop`.`items`.`id`) AS `x` from `shop`.`items`".to_owned()),
+                (named("shop.slyer"), "select `shop`.`sly`.`x` AS `x` from `shop`.`sly`".to_owned()),
             ],
         };
         let epochs = Epochs::default();
@@ -351,6 +379,17 @@ mod tests {
         assert_eq!(said(&definitions.read(&elsewhere, Some(b"other")).unwrap()), "shop.items");
         let nowhere = [TableName { schema: None, name: "items".to_owned() }];
         assert_eq!(definitions.read(&nowhere, None).unwrap_err(), Unkept::Unknown);
+    }
+
+    #[test]
+    fn reads_that_may_write() {
+        let (_epochs, definitions) = shop();
+        for (name, writes) in
+            [("items", false), ("cheaper", false), ("today", false), ("secret", true), ("sly", true), ("slyer", true)]
+        {
+            let tables = [TableName { schema: None, name: name.to_owned() }];
+            assert_eq!(definitions.read_writes(&tables, Some(b"shop")), writes, "{name}");
+        }
     }
 
     #[test]

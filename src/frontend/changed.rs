@@ -16,6 +16,7 @@ use crate::frontend::relay::Told;
 use crate::frontend::written;
 use crate::protocol::command::Com;
 use crate::sql::classify::{Class, ClassReason};
+use crate::topology::ServerId;
 use crate::topology::gtid::GtidSet;
 
 /// What the open transaction has written.
@@ -67,13 +68,9 @@ impl Change {
 
 impl Client {
     /// Before the statement is sent.
-    pub(super) fn begin_change(&self, job: &Job<'_>, now: Instant) -> Option<Change> {
+    pub(super) fn begin_change(&self, job: &Job<'_>, server: ServerId, now: Instant) -> Option<Change> {
         let cache = self.shared.cache.as_ref()?;
         if job.com == Com::StmtPrepare {
-            return None;
-        }
-        let plain_read = job.statement.class == Class::Read && !job.statement.writes_unseen.is_raised();
-        if plain_read {
             return None;
         }
         let schema = match job.text {
@@ -81,7 +78,17 @@ impl Client {
             None => self.session.state.schema(),
         };
         let definitions = cache.definitions();
-        let touched = touched(job.statement, schema, definitions.as_deref());
+        let is_read = job.statement.class == Class::Read && !job.statement.writes_unseen.is_raised();
+        let touched = if is_read {
+            // A server that is read-only refuses what a function in a view would write.
+            let writes = || definitions.as_ref().is_some_and(|known| known.read_writes(&job.statement.tables, schema));
+            if self.shared.snapshot.load().master != Some(server) || !writes() {
+                return None;
+            }
+            Touched::Everything(VoidReason::UnknownTables)
+        } else {
+            touched(job.statement, schema, definitions.as_deref())
+        };
         let mut version = cache.version();
         let own = match &touched {
             Touched::Nothing => None,

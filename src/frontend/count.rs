@@ -80,7 +80,14 @@ impl Client {
                 target: to,
                 server: named,
             };
-            let stats = recent.find(key, ended, || self.statement_stats(job, class, to, named));
+            let look_up = || {
+                let stats = self.statement_stats(job, class, to, named);
+                if job.statement.cacheable.is_ok() {
+                    stats.set_cacheable();
+                }
+                stats
+            };
+            let stats = recent.find(key, ended, look_up);
             stats.record(ended, elapsed, rows, error);
         });
     }

@@ -286,7 +286,7 @@ impl Client {
         let mut buffer = Buffer::new();
         let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
-        let change = self.begin_change(job, sent);
+        let change = self.begin_change(job, server, sent);
         if let Err(failed) = self.send(job, &mut lease, decision, &mut buffer).await? {
             if !matches!(failed, Failed::Unknown(_)) {
                 Change::none(change);

@@ -137,7 +137,9 @@ impl House for ProxyHouse {
     }
 
     fn statements(&self) -> Vec<StatementRow> {
-        let row = |s: crate::metrics::statements::StatementSnapshot| StatementRow {
+        let all = self.shared.statement_stats.snapshot();
+        let advised = keeping::advised(&all);
+        let row = |(at, s): (usize, crate::metrics::statements::StatementSnapshot)| StatementRow {
             digest: format!("{:016x}", s.key.digest),
             target: s.target(),
             text: s.key.text.to_string(),
@@ -154,9 +156,16 @@ impl House for ProxyHouse {
             max_us: s.max_us,
             first_seen: s.first_seen,
             last_seen: s.last_seen,
-            cached: s.cached,
+            cached: if s.cached {
+                "yes"
+            } else if advised.contains(&at) {
+                "advised"
+            } else {
+                "no"
+            }
+            .to_owned(),
         };
-        self.shared.statement_stats.snapshot().into_iter().map(row).collect()
+        all.into_iter().enumerate().map(row).collect()
     }
 
     fn events(&self) -> Vec<EventRow> {

@@ -11,6 +11,7 @@ use crate::cache::{Cache, VoidReason, policy};
 use crate::config::Config;
 use crate::config::types::{CacheDefault, CacheStore, Invalidate};
 use crate::frontend::shared::Shared;
+use crate::metrics::statements::StatementSnapshot;
 use crate::monitor::definitions::Asker;
 use crate::monitor::{Account, MonitoredServer};
 use crate::topology::{GtidSet, State};
@@ -23,6 +24,10 @@ const ENTRIES_EVERY: u32 = 5;
 const SETTLED_MIN: Duration = Duration::from_secs(3);
 /// Without a reader of the binlog, definitions that somebody changed at the master are noticed after this long.
 const ASK_AGAIN_EVERY: Duration = Duration::from_secs(60);
+/// Statements of `SHOW STATEMENTS` that are advised to be kept.
+const ADVISED_MAX: usize = 10;
+/// One that ran fewer times tells nothing yet.
+const ADVISED_COUNT_MIN: u64 = 10;
 /// Most lines of `SHOW CACHE ENTRIES`.
 const SHOWN_MAX: usize = 10_000;
 
@@ -117,6 +122,14 @@ pub fn refresh(shared: &Shared) {
         counter.inc_by(now.saturating_sub(counter.get()));
     }
     metrics.cache_bytes.set(i64::try_from(cache.store.bytes()).unwrap_or(i64::MAX));
+}
+
+/// The places of those statements that servers spend most time on and that could be kept.
+pub fn advised(all: &[StatementSnapshot]) -> Vec<usize> {
+    let mut found: Vec<(usize, &StatementSnapshot)> =
+        all.iter().enumerate().filter(|(_, s)| s.cacheable && !s.cached && s.count >= ADVISED_COUNT_MIN).collect();
+    found.sort_by_key(|(_, s)| std::cmp::Reverse(s.sum_us));
+    found.into_iter().take(ADVISED_MAX).map(|(at, _)| at).collect()
 }
 
 /// `SHOW CACHE`

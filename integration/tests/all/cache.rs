@@ -385,6 +385,18 @@ async fn hints_rules_time_and_control() {
         proxy.admin("SELECT cached FROM statements WHERE target = 'cache' LIMIT 1").await.unwrap().column("cached"),
         ["yes"]
     );
+    // What is read often and not kept is advised.
+    for _ in 0..12 {
+        cell(&mut conn, "SELECT n, 'often' FROM t").await;
+        cell(&mut conn, "SELECT NOW(), 'often' FROM t").await;
+    }
+    let advice = proxy.admin("SELECT text, cached FROM statements WHERE text LIKE '%, ? FROM t'").await.unwrap();
+    let said = |of: &str| {
+        let rows = advice.rows.iter().filter(|row| row[0].contains(of));
+        rows.map(|row| row[1].clone()).collect::<Vec<_>>()
+    };
+    assert!(said("SELECT n").contains(&"advised".to_owned()), "{advice:?}");
+    assert!(said("NOW()").iter().all(|cached| cached == "no"), "{advice:?}");
     proxy.admin(&format!("FLUSH CACHE TABLE {schema}.old")).await.unwrap();
     assert!(is_kept(&proxy, &mut conn, long).await);
     proxy.admin(&format!("FLUSH CACHE TABLE {schema}.t")).await.unwrap();
