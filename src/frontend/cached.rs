@@ -108,7 +108,7 @@ impl Client {
     }
 
     /// Answers from the cache, or leaves a [`Fill`] behind when the reply is to be kept.
-    pub(super) async fn from_cache(&mut self, job: &Job<'_>, started: Instant) -> Result<Option<Outcome>, Gone> {
+    pub(super) async fn answer_kept(&mut self, job: &Job<'_>, started: Instant) -> Result<Option<Outcome>, Gone> {
         self.fill = None;
         let Some(cache) = self.shared.cache.clone() else { return Ok(None) };
         let Ok(ttl) = self.may_use(&cache, job) else { return Ok(None) };

@@ -172,7 +172,7 @@ impl Client {
         let mut prepared_again = 0;
         if self.shared.cache.is_some()
             && job.statement.cacheable.is_ok()
-            && let Some(answered) = self.from_cache(job, started).await?
+            && let Some(answered) = self.answer_kept(job, started).await?
         {
             return Ok(answered);
         }

@@ -92,7 +92,7 @@ impl Actor {
                         *version = world.master;
                     }
                     _ => {
-                        world.epochs.changed(&[world.cell.clone()], Some(&gtid(*version)));
+                        world.epochs.changed(std::slice::from_ref(&world.cell), Some(&gtid(*version)));
                         // From here on it counts as if it had returned.
                         world.returned = world.returned.max(*version);
                     }
@@ -113,7 +113,7 @@ impl Actor {
                             }
                             return Ok(());
                         }
-                        *granted = world.epochs.ticket(&[world.cell.clone()], world.now).ok();
+                        *granted = world.epochs.ticket(std::slice::from_ref(&world.cell), world.now).ok();
                         *may_store = *at_master
                             || granted.as_ref().is_some_and(|granted| match &granted.need {
                                 Need::Nothing => true,
