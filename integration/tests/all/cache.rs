@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use integration::accounts::{APP, REPORT};
 use integration::cluster::Cluster;
 use integration::driver;
-use integration::flavour::Flavour;
 use integration::proxy::{Proxy, ProxyBuilder};
 use integration::wait::until_true;
 use mysql_async::Conn;
@@ -87,10 +86,7 @@ async fn a_hit_is_as_a_read_in_all_that_a_client_can_tell() {
     let proxy = start(|b| b).await;
     let mut through = proxy.connect(&schema).await.unwrap();
     let mut direct = driver::connect(driver::options(cluster().server("db1").port(), APP).db_name(Some(&schema))).await.unwrap();
-    for sql in ["SELECT * FROM t ORDER BY id", "SELECT id FROM t WHERE id = 99", "SELECT COUNT(*), MAX(word) FROM t", "TABLE t"] {
-        if sql == "TABLE t" && flavour() == Flavour::MariaDb {
-            continue;
-        }
+    for sql in ["SELECT * FROM t ORDER BY id", "SELECT id FROM t WHERE id = 99", "SELECT COUNT(*), MAX(word) FROM t"] {
         let expected = driver::told(&mut direct, sql).await.unwrap();
         keep(&proxy, &mut through, sql).await;
         // something for the hit to overwrite
@@ -154,11 +150,8 @@ async fn every_kind_of_write_voids() {
     ] {
         statements.push(statement.to_owned());
     }
-    // MariaDB tells the text of a view only to those who may read it.
-    let seen = format!("GRANT SELECT ON {schema}.v TO sluice");
-    if flavour() == Flavour::MariaDb {
-        statements.push(seen);
-    }
+    // The text of a view is told only to those who may read it.
+    statements.push(format!("GRANT SELECT ON {schema}.v TO sluice"));
     behind_its_back(&statements.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let proxy = start(|b| b).await;
     let (mut writer, mut reader) = (proxy.connect(&schema).await.unwrap(), proxy.connect(&schema).await.unwrap());
@@ -202,7 +195,7 @@ async fn every_kind_of_write_voids() {
         }
         // A reader with another session than the writer's is sent to a replica, which may lag; what must not be is that the rows from
         // before are kept. So it is asked until all servers have the write, and once more.
-        cell(&mut reader, read).await;
+        let _ = driver::cell(&mut reader, read).await;
         cluster().settle().await.unwrap();
         let (expected, found) = (cell(&mut direct, read).await, cell(&mut reader, read).await);
         assert_eq!(expected != before, changes, "{writes:?}: the master has {expected}, had {before}");
@@ -471,7 +464,7 @@ async fn hunt(cluster: &Cluster, proxy: &Proxy, schema: &str, time: Duration) ->
     conn.query_drop(format!("INSERT INTO c VALUES {}", rows.join(", "))).await.unwrap();
     cluster.settle().await.unwrap();
     on(proxy).await;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, started) = (Arc::new(AtomicBool::new(false)), Instant::now());
     let mut tasks = Vec::new();
     for id in 0..counters.len() {
         let (counters, stop) = (counters.clone(), stop.clone());
@@ -493,9 +486,11 @@ async fn hunt(cluster: &Cluster, proxy: &Proxy, schema: &str, time: Duration) ->
                 }
                 counters[id].returned.store(next, Ordering::SeqCst);
                 writes += 1;
-                // Now and then long enough for what is read to be kept and served.
-                let pause = if writes % 5 == 0 { 150 } else { writes % 3 * 7 };
-                tokio::time::sleep(Duration::from_millis(pause)).await;
+                tokio::time::sleep(Duration::from_millis(writes % 3 * 7)).await;
+                // Now and then all pause, so that what is read is kept and served, however slow the machine.
+                while started.elapsed().as_millis() / 500 % 2 == 1 && !stop.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
             }
             0u64
         }));
@@ -534,7 +529,7 @@ async fn nothing_stale_is_served() {
     let schema = schema("cache_hunt").await;
     let proxy = start(|b| b.set("routing.consistency", "\"global\"")).await;
     let (reads, hits) = hunt(cluster(), &proxy, &schema, Duration::from_secs(5)).await;
-    assert!(reads > 200 && hits > reads / 10, "{reads} reads, {hits} of them hits");
+    assert!(reads > 200 && hits > 50, "{reads} reads, {hits} of them hits");
 }
 
 /// The same while one replica applies everything a second late: what it says must not be kept.
@@ -546,7 +541,7 @@ async fn nothing_stale_is_served_with_a_replica_that_lags() {
     let schema = crate::world::schema_on(&cluster, "cache_lag").await;
     cluster.delay("db3", 1).await.unwrap();
     let (reads, served) = hunt(&cluster, &proxy, &schema, Duration::from_secs(5)).await;
-    assert!(reads > 200 && served > reads / 20, "{reads} reads, {served} of them hits");
+    assert!(reads > 200 && served > 50, "{reads} reads, {served} of them hits");
     // With no promise for reads from replicas the kept ones still are no older than the last write.
     let proxy = caching(Proxy::before(&cluster)).set("routing.consistency", "\"none\"").start().await.unwrap();
     on(&proxy).await;
