@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use crate::auth::attributes::Attribute;
 use crate::backend::connection::PoolKey;
 use crate::backend::pools::Pools;
+use crate::cache::Cache;
 use crate::frontend::errors::Source;
+use crate::frontend::flight::Flights;
 use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
 use crate::frontend::registry::Registry;
 use crate::metrics::events::EventLog;
@@ -78,6 +80,10 @@ pub struct Shared {
     pub class_use: Arc<Classified>,
     /// How `COM_FIELD_LIST` and `COM_STATISTICS` are classified.
     pub class_read: Arc<Classified>,
+    /// Kept results, where there is a cache.
+    pub cache: Option<Arc<Cache>>,
+    /// Reads that others wait for.
+    pub flights: Arc<Flights>,
     /// Settings.
     pub settings: ArcSwap<FrontendSettings>,
     /// Counters.

@@ -7,6 +7,7 @@
 mod beat;
 pub mod commands;
 mod conduct;
+pub mod definitions;
 mod failure;
 mod hands;
 mod look;
@@ -104,7 +105,8 @@ impl Monitor {
         let beats = Arc::new(beat::Beats::default());
         let watch = Watch { settings, servers: Arc::new(servers), account: Arc::new(account) };
         let hands = watch.hands(&shared, &beats);
-        let with = With { input: sender.clone(), snapshot: shared.clone(), beats };
+        let reached = Arc::new(ArcSwap::from_pointee(watch.reached()));
+        let with = With { reached, input: sender.clone(), snapshot: shared.clone(), beats };
         let watchers = Watchers::start(watch, &with);
         let mut tasks = Vec::new();
         let published = Arc::new(Notify::new());
@@ -140,8 +142,18 @@ impl Monitor {
     }
 }
 
+/// How servers are reached, as the configuration last said.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// By their numbers.
+    pub servers: Arc<Vec<MonitoredServer>>,
+    /// As whom.
+    pub account: Arc<Account>,
+}
+
 /// What watching works with, for as long as the monitor lives.
 struct With {
+    reached: Arc<ArcSwap<Reached>>,
     input: mpsc::Sender<Input>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     beats: Arc<beat::Beats>,
@@ -189,6 +201,7 @@ impl Watchers {
             task.abort();
         }
         self.beat = watch.beat(&self.poked, with);
+        with.reached.store(Arc::new(watch.reached()));
         self.watch = watch;
     }
 
@@ -207,6 +220,10 @@ struct Watch {
 }
 
 impl Watch {
+    fn reached(&self) -> Reached {
+        Reached { servers: self.servers.clone(), account: self.account.clone() }
+    }
+
     /// Whether servers are asked in the same way.
     fn asks_like(&self, other: &Watch) -> bool {
         let (a, b) = (&self.settings, &other.settings);
@@ -303,6 +320,11 @@ impl MonitorHandle {
     /// Where the snapshots are published.
     pub fn shared(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.inner.shared
+    }
+
+    /// How the servers are reached, for whoever asks them something of his own.
+    pub fn reached(&self) -> &Arc<ArcSwap<Reached>> {
+        &self.inner.with.reached
     }
 
     /// Wakes whoever waits for a master: changes with every [`Snapshot::epoch`]. Subscribe first, then look at the snapshot, then wait.

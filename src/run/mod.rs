@@ -1,6 +1,8 @@
 //! The parts wired together: the running proxy from its configuration to its last client.
 
+pub mod explain;
 pub mod house;
+pub mod keeping;
 pub mod notify;
 pub mod offline;
 pub mod reload;
@@ -173,6 +175,8 @@ impl Proxy {
             classify: ClassifyCache::new(CLASSIFIED_MAX, CLASSIFIED_BYTES_MAX),
             class_use: Arc::new(classify(b"USE s", LexMode::default())),
             class_read: Arc::new(classify(b"SELECT 1", LexMode::default())),
+            cache: keeping::cache(&config)?,
+            flights: Arc::default(),
             settings: ArcSwap::from_pointee(resolve::frontend(&config)?),
             metrics,
             statement_stats: Arc::new(Statements::default()),
@@ -192,6 +196,7 @@ impl Proxy {
         });
 
         shared.monitor.watch_traffic(Arc::new(traffic::ClientTraffic::of(&shared)));
+        keeping::start(&shared, &config);
         let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.admin.user, config.admin.secret.expose())));
         let config = Arc::new(ArcSwap::from_pointee(config));
         let reloader = Arc::new(Reloader {

@@ -12,7 +12,7 @@ use crate::config::{Config, resolve};
 use crate::frontend::login::GreetingTemplate;
 use crate::monitor::commands;
 use crate::protocol::Capabilities;
-use crate::run::house::{ExplainParts, explain};
+use crate::run::explain::{ExplainParts, explain};
 use crate::sql::lexer::Dialect;
 use crate::topology::settings::ConfiguredRole;
 use crate::topology::snapshot::Snapshot;
@@ -41,6 +41,7 @@ impl cli::Program for Program {
             read_only: &read_only,
             dialect: Dialect::Either,
             known: None,
+            cache: None,
         };
         Ok(lines(&explain(&snapshot, &parts, None, None, sql)))
     }

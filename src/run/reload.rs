@@ -13,6 +13,7 @@ use crate::config::reload::{Change, diff};
 use crate::config::types::ServerRole;
 use crate::config::{self, Config, Mistake, resolve};
 use crate::frontend::shared::Shared;
+use crate::run::keeping;
 use crate::run::roster::Roster;
 use crate::run::servers::{configure_pools, monitor_account, monitor_settings, names, open_pools, tells_addresses};
 use crate::topology::ServerId;
@@ -143,6 +144,9 @@ impl Reloader {
             }
         }
         self.shared.settings.store(Arc::new(frontend));
+        if let Some(cache) = &self.shared.cache {
+            cache.settings.store(Arc::new(keeping::settings(&new)));
+        }
         if let Some(tls) = client_tls {
             self.shared.login.tls.store(Arc::new(tls));
         }
