@@ -125,7 +125,8 @@ impl Monitor {
         let beating = Arc::new(tokio::sync::Mutex::new(()));
         let reach = |index: usize, server: &MonitoredServer| {
             let id = ServerId(u16::try_from(index).unwrap_or(u16::MAX));
-            Arc::new(reach::Reach { id, server: server.clone(), account: account.clone(), idle: parking_lot::Mutex::default() })
+            let (server, account, input) = (server.clone(), account.clone(), sender.clone());
+            Arc::new(reach::Reach { id, server, account, idle: parking_lot::Mutex::default(), input })
         };
         let all = || servers.iter().enumerate().map(|(index, server)| reach(index, server)).collect::<Vec<_>>();
         let hands = Arc::new(hands::Hands {

@@ -212,9 +212,6 @@ impl Fault {
     pub fn mend(self, arena: &Arena) -> Result<()> {
         for (server, link) in arena.cluster.servers().iter().zip(arena.links()) {
             link.heal();
-            if self == Fault::Port {
-                link.hang_up();
-            }
             match server.condition() {
                 "frozen" => server.thaw()?,
                 "ended" => server.start_again()?,

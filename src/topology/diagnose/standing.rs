@@ -10,7 +10,6 @@ use super::super::snapshot::{ServerView, Snapshot};
 use super::super::{ServerId, State};
 use super::Scene;
 use super::election::Outcome;
-use super::replication::source_of;
 
 /// Whoever has transactions that the master never saw is out until an operator has looked: a former master with any, and a replica with any that
 /// came from a former master. What a replica wrote itself is only told. What the master is fetching from a peer at this moment is no fork.
@@ -51,7 +50,7 @@ fn fetches(settings: &Settings, memory: &Memory, master: ServerId, from: ServerI
         facts.replication.iter().any(|channel| {
             channel.io_running == ThreadState::Running
                 && channel.sql_running == ThreadState::Running
-                && source_of(settings, memory, channel) == Some(from)
+                && memory.source_of(settings, channel) == Some(from)
         })
     })
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::observation::{Failure, ThreadState};
 use super::super::snapshot::Snapshot;
-use super::super::{Facts, ServerId, State};
+use super::super::{ServerId, State};
 use super::case::Case;
 use super::machine::{Machine, OUTCOME_LIMIT, Phase};
 use super::{Action, Answer, Event, Outcome, Ticket};
@@ -18,7 +18,7 @@ const VETOED_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Opinion {
     /// It answers and is writable.
-    Lives(Box<Facts>),
+    Lives,
     /// It answers with a refusal, so that it lives.
     Refuses(String),
     /// It answers and is read-only.
@@ -35,7 +35,7 @@ pub(super) enum Opinion {
 pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalled: bool) -> Opinion {
     let of_old = answers.iter().find(|(id, _)| *id == old).map(|(_, outcome)| outcome);
     let failure = match of_old {
-        Some(Ok(facts)) if facts.writable() => return Opinion::Lives(Box::new(facts.clone())),
+        Some(Ok(facts)) if facts.writable() => return Opinion::Lives,
         Some(Ok(_)) => return Opinion::ReadOnly,
         Some(Err(failure)) if failure.is_alive() => return Opinion::Refuses(failure.to_string()),
         Some(Err(failure)) => Some(failure),
@@ -97,7 +97,7 @@ impl Machine {
             _ => return Phase::Doubt { case, ticket, until },
         };
         match opinion(&self.seen, old, answers, stalled) {
-            Opinion::Lives(facts) => self.call_off(case, old, Some(&facts), "answers and is writable", now, actions),
+            Opinion::Lives => self.call_off(case, old, "answers and is writable", now, actions),
             Opinion::ReadOnly => {
                 actions.push(self.note(&mut case, "second_opinion", Some(old), "it answers, and is read-only", now));
                 self.depose(case, now, actions)
@@ -112,7 +112,7 @@ impl Machine {
                 ));
                 self.depose(case, now, actions)
             }
-            Opinion::Refuses(_) if self.seen.master == Some(old) => self.call_off(case, old, None, "lives", now, actions),
+            Opinion::Refuses(_) if self.seen.master == Some(old) => self.call_off(case, old, "lives", now, actions),
             Opinion::Refuses(why) => self.tell_and_wait(case, old, format!("it lives: {why}"), ASK_AGAIN, now, actions),
             Opinion::Unclear(why) => self.tell_and_wait(case, old, why, ASK_AGAIN, now, actions),
             Opinion::HeardBy(whom) => {

@@ -197,7 +197,7 @@ impl Machine {
             Phase::Refused { case, until } if now >= until => self.ask_candidates(case, None, now, &mut actions),
             Phase::Refused { case, until } => Phase::Refused { case, until },
             Phase::Promote { case, ticket, until, whom, lost, others } => match outcome_of(&event, ticket, until, now) {
-                Some(Ok(facts)) if facts.writable() => self.promoted(case, whom, lost, facts, others, now, &mut actions),
+                Some(Ok(facts)) if facts.writable() => self.promoted(case, whom, lost, others, now, &mut actions),
                 Some(Ok(_)) => self.undo(case, whom, "it says that it is still read-only".to_owned(), now, &mut actions),
                 Some(Err(why)) => self.undo(case, whom, why, now, &mut actions),
                 None => Phase::Promote { case, ticket, until, whom, lost, others },
@@ -337,16 +337,8 @@ impl Machine {
     }
 
     /// The old master answers and is writable: nothing was changed, it goes on.
-    pub(super) fn call_off(
-        &mut self,
-        case: Case,
-        master: ServerId,
-        facts: Option<&Facts>,
-        why: &str,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) -> Phase {
-        actions.push(Action::Release { master, facts: facts.map(|facts| Box::new(facts.clone())) });
+    pub(super) fn call_off(&mut self, case: Case, master: ServerId, why: &str, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        actions.push(Action::Release(master));
         let held = ms(since(case.began, now));
         let detail = format!("called off after {held} ms: {} {why}", self.name(master));
         actions.push(Action::Tell { kind: case.kind.as_str(), server: Some(master), detail: detail.clone() });
@@ -363,12 +355,11 @@ impl Machine {
         mut case: Case,
         whom: ServerId,
         lost: String,
-        facts: Box<Facts>,
         others: Vec<ServerId>,
         now: Instant,
         actions: &mut Vec<Action>,
     ) -> Phase {
-        actions.push(Action::Release { master: whom, facts: Some(facts) });
+        actions.push(Action::Release(whom));
         actions.push(self.note(&mut case, "promote", Some(whom), "it is writable", now));
         self.master = Some(whom);
         if let Some(old) = case.old.filter(|old| *old != whom) {

@@ -111,6 +111,7 @@ pub enum Outcome {
     /// How many transactions are still open after [`Action::AwaitOpen`].
     Open(usize),
     /// Fenced, promoted, re-pointed, caught up: what the server says of itself after it, or why it did not come about. After an error it may have.
+    /// Diagnosis has taken in these facts already, as it has those of [`Outcome::Answers`].
     Acted(Result<Box<Facts>, String>),
 }
 
@@ -127,13 +128,8 @@ pub enum Action {
         /// The master is given up; else what is open there may end.
         deposed: bool,
     },
-    /// Writes go to this server. What it said last is taken in first. Done before the actions behind it.
-    Release {
-        /// The master.
-        master: ServerId,
-        /// Its newest facts; `None` when it was not asked anew.
-        facts: Option<Box<Facts>>,
-    },
+    /// Writes go to this server. Done before the actions behind it.
+    Release(ServerId),
     /// Ask all servers how they stand: [`Outcome::Answers`].
     Ask {
         /// For the answer.

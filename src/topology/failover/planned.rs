@@ -109,7 +109,7 @@ impl Machine {
                 match outcome_of(event, ticket, until, now) {
                     None => Phase::Restore { case, ticket, until, why },
                     Some(Ok(facts)) if facts.writable() => {
-                        actions.push(Action::Release { master: old, facts: Some(facts) });
+                        actions.push(Action::Release(old));
                         self.ended(case, &why, now, actions)
                     }
                     // Neither the one nor the other: then it is a failover, with whoever can be had.

@@ -72,10 +72,9 @@ impl Machine {
         // After the start: somebody is master already.
         if case.old.is_none()
             && case.failed.is_empty()
-            && let [(only, facts)] = writable.as_slice()
+            && let [(only, _)] = writable.as_slice()
         {
-            let (only, facts) = (*only, (*facts).clone());
-            return self.call_off(case, only, Some(&facts), "is writable", now, actions);
+            return self.call_off(case, *only, "is writable", now, actions);
         }
         let again = |wait: Duration, case: Case, catching_up| Phase::Collect { case, ticket: None, until: now + wait, catching_up };
         let promote_replicas = self.settings.topology.promote_replicas;

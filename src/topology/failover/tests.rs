@@ -106,7 +106,7 @@ struct World {
     machine: Machine,
     /// Actions on their way, and outcomes on theirs.
     out: Vec<(Instant, Action)>,
-    back: Vec<(Instant, Event)>,
+    back: Vec<(Instant, Instant, Event)>,
     late: Vec<(Instant, Observation)>,
     acknowledged: MySqlSet,
     /// Only what a replica has received is acknowledged.
@@ -283,6 +283,23 @@ impl World {
         }
     }
 
+    /// What came of an action is news for the diagnosis first.
+    fn told_by(&mut self, asked_at: Instant, event: &Event) {
+        let facts: Vec<&Facts> = match event {
+            Event::Done(_, Outcome::Answers { answers, .. }) => {
+                answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect()
+            }
+            Event::Done(_, Outcome::Acted(Ok(facts))) => vec![&**facts],
+            _ => return,
+        };
+        let seen = |facts: &Facts| {
+            let id = ServerId(facts.server_id as u16 - 1);
+            Observation::from_monitor(id, asked_at, self.now, Ok(facts.clone()))
+        };
+        let seen = facts.into_iter().map(seen).collect();
+        self.judge(seen);
+    }
+
     fn step(&mut self, event: Event) {
         for action in self.machine.step(event, self.now) {
             match action {
@@ -290,11 +307,10 @@ impl World {
                     self.memory.hold(Hold { why: why.into(), deposed });
                     self.judge(Vec::new());
                 }
-                Action::Release { master, facts } => {
-                    let seen = facts.map(|facts| Observation::from_monitor(master, self.now, self.now, Ok(*facts)));
+                Action::Release(master) => {
                     let old = self.writer;
                     self.memory.release(master);
-                    self.judge(seen.into_iter().collect());
+                    self.judge(Vec::new());
                     self.released(old, master);
                 }
                 Action::Accept(server) => self.memory.rejoin(server),
@@ -335,7 +351,7 @@ impl World {
         let half = lossy && self.dice.one_in(12);
         let answer = |world: &mut World, ticket: Ticket, outcome: Outcome| {
             let wait = ms(world.dice.roll(80));
-            world.back.push((world.now + wait, Event::Done(ticket, outcome)));
+            world.back.push((world.now + wait, world.now, Event::Done(ticket, outcome)));
         };
         if let Action::Ask { ticket, probe, .. } = action {
             let answers = (0..4)
@@ -551,8 +567,10 @@ impl World {
             for action in due {
                 self.perform(action);
             }
-            let due: Vec<Event> = self.back.extract_if(.., |(at, _)| *at <= now).map(|(_, event)| event).collect();
-            for event in due {
+            let due: Vec<_> =
+                self.back.extract_if(.., |(at, ..)| *at <= now).map(|(_, asked_at, event)| (asked_at, event)).collect();
+            for (asked_at, event) in due {
+                self.told_by(asked_at, &event);
                 self.step(event);
                 self.step(Event::Seen(self.snapshot.clone()));
             }

@@ -43,7 +43,7 @@ fn step(world: &mut World, event: Event) -> Vec<Action> {
     for action in &actions {
         match action {
             Action::Hold { why, deposed } => world.memory.hold(Hold { why: why.as_str().into(), deposed: *deposed }),
-            Action::Release { master, .. } => world.memory.release(*master),
+            Action::Release(master) => world.memory.release(*master),
             _ => {}
         }
     }
@@ -60,7 +60,7 @@ fn name(action: &Action) -> Option<&'static str> {
     Some(match action {
         Action::Hold { deposed: false, .. } => "hold",
         Action::Hold { deposed: true, .. } => "depose",
-        Action::Release { .. } => "release",
+        Action::Release(_) => "release",
         Action::Ask { .. } => "ask",
         Action::AwaitOpen { .. } => "await open",
         Action::EndOpen(_) => "end open",
@@ -230,7 +230,7 @@ fn flapping_is_damped() {
         world.servers[new].read_only = false;
         let done = acted(&world, ticket, new);
         let actions = step(&mut world, done);
-        assert!(actions.iter().any(|action| matches!(action, Action::Release { .. })), "round {round}: {actions:?}");
+        assert!(actions.iter().any(|action| matches!(action, Action::Release(_))), "round {round}: {actions:?}");
         let servers = &mut world.servers;
         (servers[old].up, servers[old].read_only, servers[old].source) = (true, true, new);
         for n in [2, 3, old] {
