@@ -116,9 +116,9 @@ impl Conductor {
             }
             Action::Release(master) => self.publish(|done| Input::Release(master, done)).await,
             Action::Accept(server) => self.publish(|done| Input::Rejoin(server, done)).await,
-            Action::Ask { ticket, unless, probe } => {
+            Action::Ask { ticket, unless, probe, write } => {
                 let done = done.clone();
-                tokio::spawn(async move { done.send((ticket, hands.ask_all(unless, probe).await)).await });
+                tokio::spawn(async move { done.send((ticket, hands.ask_all(unless, probe, write).await)).await });
             }
             Action::AwaitOpen { ticket, server, limit } => {
                 let (done, traffic) = (done.clone(), self.traffic.clone());

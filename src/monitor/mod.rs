@@ -134,6 +134,7 @@ impl Monitor {
             act: all(),
             snapshot: shared.clone(),
             answer_limit: (timeout / 3).max(ANSWER_LIMIT_MIN),
+            row: heartbeat.clone(),
             beating: beating.clone(),
         });
         if let Some(row) = heartbeat {
@@ -143,7 +144,7 @@ impl Monitor {
                 row,
                 run: run.max(1),
                 interval,
-                timeout,
+                timeout: topology.blocked_after(),
                 snapshot: shared.clone(),
                 poked: poked.clone(),
                 input: sender.clone(),

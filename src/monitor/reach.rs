@@ -81,7 +81,7 @@ impl Reach {
         }
     }
 
-    async fn connect(&self, limit: Duration) -> Result<AdminConnection, Refusal> {
+    pub(super) async fn connect(&self, limit: Duration) -> Result<AdminConnection, Refusal> {
         let MonitoredServer { address, tls } = &self.server;
         let connecting = connect_admin(address, tls, &self.account.user, &self.account.password, limit);
         match timeout(limit, connecting).await {

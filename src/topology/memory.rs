@@ -155,6 +155,8 @@ impl Memory {
     pub fn release(&mut self, master: ServerId) {
         self.hold = None;
         self.appointed = Some(master);
+        // What hindered it was another master, or is over.
+        self.beat_trouble = None;
     }
 
     /// `REJOIN SERVER`: whatever it was quarantined for is taken as it is.
@@ -227,6 +229,11 @@ impl Memory {
                 }
                 if is_master && wrote && facts.heartbeat.is_some_and(|beat| beat.run != run && beat.run != 0) {
                     self.beats_shared_until = Some(now.mono + HEARTBEAT_SHARED_FOR);
+                }
+                // It may have written until now.
+                if memory.facts.as_ref().is_some_and(|old| old.restarts != facts.restarts || (old.writable() && !facts.writable()))
+                {
+                    memory.compared = None;
                 }
                 memory.observed = true;
                 memory.facts = Some(Arc::new(facts));

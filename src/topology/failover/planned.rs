@@ -29,7 +29,7 @@ impl Machine {
         let detail = format!("to {}, by an operator", self.name(to));
         actions.push(Action::Tell { kind: "switchover", server: old, detail });
         let ticket = self.ticket();
-        actions.push(Action::Ask { ticket, unless: None, probe: None });
+        actions.push(Action::Ask { ticket, unless: None, probe: None, write: None });
         self.phase = Phase::Ask { case, ticket, until: now + OUTCOME_LIMIT };
     }
 
@@ -131,6 +131,7 @@ impl Machine {
         let to = case.target.map(|to| self.name(to)).unwrap_or_default();
         actions.push(self.note(&mut case, "ask", Some(old), "the servers answer", now));
         case.began = now;
+        case.held = true;
         actions.push(Action::Hold { why: format!("a switchover from {} to {to} is under way", self.name(old)), deposed: false });
         let (ticket, limit) = (self.ticket(), self.drain_limit());
         actions.push(Action::AwaitOpen { ticket, server: old, limit });
