@@ -21,6 +21,7 @@ pub mod query;
 mod refused;
 pub mod registry;
 pub mod relay;
+mod replay;
 mod send;
 pub mod shared;
 pub mod tls;

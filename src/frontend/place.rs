@@ -150,8 +150,7 @@ impl Client {
                 return Ok(Ok(lease));
             }
             self.held = Some(lease);
-            self.lost_pinned().await?;
-            return Ok(Err(Failed::Answered));
+            return Ok(Err(Failed::HeldLost));
         }
         if let Some(lease) = self.retake(job, server) {
             return Ok(Ok(lease));
@@ -302,11 +301,11 @@ async fn given_up(shared: &Shared, server: ServerId) -> Arc<str> {
 }
 
 /// Waits for a KILL QUERY, which wakes the client's task.
-async fn interrupted(entry: &ClientEntry) {
+pub(super) async fn interrupted(entry: &ClientEntry) {
     std::future::poll_fn(|_| if entry.take_interrupt() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-fn killed_while_waiting() -> ClientError {
+pub(super) fn killed_while_waiting() -> ClientError {
     ClientError::of_server(1317, b"70100", "Query execution was interrupted")
 }
 
@@ -316,10 +315,10 @@ fn failure_of(error: &ConnectError) -> Option<Failure> {
 }
 
 /// Counts a held statement for as long as it lives.
-struct Held<'a>(&'a prometheus::IntGauge);
+pub(super) struct Held<'a>(&'a prometheus::IntGauge);
 
 impl<'a> Held<'a> {
-    fn new(gauge: &'a prometheus::IntGauge) -> Held<'a> {
+    pub(super) fn new(gauge: &'a prometheus::IntGauge) -> Held<'a> {
         gauge.inc();
         Held(gauge)
     }

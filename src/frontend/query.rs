@@ -17,6 +17,7 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::refused;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
+use crate::frontend::replay::Recovered;
 use crate::frontend::written;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
@@ -27,6 +28,7 @@ use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
 use crate::session::machine::Learned;
+use crate::session::replay::Checksum;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
@@ -112,6 +114,8 @@ pub(super) enum Failed {
     Before(ClientError),
     /// The statement may have run.
     Unknown(ClientError),
+    /// The connection that the session is pinned to is gone.
+    HeldLost,
     /// The replica did not reach the session's last write in time.
     Behind,
     /// The server is read-only, and refused a statement whose text looked like a read.
@@ -204,6 +208,10 @@ impl Client {
                 Err(failure) => {
                     match failure {
                         Failed::Answered => return Ok(ANSWERED),
+                        Failed::HeldLost => match self.held_lost(job).await? {
+                            Recovered::Yes => continue,
+                            Recovered::No | Recovered::Told => return Ok(ANSWERED),
+                        },
                         Failed::Before(error) | Failed::Unknown(error) => {
                             if decision.may_retry && failed.len() < TRIES_MAX {
                                 failed.push(server);
@@ -230,11 +238,15 @@ impl Client {
             let lease = match self.admit(job, lease, &decision, started, &mut last_error).await? {
                 Admitted::Go(lease) => lease,
                 Admitted::Again => continue,
+                Admitted::HeldLost => match self.held_lost(job).await? {
+                    Recovered::Yes => continue,
+                    Recovered::No | Recovered::Told => return Ok(ANSWERED),
+                },
                 Admitted::Answered => return Ok(ANSWERED),
             };
             match self.attempt(job, lease, &decision, started).await? {
                 Ok(outcome) => return Ok(outcome),
-                Err(Failed::Answered) => return Ok(ANSWERED),
+                Err(Failed::Answered | Failed::HeldLost) => return Ok(ANSWERED),
                 Err(Failed::Behind) => failed.push(server),
                 // The next decision knows, and so does that of the next execution.
                 Err(Failed::ReadOnlyServer) => job.statement.writes_unseen.raise(),
@@ -257,6 +269,14 @@ impl Client {
                     last_error = Some(error);
                 }
                 Err(Failed::Before(error) | Failed::Unknown(error)) => {
+                    match Box::pin(self.recover(job, server, true)).await? {
+                        Recovered::Yes => {
+                            failed.clear();
+                            continue;
+                        }
+                        Recovered::No => {}
+                        Recovered::Told => return Ok(ANSWERED),
+                    }
                     let fatal = self.session.pins.beyond_transaction();
                     self.session.connection_lost();
                     self.show_idle();
@@ -279,6 +299,7 @@ impl Client {
         let mut buffer = Buffer::new();
         let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
+        let open = self.note_sending(job, server);
         if let Err(failed) = self.send(job, &mut lease, decision, &mut buffer).await? {
             if let Failed::Before(error) = &failed {
                 self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
@@ -288,7 +309,7 @@ impl Client {
             }
             return Ok(Err(failed));
         }
-        let mut told = Told::default();
+        let mut told = Told { sum: open.map(|_| Checksum::default()), ..Told::default() };
         let mut pending = Pending::default();
         let compressed = lease.stream.is_compressed();
         let mut relay = Relay {
@@ -319,13 +340,17 @@ impl Client {
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
-                if matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED)) && !forwarded && self.is_repeatable(job, decision)
+                if matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED))
+                    && !forwarded
+                    && (open.is_some() || self.is_repeatable(job, decision))
                 {
                     // Its connections end with it: as good as lost before the first byte.
                     let text = format!("{} is being stopped", self.shared.name(server));
                     drop(lease);
                     self.shared.monitor.poke(server, Failure::Io(text.clone()));
-                    return Ok(Err(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))));
+                    let error = ClientError::new(Source::Server, LOST, b"08S01", text);
+                    let begun = told.errno == Some(CONNECTION_KILLED) && !self.is_repeatable(job, decision);
+                    return Ok(Err(if begun { Failed::Unknown(error) } else { Failed::Before(error) }));
                 }
             }
             End::Client(_) => {
@@ -362,7 +387,11 @@ impl Client {
                 return Ok(Err(if self.is_repeatable(job, decision) { Failed::Before(error) } else { Failed::Unknown(error) }));
             }
         }
+        let before = open.map(|open| (open, self.session.state.clone()));
         self.learn(job, &mut lease, &told);
+        if let Some((open, state)) = before {
+            self.record_step(job, open, &mut told, &state);
+        }
         self.note_upload();
         if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
             if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
