@@ -129,7 +129,17 @@ impl Hands {
             Err(refusal) => return Writes::Unclear(refusal.to_string()),
         };
         connection.set_timeout(self.answer_limit);
-        match connection.query(&row.try_write()).await {
+        let mut tried = connection.query(&row.try_write()).await;
+        // Before the first heartbeat: what that would do is tried.
+        if tried.as_ref().is_err_and(|error| matches!(error.code(), Some(1049 | 1146))) {
+            for statement in [row.create_schema(), row.create_table(), row.try_write()] {
+                tried = connection.query(&statement).await;
+                if tried.is_err() {
+                    break;
+                }
+            }
+        }
+        match tried {
             Ok(results) if results.first().is_some_and(|result| result.affected_rows > 0) => Writes::Work,
             Ok(_) => Writes::Unclear("it is read-only".to_owned()),
             Err(error) => match error.code() {
@@ -293,8 +303,8 @@ impl Hands {
         self.after(&reach).await
     }
 
-    /// They receive nothing more when this has returned; what is returned may still go on. MySQL's STOP waits two seconds for a receiver that is just
-    /// connecting to a silent source; but the first thing it says is that the receiver has to end as soon as it is connected, so nobody need wait.
+    /// They receive nothing more when this has returned; what is returned may still go on. A STOP waits two seconds, or until the network's
+    /// time-out, for a receiver that is just connecting to a silent source; but the first thing it says is that the receiver has to end as soon as it is connected, so nobody need wait.
     async fn stop_receivers(&self, id: ServerId, flavor: Flavor, channels: &[String]) -> Result<Option<Stopping>, String> {
         let (act, ask) = (self.reach(id)?, self.ask.get(id.index()).ok_or_else(|| "no such server".to_owned())?);
         let stops: Vec<String> = channels.iter().map(|channel| commands::stop_receiver(flavor, channel)).collect();
@@ -304,9 +314,9 @@ impl Hands {
             Ok(ended) => ended,
             Err(_) => {
                 let before = self.facts(id);
-                let facts = ask.ask(before.as_deref(), self.answer_limit).await.map_err(|failure| failure.to_string())?;
                 let receives = |c: &ReplicaChannel| channels.contains(&c.name) && c.io_running == ThreadState::Running;
-                if flavor == Flavor::MySql && !facts.replication.iter().any(receives) {
+                let asked = ask.ask(before.as_deref(), self.answer_limit).await;
+                if asked.is_ok_and(|facts| !facts.replication.iter().any(receives)) {
                     return Ok(Some(stopping));
                 }
                 stopping.await

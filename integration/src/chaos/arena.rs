@@ -24,7 +24,8 @@ pub struct Arena {
     /// The servers.
     pub cluster: Cluster,
     links: Vec<Link>,
-    /// In front of the links, and only on the proxy's way.
+    /// In front of the links, and only on the proxy's way, where that is to be cut alone. Else the proxy knows the servers by the addresses they know each
+    /// other by, as it mostly is.
     doors: Vec<Link>,
     disks: Option<Disks>,
     /// The proxy in front of them.
@@ -52,6 +53,17 @@ fn semi_sync_options(flavour: Flavour) -> &'static [&'static str] {
             "--loose-rpl-semi-sync-source-timeout=10000",
         ],
     }
+}
+
+/// What is special about an arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Plain,
+    /// The peers' binary logs lie on small disks.
+    SmallDisks,
+    /// The proxy reaches the servers by ways of its own.
+    OwnWays,
 }
 
 /// A small file system for the binary logs of each of the peers, that can be filled up without harm to anybody else.
@@ -121,10 +133,10 @@ impl Drop for Disks {
 
 impl Arena {
     /// Fresh servers, replicating through the links, and a proxy that reaches them through the links.
-    pub async fn start(flavour: Flavour, semi_sync: bool, small_disks: bool, progress: &Progress) -> Result<Arena> {
+    pub async fn start(flavour: Flavour, semi_sync: bool, kind: Kind, progress: &Progress) -> Result<Arena> {
         progress(&format!("starting four {} servers", flavour.title()));
         let options = if semi_sync { semi_sync_options(flavour) } else { &[] };
-        let disks = if small_disks { Some(Disks::mount()?) } else { None };
+        let disks = if kind == Kind::SmallDisks { Some(Disks::mount()?) } else { None };
         let binlog = |name: &str| {
             disks
                 .iter()
@@ -135,8 +147,12 @@ impl Arena {
         let cluster = Cluster::start_each(flavour, options, &binlog, &|_| {}).await?;
         let links = cluster.servers().iter().map(|server| Link::to(&server.address())).collect::<Result<Vec<_>>>()?;
         let mut builder = Proxy::before(&cluster);
-        let doors = links.iter().map(|link| Link::to(&link.address())).collect::<Result<Vec<_>>>()?;
-        for (server, door) in cluster.servers().iter().zip(&doors) {
+        let doors = if kind == Kind::OwnWays {
+            links.iter().map(|link| Link::to(&link.address())).collect::<Result<Vec<_>>>()?
+        } else {
+            Vec::new()
+        };
+        for (server, door) in cluster.servers().iter().zip(if doors.is_empty() { &links } else { &doors }) {
             builder = builder.reach(server.name(), &door.address());
         }
         for (follower, leader) in [(1, 0), (2, 0), (3, 0), (0, 1)] {
@@ -187,9 +203,9 @@ impl Arena {
     }
 
     /// What only the proxy reaches a server through.
-    pub fn door(&self, server: &Server) -> &Link {
+    pub fn door(&self, server: &Server) -> Result<&Link> {
         let index = self.cluster.servers().iter().position(|other| other.name() == server.name()).expect("a server of this arena");
-        &self.doors[index]
+        self.doors.get(index).context("the proxy has no ways of its own in this arena")
     }
 
     /// All links.

@@ -119,6 +119,15 @@ impl Fault {
         matches!(self, Fault::Stop | Fault::Switchover | Fault::Blip | Fault::Starved | Fault::Jitter | Fault::Lossy)
     }
 
+    /// Where it can be done.
+    pub fn arena(self) -> super::arena::Kind {
+        match self {
+            Fault::DiskFull => super::arena::Kind::SmallDisks,
+            Fault::Alone => super::arena::Kind::OwnWays,
+            _ => super::arena::Kind::Plain,
+        }
+    }
+
     /// Whether the proxy itself is restarted: what clients see of that is not counted.
     pub fn restarts_the_proxy(self) -> bool {
         matches!(self, Fault::Proxy | Fault::ProxyMidway)
@@ -171,7 +180,7 @@ impl Fault {
             }
             Fault::DiskFull => arena.disks()?.fill(&master)?,
             Fault::Alone => {
-                let door = arena.door(arena.cluster.find(&master)?);
+                let door = arena.door(arena.cluster.find(&master)?)?;
                 door.stall(Way::Up);
                 door.stall(Way::Down);
             }

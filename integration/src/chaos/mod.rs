@@ -26,15 +26,15 @@ pub async fn run(plan: &Plan, progress: &crate::cluster::Progress) -> Result<Rep
     let mut report = Report::new(flavour, plan.semi_sync, plan.untimed);
     let mut last: Option<Arena> = None;
     for fault in &plan.faults {
-        let small_disks = *fault == fault::Fault::DiskFull;
-        if small_disks && !arena::Disks::can_be_mounted() {
+        let kind = fault.arena();
+        if kind == arena::Kind::SmallDisks && !arena::Disks::can_be_mounted() {
             progress(&format!("{:<16} left out: no file system can be mounted here", fault.word()));
             continue;
         }
         // Every fault begins on fresh servers, so that none pays for the one before it; but for those that leave all in order, where time is short.
         let mut arena = match last.take() {
-            Some(arena) if plan.untimed && !small_disks => arena,
-            _ => Arena::start(flavour, plan.semi_sync, small_disks, progress).await?,
+            Some(arena) if plan.untimed && kind == arena::Kind::Plain => arena,
+            _ => Arena::start(flavour, plan.semi_sync, kind, progress).await?,
         };
         for number in 1..=plan.rounds {
             let done = round::run(&mut arena, *fault, plan.calm).await?;
@@ -46,7 +46,7 @@ pub async fn run(plan: &Plan, progress: &crate::cluster::Progress) -> Result<Rep
                 break;
             }
             if !reusable {
-                arena = Arena::start(flavour, plan.semi_sync, small_disks, progress).await?;
+                arena = Arena::start(flavour, plan.semi_sync, kind, progress).await?;
             }
         }
     }

@@ -87,6 +87,8 @@ pub(super) fn standing(scene: &Scene<'_>, servers: &[ServerView], broken: &[Serv
         if let Some((since, why)) = &scene.memory.beat_trouble
             && servers.get(master.index()).is_some_and(|view| view.state == State::Online)
             && scene.memory.servers[master.index()].failure.is_none()
+            // Who has said nothing since is silent, and not blocked.
+            && scene.memory.servers[master.index()].alive_at.is_some_and(|at| at > *since + scene.settings.heartbeat_interval / 2)
             && scene.now.mono.saturating_duration_since(*since) >= scene.settings.blocked_after()
         {
             found.push((Diagnosis::MasterWritesBlocked, master, format!("the heartbeat cannot be written: {why}")));

@@ -19,7 +19,7 @@ const FENCES_MAX: u32 = 4;
 /// How long a candidate may take to fetch from another survivor what that one has more.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
 /// And how long to receive the rest from a master that cannot write.
-const REST_LIMIT: Duration = Duration::from_millis(400);
+const REST_LIMIT: Duration = Duration::from_millis(250);
 /// And how often that is begun, before what is missing counts as lost.
 const CATCH_UPS_MAX: u32 = 5;
 
