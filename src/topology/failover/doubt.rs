@@ -21,6 +21,8 @@ pub(super) enum Opinion {
     Lives,
     /// It answers, says that it is writable, and writes nothing.
     Blocked(String),
+    /// It answers, and we did not run for long enough to see whether it writes.
+    Stalled,
     /// It answers, and whether it writes cannot be told.
     Unsettled(String),
     /// It answers with a refusal, so that it lives.
@@ -42,9 +44,7 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
         Some(Ok(facts)) if facts.writable() => {
             return match writes {
                 Writes::NotTried | Writes::Work => Opinion::Lives,
-                Writes::Blocked(_) if stalled => {
-                    Opinion::Unsettled("this process did not run for long enough to see it".to_owned())
-                }
+                Writes::Blocked(_) if stalled => Opinion::Stalled,
                 Writes::Blocked(why) => Opinion::Blocked(why.clone()),
                 Writes::Unclear(why) => Opinion::Unsettled(why.clone()),
             };
@@ -137,6 +137,10 @@ impl Machine {
         }
         match opinion {
             Opinion::Blocked(why) => self.depose_blocked(case, old, &why, now, actions),
+            Opinion::Stalled => {
+                let why = "this process did not run for long enough to see whether it writes".to_owned();
+                self.tell_and_wait(case, old, why, ASK_AGAIN, now, actions)
+            }
             Opinion::Unsettled(why) => self.blocked_for_nothing(case, old, &why, now, actions),
             Opinion::Lives if case.blocked => self.writes_after_all(case, old, now, actions),
             Opinion::Lives => self.call_off(case, old, "answers and is writable", now, actions),

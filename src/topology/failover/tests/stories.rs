@@ -205,6 +205,19 @@ fn a_master_that_cannot_write_is_replaced_whether_it_can_be_fenced_or_not() {
 }
 
 #[test]
+fn a_stall_of_our_own_is_no_proof_that_a_master_cannot_write() {
+    let mut world = cannot_write();
+    let Event::Done(ticket, Outcome::Answers { answers, .. }) = answers(&mut world, 1) else { unreachable!("answers") };
+    let writes = Writes::Blocked("no answer in time".to_owned());
+    let stalled = Event::Done(ticket, Outcome::Answers { answers, stalled: true, writes: writes.clone() });
+    assert_eq!(tell(&mut world, Some(stalled)), Vec::<&str>::new());
+    world.now += ms(110);
+    assert_eq!(tell(&mut world, Some(Event::Tick)), ["ask"], "and it is asked again soon");
+    let blocked = tried(&mut world, 2, writes);
+    assert_eq!(tell(&mut world, Some(blocked)), ["depose", "fence", "end open"]);
+}
+
+#[test]
 fn a_heartbeat_alone_that_does_not_come_back_replaces_nobody() {
     for writes in [Writes::Work, Writes::Unclear("somebody has locked the table".to_owned())] {
         let mut world = cannot_write();
