@@ -436,17 +436,6 @@ impl Client {
         Ok(Ok(Outcome::of(server, &told)))
     }
 
-    /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
-    fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
-        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry && self.upload.is_none()
-    }
-
-    /// The decision, where the statement went to the connection of the one before it instead.
-    fn retaken(&self, lease: &Lease, decision: Decision) -> Decision {
-        let target = if self.shared.snapshot.load().master == Some(lease.server) { Target::Master } else { Target::Replica };
-        Decision { target, server: Some(lease.server), wait_for_write: false, may_retry: false, ..decision }
-    }
-
     /// Keeps the connection while a pin holds, else gives it back.
     fn settle(&mut self, lease: Lease, now: Instant) {
         self.last = Some((lease.server, lease.thread_id, lease.serial));

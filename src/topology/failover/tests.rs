@@ -607,7 +607,9 @@ impl World {
         let server = &self.servers[writer];
         match server.blocked {
             Some(since) if self.now - since > ms(670) => self.memory.beat_failed(since, "no answer in time".to_owned()),
-            None if server.reach() && !server.read_only && self.tick % 12 == 0 => self.memory.beat_written(self.tick, self.now),
+            None if server.reach() && !server.read_only && self.tick.is_multiple_of(12) => {
+                self.memory.beat_written(self.tick, self.now)
+            }
             _ => {}
         }
     }
