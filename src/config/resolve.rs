@@ -51,6 +51,7 @@ pub fn frontend(config: &Config) -> Result<FrontendSettings, String> {
         },
         rules: rules(config)?,
         hold_timeout: config.failover.hold_timeout.0,
+        transaction_replay: config.failover.transaction_replay,
         write_wait: WRITE_WAIT,
         max_clients: config.proxy.max_clients,
         proxy_protocol_from: config.proxy.proxy_protocol_from.clone(),

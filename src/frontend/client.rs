@@ -31,8 +31,9 @@ use crate::session::leftover::Leftovers;
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::prepared::Statements;
+use crate::session::replay::Record;
 use crate::session::state::State;
-use crate::topology::{Flavor, ServerId};
+use crate::topology::{Flavor, GtidSet, ServerId};
 
 /// The client is no more: it left, or was told why it must go.
 #[derive(Debug)]
@@ -64,6 +65,10 @@ pub struct Client {
     pub(super) max_packet: u32,
     /// `COM_CHANGE_USER`s that were refused.
     pub(super) failed_changes: u8,
+    /// The transaction that is open, to be run again on another server; made where `failover.transaction_replay` is on.
+    pub(super) record: Option<Box<Record<PreparedText>>>,
+    /// What the master was known to have when a statement was sent that may commit.
+    pub(super) sent_knowing: Option<Box<GtidSet>>,
     /// The connection of the last statement as it was given back: (server, thread id, serial).
     pub(super) last: Option<(ServerId, u64, u64)>,
     /// The reply of the statement that runs is to be kept.
@@ -122,6 +127,8 @@ impl Client {
             last: None,
             fill: None,
             written: Written::default(),
+            record: None,
+            sent_knowing: None,
         }
     }
 
@@ -340,6 +347,7 @@ impl Client {
         self.statements.clear();
         self.left = Leftovers::default();
         self.last = None;
+        self.record = None;
         self.show_idle();
     }
 

@@ -83,6 +83,17 @@ impl Client {
         decision
     }
 
+    /// The decision, where the statement went to the connection of the one before it instead.
+    pub(super) fn retaken(&self, lease: &Lease, decision: Decision) -> Decision {
+        let target = if self.shared.snapshot.load().master == Some(lease.server) { Target::Master } else { Target::Replica };
+        Decision { target, server: Some(lease.server), wait_for_write: false, may_retry: false, ..decision }
+    }
+
+    /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
+    pub(super) fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
+        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry && self.upload.is_none()
+    }
+
     pub(super) fn note_rule(&self, decision: &Decision) {
         if let Reason::Rule(number) = decision.reason
             && let Some(rule) = self.shared.settings.load().rules.0.get(number - 1)
@@ -151,8 +162,7 @@ impl Client {
                 return Ok(Ok(lease));
             }
             self.held = Some(lease);
-            self.lost_pinned().await?;
-            return Ok(Err(Failed::Answered));
+            return Ok(Err(Failed::HeldLost));
         }
         if let Some(lease) = self.retake(job, server) {
             return Ok(Ok(lease));
@@ -317,10 +327,10 @@ fn failure_of(error: &ConnectError) -> Option<Failure> {
 }
 
 /// Counts a held statement for as long as it lives.
-struct Held<'a>(&'a prometheus::IntGauge);
+pub(super) struct Held<'a>(&'a prometheus::IntGauge);
 
 impl<'a> Held<'a> {
-    fn new(gauge: &'a prometheus::IntGauge) -> Held<'a> {
+    pub(super) fn new(gauge: &'a prometheus::IntGauge) -> Held<'a> {
         gauge.inc();
         Held(gauge)
     }

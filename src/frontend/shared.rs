@@ -49,6 +49,8 @@ pub struct FrontendSettings {
     pub rules: Rules,
     /// `failover.hold_timeout`.
     pub hold_timeout: Duration,
+    /// `failover.transaction_replay`.
+    pub transaction_replay: bool,
     /// How long a replica may be waited for until it has the session's last write.
     pub write_wait: Duration,
     /// `proxy.max_clients`.

@@ -199,6 +199,19 @@ impl Default for Metrics {
     }
 }
 
+/// Every `kind` and `result` of `sluice_failovers_total`.
+const FAILOVERS: [(&str, &str); 9] = [
+    ("failover", "ok"),
+    ("failover", "refused"),
+    ("failover", "failed"),
+    ("switchover", "ok"),
+    ("switchover", "refused"),
+    ("switchover", "failed"),
+    ("rejoin", "ok"),
+    ("rejoin", "refused"),
+    ("rejoin", "failed"),
+];
+
 impl Metrics {
     /// All metrics at zero, with a registry of their own.
     pub fn new() -> Metrics {
@@ -230,7 +243,15 @@ impl Metrics {
             errors: std::array::from_fn(|i| errors.with_label_values(&[ErrorSource::ALL[i].as_str()])),
             logins: std::array::from_fn(|i| logins.with_label_values(&[LoginResult::ALL[i].as_str()])),
             pinned: gauges("sluice_pinned_sessions", "Sessions bound to one server, by reason.", &["reason"]),
-            failovers: counters("sluice_failovers_total", "Failovers and switchovers, by how they ended.", &["kind", "result"]),
+            failovers: {
+                let failovers =
+                    counters("sluice_failovers_total", "Failovers and switchovers, by how they ended.", &["kind", "result"]);
+                // All there can be, from the start: a rate needs the zero before the first.
+                for (kind, result) in FAILOVERS {
+                    let _ = failovers.with_label_values(&[kind, result]);
+                }
+                failovers
+            },
             overhead: Overhead::default(),
             pool_wait: histogram("sluice_pool_wait_seconds", "How long a statement waited for a connection.", WAIT_SECONDS),
             cache_hits: counter("sluice_cache_hits_total", "Reads answered from the cache."),

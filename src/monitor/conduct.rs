@@ -11,7 +11,7 @@ use super::Report;
 use super::hands::Hands;
 use super::publish::Input;
 use crate::topology::failover::{Action, Event, FailoverSettings, Machine, Mode, Order, OrderId, Outcome, StepDone, Ticket};
-use crate::topology::{Facts, Hold, Observation, ServerId, Settings, Snapshot};
+use crate::topology::{Facts, Hold, ServerId, Settings, Snapshot};
 
 /// Outcomes and commands that may wait for the task.
 pub(super) const CALLS_MAX: usize = 64;
@@ -99,9 +99,6 @@ impl Conductor {
                 () = self.published.notified() => Event::Seen(self.snapshot.load_full()),
                 () = sleep(tick) => Event::Tick,
             };
-            if let Event::Done(_, outcome) = &event {
-                self.pass_on(outcome).await;
-            }
             // What was published since the machine saw it last, before anything is decided.
             let fresh = Event::Seen(self.snapshot.load_full());
             let mut actions = self.machine.step(fresh, Instant::now());
@@ -130,17 +127,6 @@ impl Conductor {
         Ok(())
     }
 
-    /// What the servers said is news for the diagnosis, too.
-    async fn pass_on(&self, outcome: &Outcome) {
-        let now = Instant::now();
-        let seen = |id: ServerId, facts: &Facts| Input::Seen(Observation::from_monitor(id, now, now, Ok(facts.clone())));
-        if let Outcome::Answers { answers, .. } = outcome {
-            for (id, facts) in answers.iter().filter_map(|(id, answer)| Some((*id, answer.as_ref().ok()?))) {
-                let _ = self.input.send(seen(id, facts)).await;
-            }
-        }
-    }
-
     /// Has the publisher do something, and waits until it has.
     async fn publish(&self, input: impl FnOnce(oneshot::Sender<()>) -> Input) {
         let (done, wait) = oneshot::channel();
@@ -151,21 +137,16 @@ impl Conductor {
 
     async fn carry_out(&mut self, action: Action, done: &mpsc::Sender<(Ticket, Outcome)>, asked: &mut Vec<Asked>) {
         let hands = self.hands.clone();
-        let input = self.input.clone();
         match action {
             Action::Hold { why, deposed } => {
                 let hold = Hold { why: why.into(), deposed };
                 self.publish(|done| Input::Hold(hold, done)).await;
             }
-            Action::Release { master, facts } => {
-                let now = Instant::now();
-                let seen = facts.map(|facts| Observation::from_monitor(master, now, now, Ok(*facts)));
-                self.publish(|done| Input::Release(master, seen, done)).await;
-            }
+            Action::Release(master) => self.publish(|done| Input::Release(master, done)).await,
             Action::Accept(server) => self.publish(|done| Input::Rejoin(server, done)).await,
-            Action::Ask { ticket, unless, probe } => {
+            Action::Ask { ticket, unless, probe, write } => {
                 let done = done.clone();
-                tokio::spawn(async move { done.send((ticket, hands.ask_all(unless, probe).await)).await });
+                tokio::spawn(async move { done.send((ticket, hands.ask_all(unless, probe, write).await)).await });
             }
             Action::AwaitOpen { ticket, server, limit } => {
                 let (done, traffic) = (done.clone(), self.traffic.clone());
@@ -183,13 +164,13 @@ impl Conductor {
                     traffic.end(server);
                 }
             }
-            Action::Fence { ticket, server, kill } => spawn(ticket, server, input, done, hands.fence(server, kill)),
-            Action::Follow { ticket, server, like, limit } => spawn(ticket, server, input, done, hands.follow(server, like, limit)),
-            Action::Promote { ticket, server, stop_from } => spawn(ticket, server, input, done, hands.promote(server, stop_from)),
+            Action::Fence { ticket, server, kill } => spawn(ticket, done, hands.fence(server, kill)),
+            Action::Follow { ticket, server, like, limit } => spawn(ticket, done, hands.follow(server, like, limit)),
+            Action::Promote { ticket, server, stop_from } => spawn(ticket, done, hands.promote(server, stop_from)),
             Action::Repoint { ticket, server, to, instead_of, demoted } => {
-                spawn(ticket, server, input, done, hands.repoint(server, to, instead_of, demoted));
+                spawn(ticket, done, hands.repoint(server, to, instead_of, demoted));
             }
-            Action::Receiver { ticket, server, from, on } => spawn(ticket, server, input, done, hands.receiver(server, from, on)),
+            Action::Receiver { ticket, server, from, on } => spawn(ticket, done, hands.receiver(server, from, on)),
             Action::Tell { kind, server, detail } => {
                 let snapshot = self.snapshot.load();
                 let name = server.and_then(|id| snapshot.server(id)).map(|view| &*view.name);
@@ -211,18 +192,12 @@ const SPAWN_LIMIT: Duration = Duration::from_secs(12);
 /// Does it beside the task, and hands in what came of it.
 fn spawn(
     ticket: Ticket,
-    server: ServerId,
-    input: mpsc::Sender<Input>,
     done: &mpsc::Sender<(Ticket, Outcome)>,
     work: impl Future<Output = Result<Box<Facts>, String>> + Send + 'static,
 ) {
     let done = done.clone();
     tokio::spawn(async move {
         let result = timeout(SPAWN_LIMIT, work).await.unwrap_or_else(|_| Err("no end in time".to_owned()));
-        if let Ok(facts) = &result {
-            let now = Instant::now();
-            let _ = input.send(Input::Seen(Observation::from_monitor(server, now, now, Ok(Facts::clone(facts))))).await;
-        }
         done.send((ticket, Outcome::Acted(result))).await
     });
 }

@@ -104,7 +104,7 @@ impl Monitor {
         let known = Arc::new(KnownGtids::new(SERVERS_MAX));
         let beats = Arc::new(beat::Beats::default());
         let watch = Watch { settings, servers: Arc::new(servers), account: Arc::new(account) };
-        let hands = watch.hands(&shared, &beats);
+        let hands = watch.hands(&sender, &shared, &beats);
         let reached = Arc::new(ArcSwap::from_pointee(watch.reached()));
         let with = With { reached, input: sender.clone(), snapshot: shared.clone(), beats };
         let watchers = Watchers::start(watch, &with);
@@ -258,7 +258,7 @@ impl Watch {
             row: self.settings.heartbeat.clone()?,
             run: self.settings.run.max(1),
             interval: self.settings.topology.heartbeat_interval,
-            timeout: self.settings.topology.heartbeat_timeout,
+            timeout: self.settings.topology.blocked_after(),
             snapshot: with.snapshot.clone(),
             poked: poked.to_vec(),
             input: with.input.clone(),
@@ -268,11 +268,18 @@ impl Watch {
     }
 
     /// Who carries out failover's steps.
-    fn hands(&self, snapshot: &Arc<ArcSwap<Snapshot>>, beats: &Arc<beat::Beats>) -> Arc<hands::Hands> {
+    fn hands(&self, input: &mpsc::Sender<Input>, snapshot: &Arc<ArcSwap<Snapshot>>, beats: &Arc<beat::Beats>) -> Arc<hands::Hands> {
         let topology = &self.settings.topology;
         let reach = |(id, server): (ServerId, &MonitoredServer)| {
-            let (server, account) = (server.clone(), self.account.clone());
-            Arc::new(reach::Reach { id, server, account, retired: topology.is_retired(id), idle: parking_lot::Mutex::default() })
+            let (server, account, input) = (server.clone(), self.account.clone(), input.clone());
+            Arc::new(reach::Reach {
+                id,
+                server,
+                account,
+                input,
+                retired: topology.is_retired(id),
+                idle: parking_lot::Mutex::default(),
+            })
         };
         let all = || topology.ids().map(|(id, _)| id).zip(self.servers.iter()).map(reach).collect::<Vec<_>>();
         Arc::new(hands::Hands {
@@ -281,6 +288,7 @@ impl Watch {
             snapshot: snapshot.clone(),
             answer_limit: (topology.heartbeat_timeout / 3).max(ANSWER_LIMIT_MIN),
             beats: beats.clone(),
+            row: self.settings.heartbeat.clone(),
         })
     }
 }
@@ -393,7 +401,7 @@ impl MonitorHandle {
         let new = Box::new(conduct::Rewatch {
             topology: watch.settings.topology.clone(),
             failover: watch.settings.failover.clone(),
-            hands: watch.hands(&inner.shared, &inner.with.beats),
+            hands: watch.hands(&inner.input, &inner.shared, &inner.with.beats),
         });
         let gone = || "the monitor has ended".to_owned();
         inner.calls.send(conduct::Call::Rewatch(new, answer)).await.map_err(|_| gone())?;

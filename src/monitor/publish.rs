@@ -31,8 +31,8 @@ pub(super) enum Input {
     Override(ServerId, Override),
     /// Failover's word: no write to anybody. Answered when it is so.
     Hold(Hold, oneshot::Sender<()>),
-    /// Failover's word: this one is master, by what it said just now. Answered when it is so.
-    Release(ServerId, Option<Observation>, oneshot::Sender<()>),
+    /// Failover's word: this one is master. Answered when it is so.
+    Release(ServerId, oneshot::Sender<()>),
     /// `REJOIN SERVER`.
     Rejoin(ServerId, oneshot::Sender<()>),
     /// Whether failover decides who is master, and whether replicas may be.
@@ -115,8 +115,7 @@ impl Publisher {
                     self.memory.hold(hold);
                     done.push(waits);
                 }
-                Input::Release(master, observation, waits) => {
-                    seen.extend(observation);
+                Input::Release(master, waits) => {
                     self.memory.release(master);
                     done.push(waits);
                 }

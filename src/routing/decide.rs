@@ -295,6 +295,10 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
         if !serves(q, server) || (is_master && !always) {
             continue;
         }
+        // What it says it has may be something else of that number; to wait for it there would end too early.
+        if !is_master && (written.is_some() || shared.is_some()) && !server.causal && !never {
+            continue;
+        }
         if !is_master && (lacks(server.id, written) || lacks(server.id, shared)) {
             behind.push(server);
         } else {

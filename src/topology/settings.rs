@@ -55,6 +55,12 @@ impl Settings {
         self.heartbeat_timeout.max(self.heartbeat_interval * 2)
     }
 
+    /// A heartbeat that has not been written for so long says that the master writes nothing: two thirds of [`Settings::suspect_after`], for the second
+    /// opinion takes the last third.
+    pub fn blocked_after(&self) -> Duration {
+        self.suspect_after() * 2 / 3
+    }
+
     /// Silence after which a suspect is [`super::State::Down`]: half as long again. A refused or reset connection does not wait for it.
     pub fn down_after(&self) -> Duration {
         self.suspect_after() + (self.suspect_after() / 2).max(self.heartbeat_interval)

@@ -200,6 +200,19 @@ fn a_session_reads_its_own_writes() {
 }
 
 #[test]
+fn whose_history_may_have_forked_is_not_believed_to_have_a_write() {
+    let case = |has| Case { sql: "SELECT * FROM t", written: Some("0-1-9"), has, ..Case::default() };
+    let mut forked = servers();
+    forked.servers[3].causal = false;
+    assert_eq!(told(&ask(&forked, &case(&[3]))), "replica db2 read_your_writes_wait", "db4 says it has it, and is not asked");
+    for server in &mut forked.servers[1..] {
+        server.causal = false;
+    }
+    assert_eq!(told(&ask(&forked, &case(&[1, 2, 3]))), "master db1 replicas_behind");
+    assert_eq!(told(&ask(&forked, &Case { sql: "SELECT * FROM t", ..Case::default() })), "replica db2 read", "who wrote nothing");
+}
+
+#[test]
 fn when_replicas_are_gone() {
     let mut alone = servers();
     for server in &mut alone.servers[1..] {

@@ -33,7 +33,7 @@ pub fn diagnose(
     now: Moment,
 ) -> (Snapshot, Vec<Change>) {
     for observation in observations {
-        memory.absorb(observation, now);
+        memory.absorb(settings, observation, now);
     }
     if previous.master.is_none() {
         // What hindered the heartbeat was the master that is no more.
@@ -143,6 +143,7 @@ impl Scene<'_> {
             read_ok: verdict.state == State::Online,
             facts,
             compared: remembered.compared.is_some(),
+            causal: self.master == Some(id) || remembered.is_causal(),
             errant: match &remembered.compared {
                 Some(Some(found)) => Some(reuse(before.and_then(|b| b.errant.as_ref()), &found.all)),
                 _ => None,
