@@ -36,6 +36,8 @@ pub struct Asker {
     pub account: Account,
     /// Who is master.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The heartbeat's table, if there is one.
+    pub heartbeat: Option<Named>,
     /// How often it is asked again though it is known; `None`: never.
     pub again_every: Option<Duration>,
 }
@@ -76,7 +78,7 @@ impl Asker {
             Flavor::MySql => Dialect::MySql,
             Flavor::MariaDb => Dialect::MariaDb,
         };
-        let told = told(&mut connection).await?;
+        let told = Told { heartbeat: self.heartbeat.clone(), ..told(&mut connection).await? };
         *kept = Some((master, connection));
         Ok((told, LexMode { dialect, ..LexMode::default() }))
     }
