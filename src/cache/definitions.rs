@@ -51,6 +51,9 @@ pub struct Told {
     pub cascades: Vec<(Named, Named)>,
     /// Views with their text; empty when it is not told.
     pub views: Vec<(Named, String)>,
+    /// The heartbeat's table, which Sluice writes itself several times a second, past the cache: nobody's result may depend on it, and
+    /// its changes, which the binlog tells of, concern nobody.
+    pub heartbeat: Option<Named>,
 }
 
 /// Why a table's rows are not kept.
@@ -171,6 +174,7 @@ struct Maker<'a> {
     views: HashMap<NameKey, &'a str>,
     /// Two names that are one in lower case: neither is kept.
     doubled: HashSet<NameKey>,
+    heartbeat: Option<NameKey>,
 }
 
 fn of(named: &Named) -> Option<NameKey> {
@@ -187,6 +191,7 @@ impl<'a> Maker<'a> {
             children: HashMap::new(),
             views: told.views.iter().filter_map(|(named, text)| Some((of(named)?, text.as_str()))).collect(),
             doubled: HashSet::new(),
+            heartbeat: told.heartbeat.as_ref().and_then(of),
         };
         for (named, kind, engine) in &told.tables {
             let Some(key) = of(named) else { continue };
@@ -225,6 +230,7 @@ impl<'a> Maker<'a> {
             return Err(Unkept::Unknown);
         }
         match *kind {
+            _ if self.heartbeat.as_ref() == Some(key) => Err(Unkept::Kind),
             "BASE TABLE" if !ENGINES.iter().any(|known| known.eq_ignore_ascii_case(engine)) => Err(Unkept::Engine),
             "BASE TABLE" => Ok(Cells::from_iter([self.cell(key).ok_or(Unkept::Unknown)?])),
             "VIEW" if depth < DEPTH_MAX => {
@@ -328,7 +334,9 @@ mod tests {
                 view("shop.secret"),
                 view("shop.sly"),
                 view("shop.slyer"),
+                table("sluice.heartbeat", "InnoDB"),
             ],
+            heartbeat: Some(named("sluice.heartbeat")),
             triggers: vec![named("shop.audited")],
             cascades: vec![
                 (named("shop.orders"), named("shop.lines")),
@@ -375,6 +383,10 @@ mod tests {
             let found = definitions.read(&tables, Some(b"shop"));
             assert_eq!(found.map_or_else(|why| why.as_str().to_owned(), |cells| said(&cells)), expected, "{names:?}");
         }
+        let heartbeat = [TableName { schema: Some("sluice".to_owned()), name: "heartbeat".to_owned() }];
+        assert_eq!(definitions.read(&heartbeat, None).unwrap_err(), Unkept::Kind);
+        let written = key(b"sluice", b"heartbeat");
+        assert_eq!(said(&definitions.write([written.as_deref()].into_iter()).unwrap()), "sluice.heartbeat");
         let elsewhere = [TableName { schema: Some("Shop".to_owned()), name: "items".to_owned() }];
         assert_eq!(said(&definitions.read(&elsewhere, Some(b"other")).unwrap()), "shop.items");
         let nowhere = [TableName { schema: None, name: "items".to_owned() }];

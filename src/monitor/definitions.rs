@@ -34,6 +34,8 @@ pub struct Asker {
     pub reached: Arc<ArcSwap<Reached>>,
     /// Who is master.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The heartbeat's table, if there is one.
+    pub heartbeat: Option<Named>,
     /// How often it is asked again though it is known; `None`: never.
     pub again_every: Option<Duration>,
 }
@@ -75,7 +77,7 @@ impl Asker {
             Flavor::MySql => Dialect::MySql,
             Flavor::MariaDb => Dialect::MariaDb,
         };
-        let told = told(&mut connection).await?;
+        let told = Told { heartbeat: self.heartbeat.clone(), ..told(&mut connection).await? };
         *kept = Some((master, connection));
         Ok((told, LexMode { dialect, ..LexMode::default() }))
     }

@@ -97,6 +97,8 @@ fn cacheable(
     match policy::asked(settings, statement, hint, rule.map(|(number, rule)| (number, &rule.action))) {
         Err(Bypass::NotAsked) => "yes, where a rule or a hint asks for it".to_owned(),
         Err(why) => format!("no: {why}"),
+        // Without a schema it is not known which tables are meant.
+        Ok(_) if schema.is_none() && statement.tables.iter().any(|table| table.schema.is_none()) => "yes".to_owned(),
         Ok(_) => match parts.cache.map(|cache| cache.may_keep(statement, schema, Instant::now())) {
             Some(Err(Refused::Tables(why))) => format!("no: {}", why.as_str()),
             _ => "yes".to_owned(),

@@ -127,6 +127,15 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
             ));
         }
     }
+    if config.cache.enabled {
+        let sql = "SELECT DISTINCT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE IN ('TRIGGER', 'SHOW VIEW')";
+        let given = connection.query(sql).await.map_err(|e| format!("{sql}: {e}"))?;
+        if given.first().is_none_or(|result| result.rows.len() < 2) {
+            return Err(
+                "cache.enabled needs TRIGGER, SHOW VIEW ON *.*, else nothing is kept; the README lists the grants".to_owned()
+            );
+        }
+    }
     let writable = if read_only == "0" { "takes writes" } else { "read_only" };
     Ok(format!("{} ({address}): {} {}, {writable}", server.name, connection.flavor(), connection.version()))
 }
