@@ -114,8 +114,17 @@ impl Wire {
         Wire::login_with(port, wanted, 45, None).await
     }
 
-    /// The same with a collation (two bytes in the packet) and a level for zstd.
+    /// The same as another account without a password.
+    pub async fn login_as(port: u16, user: &str, wanted: Capabilities) -> Result<Wire> {
+        Wire::login_of(port, user, wanted, 45, None).await
+    }
+
+    /// With a collation (two bytes in the packet) and a level for zstd.
     pub async fn login_with(port: u16, wanted: Capabilities, collation: u16, zstd_level: Option<u8>) -> Result<Wire> {
+        Wire::login_of(port, EMPTY.name, wanted, collation, zstd_level).await
+    }
+
+    async fn login_of(port: u16, user: &str, wanted: Capabilities, collation: u16, zstd_level: Option<u8>) -> Result<Wire> {
         let mut wire = Wire::dial(port).await?;
         let offered = wire.greeting.capabilities;
         let mut capabilities = (wanted | BASE) & offered;
@@ -128,7 +137,7 @@ impl Wire {
             capabilities,
             max_packet: 1 << 30,
             collation: collation as u8,
-            user: EMPTY.name.to_owned(),
+            user: user.to_owned(),
             auth: Vec::new(),
             schema: None,
             plugin: wire.greeting.plugin.clone(),
@@ -145,7 +154,7 @@ impl Wire {
                 Some(0) => break,
                 Some(0xfe) => wire.write(&[]).await?,
                 Some(1) => {}
-                _ => bail!("login as {}: {}", EMPTY.name, packet.escape_ascii()),
+                _ => bail!("login as {user}: {}", packet.escape_ascii()),
             }
         }
         if let Some(algorithm) = Algorithm::agreed(capabilities, zstd_level) {

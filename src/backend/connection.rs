@@ -390,6 +390,10 @@ impl Connection {
         }
         let restore = self.have.restore(want);
         let mut count = 0;
+        if let Some(set) = &restore.role {
+            put_query(out, self.capabilities, set);
+            count += 1;
+        }
         if let Some(set) = &restore.system {
             put_query(out, self.capabilities, set);
             count += 1;
@@ -428,6 +432,7 @@ impl Connection {
             (false, true) if self.have.schema() == want.schema() => Some(3),
             (true, false) => Some(2),
             _ if self.have.schema().is_some() && want.schema().is_none() => None,
+            _ if self.have.role().is_some() && want.role().is_none() => None,
             _ if self.have.schema() == want.schema() => Some(1),
             _ => Some(0),
         }

@@ -63,6 +63,12 @@ impl Client {
         self.run_job(&plain_job(com, expect, &statement, b"", packet)).await.map(|_| ())
     }
 
+    /// `COM_DEBUG`, `COM_REFRESH`: for the master, which knows whether the account may.
+    pub(super) async fn administrative(&mut self, com: Com, packet: &[u8]) -> Result<(), Gone> {
+        let (statement, _) = self.classify(b"FLUSH LOGS");
+        self.run_job(&plain_job(com, Expect::Simple, &statement, b"", packet)).await.map(|_| ())
+    }
+
     /// Takes a connection for this session before a statement runs, because of `reason`, and brings it to the session's state.
     /// `false`: there was none, and the client was not told (the command has no reply).
     pub(super) async fn pin_for(

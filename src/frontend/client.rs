@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -20,7 +20,7 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::frontend::upload::{STREAMED_FROM, Upload, is_streamed};
-use crate::net::{Buffer, Stream};
+use crate::net::{Buffer, Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet};
@@ -41,6 +41,11 @@ impl From<io::Error> for Gone {
         Gone
     }
 }
+
+/// ER_CLIENT_INTERACTION_TIMEOUT.
+const CLIENT_INTERACTION_TIMEOUT: u16 = 4031;
+/// A client that does not read is not waited for with its farewell.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A logged-in client.
 pub struct Client {
@@ -124,7 +129,7 @@ impl Client {
             Poll::Ready(())
         })
         .await;
-        while let Ok(mut buffer) = self.next_bytes().await {
+        while let Ok(mut buffer) = self.next_bytes_in_time().await {
             loop {
                 match self.next_command(&mut buffer).await {
                     Ok(true) => {}
@@ -133,6 +138,21 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Waits until the client says something, at most as long as its `wait_timeout`, if it has set one.
+    async fn next_bytes_in_time(&mut self) -> Result<Buffer, Gone> {
+        let Some(limit) = self.session.idle_limit() else { return self.next_bytes().await };
+        if let Ok(said) = Box::pin(timer::timeout(limit, self.next_bytes())).await {
+            return said;
+        }
+        // MariaDB closes without a word.
+        if self.shared.flavor() == Some(Flavor::MySql) {
+            let text = "The client was disconnected by the server because of inactivity. See wait_timeout and interactive_timeout for configuring this behavior.";
+            let error = ClientError::of_server(CLIENT_INTERACTION_TIMEOUT, b"HY000", text);
+            let _ = timer::timeout(GOODBYE_TIMEOUT, self.stream.send_all(&error.packet(0))).await;
+        }
+        Err(Gone)
     }
 
     /// Waits until the client says something. Holds no buffer while it waits.
@@ -225,7 +245,13 @@ impl Client {
             Com::ResetConnection => self.reset_connection().await,
             Com::ChangeUser => self.change_user(packet).await,
             Com::ProcessKill => self.process_kill(packet).await,
-            Com::Debug => self.eof().await,
+            Com::Debug => self.administrative(com, packet).await,
+            // MySQL has withdrawn them.
+            Com::Refresh if self.shared.flavor() == Some(Flavor::MariaDb) => self.administrative(com, packet).await,
+            Com::ProcessInfo if self.shared.flavor() == Some(Flavor::MariaDb) => {
+                let packet = Self::repacked(Com::Query, b"SHOW PROCESSLIST");
+                Box::pin(self.query(&packet)).await
+            }
             Com::Quit => Err(Gone),
             _ => self.refuse(unknown_command(code)).await,
         }
@@ -261,7 +287,7 @@ impl Client {
         Ok(())
     }
 
-    /// The EOF with which `COM_SET_OPTION` and `COM_DEBUG` are answered (an OK in the place of EOF where EOF is deprecated).
+    /// The EOF with which `COM_SET_OPTION` is answered (an OK in the place of EOF where EOF is deprecated).
     pub(super) async fn eof(&mut self) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16);
         write_end_of_rows(&mut payload, self.capabilities, self.session.status.of_session(), 0);
@@ -341,6 +367,7 @@ impl Client {
         let why = self.session.pins.first().map_or("unknown", |p| p.as_str());
         let fatal = self.session.pins.beyond_transaction();
         self.session.connection_lost();
+        self.statements.connection_lost();
         let text = format!(
             "lost the connection to {} that this session was pinned to ({why}); {}",
             server.as_deref().unwrap_or("a server"),

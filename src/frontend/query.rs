@@ -259,6 +259,7 @@ impl Client {
                 Err(Failed::Before(error) | Failed::Unknown(error)) => {
                     let fatal = self.session.pins.beyond_transaction();
                     self.session.connection_lost();
+                    self.statements.connection_lost();
                     self.show_idle();
                     self.refuse(if fatal { error.fatal() } else { error }).await?;
                     return Ok(ANSWERED);

@@ -152,7 +152,7 @@ pub fn decide(q: &Question<'_>) -> Decision {
 
 fn by_class(q: &Question<'_>) -> Decision {
     let class = q.statement.class;
-    if !q.autocommit && matches!(class, Class::Read | Class::LockingRead) && !q.statement.tables.is_empty() {
+    if !q.autocommit && matches!(class, Class::Read | Class::LockingRead) && begins_transaction(q.statement) {
         return master(q, Reason::AutocommitOff);
     }
     match class {
@@ -174,6 +174,12 @@ fn by_class(q: &Question<'_>) -> Decision {
         Class::Administrative => master(q, Reason::Administrative),
         Class::Unknown => master(q, Reason::Unknown),
     }
+}
+
+/// Whether a read begins a transaction when statements do not commit by themselves: what shows something about the server does
+/// not, nor what uses no table.
+fn begins_transaction(statement: &Classified) -> bool {
+    !statement.tables.is_empty() || statement.may_use_table && statement.reason != ClassReason::Show
 }
 
 /// A hint's or a rule's wish.

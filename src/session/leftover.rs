@@ -191,7 +191,7 @@ fn asks_by_variable(statement: &Classified) -> bool {
 
 /// Whether MariaDB lets the list of conditions stand.
 fn uses_no_table(statement: &Classified) -> bool {
-    statement.tables.is_empty()
+    !statement.may_use_table
         && match statement.class {
             Class::Session | Class::Transaction => true,
             Class::Read => matches!(statement.reason, ClassReason::PlainSelect | ClassReason::Do),

@@ -256,6 +256,32 @@ async fn commands_sent_before_the_reply_has_ended() {
     assert!(matches!(&through.reply(Expect::Simple).await.unwrap()[..], [Seen::Ok(..)]));
 }
 
+/// `COM_DEBUG` and MariaDB's `COM_REFRESH` and `COM_PROCESS_INFO` are answered by a server, which knows who may.
+#[tokio::test]
+async fn administrative_commands_are_the_servers() {
+    let db1 = cluster().server("db1");
+    db1.run(&["CREATE USER commands_all@'%'", "GRANT ALL ON *.* TO commands_all@'%'"]).await.unwrap();
+    let mut through = Wire::login_as(proxy().port(), "commands_all", MODERN).await.unwrap();
+    let mut direct = Wire::login_as(db1.port(), "commands_all", MODERN).await.unwrap();
+    let (mut small, mut small_direct) = both(MODERN, "shop").await;
+    let mut commands: Vec<&[u8]> = vec![b"\x0d"];
+    if flavour() == Flavour::MariaDb {
+        // REFRESH_STATUS and REFRESH_TABLES.
+        commands.extend([&b"\x07\x10"[..], b"\x07\x04"]);
+    }
+    for command in commands {
+        let seen = alike(&mut through, &mut direct, "by who may", |_| command.to_vec(), Expect::Simple).await;
+        assert!(!matches!(&seen[..], [Seen::Err(..)]), "{command:?}: {seen:?}");
+        let seen = alike(&mut small, &mut small_direct, "by another", |_| command.to_vec(), Expect::Simple).await;
+        assert!(matches!(&seen[..], [Seen::Err(..)]), "{command:?}: {seen:?}");
+    }
+    if flavour() == Flavour::MariaDb {
+        let id = small.query("SELECT CONNECTION_ID()").await.unwrap();
+        let shown = format!("{:?}", small.ask(b"\x0a", Expect::Query).await.unwrap());
+        assert!(shown.contains("nopass"), "{shown} does not show {id:?}");
+    }
+}
+
 /// What kind of first packet a command is answered with.
 #[derive(PartialEq, Eq, Debug)]
 enum Kind {
@@ -307,8 +333,8 @@ async fn every_command_byte_in_every_state() {
                 let command = [&[byte][..], rest].concat();
                 let here = first_answer(proxy().port(), state, &command).await;
                 let here = here.unwrap_or_else(|error| panic!("{state}, byte {byte:#04x}, payload {n}: {error:#}"));
-                // SHUTDOWN and DEBUG are privileges, and what a server does with half a COM_CHANGE_USER is its own matter.
-                if state == "fresh" && ![0x08, 0x0d, 0x11].contains(&byte) {
+                // SHUTDOWN is a privilege, and what a server does with half a COM_CHANGE_USER is its own matter.
+                if state == "fresh" && ![0x08, 0x11].contains(&byte) {
                     let there = first_answer(db1, state, &command).await;
                     if !matches!(&there, Ok(there) if *there == here) {
                         differ.push(format!("byte {byte:#04x}, payload {n}: {here:?}, at the server {there:?}"));
@@ -331,8 +357,6 @@ async fn every_command_byte_in_every_state() {
 
 /// Where Sluice answers otherwise, and why.
 const MARIADB_DIFFERS: &[&str] = &[
-    // A server's own threads say nothing to who has a session; SHOW PROCESSLIST does.
-    "byte 0x0a",
     // The server reads an option that is not in the packet.
     "byte 0x1b, payload 0",
 ];

@@ -91,6 +91,23 @@ fn told(decision: &Decision) -> String {
     format!("{} {server} {}", decision.target.as_str(), decision.reason)
 }
 
+/// With `autocommit = 0` a read begins a transaction, and what follows in it may write. That must hold, too, for a read whose
+/// tables nobody could tell: here because of a form that the parser does not know.
+#[test]
+fn without_autocommit_what_may_read_a_table_is_for_the_master() {
+    for (sql, expected) in [
+        ("SELECT * FROM t", "master db1 autocommit_off"),
+        ("SELECT a MOD 2 FROM t", "master db1 autocommit_off"),
+        ("SELECT /*!50000 a */ FROM t", "master db1 autocommit_off"),
+        ("TABLE t", "master db1 autocommit_off"),
+        ("SELECT 1", "replica db2 read"),
+        ("SELECT 7 MOD 2", "replica db2 read"),
+        ("SHOW TABLES FROM shop", "replica db2 read"),
+    ] {
+        assert_eq!(told(&ask(&servers(), &Case { sql, autocommit_off: true, ..Case::default() })), expected, "{sql}");
+    }
+}
+
 #[test]
 fn by_class() {
     for (sql, expected) in [
