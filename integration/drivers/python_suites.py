@@ -98,7 +98,7 @@ def connector_at(port, out, label, only):
     if os.path.exists(report):
         os.remove(report)
     command = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "unittest_report.py"), report, "--use-external-server"]
-    command += ["--host=127.0.0.1", f"--port={port}", f"--user={user}", f"--password={password}", "--skip-install", "--unix-socket", out]
+    command += ["--host=127.0.0.1", f"--port={port}", f"--user={user}", f"--password={password}", "--skip-install"]
     command += [word for test in only for word in ("-t", test)]
     ended(command, os.path.join(out, label + ".log"), folder, {"PYTHONPATH": folder}, LIMIT_S)
     if not os.path.exists(report):

@@ -95,9 +95,8 @@ impl Client {
 
     /// What the session keeps of a reply beside its state.
     pub(super) fn note_left(&mut self, job: &Job<'_>, told: &Told, flavor: Flavor) {
-        // A statement that was prepared has not run.
-        if job.com == Com::StmtPrepare && told.errno.is_none() {
-            return;
+        if let (Com::StmtPrepare, None, Some(prepared)) = (job.com, told.errno, &told.prepared) {
+            return self.left.prepared(job.statement, prepared.warnings, flavor == Flavor::MariaDb);
         }
         let reply =
             Reply { failed: told.errno.is_some(), warnings: told.warnings, affected_rows: told.affected_rows, rows: told.rows };

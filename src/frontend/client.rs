@@ -24,6 +24,7 @@ use crate::net::{Buffer, Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet};
+use crate::protocol::handshake::NONCE_LEN;
 use crate::protocol::ok_err_eof::{OK_HEADER, OkPacket, write_end_of_rows};
 use crate::session::leftover::Leftovers;
 use crate::session::machine::Session;
@@ -67,6 +68,8 @@ pub struct Client {
     pub(super) max_packet: u32,
     /// `COM_CHANGE_USER`s that were refused.
     pub(super) failed_changes: u8,
+    /// The challenge of its login, for the next `COM_CHANGE_USER`.
+    pub(super) challenge: [u8; NONCE_LEN],
     /// The connection of the last statement as it was given back: (server, thread id, serial).
     pub(super) last: Option<(ServerId, u64, u64)>,
 }
@@ -118,6 +121,7 @@ impl Client {
             left: Leftovers::default(),
             max_packet,
             failed_changes: 0,
+            challenge: [0; NONCE_LEN],
             last: None,
         }
     }

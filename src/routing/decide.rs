@@ -176,10 +176,10 @@ fn by_class(q: &Question<'_>) -> Decision {
     }
 }
 
-/// Whether a read begins a transaction when statements do not commit by themselves: what shows something about the server does
-/// not, nor what uses no table.
+/// Whether a read may begin a transaction when statements do not commit by themselves. In MySQL what shows something reads tables of
+/// the dictionary.
 fn begins_transaction(statement: &Classified) -> bool {
-    !statement.tables.is_empty() || statement.may_use_table && statement.reason != ClassReason::Show
+    statement.may_use_table || statement.reason == ClassReason::Show
 }
 
 /// A hint's or a rule's wish.

@@ -241,7 +241,9 @@ async fn a_session_ends_with_its_wait_timeout() {
         let last = wire.reply(sluice::protocol::reply::Expect::Simple).await;
         match flavour() {
             Flavour::MariaDb => drop(last.expect_err("it only closes")),
-            Flavour::MySql => assert!(format!("{:?}", last.unwrap()).contains("ERR(4031 HY000 \"The client was disconnected by the server")),
+            Flavour::MySql => {
+                assert!(format!("{:?}", last.unwrap()).contains("ERR(4031 HY000 \"The client was disconnected by the server"))
+            }
         }
         let lasted = begun.elapsed();
         assert!(lasted > Duration::from_millis(900) && lasted < Duration::from_secs(8), "{lasted:?}");

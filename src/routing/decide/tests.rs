@@ -102,7 +102,8 @@ fn without_autocommit_what_may_read_a_table_is_for_the_master() {
         ("TABLE t", "master db1 autocommit_off"),
         ("SELECT 1", "replica db2 read"),
         ("SELECT 7 MOD 2", "replica db2 read"),
-        ("SHOW TABLES FROM shop", "replica db2 read"),
+        ("SHOW TABLES", "master db1 autocommit_off"),
+        ("DESCRIBE t", "master db1 autocommit_off"),
     ] {
         assert_eq!(told(&ask(&servers(), &Case { sql, autocommit_off: true, ..Case::default() })), expected, "{sql}");
     }
