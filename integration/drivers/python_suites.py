@@ -82,13 +82,6 @@ def sqlalchemy_at(dialect):
     return at
 
 
-def aiomysql_at(port, out, label, only):
-    folder = aiomysql()
-    user, password = account()
-    env = {"MYSQL_USER": user, "MYSQL_PASSWORD": password, "MYSQL_ROOT_PASSWORD": password, "MYSQL_DB": "test", "PYTHONPATH": folder}
-    return pytest(folder, ["tests", f"--mysql-address=127.0.0.1:{port}"], env, out, label, only)
-
-
 
 def connector_at(port, out, label, only):
     """MySQL Connector/Python brings a runner of its own on `unittest`; `unittest_report.py` has it tell each test's end."""
@@ -147,10 +140,6 @@ def sqlalchemy():
     return sources.pypi("SQLAlchemy", "2.1.9")
 
 
-def aiomysql():
-    return sources.pypi("aiomysql", "0.3.2")
-
-
 def connector():
     return sources.pypi("mysql-connector-python", "26.10.0")
 
@@ -165,7 +154,6 @@ SUITES = [
     Suite("pymysql-1.2", "PyMySQL 1.2.0", NEW, pymysql(NEW)),
     Suite("mysqlclient", "mysqlclient 2.3.2", mysqlclient, mysqlclient_at),
     Suite("mysql-connector", "Connector/Python 26.10.0", connector, connector_at),
-    Suite("aiomysql", "aiomysql 0.3.2", aiomysql, aiomysql_at),
     Suite("sqlalchemy-pymysql", "SQLAlchemy 2.1.9", sqlalchemy, sqlalchemy_at("pymysql")),
     Suite("sqlalchemy-mysqlclient", "SQLAlchemy 2.1.9", sqlalchemy, sqlalchemy_at("mysqldb")),
     Suite("django", "Django 5.2.19", django, django_at),

@@ -71,16 +71,10 @@ impl Client {
 
     /// Takes a connection for this session before a statement runs, because of `reason`, and brings it to the session's state.
     /// `false`: there was none, and the client was not told (the command has no reply).
-    pub(super) async fn pin_for(
-        &mut self,
-        statement: &Arc<Classified>,
-        text: &Arc<PreparedText>,
-        reason: PinReason,
-    ) -> Result<bool, Gone> {
+    pub(super) async fn pin_for(&mut self, text: &Arc<PreparedText>, reason: PinReason) -> Result<bool, Gone> {
         let snapshot = self.shared.snapshot.load_full();
-        let reader = statement.class == crate::sql::classify::Class::Read;
-        let server = if reader { snapshot.readers().next().map(|s| s.id).or(snapshot.master) } else { snapshot.master };
-        let Some(pool) = server.and_then(|s| self.shared.pools.get(s.index())) else { return Ok(false) };
+        // A session that stays where it is may write there.
+        let Some(pool) = snapshot.master.and_then(|s| self.shared.pools.get(s.index())) else { return Ok(false) };
         let wanted = Wanted {
             key: &self.account.key,
             credential: &self.account.credential,

@@ -11,7 +11,7 @@ use crate::protocol::result_set::{Answer, MAX_DECODED_BYTES, TextResultSet, deco
 use crate::session::pin::PinReason;
 use crate::session::state::{Change, State};
 use crate::session::unread::{self, READ_BACK_MAX, Unread};
-use crate::sql::classify::Classified;
+use crate::sql::classify::{Class, Classified};
 use crate::topology::Flavor;
 
 impl Client {
@@ -28,6 +28,19 @@ impl Client {
             lease.tainted = true;
         }
         self.session.transaction_ended();
+        lease.give_back(Instant::now());
+    }
+
+    /// What `SQL_CALC_FOUND_ROWS` counted on a replica keeps the session there for a read, but not for a statement that may write.
+    pub(super) async fn leave_counting_replica(&mut self, statement: &Classified) {
+        let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
+        let stays = statement.class == Class::Read || !self.session.pins.only(PinReason::FoundRows);
+        if stays || self.shared.snapshot.load().master == Some(server) {
+            return;
+        }
+        let Some(mut lease) = self.held.take() else { return };
+        self.take_found_rows(&mut lease).await;
+        self.session.pins.set(PinReason::FoundRows, false);
         lease.give_back(Instant::now());
     }
 

@@ -193,7 +193,7 @@ impl Client {
             statement.text = Arc::new(statement.text.made_private());
         }
         let statement = statement.clone();
-        if self.held.is_none() && !self.pin_for(&statement.classified, &statement.text, PinReason::LongData).await? {
+        if self.held.is_none() && !self.pin_for(&statement.text, PinReason::LongData).await? {
             return Ok(());
         }
         let Some(mut lease) = self.held.take() else { return Ok(()) };

@@ -27,6 +27,7 @@ use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
 use crate::session::machine::Learned;
+use crate::session::pin::PinReason;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
@@ -171,6 +172,9 @@ impl Client {
         let mut prepared_again = 0;
         if job.com != Com::StmtPrepare && self.held.is_some() && self.session.status.has(Status::IN_TRANS_READONLY) {
             Box::pin(self.end_read_only(job.statement)).await;
+        }
+        if self.held.is_some() && self.session.pins.has(PinReason::FoundRows) {
+            Box::pin(self.leave_counting_replica(job.statement)).await;
         }
         loop {
             let decision = self.decide(job, &failed);

@@ -68,6 +68,10 @@ pub struct Question<'a> {
     pub schema: Option<&'a [u8]>,
     /// Where the session is pinned, and why.
     pub pinned: Option<(ServerId, PinReason)>,
+    /// The session holds no connection yet, and will stay on the one it is given.
+    pub stays: bool,
+    /// In a transaction that may only read.
+    pub in_read_only_transaction: bool,
     /// `autocommit` of the session.
     pub autocommit: bool,
     /// `completion_type` of the session is `NO_CHAIN`.
@@ -109,6 +113,10 @@ pub fn decide(q: &Question<'_>) -> Decision {
 
     // 1. Pinned.
     if let Some((server, pin)) = q.pinned {
+        // An account with the privilege could write on a read-only server, and the two would differ from then on.
+        if q.snapshot.master.is_some_and(|master| master != server) && !q.in_read_only_transaction && writes(q.statement) {
+            return answer(Target::Deny, Reason::PinnedElsewhere(pin));
+        }
         return Decision {
             target: Target::Server,
             server: Some(server),
@@ -156,6 +164,7 @@ fn by_class(q: &Question<'_>) -> Decision {
         return master(q, Reason::AutocommitOff);
     }
     match class {
+        Class::Read if q.stays => master(q, Reason::Stays),
         Class::Read if q.statement.writes_unseen.is_raised() => master(q, Reason::RefusedByReplica),
         // A global variable is set on the master, and read where it was set.
         Class::Read if q.statement.effects.reads_server_state && q.snapshot.master.is_some() => {
@@ -176,10 +185,18 @@ fn by_class(q: &Question<'_>) -> Decision {
     }
 }
 
+/// Whether it may change what replicas copy from the master. The rest of what is no read speaks of the connection.
+fn writes(statement: &Classified) -> bool {
+    matches!(
+        statement.reason,
+        ClassReason::WritingStatement | ClassReason::Definition | ClassReason::Call | ClassReason::MultiStatement
+    )
+}
+
 /// Whether a read may begin a transaction when statements do not commit by themselves. In MySQL what shows something reads tables of
 /// the dictionary.
 fn begins_transaction(statement: &Classified) -> bool {
-    statement.may_use_table || statement.reason == ClassReason::Show
+    statement.may_use_table || !matches!(statement.reason, ClassReason::PlainSelect | ClassReason::Do)
 }
 
 /// A hint's or a rule's wish.

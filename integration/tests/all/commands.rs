@@ -282,6 +282,30 @@ async fn administrative_commands_are_the_servers() {
     }
 }
 
+/// Bug: a cursor was opened on a replica and held the session there, and what it wrote then went there, too; an account that may write
+/// on read-only servers did so.
+#[tokio::test]
+async fn a_session_that_stays_somewhere_writes_on_the_master() {
+    let schema = schema("commands_stays").await;
+    cluster()
+        .server("db1")
+        .run(&[&format!("CREATE TABLE {schema}.t (id INT)"), &format!("INSERT INTO {schema}.t VALUES (1), (2)")])
+        .await
+        .unwrap();
+    cluster().settle().await.unwrap();
+    let mut wire = Wire::login(proxy().port(), MODERN).await.unwrap();
+    wire.prepare(&format!("SELECT id FROM {schema}.t")).await.unwrap();
+    let open = [&[0x17][..], &wire.statement.to_le_bytes(), &[1, 1, 0, 0, 0]].concat();
+    wire.ask(&open, Expect::Execute).await.unwrap();
+    let done = wire.query(&format!("INSERT INTO {schema}.t VALUES (3)")).await.unwrap();
+    assert!(matches!(done[..], [Seen::Ok(1, ..)]), "{done:?}");
+    // What SQL_CALC_FOUND_ROWS counted is known wherever it is asked.
+    let mut wire = Wire::login(proxy().port(), MODERN).await.unwrap();
+    wire.query(&format!("SELECT SQL_CALC_FOUND_ROWS id FROM {schema}.t LIMIT 1")).await.unwrap();
+    let done = wire.query(&format!("INSERT INTO {schema}.t VALUES (4)")).await.unwrap();
+    assert!(matches!(done[..], [Seen::Ok(1, ..)]), "{done:?}");
+}
+
 /// What kind of first packet a command is answered with.
 #[derive(PartialEq, Eq, Debug)]
 enum Kind {
