@@ -57,7 +57,7 @@ fn statement(text: &str, class: &str, count: u64, sum_us: u64) -> StatementRow {
         max_us: 1000,
         first_seen: at(0),
         last_seen: at(60),
-        cached: false,
+        cached: "no".into(),
     }
 }
 

@@ -55,7 +55,7 @@ pub async fn enter(
     let named = charset_of_collation(login.collation, shared.flavor() == Some(Flavor::MariaDb));
     if let Some((charset, _)) = named.filter(|(charset, _)| NO_CLIENT_CHARSETS.contains(&charset.as_str())) {
         let text = format!("Variable 'character_set_client' can't be set to the value of '{charset}'");
-        return Err(login.refuse(&server_error(1231, "42000", &text), keep).await);
+        return Err(login.refuse(&ServerError::new(1231, "42000", text), keep).await);
     }
     let (account, held) = match login.credential.take() {
         Some(known) => (account(&shared, &login, known.credential, known.generation, peer), None),

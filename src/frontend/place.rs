@@ -64,6 +64,7 @@ impl Client {
             completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
             written,
+            must_have: self.must_have(),
             snapshot: &snapshot,
             rules: &settings.rules,
             settings: &settings.routing,
@@ -309,11 +310,11 @@ async fn given_up(shared: &Shared, server: ServerId) -> Arc<str> {
 }
 
 /// Waits for a KILL QUERY, which wakes the client's task.
-async fn interrupted(entry: &ClientEntry) {
+pub(super) async fn interrupted(entry: &ClientEntry) {
     std::future::poll_fn(|_| if entry.take_interrupt() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-fn killed_while_waiting() -> ClientError {
+pub(super) fn killed_while_waiting() -> ClientError {
     ClientError::of_server(1317, b"70100", "Query execution was interrupted")
 }
 

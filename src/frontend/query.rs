@@ -13,6 +13,7 @@ use crate::backend::connection::{MUST_CHANGE_PASSWORD, PreparedText};
 use crate::backend::pool::Lease;
 use crate::frontend::admit::Admitted;
 use crate::frontend::answers::plain_job;
+use crate::frontend::changed::Change;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::refused;
@@ -27,7 +28,6 @@ use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
 use crate::session::machine::Learned;
-use crate::session::pin::PinReason;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
@@ -103,7 +103,7 @@ impl Outcome {
     }
 }
 
-const ANSWERED: Outcome = Outcome { server: None, ok: false, status: None, prepared: None };
+pub(super) const ANSWERED: Outcome = Outcome { server: None, ok: false, status: None, prepared: None };
 
 /// Why an attempt on one server failed.
 pub(super) enum Failed {
@@ -140,17 +140,6 @@ impl Client {
         self.run_job(&job).await.map(|_| ())
     }
 
-    /// A statement that asks, among other things or only, for what the statement before left.
-    async fn query_left(&mut self, job: Job<'_>) -> Result<(), Gone> {
-        if self.answer_left(&job).await?.is_some() {
-            return Ok(());
-        }
-        let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
-        let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
-        let packet = Self::repacked(Com::Query, &sql);
-        self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
-    }
-
     pub(super) fn classify(&self, sql: &[u8]) -> (Arc<Classified>, Option<Hint>) {
         READING.with_borrow_mut(|(buffer, templates)| {
             if let Some(known) = templates.get(sql, self.session.lex) {
@@ -170,11 +159,14 @@ impl Client {
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
         let mut prepared_again = 0;
-        if job.com != Com::StmtPrepare && self.held.is_some() && self.session.status.has(Status::IN_TRANS_READONLY) {
-            Box::pin(self.end_read_only(job.statement)).await;
+        if self.shared.cache.is_some()
+            && job.statement.cacheable.is_ok()
+            && let Some(answered) = self.answer_kept(job, started).await?
+        {
+            return Ok(answered);
         }
-        if self.held.is_some() && self.session.pins.has(PinReason::FoundRows) {
-            Box::pin(self.leave_counting_replica(job.statement)).await;
+        if self.may_leave_replica(job) {
+            Box::pin(self.leave_replica(job.statement)).await;
         }
         loop {
             let decision = self.decide(job, &failed);
@@ -284,7 +276,11 @@ impl Client {
         let mut buffer = Buffer::new();
         let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
+        let change = self.begin_change(job, server, sent);
         if let Err(failed) = self.send(job, &mut lease, decision, &mut buffer).await? {
+            if !matches!(failed, Failed::Unknown(_)) {
+                Change::none(change);
+            }
             if let Failed::Before(error) = &failed {
                 self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
             } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_)) {
@@ -296,6 +292,7 @@ impl Client {
         let mut told = Told::default();
         let mut pending = Pending::default();
         let compressed = lease.stream.is_compressed();
+        let mut fill = self.fill.take();
         let mut relay = Relay {
             server: &mut lease,
             client: &mut self.stream,
@@ -303,6 +300,7 @@ impl Client {
             tracker,
             statement_id: job.statement_id,
             renumber: compressed.then(|| Renumber::new(1)),
+            capture: fill.as_mut().map(|fill| &mut fill.capture),
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
         match end {
@@ -315,12 +313,14 @@ impl Client {
                     && self.upload.is_none()
                     && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
                 {
+                    Change::none(change);
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
                 if let Some(errno) = told.errno.filter(|_| !forwarded)
                     && let Some(failed) = self.prepare_again(job, &mut lease, errno, &buffer, &pending)
                 {
+                    Change::none(change);
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
@@ -368,6 +368,10 @@ impl Client {
             }
         }
         self.learn(job, &mut lease, &told);
+        self.end_change(job, change, &told, &lease);
+        if let Some(fill) = fill {
+            fill.end(job, &told, pending.piece(&buffer), self.capabilities, sent);
+        }
         self.note_upload();
         if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
             if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
@@ -394,6 +398,7 @@ impl Client {
             }
             if told.errno.is_some_and(|errno| written::may_have_written(job, errno)) {
                 Box::pin(self.learn_position(&mut lease)).await;
+                self.change_learned(job);
             }
             if read_back {
                 Box::pin(self.read_back(&mut lease)).await;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::beat::Beats;
 use super::commands;
 use super::reach::{Reach, Refusal};
 use crate::topology::failover::{Answer, Outcome};
@@ -33,8 +34,8 @@ pub(super) struct Hands {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// How long one answer may take.
     pub answer_limit: Duration,
-    /// Held by the heartbeat while it writes.
-    pub beating: Arc<tokio::sync::Mutex<()>>,
+    /// Whose writing is waited for before a server is made read-only.
+    pub beats: Arc<Beats>,
 }
 
 impl Hands {
@@ -44,7 +45,7 @@ impl Hands {
 
     /// Opens a connection for commands everywhere, so that it is there when it is needed.
     pub(super) async fn warm(self: Arc<Self>) {
-        for reach in &self.act {
+        for reach in self.act.iter().filter(|reach| !reach.retired) {
             if reach.idle.lock().is_none() {
                 let _ = reach.ask(self.facts(reach.id).as_deref(), ACT_LIMIT).await;
             }
@@ -54,7 +55,7 @@ impl Hands {
     /// Asks everybody at once.
     pub(super) async fn ask_all(self: Arc<Self>, unless: Option<ServerId>, probe: Option<ServerId>) -> Outcome {
         let mut asked: JoinSet<Answer> = JoinSet::new();
-        for reach in &self.ask {
+        for reach in self.ask.iter().filter(|reach| !reach.retired) {
             let (hands, reach) = (self.clone(), reach.clone());
             asked.spawn(async move {
                 let id = reach.id;
@@ -68,7 +69,8 @@ impl Hands {
                 (id, answer)
             });
         }
-        let mut answers: Vec<Answer> = Vec::new();
+        let gone = |reach: &Arc<Reach>| (reach.id, Err(Failure::ConnectRefused("no longer in the configuration".to_owned())));
+        let mut answers: Vec<Answer> = self.ask.iter().filter(|reach| reach.retired).map(gone).collect();
         let mut late = Duration::ZERO;
         let mut until = Instant::now() + self.answer_limit * 3;
         while !asked.is_empty() {
@@ -141,7 +143,7 @@ impl Hands {
     pub(super) async fn fence(self: Arc<Self>, id: ServerId, kill: bool) -> Result<Box<Facts>, String> {
         let reach = self.reach(id)?;
         let flavor = self.flavor(&reach).await?;
-        let _no_beat = timeout(READ_ONLY_PATIENCE, self.beating.lock()).await;
+        let _no_beat = timeout(READ_ONLY_PATIENCE, self.beats.writing.lock()).await;
         let statement = [commands::read_only(flavor).to_owned()];
         let mut set = Box::pin(reach.run(&statement, ACT_LIMIT));
         let done = match timeout(READ_ONLY_PATIENCE, &mut set).await {
