@@ -17,6 +17,7 @@ use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::net::timer;
 use crate::protocol::command::Com;
+use crate::protocol::ok_err_eof::Status;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
@@ -57,6 +58,8 @@ impl Client {
             client: self.account.ip,
             schema: self.session.state.schema(),
             pinned,
+            stays: self.held.is_none() && self.session.pins.any(),
+            in_read_only_transaction: self.session.status.has(Status::IN_TRANS_READONLY),
             autocommit: self.session.autocommit(),
             completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
@@ -282,6 +285,10 @@ impl Client {
                     self.account.key.user,
                     job.statement.class.as_str()
                 )
+            }
+            Reason::PinnedElsewhere(pin) => {
+                let server = self.held.as_ref().map_or_else(|| "a server".into(), |lease| self.shared.name(lease.server));
+                format!("this session is bound to {server}, which is not the master, by {}; end that, then write", pin.as_str())
             }
             other => format!("refused: {other}"),
         };

@@ -143,17 +143,6 @@ impl Client {
         self.run_job(&job).await.map(|_| ())
     }
 
-    /// A statement that asks, among other things or only, for what the statement before left.
-    async fn query_left(&mut self, job: Job<'_>) -> Result<(), Gone> {
-        if self.answer_left(&job).await?.is_some() {
-            return Ok(());
-        }
-        let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
-        let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
-        let packet = Self::repacked(Com::Query, &sql);
-        self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
-    }
-
     pub(super) fn classify(&self, sql: &[u8]) -> (Arc<Classified>, Option<Hint>) {
         READING.with_borrow_mut(|(buffer, templates)| {
             if let Some(known) = templates.get(sql, self.session.lex) {
@@ -179,8 +168,8 @@ impl Client {
         {
             return Ok(answered);
         }
-        if job.com != Com::StmtPrepare && self.held.is_some() && self.session.status.has(Status::IN_TRANS_READONLY) {
-            Box::pin(self.end_read_only(job.statement)).await;
+        if self.may_leave_replica(job) {
+            Box::pin(self.leave_replica(job.statement)).await;
         }
         loop {
             let decision = self.decide(job, &failed);
@@ -285,6 +274,7 @@ impl Client {
                     }
                     let fatal = self.session.pins.beyond_transaction();
                     self.session.connection_lost();
+                    self.statements.connection_lost();
                     self.show_idle();
                     self.refuse(if fatal { error.fatal() } else { error }).await?;
                     return Ok(ANSWERED);
