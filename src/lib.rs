@@ -10,6 +10,7 @@
 //!  auth       challenges and answers, the login as a machine              no randomness, no metrics:
 //!  topology   servers, GTIDs, what the monitor's observations mean,       all of these are arguments
 //!             failover, switchover and rejoin as one machine
+//!  binlog     what a server's binary log says has changed, by table
 //!  session    one client's state: what it set, what pins it
 //!  routing    statement + session + servers -> Decision with its Reason
 //!  cache      (a later chapter) may a result be kept, what does a write void
@@ -58,6 +59,7 @@
 //! must stay on its connection. *digest*: a statement with its literals taken out. *snapshot*: the servers as they are now.
 
 pub mod auth;
+pub mod binlog;
 pub mod cache;
 pub mod protocol;
 pub mod routing;
