@@ -70,20 +70,8 @@ impl Kin {
     }
 }
 
-/// `schema/table` as InnoDB names it, in the character set of file names: a character that is no letter, digit or underscore of ASCII is `@` and four
-/// hexadecimal digits. `None` for other codes, which stand for letters of some alphabets, and for what is no such name.
-pub fn innodb_name(text: &str) -> Option<Table> {
-    let (schema, table) = text.split_once('/')?;
-    Some((decode(schema)?, decode(table)?))
-}
-
-fn decode(name: &str) -> Option<String> {
-    let mut parts = name.split('@');
-    let mut units: Vec<u16> = parts.next()?.encode_utf16().collect();
-    for part in parts {
-        let (code, rest) = part.split_at_checked(4)?;
-        units.push(u16::from_str_radix(code, 16).ok()?);
-        units.extend(rest.encode_utf16());
-    }
-    String::from_utf16(&units).ok()
+/// `schema/table` as InnoDB names it. A slash may be part of a name: then all ways to read it are given.
+pub fn innodb_names(text: &str) -> Vec<Table> {
+    let part = |at: usize| Some((text.get(..at)?.to_owned(), text.get(at + 1..)?.to_owned()));
+    text.match_indices('/').filter_map(|(at, _)| part(at)).collect()
 }

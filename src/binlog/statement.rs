@@ -1,12 +1,12 @@
 //! What a statement in the log changes, by its text. It was run and logged as it stands, so what is not understood changed anything.
 
 use super::machine::Why;
+use crate::sql::ByteCharset;
 use crate::sql::classify::{Class, ClassReason, TableName, classify_digest, is_reserved_before_parenthesis};
 use crate::sql::cursor::{Cursor, tokens};
 use crate::sql::digest::{DigestBuf, digest};
 use crate::sql::functions::{self, Effect};
 use crate::sql::lexer::{Dialect, LexMode, Token, TokenKind};
-use crate::sql::ByteCharset;
 use crate::topology::Flavor;
 
 use super::event::Query;
@@ -237,9 +237,10 @@ fn load(mut cursor: Cursor<'_>, names: &Names<'_>) -> Option<Said> {
         if cursor.eat_all(&["INTO", "TABLE"]) {
             let name = table(&mut cursor)?;
             // SET column = expression: the expression may call anything.
-            let rest = cursor.rest().iter().any(|token| {
-                token.kind == TokenKind::Word && cursor.bytes(*token).eq_ignore_ascii_case(b"SET")
-            });
+            let rest = cursor
+                .rest()
+                .iter()
+                .any(|token| token.kind == TokenKind::Word && cursor.bytes(*token).eq_ignore_ascii_case(b"SET"));
             return if rest { None } else { Some(Said::Rows(vec![names.table(name)?])) };
         }
         cursor.pos += 1;
@@ -249,8 +250,7 @@ fn load(mut cursor: Cursor<'_>, names: &Names<'_>) -> Option<Said> {
 
 /// Routines, triggers, events and views: statements mean something else than before.
 fn is_code(cursor: &Cursor<'_>) -> bool {
-    const WORDS: [&str; 9] =
-        ["VIEW", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "PACKAGE", "LIBRARY", "SERVER", "AGGREGATE"];
+    const WORDS: [&str; 9] = ["VIEW", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "PACKAGE", "LIBRARY", "SERVER", "AGGREGATE"];
     // DEFINER = `a`@`b` SQL SECURITY DEFINER, ALGORITHM = MERGE and OR REPLACE stand before them.
     (0..16).any(|ahead| WORDS.iter().any(|word| cursor.is_at(ahead, word)))
 }

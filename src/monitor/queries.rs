@@ -40,6 +40,11 @@ impl HeartbeatTable {
         (good(schema) && good(table)).then(|| HeartbeatTable { schema: schema.to_owned(), table: table.to_owned() })
     }
 
+    /// Schema and table.
+    pub(super) fn names(&self) -> (String, String) {
+        (self.schema.clone(), self.table.clone())
+    }
+
     fn quoted(&self) -> String {
         format!("{}.{}", identifier(&self.schema), identifier(&self.table))
     }
