@@ -40,6 +40,12 @@ impl Kin {
         self
     }
 
+    /// With nothing known of triggers and views.
+    pub fn without_indirect(mut self) -> Kin {
+        self.indirect = None;
+        self
+    }
+
     /// All that a transaction changed.
     pub fn widen(&self, change: &Change) -> What {
         let What::Tables(tables) = &change.what else { return change.what.clone() };

@@ -343,10 +343,15 @@ fn alter(mut cursor: Cursor<'_>, names: &Names<'_>) -> Option<Said> {
     }
     cursor.eat_all(&["IF", "EXISTS"]);
     let mut found = vec![table(&mut cursor)?];
-    // RENAME TO u, EXCHANGE PARTITION p WITH TABLE u. Whatever else follows these words is no table, and voiding what is none costs nothing.
+    // RENAME [TO] u, EXCHANGE PARTITION p WITH TABLE u.
     while !cursor.at_end() {
         let mut behind = cursor;
-        if behind.eat_any(&["TO", "TABLE", "RENAME", "AS"])
+        let renames = behind.eat("RENAME") && !behind.is_any(&["COLUMN", "INDEX", "KEY"]);
+        if renames {
+            behind.eat_any(&["TO", "AS"]);
+            behind.eat_op("=");
+        }
+        if (renames || behind.eat_all(&["WITH", "TABLE"]))
             && let Some(name) = table(&mut behind)
         {
             found.push(name);

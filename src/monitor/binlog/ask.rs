@@ -21,7 +21,9 @@ pub(super) struct LogFacts {
     /// The server's clock, Unix seconds.
     pub now: f64,
     /// Seconds since it started.
-    pub uptime: u64,
+    pub uptime: f64,
+    /// The number it gave our connection: they rise until it starts anew.
+    pub connection: u32,
     /// `server_id`.
     pub server: u32,
 }
@@ -61,15 +63,54 @@ impl Beside {
         asked.map_err(|error| format!("{error}; docs/grants.md lists what the account needs"))
     }
 
-    /// See [`kin`].
+    /// How tables hang together. `statements`: triggers and views matter too. What may not be asked stays unknown.
     pub(super) async fn kin(&mut self, statements: bool) -> Result<Kin, String> {
         let reused = self.connection.is_some();
-        match kin(self.connect().await?, statements).await {
-            Err(QueryError::Io(_)) if reused => {}
-            asked => return asked.map_err(|error| error.to_string()),
+        match self.ask_kin(statements).await {
+            Err(Ask::Broken) if reused => {
+                self.connection = None;
+                self.ask_kin(statements).await
+            }
+            asked => asked,
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    async fn ask_kin(&mut self, statements: bool) -> Result<Kin, Ask> {
+        let kin = foreign_keys(self.connect().await?).await?;
+        // A right that was granted is one of the sessions that begin behind it, and only `SHOW GRANTS` shows it to others at once.
+        if !statements || !sees_all_tables(self.connect().await?).await? {
+            return Ok(kin);
         }
         self.connection = None;
-        kin(self.connect().await?, statements).await.map_err(|error| error.to_string())
+        let kin = indirect(self.connect().await?, kin).await?;
+        Ok(if sees_all_tables(self.connect().await?).await? { kin } else { kin.without_indirect() })
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Ask {
+    #[error("{0}")]
+    Connect(String),
+    #[error("the connection broke")]
+    Broken,
+    #[error("{0}")]
+    Query(QueryError),
+}
+
+impl From<String> for Ask {
+    fn from(error: String) -> Ask {
+        Ask::Connect(error)
+    }
+}
+
+impl From<QueryError> for Ask {
+    fn from(error: QueryError) -> Ask {
+        match error {
+            QueryError::Io(_) => Ask::Broken,
+            other => Ask::Query(other),
+        }
     }
 }
 
@@ -116,12 +157,13 @@ pub(super) async fn facts(connection: &mut AdminConnection) -> Result<Result<Log
         lower: say("f_lower") != "0",
         now: say("f_now").parse().unwrap_or_default(),
         uptime: cell(&results, 2, "Value").parse().unwrap_or_default(),
+        connection: connection.connection_id(),
         server: say("f_server").parse().unwrap_or_default(),
     }))
 }
 
-/// How tables hang together. `statements`: triggers and views matter too. What may not be asked stays unknown.
-pub(super) async fn kin(connection: &mut AdminConnection, statements: bool) -> Result<Kin, QueryError> {
+/// Which tables' rows follow others.
+async fn foreign_keys(connection: &mut AdminConnection) -> Result<Kin, QueryError> {
     let mut kin = Kin::default();
     // The lowest four bits: ON DELETE CASCADE, ON DELETE SET NULL, ON UPDATE CASCADE, ON UPDATE SET NULL. MySQL tells names as they are, MariaDB as it
     // names files, and knows how to read those.
@@ -144,9 +186,11 @@ pub(super) async fn kin(connection: &mut AdminConnection, statements: bool) -> R
                 .flat_map(move |child| parents.clone().into_iter().map(move |p| (child.clone(), p)))
         }));
     }
-    if !statements || !sees_all_tables(connection).await? {
-        return Ok(kin);
-    }
+    Ok(kin)
+}
+
+/// Which tables have triggers, and which are views.
+async fn indirect(connection: &mut AdminConnection, mut kin: Kin) -> Result<Kin, QueryError> {
     let sql = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'VIEW' UNION \
          SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS LIMIT {}",

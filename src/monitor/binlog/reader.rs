@@ -23,6 +23,8 @@ const MASTER_WAIT: Duration = Duration::from_millis(250);
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 /// `ER_SOURCE_FATAL_ERROR_READING_BINLOG`: among others, the server does not have any more what was asked for.
 const FATAL_READING: u16 = 1236;
+/// A server that for so long has nothing to send, although it has more than was read, will not send it.
+const WITHHELD_AFTER: Duration = Duration::from_secs(5);
 /// Readers have numbers from here on; servers have them by hand, and low.
 const READER_ID_MIN: u32 = 0xF000_0000;
 
@@ -32,8 +34,8 @@ pub(super) struct Reader {
     settling: Arc<Settling>,
     status: Arc<Mutex<BinlogStatus>>,
     machine: Option<Machine>,
-    /// Whose log was read last, and since when.
-    last: Option<(ServerId, Instant)>,
+    /// Whose log was read last, and how that server stood.
+    last: Option<(ServerId, LogFacts)>,
     /// What the server has asked for is gone, or cannot be named: begin at its newest.
     jump: bool,
     /// Writes may have gone by since it was last following.
@@ -73,13 +75,25 @@ impl From<StreamError> for End {
     }
 }
 
+impl LogFacts {
+    /// Whether it has started anew. Its uptime has whole seconds, so its start is known to two.
+    fn restarted_since(&self, before: &LogFacts) -> bool {
+        let started = |facts: &LogFacts| facts.now - facts.uptime;
+        self.connection < before.connection || (started(self) - started(before)).abs() > 2.0
+    }
+}
+
 /// What is known of one connection.
 struct Course {
     facts: LogFacts,
     asked_at: Instant,
     began: bool,
-    /// When the server last said that there is nothing more.
+    /// All that was there when the log was asked for has been read.
+    there: bool,
+    /// When the server last said that there is nothing more. MySQL says so too while it passes over what had been read before.
     current_at: Option<Instant>,
+    /// Since when it has said nothing else.
+    idle_since: Option<Instant>,
     written_at: Option<Instant>,
 }
 
@@ -172,9 +186,17 @@ impl Reader {
             }
             Err(error) => return error.into(),
         };
-        self.last = Some((id, Instant::now()));
+        self.last = Some((id, facts.clone()));
         self.settling.ask(id);
-        let mut course = Course { facts, asked_at: Instant::now(), began: false, current_at: None, written_at: None };
+        let mut course = Course {
+            facts,
+            asked_at: Instant::now(),
+            began: false,
+            there: false,
+            current_at: None,
+            idle_since: None,
+            written_at: None,
+        };
         let mut steps = Vec::new();
         loop {
             let piece = {
@@ -214,6 +236,9 @@ impl Reader {
                 return End::Lost(broken.to_string());
             }
             self.look(id, &mut course, &target);
+            if !course.there && course.idle_since.is_some_and(|since| since.elapsed() > WITHHELD_AFTER) {
+                return End::Gone("the server does not send all that it has".to_owned());
+            }
         }
     }
 
@@ -225,11 +250,10 @@ impl Reader {
             ignored: self.reader.settings.ignored.as_ref().map(|table| table.names()),
         };
         self.kin = None;
-        if let Some((last, since)) = self.last {
+        if let Some((last, before)) = &self.last {
             // Rows that were read from a master that died, or from before a crash, may be of transactions that nobody has any more. The log tells of no
             // transaction that is gone.
-            let restarted = facts.uptime <= since.elapsed().as_secs();
-            self.missed |= last != id || restarted;
+            self.missed |= *last != id || facts.restarted_since(before);
         }
         let Some(machine) = &mut self.machine else {
             self.machine = Some(Machine::new(settings, facts.position.clone()));
@@ -249,8 +273,13 @@ impl Reader {
     async fn step(&mut self, step: Step, course: &mut Course, beside: &mut Beside) -> Result<(), String> {
         match step {
             Step::Began => course.began = true,
-            Step::CaughtUp => course.current_at = Some(Instant::now()),
+            Step::CaughtUp => {
+                let now = Instant::now();
+                course.current_at = Some(now);
+                course.idle_since.get_or_insert(now);
+            }
             Step::Changed(change) => {
+                course.idle_since = None;
                 let what = self.widen(&change, beside).await?;
                 let Some(machine) = &self.machine else { return Ok(()) };
                 let number = self.settling.tell(what, change.gtid.as_ref(), machine.position(), change.end);
@@ -285,8 +314,8 @@ impl Reader {
         let Some(machine) = &self.machine else { return };
         let behind = course.behind(machine.newest());
         if !self.following {
-            let there = course.began && (course.current_at.is_some() || machine.position().covers(target));
-            if there && behind <= self.reader.settings.behind_max {
+            course.there |= course.began && machine.position().covers(target);
+            if course.there && behind <= self.reader.settings.behind_max {
                 self.follows(id);
             }
         } else if behind > self.reader.settings.behind_max {
