@@ -222,13 +222,13 @@ impl Machine {
     pub fn push(&mut self, bytes: &[u8], steps: &mut Vec<Step>) -> Result<(), Broken> {
         let Machine { settings, splitter, inner } = self;
         let mut result = Ok(());
-        splitter.push(bytes, |found| {
+        let split = splitter.push(bytes, |found| {
             if result.is_ok() {
                 result = inner.event(&found, settings, steps, true);
             }
             Some(inner.format.checksum)
-        })?;
-        result
+        });
+        result.and(split.map_err(Broken::from))
     }
 
     /// The packet ends, and an event with it.

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::auth::Secret;
 use crate::backend::{ServerAddress, ServerTls};
+use crate::cache::Changes;
 use crate::topology::failover::{FailoverSettings, Machine, Mode, Order, StepDone};
 use crate::topology::{Failure, GtidSet, KnownGtids, Memory, Observation, Override, ServerId, Settings, Snapshot, State};
 pub use conduct::Traffic;
@@ -33,6 +34,8 @@ pub use queries::{HeartbeatRow, HeartbeatTable};
 
 /// The least an answer to failover's questions may take; else a third of `heartbeat_timeout`.
 const ANSWER_LIMIT_MIN: Duration = Duration::from_millis(200);
+/// A reader of the binlog that is further behind than this does not follow.
+const BEHIND_MAX: Duration = Duration::from_secs(10);
 /// An operator waits this long for the end of his command.
 const ORDER_LIMIT: Duration = Duration::from_secs(60);
 
@@ -123,6 +126,19 @@ impl Monitor {
             };
             tasks.push(tokio::spawn(look.run()));
         }
+        let log = Log {
+            settings: binlog::BinlogSettings {
+                heartbeat: interval,
+                silence: timeout,
+                behind_max: BEHIND_MAX,
+                ignored: heartbeat.as_ref().map(|row| row.table().clone()),
+                run,
+            },
+            servers: servers.clone(),
+            names: topology.servers.iter().map(|server| server.name.to_string()).collect(),
+            account: account.clone(),
+            report: report.clone(),
+        };
         let beating = Arc::new(tokio::sync::Mutex::new(()));
         let reach = |index: usize, server: &MonitoredServer| {
             let id = ServerId(u16::try_from(index).unwrap_or(u16::MAX));
@@ -176,7 +192,7 @@ impl Monitor {
             traffic: traffic.clone(),
         };
         tasks.push(tokio::spawn(conductor.run()));
-        MonitorHandle { inner: Arc::new(Inner { input: sender, poked, shared, known, epochs, calls, traffic, tasks }) }
+        MonitorHandle { inner: Arc::new(Inner { input: sender, poked, shared, known, epochs, calls, traffic, tasks, log }) }
     }
 }
 
@@ -195,6 +211,16 @@ struct Inner {
     calls: mpsc::Sender<conduct::Call>,
     traffic: Arc<OnceLock<Arc<dyn Traffic>>>,
     tasks: Vec<JoinHandle<()>>,
+    log: Log,
+}
+
+/// What a reader of the binlog is made of.
+struct Log {
+    settings: binlog::BinlogSettings,
+    servers: Arc<Vec<MonitoredServer>>,
+    names: Vec<String>,
+    account: Arc<Account>,
+    report: Arc<dyn Report>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -259,6 +285,23 @@ impl MonitorHandle {
             Ok(result) => result.map_err(|_| gone())?,
             Err(_) => Err(format!("it is still under way after {} s; SHOW EVENTS tells how far it is", ORDER_LIMIT.as_secs())),
         }
+    }
+
+    /// Begins to follow the binlog of whoever is master, within a tokio runtime, and to tell what changes. Ends when what is returned is dropped.
+    pub fn follow_binlog(&self, changes: Arc<dyn Changes>) -> binlog::BinlogHandle {
+        let Log { settings, servers, names, account, report } = &self.inner.log;
+        let shared = self.inner.shared.clone();
+        let reader = binlog::BinlogReader {
+            settings: settings.clone(),
+            servers: servers.clone(),
+            names: names.clone(),
+            account: account.clone(),
+            master: Arc::new(move || shared.load().writer().map(|view| view.id)),
+            epochs: self.epochs(),
+            changes,
+            report: report.clone(),
+        };
+        reader.spawn()
     }
 
     /// New settings of failover.

@@ -67,6 +67,11 @@ impl HeartbeatRow {
         HeartbeatRow { table, instance: format!("'{name}'") }
     }
 
+    /// Where it is.
+    pub fn table(&self) -> &HeartbeatTable {
+        &self.table
+    }
+
     /// Asks for the row.
     pub fn read(&self) -> String {
         format!("SELECT run, beat FROM {} WHERE proxy = {}", self.table.quoted(), self.instance)

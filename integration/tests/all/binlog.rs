@@ -53,6 +53,15 @@ impl Changes for Heard {
         self.told.lock().unwrap().push(Told::Everything(reason));
     }
 
+    /// Told as it is told first, so that both can be counted.
+    fn tables_seen(&self, tables: &[(&str, &str)], gtid: Option<&str>) {
+        self.tables_changed(tables, gtid);
+    }
+
+    fn everything_seen(&self, reason: VoidReason, gtid: Option<&str>) {
+        self.everything_changed(reason, gtid);
+    }
+
     fn lost(&self, reason: &str) {
         self.told.lock().unwrap().push(Told::Lost(reason.to_owned()));
     }

@@ -281,8 +281,7 @@ impl Reader {
             Step::Changed(change) => {
                 course.idle_since = None;
                 let what = self.widen(&change, beside).await?;
-                let Some(machine) = &self.machine else { return Ok(()) };
-                let number = self.settling.tell(what, change.gtid.as_ref(), machine.position(), change.end);
+                let number = self.settling.tell(what, change.gtid.as_ref(), change.end);
                 if change.definitions {
                     self.defined = number;
                 }

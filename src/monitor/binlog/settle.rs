@@ -23,17 +23,43 @@ use crate::topology::{Flavor, ServerId};
 const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// The most transactions that wait each for itself; beyond it they wait together.
+const APART_MAX: usize = 1000;
+
 /// Changes that cannot be seen yet, as far as is known.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub what: What,
-    /// MySQL: which transactions. Empty: without names.
-    pub gtids: Option<GtidSet>,
-    /// MariaDB: where the last of them ends.
-    pub end: (String, u32),
-    pub transactions: u64,
+struct Pending {
+    /// What each transaction changed, with its name.
+    changes: Vec<(What, Option<GtidSet>)>,
+    /// All their names.
+    gtids: Option<GtidSet>,
+    /// Where the last of them ends (MariaDB).
+    end: (String, u32),
     /// The number of the last of them.
-    pub last: u64,
+    last: u64,
+}
+
+impl Pending {
+    fn add(&mut self, what: What, gtid: Option<&GtidSet>, end: (String, u32), last: u64) {
+        merge(&mut self.gtids, gtid);
+        (self.end, self.last) = (end, last);
+        let full = self.changes.len() >= APART_MAX;
+        match self.changes.last_mut() {
+            Some((all, names)) if full => {
+                all.merge(what);
+                merge(names, gtid);
+            }
+            _ => self.changes.push((what, gtid.cloned())),
+        }
+    }
+}
+
+fn merge(all: &mut Option<GtidSet>, more: Option<&GtidSet>) {
+    match (all.as_mut(), more) {
+        (Some(all), Some(more)) => all.merge(more),
+        (None, Some(more)) => *all = Some(more.clone()),
+        (_, None) => {}
+    }
 }
 
 /// What waits, and who is to be asked about it.
@@ -43,13 +69,11 @@ pub(super) struct Settling {
     added: Notify,
 }
 
-/// Held while the cache is told, so that no older name of a transaction is told behind a newer one.
+/// Held while the cache is told, so that it is told one thing after the other.
 #[derive(Default)]
 struct Told {
     server: Option<ServerId>,
     pending: Option<Pending>,
-    /// Everything told.
-    position: Option<GtidSet>,
     /// How many changes were told.
     count: u64,
     /// All up to this one can be seen.
@@ -71,39 +95,28 @@ impl Settling {
         self.state.lock().settled
     }
 
-    /// Tells a change for the first time, and returns its number. `position` is the reader's, that change included.
-    pub(super) fn tell(&self, what: What, gtid: Option<&GtidSet>, position: &GtidSet, end: (String, u32)) -> u64 {
+    /// Tells a change for the first time, and returns its number.
+    pub(super) fn tell(&self, what: What, gtid: Option<&GtidSet>, end: (String, u32)) -> u64 {
         let mut told = self.state.lock();
         if what.is_nothing() {
             return told.count;
         }
         told.count += 1;
         let last = told.count;
-        told.position = Some(position.clone());
-        tell(&*self.changes, &what, gtid);
-        match &mut told.pending {
-            Some(pending) => {
-                pending.what.merge(what);
-                match (&mut pending.gtids, gtid) {
-                    (Some(all), Some(gtid)) => all.merge(gtid),
-                    (all @ None, Some(gtid)) => *all = Some(gtid.clone()),
-                    _ => {}
-                }
-                pending.end = end;
-                pending.transactions += 1;
-                pending.last = last;
-            }
-            none => *none = Some(Pending { what, gtids: gtid.cloned(), end, transactions: 1, last }),
-        }
+        tell(&*self.changes, &what, gtid, false);
+        let none = || Pending { changes: Vec::new(), gtids: None, end: end.clone(), last };
+        told.pending.get_or_insert_with(none).add(what, gtid, end.clone(), last);
         drop(told);
         self.added.notify_one();
         last
     }
 
-    /// Tells changes once more, now that they can be seen: with all that has been told, which is more than they.
+    /// Tells changes once more, now that they can be seen.
     fn tell_again(&self, pending: &Pending) {
         let mut told = self.state.lock();
-        tell(&*self.changes, &pending.what, told.position.as_ref());
+        for (what, gtid) in &pending.changes {
+            tell(&*self.changes, what, gtid.as_ref(), true);
+        }
         told.settled = pending.last;
     }
 }
@@ -129,7 +142,7 @@ impl Settler {
                 self.settling.added.notified().await;
                 continue;
             };
-            self.status.lock().unsettled = pending.transactions;
+            self.status.lock().unsettled = pending.changes.len() as u64;
             let mut pause = PAUSE;
             // What comes meanwhile waits for the next round. Another server has it already, or has lost it, and then everything is void.
             while !self.is_seen(server, &pending, &mut connection).await {
@@ -202,16 +215,17 @@ fn is_behind((file, position): (&str, &str), end: &(String, u32)) -> bool {
     at > wanted || at == wanted && (position as u32) >= end.1
 }
 
-/// Tells the cache.
-fn tell(changes: &dyn Changes, what: &What, gtid: Option<&GtidSet>) {
+/// Tells the cache; `seen`: for the second time.
+fn tell(changes: &dyn Changes, what: &What, gtid: Option<&GtidSet>, seen: bool) {
     let text = gtid.map(GtidSet::to_string);
+    let text = text.as_deref();
     match what {
-        What::Tables(tables) if tables.is_empty() => {}
         What::Tables(tables) => {
             let tables: Vec<(&str, &str)> = tables.iter().map(|(schema, table)| (schema.as_str(), table.as_str())).collect();
-            changes.tables_changed(&tables, text.as_deref());
+            if seen { changes.tables_seen(&tables, text) } else { changes.tables_changed(&tables, text) }
         }
-        What::Everything(why) => changes.everything_changed(reason(*why), text.as_deref()),
+        What::Everything(why) if seen => changes.everything_seen(reason(*why), text),
+        What::Everything(why) => changes.everything_changed(reason(*why), text),
     }
 }
 
@@ -227,6 +241,57 @@ fn reason(why: Why) -> VoidReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the cache was told, as text.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Changes for Heard {
+        fn tables_changed(&self, tables: &[(&str, &str)], gtid: Option<&str>) {
+            self.0.lock().push(format!("{tables:?} {gtid:?}"));
+        }
+        fn tables_seen(&self, tables: &[(&str, &str)], gtid: Option<&str>) {
+            self.0.lock().push(format!("seen {tables:?} {gtid:?}"));
+        }
+        fn everything_changed(&self, reason: VoidReason, gtid: Option<&str>) {
+            self.0.lock().push(format!("{reason} {gtid:?}"));
+        }
+        fn everything_seen(&self, reason: VoidReason, gtid: Option<&str>) {
+            self.0.lock().push(format!("seen {reason} {gtid:?}"));
+        }
+        fn lost(&self, _: &str) {}
+        fn following(&self, _: bool) {}
+    }
+
+    #[test]
+    fn each_change_is_told_twice_by_its_own_name() {
+        let heard = Arc::new(Heard::default());
+        let settling = Settling::new(heard.clone());
+        let table = |name: &str| What::Tables([("s".to_owned(), name.to_owned())].into());
+        let gtid = |text: &str| GtidSet::parse(Flavor::MariaDb, text).ok();
+        let end = |at| ("binlog.000001".to_owned(), at);
+        assert_eq!(settling.tell(table("a"), gtid("0-1-5").as_ref(), end(100)), 1);
+        assert_eq!(settling.tell(What::nothing(), gtid("0-1-6").as_ref(), end(200)), 1, "nothing is told of nothing");
+        assert_eq!(settling.tell(What::Everything(Why::Ddl), gtid("0-1-7").as_ref(), end(300)), 2);
+        assert_eq!(settling.settled(), 0);
+        let pending = settling.state.lock().pending.take().unwrap();
+        assert_eq!((pending.end.1, pending.gtids.as_ref().map(GtidSet::to_string).as_deref()), (300, Some("0-1-7")));
+        settling.tell_again(&pending);
+        assert_eq!(settling.settled(), 2);
+        assert_eq!(
+            *heard.0.lock(),
+            [
+                "[(\"s\", \"a\")] Some(\"0-1-5\")",
+                "ddl Some(\"0-1-7\")",
+                "seen [(\"s\", \"a\")] Some(\"0-1-5\")",
+                "seen ddl Some(\"0-1-7\")",
+            ]
+        );
+        for n in 0..2 * APART_MAX {
+            settling.tell(table(&n.to_string()), None, end(400));
+        }
+        assert_eq!(settling.state.lock().pending.as_ref().unwrap().changes.len(), APART_MAX, "no more than that is kept apart");
+    }
 
     #[test]
     fn a_place_in_the_log_is_compared_by_file_then_position() {
