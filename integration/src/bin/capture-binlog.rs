@@ -33,7 +33,7 @@ const BOTH: &[Case] = &[
     (&["CREATE DATABASE u", "DROP DATABASE u"], "!Ddl +d; !Ddl +d", "!Ddl +d; !Ddl +d"),
     (&["CREATE USER x", "GRANT SELECT ON t.* TO x", "DROP USER x"], "!Grants; !Grants; !Grants", "!Grants; !Grants; !Grants"),
     (&["DO writes()"], "t.written", "!UnknownTables +d"),
-    (&["XA START 'x'", "UPDATE a SET n = 9", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "; t.a", "; t.a +s"),
+    (&["XA START 'x'", "UPDATE a SET n = 9", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "; t.a", "+s; t.a +s"),
 ];
 
 const PACKED: &[Case] = &[
