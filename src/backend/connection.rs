@@ -3,6 +3,7 @@
 
 mod error;
 mod reset;
+mod statements;
 
 pub use error::CommandError;
 
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use crate::backend::checkout::PoolSettings;
@@ -129,14 +130,6 @@ impl Hash for PreparedText {
     }
 }
 
-/// A statement prepared on one connection.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerStatement {
-    /// The server's number for it.
-    pub id: u32,
-    last_used: u64,
-}
-
 /// ER_MUST_CHANGE_PASSWORD.
 pub const MUST_CHANGE_PASSWORD: u16 = 1820;
 /// The longest reply to a statement of our own.
@@ -165,7 +158,7 @@ pub struct Connection {
     pub expires: Instant,
     /// The worker to whose reactor its socket belongs.
     home: Worker,
-    prepared: HashMap<Arc<PreparedText>, ServerStatement, foldhash::fast::RandomState>,
+    prepared: HashMap<Arc<PreparedText>, statements::ServerStatement, foldhash::fast::RandomState>,
     to_close: Vec<u32>,
     /// A user variable had a value here. That it has none any more can only be brought about by a reset.
     pub dirty_users: bool,
@@ -438,55 +431,5 @@ impl Connection {
             _ if self.have.schema() == want.schema() => Some(1),
             _ => Some(0),
         }
-    }
-
-    /// The server's number for a statement, if it is prepared here.
-    pub fn prepared(&mut self, text: &Arc<PreparedText>) -> Option<u32> {
-        self.uses += 1;
-        let statement = self.prepared.get_mut(text)?;
-        statement.last_used = self.uses;
-        Some(statement.id)
-    }
-
-    /// Notes that the server prepared `text` as `id`. The statement that must go for it is closed with the next command.
-    pub fn note_prepared(&mut self, text: Arc<PreparedText>, id: u32) {
-        self.uses += 1;
-        if let Some(old) = self.prepared.insert(text, ServerStatement { id, last_used: self.uses }) {
-            self.to_close.push(old.id);
-        }
-        if self.prepared.len() > self.prepared_max.load(Ordering::Relaxed)
-            && let Some(oldest) = self.prepared.iter().min_by_key(|(_, s)| s.last_used).map(|(text, _)| text.clone())
-        {
-            self.forget_prepared(&oldest);
-        }
-    }
-
-    /// Closes a statement with the next command, if it is prepared here.
-    pub fn forget_prepared(&mut self, text: &Arc<PreparedText>) {
-        if let Some(statement) = self.prepared.remove(text) {
-            self.to_close.push(statement.id);
-        }
-    }
-
-    /// Closes all statements with the next command: the server has as many as it takes.
-    pub fn forget_all_prepared(&mut self) {
-        self.to_close.extend(self.prepared.drain().map(|(_, statement)| statement.id));
-    }
-
-    /// How many statements are prepared here.
-    pub fn prepared_count(&self) -> usize {
-        self.prepared.len()
-    }
-
-    /// `COM_STMT_CLOSE` for what is to be closed, appended to `out`; they have no replies.
-    pub fn put_closes(&mut self, out: &mut Vec<u8>) {
-        for id in self.to_close.drain(..) {
-            put_command(out, Com::StmtClose, &id.to_le_bytes());
-        }
-    }
-
-    /// Whether [`Connection::put_closes`] has something to say.
-    pub fn has_closes(&self) -> bool {
-        !self.to_close.is_empty()
     }
 }

@@ -31,6 +31,21 @@ impl Client {
         lease.give_back(Instant::now());
     }
 
+    /// Asks the connection for `FOUND_ROWS()`.
+    pub(super) async fn take_found_rows(&mut self, lease: &mut Lease) {
+        match ask(lease, "SELECT FOUND_ROWS()").await {
+            Ok((answer, _)) => {
+                let cell = answer.rows.into_iter().next().and_then(|row| row.into_iter().next()?);
+                if let Some(rows) = cell.and_then(|cell| std::str::from_utf8(&cell).ok()?.parse().ok()) {
+                    self.left.found_rows_are(rows);
+                }
+            }
+            // It stays unknown here; the connection is as good as before.
+            Err(CommandError::Refused(_)) => {}
+            Err(CommandError::Io(_) | CommandError::Nonsense(_)) => lease.tainted = true,
+        }
+    }
+
     /// Reads the user variables that the session cannot leave behind. When that fails, it stays on the connection.
     pub(super) async fn read_back(&mut self, lease: &mut Lease) {
         let Some(unread) = self.session.to_read_back() else { return };

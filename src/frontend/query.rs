@@ -378,12 +378,14 @@ impl Client {
         let want_warnings = self.left.unasked();
         self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
         let read_back = self.session.to_read_back().is_some();
-        if read_back || want_warnings && !self.session.pins.any() {
-            // What SHOW WARNINGS would say, and the values of variables, live on this connection; they are fetched before it goes
-            // to somebody else, and after the client has its reply.
+        if read_back || (want_warnings || self.left.uncounted()) && !self.session.pins.any() {
+            // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
+            // it goes to somebody else, and after the client has its reply.
             write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
             if want_warnings {
                 Box::pin(self.take_conditions(&mut lease, &told)).await;
+            } else if self.left.uncounted() && !read_back {
+                Box::pin(self.take_found_rows(&mut lease)).await;
             }
             if told.errno.is_some_and(|errno| written::may_have_written(job, errno)) {
                 Box::pin(self.learn_position(&mut lease)).await;

@@ -11,7 +11,7 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job, LOST, Payload};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
-use crate::protocol::frame::{HEADER_LEN, put_packet};
+use crate::protocol::frame::{HEADER_LEN, put_packet_with};
 use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::prepared::{ExecuteError, rewrite_bulk, rewrite_execute};
 use crate::routing::decide::Consistency;
@@ -53,6 +53,19 @@ impl Client {
             }
             return Ok(lease.stream.send_command(packet).await.map_err(|e| self.broken(lease, &e)));
         }
+        if plain
+            && !lease.has_closes()
+            && !restore_id
+            && !wait
+            && let (Payload::Execute(payload), Some(text)) = (&job.payload, job.text)
+            && let Some(id) = lease.prepared_for(text, job.types)
+            && let Ok(packet) = self.rewritten(job, payload, id)
+        {
+            if !Arc::ptr_eq(&lease.have, &self.session.state) {
+                lease.have = self.session.state.clone();
+            }
+            return Ok(lease.stream.send_command(&packet).await.map_err(|e| self.broken(lease, &e)));
+        }
         Box::pin(self.send_composed(job, lease, buffer, wait, restore_id)).await
     }
 
@@ -78,10 +91,11 @@ impl Client {
         let mut execute_id = 0;
         if matches!(job.com, Com::StmtExecute | Com::StmtBulkExecute) {
             let text = job.text.expect("an execution has its prepared statement");
-            execute_id = match lease.prepared(text) {
+            execute_id = match lease.prepared_for(text, job.types) {
                 Some(id) => id,
                 None => match self.prepare_on(lease, text, &mut out).await {
-                    Ok(id) => id,
+                    // It is noted what it is executed with.
+                    Ok(id) => lease.prepared_for(text, job.types).unwrap_or(id),
                     Err(CommandError::Refused(payload)) => {
                         if self.make_room(lease, ErrPacket::parse(&payload).map_or(0, |e| e.errno)) {
                             return Ok(Err(Failed::PrepareAgain(payload)));
@@ -112,20 +126,14 @@ impl Client {
         match job.payload {
             Payload::Packet(packet) => out.extend_from_slice(packet),
             Payload::Upload => return self.send_upload(job, lease, buffer, &out, execute_id).await,
-            Payload::Execute(payload) => {
-                let mut body = BytesMut::with_capacity(payload.len() + 64);
-                let rewritten = self.rewrite(job, payload, execute_id, &mut body);
-                if rewritten.is_ok() {
-                    let mut framed = BytesMut::with_capacity(body.len() + HEADER_LEN);
-                    put_packet(&mut framed, 0, &body);
-                    out.extend_from_slice(&framed);
-                }
-                if let Err(e) = rewritten {
+            Payload::Execute(payload) => match self.rewritten(job, payload, execute_id) {
+                Ok(packet) => out.extend_from_slice(&packet),
+                Err(e) => {
                     let error = ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed execution: {e}"));
                     self.refuse(error).await?;
                     return Ok(Err(Failed::Answered));
                 }
-            }
+            },
         }
         if let Err(e) = lease.stream.send_command(&out).await {
             return Ok(Err(self.broken(lease, &e)));
@@ -151,6 +159,15 @@ impl Client {
             return Ok(());
         }
         lease.reset(&self.session.state).await
+    }
+
+    /// The packet of an execution under the server's number for its statement.
+    fn rewritten(&self, job: &Job<'_>, payload: &[u8], id: u32) -> Result<BytesMut, ExecuteError> {
+        let types = job.types.map_or(0, <[u8]>::len);
+        let mut packet = BytesMut::with_capacity(HEADER_LEN + payload.len() + types + 1);
+        let mut result = Ok(());
+        put_packet_with(&mut packet, 0, |out| result = self.rewrite(job, payload, id, out));
+        result.map(|()| packet)
     }
 
     /// An execution under the server's number for its statement.

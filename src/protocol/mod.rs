@@ -12,6 +12,7 @@ pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod handshake;
+pub mod kinds;
 pub mod ok_err_eof;
 pub mod prepared;
 pub mod primitives;

@@ -25,6 +25,8 @@ pub struct Leftovers {
     row_count: i64,
     /// Unknown behind statements whose rows were not counted here.
     found_rows: Option<u64>,
+    /// The last statement was one of those, and the connection was not asked yet.
+    uncounted: bool,
 }
 
 /// What one reply said, as far as this file is concerned.
@@ -50,6 +52,7 @@ impl Leftovers {
             false if (query && !do_nothing) || reply.rows > 0 => -1,
             false => i64::try_from(reply.affected_rows).unwrap_or(i64::MAX),
         };
+        self.uncounted = statement.counts_found_rows && !reply.failed && !statement.effects.calc_found_rows;
         if query || statement.counts_found_rows {
             let counted = query && !reply.failed && !statement.effects.calc_found_rows && !statement.counts_found_rows;
             self.found_rows = counted.then_some(reply.rows);
@@ -78,6 +81,17 @@ impl Leftovers {
     pub fn counts_are(&mut self, row_count: i64, found_rows: u64) {
         self.row_count = row_count;
         self.found_rows = Some(found_rows);
+        self.uncounted = false;
+    }
+
+    /// Whether the connection must be asked for `FOUND_ROWS()` before the session leaves it: the next who uses it has another.
+    pub fn uncounted(&self) -> bool {
+        self.uncounted
+    }
+
+    /// `FOUND_ROWS()` as the connection told it.
+    pub fn found_rows_are(&mut self, found_rows: u64) {
+        self.counts_are(self.row_count, found_rows);
     }
 
     /// The SET that does what this statement does, where all it asks for is known.

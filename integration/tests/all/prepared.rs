@@ -137,3 +137,43 @@ async fn statements_outlive_the_connections_they_were_prepared_on() {
         }
     }
 }
+
+/// Bug: on MySQL a number came back as NULL, because another client had executed the same text with a DATETIME: a server keeps the
+/// type of a parameter, and the statement was shared.
+#[tokio::test]
+async fn a_parameter_is_read_for_what_it_is_whatever_others_sent_for_it() {
+    use mysql_async::Value;
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "1").start().await.unwrap();
+    let values = [
+        (Value::Date(2020, 1, 2, 3, 4, 5, 0), "2020-01-02 03:04:05"),
+        (Value::Int(-1), "-1"),
+        (Value::Double(1.5), "1.5"),
+        (Value::Bytes(b"abc".to_vec()), "abc"),
+        (Value::NULL, "NULL"),
+        (Value::Time(false, 0, 1, 2, 3, 0), "001:02:03"),
+        (Value::UInt(u64::MAX), "18446744073709551615"),
+    ];
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut conn = proxy.connect("").await.unwrap();
+        let statement = conn.prep("SELECT ? AS it, /* sluice: master */ 1").await.unwrap();
+        clients.push((conn, statement));
+    }
+    for first in 0..values.len() {
+        for second in 0..values.len() {
+            for (client, at) in [(0, first), (1, second), (0, second), (1, first)] {
+                let (value, expected) = &values[at];
+                let (conn, statement) = &mut clients[client];
+                let row: Row = conn.exec_first(&*statement, (value.clone(),)).await.unwrap().unwrap();
+                let it = match &row[0] {
+                    Value::Bytes(text) => String::from_utf8_lossy(text).into_owned(),
+                    Value::NULL => "NULL".to_owned(),
+                    other => other.as_sql(true).trim_matches('\'').to_owned(),
+                };
+                // Fractions of a second are written out where the type has them.
+                let it = it.trim_end_matches(".000000").to_owned();
+                assert_eq!(it, *expected, "client {client}: {} behind {}", expected, values[first].1);
+            }
+        }
+    }
+}
