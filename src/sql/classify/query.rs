@@ -39,8 +39,7 @@ const WRITING_PLAIN_WORDS: &[&str] = &["DEFAULT", "SET", "VALUE", "VALUES", "WHE
 pub(crate) fn is_reserved_before_parenthesis(word: &[u8]) -> bool {
     let mut buffer = [0u8; MAX_NAME_BYTES];
     let Some(upper) = upper_case(word, &mut buffer) else { return false };
-    let known = |list: &[&str]| list.binary_search_by(|known| known.as_bytes().cmp(upper)).is_ok();
-    known(PLAIN_WORDS) || known(WRITING_PLAIN_WORDS)
+    [PLAIN_WORDS, WRITING_PLAIN_WORDS].iter().any(|list| list.binary_search_by(|word| word.as_bytes().cmp(upper)).is_ok())
 }
 
 /// What an open parenthesis belongs to.
