@@ -20,6 +20,7 @@
 //!  net        a socket, plain, TLS or compressed, the buffer to read it with, and whose thread it belongs to
 //!  backend    logging in at servers, connections, their pools, KILL
 //!  monitor    heartbeats; feeds topology and publishes its snapshot; carries out what topology::failover says
+//!             follows the master's binlog for the cache
 //!  frontend   clients: accept, log in, one loop each, one statement at a time
 //!  admin      the proxy's own SQL and HTTP ports
 //!  config     the file, its mistakes, its translation into each room's settings
