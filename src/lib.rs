@@ -10,6 +10,7 @@
 //!  auth       challenges and answers, the login as a machine              no randomness, no metrics:
 //!  topology   servers, GTIDs, what the monitor's observations mean,       all of these are arguments
 //!             failover, switchover and rejoin as one machine
+//!  binlog     what a server's binary log says has changed, by table
 //!  session    one client's state: what it set, what pins it
 //!  routing    statement + session + servers -> Decision with its Reason
 //!  cache      may a result be kept, and until when is it true; what does a write void; the memory
@@ -19,6 +20,7 @@
 //!  net        a socket, plain, TLS or compressed, the buffer to read it with, and whose thread it belongs to
 //!  backend    logging in at servers, connections, their pools, KILL
 //!  monitor    heartbeats; feeds topology and publishes its snapshot; carries out what topology::failover says
+//!             follows the master's binlog for the cache
 //!  frontend   clients: accept, log in, one loop each, one statement at a time
 //!  admin      the proxy's own SQL and HTTP ports
 //!  config     the file, its mistakes, its translation into each room's settings
@@ -60,6 +62,7 @@
 //! must stay on its connection. *digest*: a statement with its literals taken out. *snapshot*: the servers as they are now.
 
 pub mod auth;
+pub mod binlog;
 pub mod cache;
 pub mod protocol;
 pub mod routing;

@@ -41,6 +41,7 @@ pub fn monitor_grants(flavour: Flavour) -> &'static [(&'static str, &'static str
             ("GRANT REPLICATION SLAVE ADMIN ON *.* TO sluice", "failover: who replicates from whom"),
             ("GRANT PROCESS, CONNECTION ADMIN ON *.* TO sluice", "failover: writers on a master that is replaced are ended"),
             ("GRANT TRIGGER, SHOW VIEW ON *.* TO sluice", "cache: which tables change with which; shows no row"),
+            ("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO sluice", "cache: the binlog tells of writes that bypass Sluice"),
         ],
         Flavour::MySql => &[
             ("GRANT REPLICATION CLIENT ON *.* TO sluice", "role, lag and GTIDs of every server"),
@@ -49,6 +50,7 @@ pub fn monitor_grants(flavour: Flavour) -> &'static [(&'static str, &'static str
             ("GRANT REPLICATION_SLAVE_ADMIN ON *.* TO sluice", "failover: who replicates from whom"),
             ("GRANT PROCESS, CONNECTION_ADMIN ON *.* TO sluice", "failover: writers on a master that is replaced are ended"),
             ("GRANT TRIGGER, SHOW VIEW ON *.* TO sluice", "cache: which tables change with which; shows no row"),
+            ("GRANT REPLICATION SLAVE ON *.* TO sluice", "cache: the binlog tells of writes that bypass Sluice"),
         ],
     }
 }

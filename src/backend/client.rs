@@ -171,6 +171,11 @@ impl AdminConnection {
         timeout(limit, run_query(&mut self.stream, sql, Capabilities::NONE)).await.map_err(|_| QueryError::Timeout(limit))?
     }
 
+    /// The stream, for a command whose answer is no result. The next packet is a command.
+    pub(crate) fn into_stream(self) -> BufReader<Stream> {
+        self.stream
+    }
+
     /// Asks whether the server answers.
     ///
     /// # Errors

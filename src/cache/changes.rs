@@ -46,6 +46,21 @@ pub trait Changes: Send + Sync {
     /// What changed is not known by tables, or changes what any statement may answer: all that is kept is void.
     fn everything_changed(&self, reason: VoidReason, gtid: Option<&str>);
 
+    /// What [`Changes::tables_changed`] told of this transaction can be seen by everybody now. A server logs a transaction before it commits
+    /// it (long before, where it waits for a replica's acknowledgement), so what was read on the master in between has the old rows, and
+    /// is void when the call returns. That the transaction was told before proves nothing: only a read that began behind its own client's
+    /// OK does. A cache that cannot tell these apart does best to void without a name, as here.
+    fn tables_seen(&self, tables: &[(&str, &str)], gtid: Option<&str>) {
+        let _ = gtid;
+        self.tables_changed(tables, None);
+    }
+
+    /// The same for [`Changes::everything_changed`].
+    fn everything_seen(&self, reason: VoidReason, gtid: Option<&str>) {
+        let _ = gtid;
+        self.everything_changed(reason, None);
+    }
+
     /// The reader does not follow the master any more: from now on nothing is answered or kept, until [`Changes::following`].
     /// May be called again with another reason.
     fn lost(&self, reason: &str);

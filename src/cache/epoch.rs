@@ -62,11 +62,6 @@ impl Need {
             *self = Need::Master;
         }
     }
-
-    /// Whether these transactions are part of it already.
-    fn covers(&self, set: &GtidSet) -> bool {
-        matches!(self, Need::Gtid(mine) if mine.covers(set))
-    }
 }
 
 /// One table's epoch, or that of everything.
@@ -86,8 +81,8 @@ struct Inner {
     /// A write's outcome was not learned.
     doubt: Doubt,
     need: Need,
-    /// Transactions came to [`Inner::need`] without a move of the epoch: what is kept may have been read without them.
-    unproved: bool,
+    /// Transactions whose OK came to us: what is kept was read after it. A transaction that is only logged cannot be seen by others yet.
+    acknowledged: Option<GtidSet>,
     /// Since when [`Inner::need`] is the master; `None` until a sweep has seen it.
     master_since: Option<Instant>,
     moved: Option<Instant>,
@@ -100,6 +95,16 @@ enum Doubt {
     /// Since the last sweep.
     New,
     Until(Instant),
+}
+
+impl Inner {
+    fn acknowledge(&mut self, need: &Need) {
+        let Need::Gtid(set) = need else { return };
+        match &mut self.acknowledged {
+            Some(ours) if ours.flavor() == set.flavor() && ours.parts() < NEED_PARTS_MAX => ours.merge(set),
+            ours => *ours = Some(set.clone()),
+        }
+    }
 }
 
 impl Cell {
@@ -123,7 +128,7 @@ impl Cell {
         let mut inner = self.inner.lock();
         inner.writers = inner.writers.saturating_sub(1);
         inner.need.merge(need);
-        inner.unproved = false;
+        inner.acknowledge(need);
         if doubt {
             inner.doubt = Doubt::New;
         }
@@ -133,14 +138,12 @@ impl Cell {
     fn void(&self, need: &Need) {
         let mut inner = self.inner.lock();
         inner.need.merge(need);
-        inner.unproved = false;
         self.epoch.fetch_add(1, SeqCst);
     }
 
-    /// Whether what is kept was read with this transaction.
-    fn has_proved(&self, gtid: &GtidSet) -> bool {
-        let inner = self.inner.lock();
-        !inner.unproved && inner.need.covers(gtid)
+    /// Whether what is kept was read after this transaction's OK.
+    fn has_acknowledged(&self, gtid: &GtidSet) -> bool {
+        self.inner.lock().acknowledged.as_ref().is_some_and(|ours| ours.covers(gtid))
     }
 
     fn needs_more(&self, need: &Need) {
@@ -257,11 +260,12 @@ impl Epochs {
         Writing { cells }
     }
 
-    /// These tables have changed, by the transaction `gtid`. `false`: that was known.
+    /// These tables have changed, or their change can be seen now, by the transaction `gtid`. `false`: it was our own, and has voided what it had
+    /// to when its OK came.
     pub fn changed(&self, tables: &[Arc<Cell>], gtid: Option<&GtidSet>) -> bool {
         let need = gtid.map_or(Need::Master, |gtid| Need::Gtid(gtid.clone()));
-        let known = |cell: &Cell| gtid.is_some_and(|gtid| cell.has_proved(gtid));
-        // What is kept was read after that transaction: our own write has voided what was older.
+        let known = |cell: &Cell| gtid.is_some_and(|gtid| cell.has_acknowledged(gtid));
+        // Our own write has voided what was older.
         if known(&self.everything) {
             return false;
         }
@@ -323,7 +327,6 @@ impl Epochs {
                     if let Some(master) = master {
                         inner.need = Need::Gtid(master.clone());
                         inner.master_since = None;
-                        inner.unproved = true;
                     }
                 }
                 (Need::Master, Some(_)) => {}
@@ -338,7 +341,6 @@ impl Epochs {
             if inner.need == Need::Master && inner.writers == 0 {
                 inner.need = Need::Gtid(gtid.clone());
                 inner.master_since = None;
-                inner.unproved = true;
             }
         }
     }

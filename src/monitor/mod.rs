@@ -2,9 +2,10 @@
 //!
 //! One task a server ([`look`]) asks it once an interval and at once when poked; one task writes the heartbeat on the master ([`beat`]); one task
 //! ([`publish`]) feeds what they saw to [`crate::topology::diagnose()`] and stores the result; one task ([`conduct`]) feeds the failover machine and has
-//! the servers told what it says ([`hands`]). Nothing is decided in this room.
+//! the servers told what it says ([`hands`]). [`binlog`] reads the master's log for the cache. Nothing is decided in this room.
 
 mod beat;
+pub mod binlog;
 pub mod commands;
 mod conduct;
 pub mod definitions;
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 use crate::auth::Secret;
 use crate::backend::pools::SERVERS_MAX;
 use crate::backend::{ServerAddress, ServerTls};
+use crate::cache::Changes;
 use crate::topology::failover::{FailoverSettings, Machine, Mode, Order, StepDone};
 use crate::topology::{Failure, GtidSet, KnownGtids, Memory, Observation, Override, ServerId, Settings, Snapshot, State};
 pub use conduct::Traffic;
@@ -34,6 +36,8 @@ pub use queries::{HeartbeatRow, HeartbeatTable};
 
 /// The least an answer to failover's questions may take; else a third of `heartbeat_timeout`.
 const ANSWER_LIMIT_MIN: Duration = Duration::from_millis(200);
+/// A reader of the binlog that is further behind than this does not follow.
+const BEHIND_MAX: Duration = Duration::from_secs(10);
 /// An operator waits this long for the end of his command.
 const ORDER_LIMIT: Duration = Duration::from_secs(60);
 
@@ -106,7 +110,7 @@ impl Monitor {
         let watch = Watch { settings, servers: Arc::new(servers), account: Arc::new(account) };
         let hands = watch.hands(&sender, &shared, &beats);
         let reached = Arc::new(ArcSwap::from_pointee(watch.reached()));
-        let with = With { reached, input: sender.clone(), snapshot: shared.clone(), beats };
+        let with = With { reached, report: report.clone(), input: sender.clone(), snapshot: shared.clone(), beats };
         let watchers = Watchers::start(watch, &with);
         let mut tasks = Vec::new();
         let published = Arc::new(Notify::new());
@@ -154,6 +158,7 @@ pub struct Reached {
 /// What watching works with, for as long as the monitor lives.
 struct With {
     reached: Arc<ArcSwap<Reached>>,
+    report: Arc<dyn Report>,
     input: mpsc::Sender<Input>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     beats: Arc<beat::Beats>,
@@ -380,6 +385,31 @@ impl MonitorHandle {
             Ok(result) => result.map_err(|_| gone())?,
             Err(_) => Err(format!("it is still under way after {} s; SHOW EVENTS tells how far it is", ORDER_LIMIT.as_secs())),
         }
+    }
+
+    /// Begins to follow the binlog of whoever is master, within a tokio runtime, and to tell what changes. Ends when what is returned is dropped. It keeps to the servers and the account of
+    /// [`MonitorHandle::reached`] as they are now.
+    pub fn follow_binlog(&self, changes: Arc<dyn Changes>) -> binlog::BinlogHandle {
+        let shared = self.inner.shared.clone();
+        let watchers = self.inner.watchers.lock();
+        let MonitorSettings { topology, heartbeat, run, .. } = &watchers.watch.settings;
+        let reader = binlog::BinlogReader {
+            settings: binlog::BinlogSettings {
+                heartbeat: topology.heartbeat_interval,
+                silence: topology.heartbeat_timeout,
+                behind_max: BEHIND_MAX,
+                ignored: heartbeat.as_ref().map(|row| row.table().clone()),
+                run: *run,
+            },
+            servers: watchers.watch.servers.clone(),
+            names: topology.servers.iter().map(|server| server.name.to_string()).collect(),
+            account: watchers.watch.account.clone(),
+            master: Arc::new(move || shared.load().writer().map(|view| view.id)),
+            epochs: self.epochs(),
+            changes,
+            report: self.inner.with.report.clone(),
+        };
+        reader.spawn()
     }
 
     /// New settings of failover.

@@ -40,6 +40,11 @@ impl HeartbeatTable {
         (good(schema) && good(table)).then(|| HeartbeatTable { schema: schema.to_owned(), table: table.to_owned() })
     }
 
+    /// Schema and table.
+    pub(super) fn names(&self) -> (String, String) {
+        (self.schema.clone(), self.table.clone())
+    }
+
     fn quoted(&self) -> String {
         format!("{}.{}", identifier(&self.schema), identifier(&self.table))
     }
@@ -60,6 +65,11 @@ impl HeartbeatRow {
         let plain = |c: char| if c.is_ascii_alphanumeric() || ".:-_".contains(c) { c } else { '_' };
         let name: String = instance.chars().map(plain).take(INSTANCE_LEN_MAX).collect();
         HeartbeatRow { table, instance: format!("'{name}'") }
+    }
+
+    /// Where it is.
+    pub fn table(&self) -> &HeartbeatTable {
+        &self.table
     }
 
     /// Asks for the row.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::admin::AdminError;
 use crate::admin::house::{CacheEntryRow, CacheRow};
 use crate::cache::epoch::Need;
-use crate::cache::{Cache, VoidReason, policy};
+use crate::cache::{Cache, Changes as _, VoidReason, as_changes, policy};
 use crate::config::Config;
 use crate::config::types::{CacheDefault, CacheStore, Invalidate};
 use crate::frontend::shared::Shared;
@@ -15,6 +15,8 @@ use crate::metrics::statements::StatementSnapshot;
 use crate::monitor::definitions::Asker;
 use crate::topology::{GtidSet, State};
 
+/// How often it is looked whether servers are reached in another way.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often epochs are looked through.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How many sweeps of the epochs go by for one of the entries.
@@ -62,8 +64,24 @@ pub fn start(shared: &Arc<Shared>, config: &Config) {
         again_every: (!reader).then_some(ASK_AGAIN_EVERY),
     };
     tokio::spawn(asker.run());
+    if reader {
+        tokio::spawn(follow(shared.clone(), cache.clone()));
+    }
     let settled = (config.monitor.heartbeat_timeout.0 * 3).max(SETTLED_MIN);
     tokio::spawn(sweep(shared.clone(), cache.clone(), settled));
+}
+
+/// Has the master's binlog read for the cache. A reload that changes how servers are reached makes another reader.
+async fn follow(shared: Arc<Shared>, cache: Arc<Cache>) {
+    loop {
+        let reached = shared.monitor.reached().load_full();
+        let reader = shared.monitor.follow_binlog(as_changes(&cache));
+        while Arc::ptr_eq(&reached, &shared.monitor.reached().load()) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        drop(reader);
+        cache.lost("the configuration was read again");
+    }
 }
 
 async fn sweep(shared: Arc<Shared>, cache: Arc<Cache>, settled: Duration) {

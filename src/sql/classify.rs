@@ -20,6 +20,8 @@ mod verbs;
 mod verdict;
 
 pub use cache::{ClassifyCache, MAX_CACHED_BYTES};
+pub(crate) use query::is_reserved_before_parenthesis;
+
 pub use effects::{Access, Effects, Kill, TransactionEnd, TransactionStart};
 pub use template::Templates;
 pub use verdict::{Class, ClassReason, TableName, Uncacheable};

@@ -6,7 +6,7 @@
 
 mod charset;
 pub mod classify;
-mod cursor;
+pub(crate) mod cursor;
 pub mod diagnostics;
 pub mod digest;
 pub mod functions;

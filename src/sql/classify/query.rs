@@ -32,6 +32,16 @@ const OPERATOR_WORDS: &[&str] = &[
     "REGEXP", "RLIKE", "SIMILAR", "SOUNDS", "UNION", "XOR",
 ];
 
+/// Words of statements that write, which are no function's name before a parenthesis either.
+const WRITING_PLAIN_WORDS: &[&str] = &["DEFAULT", "SET", "VALUE", "VALUES", "WHERE"];
+
+/// Whether a parenthesis behind this unquoted word is not the one of a function's arguments.
+pub(crate) fn is_reserved_before_parenthesis(word: &[u8]) -> bool {
+    let mut buffer = [0u8; MAX_NAME_BYTES];
+    let Some(upper) = upper_case(word, &mut buffer) else { return false };
+    [PLAIN_WORDS, WRITING_PLAIN_WORDS].iter().any(|list| list.binary_search_by(|word| word.as_bytes().cmp(upper)).is_ok())
+}
+
 /// What an open parenthesis belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Opener {

@@ -1,0 +1,313 @@
+//! A server sends a transaction's events before others can see its rows: with semi-synchronous replication it waits for a replica in between. A read in that
+//! time gives the old rows to the cache, behind the change. So every change is told a second time, when it is certain that it can be seen.
+//!
+//! MySQL adds a transaction to `gtid_executed` when it can be seen. MariaDB has nothing like it, but a consistent snapshot tells which place of the log it
+//! shows (`binlog_snapshot_position`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::BinlogStatus;
+use crate::backend::{AdminConnection, QueryError, connect_admin};
+use crate::binlog::{What, Why};
+use crate::cache::{Changes, VoidReason};
+use crate::monitor::{Account, MonitoredServer};
+use crate::topology::gtid::GtidSet;
+use crate::topology::{Flavor, ServerId};
+
+/// Between two questions; doubled while nothing has come of them, up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// The most transactions that wait each for itself; beyond it they wait together.
+const APART_MAX: usize = 1000;
+
+/// Changes that cannot be seen yet, as far as is known.
+#[derive(Debug)]
+struct Pending {
+    /// What each transaction changed, with its name.
+    changes: Vec<(What, Option<GtidSet>)>,
+    /// All their names.
+    gtids: Option<GtidSet>,
+    /// Where the last of them ends (MariaDB).
+    end: (String, u32),
+    /// The number of the last of them.
+    last: u64,
+}
+
+impl Pending {
+    fn add(&mut self, what: What, gtid: Option<&GtidSet>, end: (String, u32), last: u64) {
+        merge(&mut self.gtids, gtid);
+        (self.end, self.last) = (end, last);
+        let full = self.changes.len() >= APART_MAX;
+        match self.changes.last_mut() {
+            Some((all, names)) if full => {
+                all.merge(what);
+                merge(names, gtid);
+            }
+            _ => self.changes.push((what, gtid.cloned())),
+        }
+    }
+}
+
+fn merge(all: &mut Option<GtidSet>, more: Option<&GtidSet>) {
+    match (all.as_mut(), more) {
+        (Some(all), Some(more)) => all.merge(more),
+        (None, Some(more)) => *all = Some(more.clone()),
+        (_, None) => {}
+    }
+}
+
+/// What waits, and who is to be asked about it.
+pub(super) struct Settling {
+    changes: Arc<dyn Changes>,
+    state: Mutex<Told>,
+    added: Notify,
+}
+
+/// Held while the cache is told, so that it is told one thing after the other.
+#[derive(Default)]
+struct Told {
+    server: Option<ServerId>,
+    pending: Option<Pending>,
+    /// How many changes were told.
+    count: u64,
+    /// All up to this one can be seen.
+    settled: u64,
+}
+
+impl Settling {
+    pub(super) fn new(changes: Arc<dyn Changes>) -> Settling {
+        Settling { changes, state: Mutex::default(), added: Notify::new() }
+    }
+
+    /// What is read from now on comes from this server.
+    pub(super) fn ask(&self, server: ServerId) {
+        self.state.lock().server = Some(server);
+    }
+
+    /// All changes up to this number can be seen.
+    pub(super) fn settled(&self) -> u64 {
+        self.state.lock().settled
+    }
+
+    /// Tells a change for the first time, and returns its number.
+    pub(super) fn tell(&self, what: What, gtid: Option<&GtidSet>, end: (String, u32)) -> u64 {
+        let mut told = self.state.lock();
+        if what.is_nothing() {
+            return told.count;
+        }
+        told.count += 1;
+        let last = told.count;
+        tell(&*self.changes, &what, gtid, false);
+        let none = || Pending { changes: Vec::new(), gtids: None, end: end.clone(), last };
+        told.pending.get_or_insert_with(none).add(what, gtid, end.clone(), last);
+        drop(told);
+        self.added.notify_one();
+        last
+    }
+
+    /// Tells changes once more, now that they can be seen.
+    fn tell_again(&self, pending: &Pending) {
+        let mut told = self.state.lock();
+        for (what, gtid) in &pending.changes {
+            tell(&*self.changes, what, gtid.as_ref(), true);
+        }
+        told.settled = pending.last;
+    }
+}
+
+/// The task.
+pub(super) struct Settler {
+    pub settling: Arc<Settling>,
+    pub servers: Arc<Vec<MonitoredServer>>,
+    pub account: Arc<Account>,
+    pub limit: Duration,
+    pub status: Arc<Mutex<BinlogStatus>>,
+}
+
+impl Settler {
+    pub(super) async fn run(self) {
+        let mut connection: Option<(ServerId, AdminConnection)> = None;
+        loop {
+            let (server, pending) = {
+                let mut state = self.settling.state.lock();
+                (state.server, state.pending.take())
+            };
+            let (Some(server), Some(pending)) = (server, pending) else {
+                self.settling.added.notified().await;
+                continue;
+            };
+            self.status.lock().unsettled = pending.changes.len() as u64;
+            let mut pause = PAUSE;
+            // What comes meanwhile waits for the next round. Another server has it already, or has lost it, and then everything is void.
+            while !self.is_seen(server, &pending, &mut connection).await {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+                if self.settling.state.lock().server != Some(server) {
+                    break;
+                }
+            }
+            self.settling.tell_again(&pending);
+            self.status.lock().unsettled = 0;
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether all of it can be seen. False when the server cannot be asked.
+    async fn is_seen(&self, id: ServerId, pending: &Pending, kept: &mut Option<(ServerId, AdminConnection)>) -> bool {
+        if kept.as_ref().is_some_and(|(of, _)| *of != id) {
+            *kept = None;
+        }
+        if kept.is_none() {
+            let Some(MonitoredServer { address, tls }) = self.servers.get(id.index()) else { return false };
+            match connect_admin(address, tls, &self.account.user, &self.account.password, self.limit).await {
+                Ok(new) => *kept = Some((id, new)),
+                Err(_) => return false,
+            }
+        }
+        let Some((_, connection)) = kept else { return false };
+        match ask(connection, pending).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                if error.code().is_none() {
+                    *kept = None;
+                }
+                false
+            }
+        }
+    }
+}
+
+async fn ask(connection: &mut AdminConnection, pending: &Pending) -> Result<bool, QueryError> {
+    match connection.flavor() {
+        Flavor::MySql => {
+            let Some(gtids) = &pending.gtids else { return Ok(true) };
+            let sql = format!("SELECT GTID_SUBSET('{gtids}', @@global.gtid_executed) AS f_seen");
+            let results = connection.query(&sql).await?;
+            Ok(results.first().and_then(|result| result.get(0, "f_seen")) == Some("1"))
+        }
+        Flavor::MariaDb => {
+            let sql = "START TRANSACTION WITH CONSISTENT SNAPSHOT; SHOW STATUS LIKE 'binlog_snapshot_%'; COMMIT";
+            let results = connection.query(sql).await?;
+            let rows = results.get(1).map(|result| result.rows.as_slice()).unwrap_or_default();
+            let value = |name: &str| {
+                let named = |row: &&Vec<Option<String>>| {
+                    row.first().and_then(Option::as_deref).is_some_and(|n| n.eq_ignore_ascii_case(name))
+                };
+                rows.iter().find(named).and_then(|row| row.get(1)).and_then(Option::as_deref).unwrap_or_default()
+            };
+            Ok(is_behind((value("binlog_snapshot_file"), value("binlog_snapshot_position")), &pending.end))
+        }
+    }
+}
+
+/// Whether a snapshot at this place of the log shows what ends at `end`. Files are numbered; a place beyond four bytes is told by its lower ones only.
+fn is_behind((file, position): (&str, &str), end: &(String, u32)) -> bool {
+    let number = |file: &str| file.rsplit('.').next().and_then(|digits| digits.parse::<u64>().ok());
+    let (Some(at), Some(wanted), Ok(position)) = (number(file), number(&end.0), position.parse::<u64>()) else {
+        return false;
+    };
+    at > wanted || at == wanted && (position as u32) >= end.1
+}
+
+/// Tells the cache; `seen`: for the second time.
+fn tell(changes: &dyn Changes, what: &What, gtid: Option<&GtidSet>, seen: bool) {
+    let text = gtid.map(GtidSet::to_string);
+    let text = text.as_deref();
+    match what {
+        What::Tables(tables) => {
+            let tables: Vec<(&str, &str)> = tables.iter().map(|(schema, table)| (schema.as_str(), table.as_str())).collect();
+            if seen { changes.tables_seen(&tables, text) } else { changes.tables_changed(&tables, text) }
+        }
+        What::Everything(why) if seen => changes.everything_seen(reason(*why), text),
+        What::Everything(why) => changes.everything_changed(reason(*why), text),
+    }
+}
+
+fn reason(why: Why) -> VoidReason {
+    match why {
+        Why::Ddl => VoidReason::Ddl,
+        Why::Grants => VoidReason::Grants,
+        Why::UnknownTables => VoidReason::UnknownTables,
+        Why::Missed => VoidReason::Missed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the cache was told, as text.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Changes for Heard {
+        fn tables_changed(&self, tables: &[(&str, &str)], gtid: Option<&str>) {
+            self.0.lock().push(format!("{tables:?} {gtid:?}"));
+        }
+        fn tables_seen(&self, tables: &[(&str, &str)], gtid: Option<&str>) {
+            self.0.lock().push(format!("seen {tables:?} {gtid:?}"));
+        }
+        fn everything_changed(&self, reason: VoidReason, gtid: Option<&str>) {
+            self.0.lock().push(format!("{reason} {gtid:?}"));
+        }
+        fn everything_seen(&self, reason: VoidReason, gtid: Option<&str>) {
+            self.0.lock().push(format!("seen {reason} {gtid:?}"));
+        }
+        fn lost(&self, _: &str) {}
+        fn following(&self, _: bool) {}
+    }
+
+    #[test]
+    fn each_change_is_told_twice_by_its_own_name() {
+        let heard = Arc::new(Heard::default());
+        let settling = Settling::new(heard.clone());
+        let table = |name: &str| What::Tables([("s".to_owned(), name.to_owned())].into());
+        let gtid = |text: &str| GtidSet::parse(Flavor::MariaDb, text).ok();
+        let end = |at| ("binlog.000001".to_owned(), at);
+        assert_eq!(settling.tell(table("a"), gtid("0-1-5").as_ref(), end(100)), 1);
+        assert_eq!(settling.tell(What::nothing(), gtid("0-1-6").as_ref(), end(200)), 1, "nothing is told of nothing");
+        assert_eq!(settling.tell(What::Everything(Why::Ddl), gtid("0-1-7").as_ref(), end(300)), 2);
+        assert_eq!(settling.settled(), 0);
+        let pending = settling.state.lock().pending.take().unwrap();
+        assert_eq!((pending.end.1, pending.gtids.as_ref().map(GtidSet::to_string).as_deref()), (300, Some("0-1-7")));
+        settling.tell_again(&pending);
+        assert_eq!(settling.settled(), 2);
+        assert_eq!(
+            *heard.0.lock(),
+            [
+                "[(\"s\", \"a\")] Some(\"0-1-5\")",
+                "ddl Some(\"0-1-7\")",
+                "seen [(\"s\", \"a\")] Some(\"0-1-5\")",
+                "seen ddl Some(\"0-1-7\")",
+            ]
+        );
+        for n in 0..2 * APART_MAX {
+            settling.tell(table(&n.to_string()), None, end(400));
+        }
+        assert_eq!(settling.state.lock().pending.as_ref().unwrap().changes.len(), APART_MAX, "no more than that is kept apart");
+    }
+
+    #[test]
+    fn a_place_in_the_log_is_compared_by_file_then_position() {
+        let end = |file: &str, at| (file.to_owned(), at);
+        for (snapshot, end, seen) in [
+            (("binlog.000002", "500"), end("binlog.000002", 500), true),
+            (("binlog.000002", "499"), end("binlog.000002", 500), false),
+            (("binlog.000003", "4"), end("binlog.000002", 500), true),
+            (("binlog.000001", "900"), end("binlog.000002", 500), false),
+            (("binlog.1000000", "4"), end("binlog.999999", 500), true),
+            (("binlog.000002", "4294968000"), end("binlog.000002", 700), true),
+            (("binlog.000002", "4294968000"), end("binlog.000002", 705), false),
+            (("", ""), end("binlog.000002", 500), false),
+            (("binlog.000002", "500"), end("", 0), false),
+        ] {
+            assert_eq!(is_behind(snapshot, &end), seen, "{snapshot:?} {end:?}");
+        }
+    }
+}
