@@ -31,22 +31,22 @@ async fn start(configure: impl FnOnce(ProxyBuilder) -> ProxyBuilder) -> Proxy {
 }
 
 /// Waits until the master has told of its tables.
-async fn on(proxy: &Proxy) {
+pub(crate) async fn on(proxy: &Proxy) {
     let told = until_true("the cache is on", Duration::from_secs(20), || async { Ok(figure(proxy, "state").await == "on") }).await;
     if told.is_err() {
         panic!("the cache is {}; {}", figure(proxy, "state").await, proxy.log_tail(20));
     }
 }
 
-async fn figure(proxy: &Proxy, name: &str) -> String {
+pub(crate) async fn figure(proxy: &Proxy, name: &str) -> String {
     proxy.admin("SHOW CACHE").await.unwrap().column(name)[0].to_owned()
 }
 
-async fn hits(proxy: &Proxy) -> u64 {
+pub(crate) async fn hits(proxy: &Proxy) -> u64 {
     figure(proxy, "hits").await.parse().unwrap()
 }
 
-async fn cell(conn: &mut Conn, sql: &str) -> String {
+pub(crate) async fn cell(conn: &mut Conn, sql: &str) -> String {
     driver::cell(conn, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")).unwrap_or_else(|| "nothing".to_owned())
 }
 
@@ -58,7 +58,7 @@ async fn is_kept(proxy: &Proxy, conn: &mut Conn, sql: &str) -> bool {
 }
 
 /// Runs the statement until it is kept.
-async fn keep(proxy: &Proxy, conn: &mut Conn, sql: &str) {
+pub(crate) async fn keep(proxy: &Proxy, conn: &mut Conn, sql: &str) {
     on(proxy).await;
     let deadline = Instant::now() + Duration::from_secs(15);
     while !is_kept(proxy, conn, sql).await {

@@ -9,6 +9,7 @@ mod admin;
 mod bad_input;
 mod binlog;
 mod cache;
+mod cache_binlog;
 mod cases;
 mod commands;
 mod deploy;
