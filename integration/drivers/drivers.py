@@ -12,6 +12,7 @@ import sys
 
 import suites
 from servertest import SERVER_OPTIONS
+from sources import Unavailable
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FLAVOURS = ("mariadb", "mysql")
@@ -32,7 +33,7 @@ def explained():
 def outer(options):
     """One cluster for each flavour and suite; adds up what they found."""
     home = os.environ["SLUICE_DRIVERS_DIR"]
-    rows, known, broken = [], explained(), False
+    rows, known, unrun = [], explained(), []
     for flavour in options.flavour or FLAVOURS:
         for suite in options.suite or suites.names(flavour):
             if suite not in suites.names(flavour):
@@ -52,7 +53,7 @@ def outer(options):
             subprocess.run(command, check=False)
             if not os.path.exists(results):
                 print(f"{flavour} {suite}: did not run to its end", flush=True)
-                broken = True
+                unrun.append(f"{flavour} {suite}")
                 continue
             with open(results, encoding="utf-8") as text:
                 found = json.load(text)
@@ -63,19 +64,26 @@ def outer(options):
     new = 0
     for flavour, suite, version, tests, passed, lost in rows:
         print(f"{flavour:8} {suite:18} {version:24} {tests:6} {len(passed):14} {len(passed) - len(lost):15} {len(lost):5}")
-        broken |= not passed  # a suite in which nothing passes at the master says nothing
+        if not passed:  # then it says nothing
+            unrun.append(f"{flavour} {suite}: nothing passes at the master")
         for test in lost:
             is_known = (flavour, suite, test) in known
             new += not is_known
             print(f"{'':8}   {test}{'  (explained)' if is_known else ''}")
+    for what in unrun:
+        print(f"{'':8} {what}: not run")
     passes = sum(len(row[4]) for row in rows) - new
-    print(f"\n{passes} passed, {new + broken} failed")
-    return 1 if new or broken else 0
+    print(f"\n{passes} passed, {new + len(unrun)} failed")
+    return 1 if new or unrun else 0
 
 
 def inner(options):
     """One suite, with the cluster around us."""
-    version, tests = suites.run(options.inner, options.out, options.subset, options.test)
+    try:
+        version, tests = suites.run(options.inner, options.out, options.subset, options.test)
+    except Unavailable as error:
+        print(f"{options.inner}: {error}", file=sys.stderr)
+        return 1
     with open(os.path.join(options.out, "results.json"), "w", encoding="utf-8") as text:
         json.dump({"version": version, "tests": tests}, text, indent=1)
     return 0
@@ -85,8 +93,8 @@ def main():
     parser = argparse.ArgumentParser(description="suites of real drivers and servers, at the master and through Sluice")
     parser.add_argument("--flavour", action="append", choices=FLAVOURS)
     parser.add_argument("--suite", action="append", help="only this one; may be given several times")
-    parser.add_argument("--test", action="append", default=[], help="only this one (mariadb-test, mariadb-client-test)")
-    parser.add_argument("--subset", action="store_true", help="what runs in CI: a few minutes")
+    parser.add_argument("--test", action="append", default=[], help="only this one of the suite, in its own words; may be given several times")
+    parser.add_argument("--subset", action="store_true", help="of mariadb-test only the sample in subset.txt")
     parser.add_argument("--connections", type=int, default=4, help="max_connections of every server in Sluice (4)")
     parser.add_argument("--consistency", default="session", choices=("none", "session", "global"))
     parser.add_argument("--with-cluster", help=argparse.SUPPRESS)

@@ -33,6 +33,16 @@ impl Cluster {
 
     /// [`Cluster::start`] with more server options (`--name=value`) for all four, telling `progress` each step.
     pub async fn start_with(flavour: Flavour, options: &[&str], progress: &Progress) -> Result<Self> {
+        Self::start_each(flavour, options, &|_| Vec::new(), progress).await
+    }
+
+    /// [`Cluster::start_with`] with options of each server's own, by its name.
+    pub async fn start_each(
+        flavour: Flavour,
+        options: &[&str],
+        own: &(dyn Fn(&str) -> Vec<String> + Sync),
+        progress: &Progress,
+    ) -> Result<Self> {
         let install = Install::find(flavour)?;
         let template = crate::template::template(&install, progress).await?;
         let kinds = [("db1", false), ("db2", true), ("db3", true), ("db4", true)];
@@ -44,6 +54,7 @@ impl Cluster {
                     what = what.read_only();
                 }
                 let what = options.iter().fold(what, |what, option| what.option(option));
+                let what = own(name).iter().fold(what, |what, option| what.option(option));
                 scope.spawn(move || {
                     let begun = Instant::now();
                     let server = Server::start(install, what, template)?;

@@ -19,9 +19,16 @@ pub enum Way {
     Down,
 }
 
+/// Linux' shortest time-out before a segment is sent again.
+const RESENT_AFTER: Duration = Duration::from_millis(200);
+
 #[derive(Debug, Default)]
 struct State {
     delay_us: [AtomicU64; 2],
+    /// Of a thousand pieces so many are lost, and come only after [`RESENT_AFTER`].
+    lost_permille: [AtomicU64; 2],
+    /// Counts pieces, for the dice.
+    pieces: AtomicU64,
     stalled: [AtomicBool; 2],
     bytes: [AtomicU64; 2],
     refuse: AtomicBool,
@@ -72,6 +79,11 @@ impl Link {
         self.state.delay_us[way as usize].store(micros, Ordering::SeqCst);
     }
 
+    /// Loses so many of a thousand pieces of data, one way: as TCP does it, they come later, and everything behind them with them.
+    pub fn lose(&self, way: Way, permille: u64) {
+        self.state.lost_permille[way as usize].store(permille, Ordering::SeqCst);
+    }
+
     /// Stops carrying data one way, connections stay open: what a lost route or a frozen peer looks like.
     pub fn stall(&self, way: Way) {
         self.state.stalled[way as usize].store(true, Ordering::SeqCst);
@@ -92,6 +104,7 @@ impl Link {
     pub fn heal(&self) {
         for way in [Way::Up, Way::Down] {
             self.delay(way, Duration::ZERO);
+            self.lose(way, 0);
             self.state.stalled[way as usize].store(false, Ordering::SeqCst);
         }
         self.state.refuse.store(false, Ordering::SeqCst);
@@ -130,6 +143,10 @@ impl State {
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             let delay = self.delay_us[way as usize].load(Ordering::SeqCst);
             std::thread::sleep(Duration::from_micros(delay));
+            let dice = self.pieces.fetch_add(1, Ordering::SeqCst).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+            if dice % 1000 < self.lost_permille[way as usize].load(Ordering::SeqCst) {
+                std::thread::sleep(RESENT_AFTER);
+            }
             while self.stalled[way as usize].load(Ordering::SeqCst) && !self.over.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -183,6 +200,11 @@ mod tests {
         let start = std::time::Instant::now();
         ask(&mut stream, b"slow").unwrap();
         assert!(start.elapsed() >= Duration::from_millis(80));
+
+        link.lose(Way::Up, 1000);
+        let start = std::time::Instant::now();
+        ask(&mut stream, b"lost").unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(280), "sent again, and delayed on its way back");
 
         link.stall(Way::Up);
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

@@ -69,6 +69,8 @@ pub struct Wire {
     pub capabilities: Capabilities,
     /// What the peer greeted with.
     pub greeting: Greeting,
+    /// The challenge it was given last, by the greeting or a switch.
+    pub challenge: Vec<u8>,
     /// The number in the answer to the last PREPARE.
     pub statement: u32,
     seq: u8,
@@ -99,6 +101,7 @@ impl Wire {
                 status: 0,
                 plugin: String::new(),
             },
+            challenge: Vec::new(),
             statement: 0,
             seq: 0,
             renumber: None,
@@ -106,6 +109,7 @@ impl Wire {
         };
         let packet = wire.packet().await?;
         wire.greeting = Greeting::parse(&packet).with_context(|| format!("instead of a greeting: {packet:?}"))?;
+        wire.challenge = wire.greeting.nonce.to_vec();
         Ok(wire)
     }
 
@@ -114,8 +118,17 @@ impl Wire {
         Wire::login_with(port, wanted, 45, None).await
     }
 
-    /// The same with a collation (two bytes in the packet) and a level for zstd.
+    /// The same as another account without a password.
+    pub async fn login_as(port: u16, user: &str, wanted: Capabilities) -> Result<Wire> {
+        Wire::login_of(port, user, wanted, 45, None).await
+    }
+
+    /// With a collation (two bytes in the packet) and a level for zstd.
     pub async fn login_with(port: u16, wanted: Capabilities, collation: u16, zstd_level: Option<u8>) -> Result<Wire> {
+        Wire::login_of(port, EMPTY.name, wanted, collation, zstd_level).await
+    }
+
+    async fn login_of(port: u16, user: &str, wanted: Capabilities, collation: u16, zstd_level: Option<u8>) -> Result<Wire> {
         let mut wire = Wire::dial(port).await?;
         let offered = wire.greeting.capabilities;
         let mut capabilities = (wanted | BASE) & offered;
@@ -128,7 +141,7 @@ impl Wire {
             capabilities,
             max_packet: 1 << 30,
             collation: collation as u8,
-            user: EMPTY.name.to_owned(),
+            user: user.to_owned(),
             auth: Vec::new(),
             schema: None,
             plugin: wire.greeting.plugin.clone(),
@@ -143,9 +156,13 @@ impl Wire {
             let packet = wire.packet().await?;
             match packet.first() {
                 Some(0) => break,
-                Some(0xfe) => wire.write(&[]).await?,
+                Some(0xfe) => {
+                    let data = packet.splitn(2, |byte| *byte == 0).nth(1).unwrap_or_default();
+                    wire.challenge = data.strip_suffix(b"\0").unwrap_or(data).to_vec();
+                    wire.write(&[]).await?;
+                }
                 Some(1) => {}
-                _ => bail!("login as {}: {}", EMPTY.name, packet.escape_ascii()),
+                _ => bail!("login as {user}: {}", packet.escape_ascii()),
             }
         }
         if let Some(algorithm) = Algorithm::agreed(capabilities, zstd_level) {
@@ -241,6 +258,30 @@ impl Wire {
                     self.stream.send_all(&out).await?;
                 }
                 Some(1) => {}
+                _ => bail!("COM_CHANGE_USER: {}", packet.escape_ascii()),
+            }
+        }
+    }
+
+    /// Sends a `COM_CHANGE_USER` and answers as C libraries do in `mysql_native_password`: with the challenge of the login, whatever a
+    /// switch brings.
+    pub async fn change_user_as_c_does(&mut self, user: &str, password: &str) -> Result<()> {
+        use sluice::auth::native_password::{scramble, stage1};
+        let nonce = self.challenge.first_chunk().context("a challenge of 20 bytes")?;
+        let answer = scramble(&stage1(password.as_bytes()), nonce);
+        let plugin = b"mysql_native_password\0";
+        let parts: [&[u8]; 6] = [b"\x11", user.as_bytes(), b"\0\x14", &answer, b"\0\x2d\0", plugin];
+        self.renumber = None;
+        self.send(&parts.concat()).await?;
+        loop {
+            let packet = self.packet().await?;
+            match packet.first() {
+                Some(0) => return Ok(()),
+                Some(0xfe) if packet.get(1..).is_some_and(|rest| rest.starts_with(plugin)) => {
+                    let mut out = BytesMut::new();
+                    put_packet(&mut out, self.seq, &answer);
+                    self.stream.send_all(&out).await?;
+                }
                 _ => bail!("COM_CHANGE_USER: {}", packet.escape_ascii()),
             }
         }

@@ -37,11 +37,14 @@ pub struct Start {
     pub host: String,
     /// The plugin the client answered with; empty when it named none.
     pub plugin: String,
-    /// Its answer to [`Start::nonce`]. `None` when that answer is for another challenge (COM_CHANGE_USER), or when it is
-    /// empty and the plugin is not the one that was greeted with: libraries then send nothing and wait for a switch.
+    /// Its answer to [`Start::nonce`]. `None` when that answer may be for another challenge (COM_CHANGE_USER of most plugins), or
+    /// when it is empty and the plugin is not the one that was greeted with: libraries then send nothing and wait for a switch.
     pub answer: Option<Zeroizing<Vec<u8>>>,
     /// Our challenge.
     pub nonce: [u8; NONCE_LEN],
+    /// Whether the client may answer [`Start::nonce`] in `mysql_native_password` whatever challenge it is given: C libraries do so in
+    /// a COM_CHANGE_USER.
+    pub keeps_challenge: bool,
     /// Whether the client may send its password as it is: in TLS or on a unix socket.
     pub secure: bool,
     /// Whether the client knows AuthSwitchRequest (`CLIENT_PLUGIN_AUTH`).

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::backend::checkout::PoolSettings;
@@ -102,10 +102,12 @@ impl PreparedText {
         PreparedText { sql: sql.into(), state, private: 0, hash }
     }
 
-    /// The same text for one client's statement alone.
+    /// The same text for one client's statement alone. No other ever meets it in a connection, not even one of another client
+    /// with the same number and text: what a server's statement was executed with before decides how it reads long data.
     #[must_use]
-    pub fn private_to(&self, id: u32) -> PreparedText {
-        PreparedText { private: u64::from(id), ..self.clone() }
+    pub fn made_private(&self) -> PreparedText {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        PreparedText { private: NEXT.fetch_add(1, Ordering::Relaxed), ..self.clone() }
     }
 }
 
@@ -390,6 +392,10 @@ impl Connection {
         }
         let restore = self.have.restore(want);
         let mut count = 0;
+        if let Some(set) = &restore.role {
+            put_query(out, self.capabilities, set);
+            count += 1;
+        }
         if let Some(set) = &restore.system {
             put_query(out, self.capabilities, set);
             count += 1;
@@ -423,6 +429,7 @@ impl Connection {
         let same = Arc::ptr_eq(&self.have, want) || self.have == *want;
         let prepared = text.is_none_or(|text| self.prepared.contains_key(text));
         match (same, prepared) {
+            _ if self.have.role().is_some() && want.role().is_none() => None,
             (true, true) if self.home == Worker::here() => Some(u32::MAX),
             (true, true) => Some(4),
             (false, true) if self.have.schema() == want.schema() => Some(3),

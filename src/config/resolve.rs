@@ -51,6 +51,7 @@ pub fn frontend(config: &Config) -> Result<FrontendSettings, String> {
         },
         rules: rules(config)?,
         hold_timeout: config.failover.hold_timeout.0,
+        transaction_replay: config.failover.transaction_replay,
         write_wait: WRITE_WAIT,
         max_clients: config.proxy.max_clients,
         proxy_protocol_from: config.proxy.proxy_protocol_from.clone(),
@@ -96,6 +97,7 @@ pub fn topology(config: &Config) -> Settings {
                 name: server.name.as_str().into(),
                 address: server.address.to_string().into(),
                 role: match server.role {
+                    _ if server.retired => ConfiguredRole::Retired,
                     types::ServerRole::Master => ConfiguredRole::Master,
                     types::ServerRole::Replica => ConfiguredRole::Replica,
                 },

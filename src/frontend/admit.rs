@@ -17,6 +17,8 @@ pub(super) enum Admitted {
     Go(Lease),
     /// It has waited for a master, and is decided anew.
     Again,
+    /// The connection the session is pinned to is of no use any more.
+    HeldLost,
     /// The client has been answered.
     Answered,
 }
@@ -61,9 +63,7 @@ impl Client {
             Verdict::Lost => {
                 lease.tainted = true;
                 self.held = Some(lease);
-                self.lost_pinned().await?;
-                self.show_idle();
-                Ok(Admitted::Answered)
+                Ok(Admitted::HeldLost)
             }
         }
     }

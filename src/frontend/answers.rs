@@ -63,18 +63,18 @@ impl Client {
         self.run_job(&plain_job(com, expect, &statement, b"", packet)).await.map(|_| ())
     }
 
+    /// `COM_DEBUG`, `COM_REFRESH`: for the master, which knows whether the account may.
+    pub(super) async fn administrative(&mut self, com: Com, packet: &[u8]) -> Result<(), Gone> {
+        let (statement, _) = self.classify(b"FLUSH LOGS");
+        self.run_job(&plain_job(com, Expect::Simple, &statement, b"", packet)).await.map(|_| ())
+    }
+
     /// Takes a connection for this session before a statement runs, because of `reason`, and brings it to the session's state.
     /// `false`: there was none, and the client was not told (the command has no reply).
-    pub(super) async fn pin_for(
-        &mut self,
-        statement: &Arc<Classified>,
-        text: &Arc<PreparedText>,
-        reason: PinReason,
-    ) -> Result<bool, Gone> {
+    pub(super) async fn pin_for(&mut self, text: &Arc<PreparedText>, reason: PinReason) -> Result<bool, Gone> {
         let snapshot = self.shared.snapshot.load_full();
-        let reader = statement.class == crate::sql::classify::Class::Read;
-        let server = if reader { snapshot.readers().next().map(|s| s.id).or(snapshot.master) } else { snapshot.master };
-        let Some(pool) = server.and_then(|s| self.shared.pools.get(s.index())) else { return Ok(false) };
+        // A session that stays where it is may write there.
+        let Some(pool) = snapshot.master.and_then(|s| self.shared.pools.get(s.index())) else { return Ok(false) };
         let wanted = Wanted {
             key: &self.account.key,
             credential: &self.account.credential,

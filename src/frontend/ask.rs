@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
-use crate::frontend::query::{Failed, Job};
+use crate::frontend::query::{Failed, Job, Payload};
 use crate::frontend::relay::Told;
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
@@ -31,6 +31,17 @@ impl Client {
     pub(super) fn may_ask(statement: &Classified) -> bool {
         let effects = &statement.effects;
         effects.reads_diagnostics || effects.reads_connection_id || effects.reads_row_count || effects.reads_found_rows
+    }
+
+    /// A statement that asks, among other things or only, for what the statement before left.
+    pub(super) async fn query_left(&mut self, job: Job<'_>) -> Result<(), Gone> {
+        if self.answer_left(&job).await?.is_some() {
+            return Ok(());
+        }
+        let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
+        let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
+        let packet = Self::repacked(Com::Query, &sql);
+        self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
     }
 
     /// Answers such a statement. `None`: it is another, or something it asks for is not known here.
@@ -95,9 +106,8 @@ impl Client {
 
     /// What the session keeps of a reply beside its state.
     pub(super) fn note_left(&mut self, job: &Job<'_>, told: &Told, flavor: Flavor) {
-        // A statement that was prepared has not run.
-        if job.com == Com::StmtPrepare && told.errno.is_none() {
-            return;
+        if let (Com::StmtPrepare, None, Some(prepared)) = (job.com, told.errno, &told.prepared) {
+            return self.left.prepared(job.statement, prepared.warnings, flavor == Flavor::MariaDb);
         }
         let reply =
             Reply { failed: told.errno.is_some(), warnings: told.warnings, affected_rows: told.affected_rows, rows: told.rows };

@@ -229,11 +229,14 @@ impl Client {
     pub(super) fn fill_from(&mut self, server: ServerId) {
         let Some(fill) = &mut self.fill else { return };
         fill.capture.clear();
-        let master = self.shared.snapshot.load().master == Some(server);
+        let snapshot = self.shared.snapshot.load();
+        let master = snapshot.master == Some(server);
+        // What a server says it has proves nothing where its history may be another.
+        let causal = snapshot.server(server).is_some_and(|view| view.causal);
         fill.fresh = master
             || match &fill.granted.need {
                 Need::Nothing => true,
-                Need::Gtid(set) => self.shared.has(server, set),
+                Need::Gtid(set) => causal && self.shared.has(server, set),
                 Need::Master => false,
             };
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -22,17 +22,19 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::frontend::upload::{STREAMED_FROM, Upload, is_streamed};
-use crate::net::{Buffer, Stream};
+use crate::net::{Buffer, Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet};
+use crate::protocol::handshake::NONCE_LEN;
 use crate::protocol::ok_err_eof::{OK_HEADER, OkPacket, write_end_of_rows};
 use crate::session::leftover::Leftovers;
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::prepared::Statements;
+use crate::session::replay::Record;
 use crate::session::state::State;
-use crate::topology::{Flavor, ServerId};
+use crate::topology::{Flavor, GtidSet, ServerId};
 
 /// The client is no more: it left, or was told why it must go.
 #[derive(Debug)]
@@ -43,6 +45,11 @@ impl From<io::Error> for Gone {
         Gone
     }
 }
+
+/// ER_CLIENT_INTERACTION_TIMEOUT.
+const CLIENT_INTERACTION_TIMEOUT: u16 = 4031;
+/// A client that does not read is not waited for with its farewell.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A logged-in client.
 pub struct Client {
@@ -64,6 +71,12 @@ pub struct Client {
     pub(super) max_packet: u32,
     /// `COM_CHANGE_USER`s that were refused.
     pub(super) failed_changes: u8,
+    /// The transaction that is open, to be run again on another server; made where `failover.transaction_replay` is on.
+    pub(super) record: Option<Box<Record<PreparedText>>>,
+    /// What the master was known to have when a statement was sent that may commit.
+    pub(super) sent_knowing: Option<Box<GtidSet>>,
+    /// The challenge of its login, for the next `COM_CHANGE_USER`.
+    pub(super) challenge: [u8; NONCE_LEN],
     /// The connection of the last statement as it was given back: (server, thread id, serial).
     pub(super) last: Option<(ServerId, u64, u64)>,
     /// The reply of the statement that runs is to be kept.
@@ -119,9 +132,12 @@ impl Client {
             left: Leftovers::default(),
             max_packet,
             failed_changes: 0,
+            challenge: [0; NONCE_LEN],
             last: None,
             fill: None,
             written: Written::default(),
+            record: None,
+            sent_knowing: None,
         }
     }
 
@@ -132,7 +148,7 @@ impl Client {
             Poll::Ready(())
         })
         .await;
-        while let Ok(mut buffer) = self.next_bytes().await {
+        while let Ok(mut buffer) = self.next_bytes_in_time().await {
             loop {
                 match self.next_command(&mut buffer).await {
                     Ok(true) => {}
@@ -141,6 +157,21 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Waits until the client says something, at most as long as its `wait_timeout`, if it has set one.
+    async fn next_bytes_in_time(&mut self) -> Result<Buffer, Gone> {
+        let Some(limit) = self.session.idle_limit() else { return self.next_bytes().await };
+        if let Ok(said) = Box::pin(timer::timeout(limit, self.next_bytes())).await {
+            return said;
+        }
+        // MariaDB closes without a word.
+        if self.shared.flavor() == Some(Flavor::MySql) {
+            let text = "The client was disconnected by the server because of inactivity. See wait_timeout and interactive_timeout for configuring this behavior.";
+            let error = ClientError::of_server(CLIENT_INTERACTION_TIMEOUT, b"HY000", text);
+            let _ = timer::timeout(GOODBYE_TIMEOUT, self.stream.send_all(&error.packet(0))).await;
+        }
+        Err(Gone)
     }
 
     /// Waits until the client says something. Holds no buffer while it waits.
@@ -233,7 +264,13 @@ impl Client {
             Com::ResetConnection => self.reset_connection().await,
             Com::ChangeUser => self.change_user(packet).await,
             Com::ProcessKill => self.process_kill(packet).await,
-            Com::Debug => self.eof().await,
+            Com::Debug => self.administrative(com, packet).await,
+            // MySQL has withdrawn them.
+            Com::Refresh if self.shared.flavor() == Some(Flavor::MariaDb) => self.administrative(com, packet).await,
+            Com::ProcessInfo if self.shared.flavor() == Some(Flavor::MariaDb) => {
+                let packet = Self::repacked(Com::Query, b"SHOW PROCESSLIST");
+                Box::pin(self.query(&packet)).await
+            }
             Com::Quit => Err(Gone),
             _ => self.refuse(unknown_command(code)).await,
         }
@@ -269,7 +306,7 @@ impl Client {
         Ok(())
     }
 
-    /// The EOF with which `COM_SET_OPTION` and `COM_DEBUG` are answered (an OK in the place of EOF where EOF is deprecated).
+    /// The EOF with which `COM_SET_OPTION` is answered (an OK in the place of EOF where EOF is deprecated).
     pub(super) async fn eof(&mut self) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16);
         write_end_of_rows(&mut payload, self.capabilities, self.session.status.of_session(), 0);
@@ -340,6 +377,7 @@ impl Client {
         self.statements.clear();
         self.left = Leftovers::default();
         self.last = None;
+        self.record = None;
         self.show_idle();
     }
 
@@ -349,6 +387,7 @@ impl Client {
         let why = self.session.pins.first().map_or("unknown", |p| p.as_str());
         let fatal = self.session.pins.beyond_transaction();
         self.session.connection_lost();
+        self.statements.connection_lost();
         let text = format!(
             "lost the connection to {} that this session was pinned to ({why}); {}",
             server.as_deref().unwrap_or("a server"),

@@ -8,7 +8,7 @@ use crate::auth::attributes::passed_on;
 use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, PoolKey, key_capabilities};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Account, Client, Gone, unknown_command};
-use crate::frontend::login::{ChangeUserRequest, First, LoggedIn, Peer, change_user, nonce};
+use crate::frontend::login::{ChangeUserRequest, First, LoggedIn, Peer, change_user};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::metrics::LoginResult;
@@ -27,6 +27,9 @@ use crate::topology::{Flavor, ServerId};
 const FAILED_CHANGES_MAX: u8 = 3;
 /// Marks pool keys of one client alone; generations of learned passwords are far below.
 const LOGIN_ONLY: u64 = 1 << 63;
+
+/// No server takes statements in these: the bytes of ASCII are others in them.
+const NO_CLIENT_CHARSETS: [&str; 4] = ["ucs2", "utf16", "utf16le", "utf32"];
 
 /// Makes a client of a login and tells it so.
 ///
@@ -48,6 +51,11 @@ pub async fn enter(
             );
             return Err(login.refuse(&server_error(1226, "42000", &text), keep).await);
         }
+    }
+    let named = charset_of_collation(login.collation, shared.flavor() == Some(Flavor::MariaDb));
+    if let Some((charset, _)) = named.filter(|(charset, _)| NO_CLIENT_CHARSETS.contains(&charset.as_str())) {
+        let text = format!("Variable 'character_set_client' can't be set to the value of '{charset}'");
+        return Err(login.refuse(&ServerError::new(1231, "42000", text), keep).await);
     }
     let (account, held) = match login.credential.take() {
         Some(known) => (account(&shared, &login, known.credential, known.generation, peer), None),
@@ -93,6 +101,7 @@ pub async fn enter(
     session.pins.set(PinReason::Login, held.is_some());
     let mut client = Client::new(shared, login.stream.take(), capabilities, login.max_packet, session, entry, account);
     client.held = held;
+    client.challenge = login.challenge;
     client.show_schema();
     client.show_idle();
     Ok(client)
@@ -256,7 +265,7 @@ impl Client {
             packet: packet.get(HEADER_LEN..).unwrap_or(&[]),
             capabilities: self.capabilities,
             max_packet: self.max_packet,
-            nonce: nonce().map_err(|_| Gone)?,
+            nonce: self.challenge,
         };
         let stream = self.stream.take();
         let kept = match change_user(stream, &peer, request, &self.shared.login, keep).await {

@@ -6,18 +6,35 @@ use std::time::Instant;
 use crate::backend::connection::{CommandError, Connection};
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
+use crate::frontend::query::Job;
+use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
+use crate::protocol::ok_err_eof::Status;
 use crate::protocol::result_set::{Answer, MAX_DECODED_BYTES, TextResultSet, decode};
 use crate::session::pin::PinReason;
 use crate::session::state::{Change, State};
 use crate::session::unread::{self, READ_BACK_MAX, Unread};
-use crate::sql::classify::Classified;
+use crate::sql::classify::{Class, Classified};
 use crate::topology::Flavor;
 
 impl Client {
+    /// Whether the session may have to leave a replica before the statement runs.
+    pub(super) fn may_leave_replica(&self, job: &Job<'_>) -> bool {
+        let in_transaction = job.com != Com::StmtPrepare && self.session.status.has(Status::IN_TRANS_READONLY);
+        self.held.is_some() && (in_transaction || self.session.pins.has(PinReason::FoundRows))
+    }
+
+    /// Leaves it, where it has to.
+    pub(super) async fn leave_replica(&mut self, statement: &Classified) {
+        if self.session.status.has(Status::IN_TRANS_READONLY) {
+            self.end_read_only(statement).await;
+        }
+        self.leave_counting_replica(statement).await;
+    }
+
     /// A read-only transaction is on the server that was chosen for it; a statement that ends it by itself (`BEGIN`, DDL) begins
     /// something else, and may run on another server.
-    pub(super) async fn end_read_only(&mut self, statement: &Classified) {
+    async fn end_read_only(&mut self, statement: &Classified) {
         let ends = statement.effects.implicit_commit || statement.effects.begins_transaction.is_some();
         let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
         if !ends || !self.session.pins.only(PinReason::Transaction) || self.shared.snapshot.load().master == Some(server) {
@@ -28,6 +45,19 @@ impl Client {
             lease.tainted = true;
         }
         self.session.transaction_ended();
+        lease.give_back(Instant::now());
+    }
+
+    /// What `SQL_CALC_FOUND_ROWS` counted on a replica keeps the session there for a read, but not for a statement that may write.
+    async fn leave_counting_replica(&mut self, statement: &Classified) {
+        let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
+        let stays = statement.class == Class::Read || !self.session.pins.only(PinReason::FoundRows);
+        if stays || self.shared.snapshot.load().master == Some(server) {
+            return;
+        }
+        let Some(mut lease) = self.held.take() else { return };
+        self.take_found_rows(&mut lease).await;
+        self.session.pins.set(PinReason::FoundRows, false);
         lease.give_back(Instant::now());
     }
 

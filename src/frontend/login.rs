@@ -171,6 +171,8 @@ pub struct LoggedIn {
     /// A connection made on the way. Use it or close it politely.
     pub first: Option<First>,
     sequence: u8,
+    /// The challenge the client was given last.
+    pub challenge: [u8; NONCE_LEN],
     fast: bool,
     /// The stream is compressed behind the OK.
     compression: Option<Algorithm>,
@@ -194,7 +196,7 @@ pub struct ChangeUserRequest<'a> {
     pub capabilities: Capabilities,
     /// The longest packet the client said it takes, in bytes.
     pub max_packet: u32,
-    /// A fresh challenge, see [`nonce`].
+    /// The challenge the client was given last.
     pub nonce: [u8; NONCE_LEN],
 }
 
@@ -223,7 +225,7 @@ impl LoggedIn {
     /// Refuses the client after all, with a server's error, and closes; with `keep` it is left open, for its old session.
     pub async fn refuse(mut self, error: &ServerError, keep: bool) -> Option<Stream> {
         if keep {
-            let client = client::Client { stream: Some(self.stream), sequence: self.sequence };
+            let client = client::Client { stream: Some(self.stream), sequence: self.sequence, challenge: self.challenge };
             return client.keep_with(&LoginError::Refused { user: self.user, error: error.clone() }).await;
         }
         client::send_error(&mut self.stream, self.sequence, error).await;

@@ -17,6 +17,7 @@ use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::net::timer;
 use crate::protocol::command::Com;
+use crate::protocol::ok_err_eof::Status;
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
@@ -57,6 +58,8 @@ impl Client {
             client: self.account.ip,
             schema: self.session.state.schema(),
             pinned,
+            stays: self.held.is_none() && self.session.pins.any(),
+            in_read_only_transaction: self.session.status.has(Status::IN_TRANS_READONLY),
             autocommit: self.session.autocommit(),
             completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
@@ -81,6 +84,17 @@ impl Client {
             decision.server = Some(prefer);
         }
         decision
+    }
+
+    /// The decision, where the statement went to the connection of the one before it instead.
+    pub(super) fn retaken(&self, lease: &Lease, decision: Decision) -> Decision {
+        let target = if self.shared.snapshot.load().master == Some(lease.server) { Target::Master } else { Target::Replica };
+        Decision { target, server: Some(lease.server), wait_for_write: false, may_retry: false, ..decision }
+    }
+
+    /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
+    pub(super) fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
+        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry && self.upload.is_none()
     }
 
     pub(super) fn note_rule(&self, decision: &Decision) {
@@ -151,8 +165,7 @@ impl Client {
                 return Ok(Ok(lease));
             }
             self.held = Some(lease);
-            self.lost_pinned().await?;
-            return Ok(Err(Failed::Answered));
+            return Ok(Err(Failed::HeldLost));
         }
         if let Some(lease) = self.retake(job, server) {
             return Ok(Ok(lease));
@@ -273,6 +286,10 @@ impl Client {
                     job.statement.class.as_str()
                 )
             }
+            Reason::PinnedElsewhere(pin) => {
+                let server = self.held.as_ref().map_or_else(|| "a server".into(), |lease| self.shared.name(lease.server));
+                format!("this session is bound to {server}, which is not the master, by {}; end that, then write", pin.as_str())
+            }
             other => format!("refused: {other}"),
         };
         ClientError::new(Source::Client, 1290, b"HY000", message)
@@ -317,10 +334,10 @@ fn failure_of(error: &ConnectError) -> Option<Failure> {
 }
 
 /// Counts a held statement for as long as it lives.
-struct Held<'a>(&'a prometheus::IntGauge);
+pub(super) struct Held<'a>(&'a prometheus::IntGauge);
 
 impl<'a> Held<'a> {
-    fn new(gauge: &'a prometheus::IntGauge) -> Held<'a> {
+    pub(super) fn new(gauge: &'a prometheus::IntGauge) -> Held<'a> {
         gauge.inc();
         Held(gauge)
     }

@@ -113,7 +113,7 @@ impl Client {
         let Some(statement) = self.statements.get_mut(id) else { return self.unknown_statement(id, "mysqld_stmt_execute").await };
         if (cursor || statement.cursor) && statement.text.private == 0 {
             // A cursor is a state of the server's statement, which others must not share.
-            statement.text = Arc::new(statement.text.private_to(id));
+            statement.text = Arc::new(statement.text.made_private());
         }
         match ExecuteHeader::parse(payload, statement.params, capabilities) {
             Ok(header) => {
@@ -191,10 +191,10 @@ impl Client {
         let Some(id) = statement_id(packet) else { return Ok(()) };
         let Some(statement) = self.statements.get_mut(id) else { return Ok(()) };
         if statement.text.private == 0 {
-            statement.text = Arc::new(statement.text.private_to(id));
+            statement.text = Arc::new(statement.text.made_private());
         }
         let statement = statement.clone();
-        if self.held.is_none() && !self.pin_for(&statement.classified, &statement.text, PinReason::LongData).await? {
+        if self.held.is_none() && !self.pin_for(&statement.text, PinReason::LongData).await? {
             return Ok(());
         }
         let Some(mut lease) = self.held.take() else { return Ok(()) };

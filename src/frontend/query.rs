@@ -18,6 +18,7 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::refused;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
+use crate::frontend::replay::Recovered;
 use crate::frontend::written;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
@@ -27,7 +28,7 @@ use crate::protocol::prepared::PrepareOk;
 use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
-use crate::session::machine::Learned;
+use crate::session::replay::Checksum;
 use crate::sql::classify::{Class, Classified, Templates};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
@@ -113,6 +114,8 @@ pub(super) enum Failed {
     Before(ClientError),
     /// The statement may have run.
     Unknown(ClientError),
+    /// The connection that the session is pinned to is gone.
+    HeldLost,
     /// The replica did not reach the session's last write in time.
     Behind,
     /// The server is read-only, and refused a statement whose text looked like a read.
@@ -140,17 +143,6 @@ impl Client {
         self.run_job(&job).await.map(|_| ())
     }
 
-    /// A statement that asks, among other things or only, for what the statement before left.
-    async fn query_left(&mut self, job: Job<'_>) -> Result<(), Gone> {
-        if self.answer_left(&job).await?.is_some() {
-            return Ok(());
-        }
-        let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
-        let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
-        let packet = Self::repacked(Com::Query, &sql);
-        self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
-    }
-
     pub(super) fn classify(&self, sql: &[u8]) -> (Arc<Classified>, Option<Hint>) {
         READING.with_borrow_mut(|(buffer, templates)| {
             if let Some(known) = templates.get(sql, self.session.lex) {
@@ -176,8 +168,8 @@ impl Client {
         {
             return Ok(answered);
         }
-        if job.com != Com::StmtPrepare && self.held.is_some() && self.session.status.has(Status::IN_TRANS_READONLY) {
-            Box::pin(self.end_read_only(job.statement)).await;
+        if self.may_leave_replica(job) {
+            Box::pin(self.leave_replica(job.statement)).await;
         }
         loop {
             let decision = self.decide(job, &failed);
@@ -211,6 +203,10 @@ impl Client {
                 Err(failure) => {
                     match failure {
                         Failed::Answered => return Ok(ANSWERED),
+                        Failed::HeldLost => match self.held_lost(job).await? {
+                            Recovered::Yes => continue,
+                            Recovered::No | Recovered::Told => return Ok(ANSWERED),
+                        },
                         Failed::Before(error) | Failed::Unknown(error) => {
                             if decision.may_retry && failed.len() < TRIES_MAX {
                                 failed.push(server);
@@ -237,11 +233,15 @@ impl Client {
             let lease = match self.admit(job, lease, &decision, started, &mut last_error).await? {
                 Admitted::Go(lease) => lease,
                 Admitted::Again => continue,
+                Admitted::HeldLost => match self.held_lost(job).await? {
+                    Recovered::Yes => continue,
+                    Recovered::No | Recovered::Told => return Ok(ANSWERED),
+                },
                 Admitted::Answered => return Ok(ANSWERED),
             };
             match self.attempt(job, lease, &decision, started).await? {
                 Ok(outcome) => return Ok(outcome),
-                Err(Failed::Answered) => return Ok(ANSWERED),
+                Err(Failed::Answered | Failed::HeldLost) => return Ok(ANSWERED),
                 Err(Failed::Behind) => failed.push(server),
                 // The next decision knows, and so does that of the next execution.
                 Err(Failed::ReadOnlyServer) => job.statement.writes_unseen.raise(),
@@ -264,8 +264,17 @@ impl Client {
                     last_error = Some(error);
                 }
                 Err(Failed::Before(error) | Failed::Unknown(error)) => {
+                    match Box::pin(self.recover(job, server, true)).await? {
+                        Recovered::Yes => {
+                            failed.clear();
+                            continue;
+                        }
+                        Recovered::No => {}
+                        Recovered::Told => return Ok(ANSWERED),
+                    }
                     let fatal = self.session.pins.beyond_transaction();
                     self.session.connection_lost();
+                    self.statements.connection_lost();
                     self.show_idle();
                     self.refuse(if fatal { error.fatal() } else { error }).await?;
                     return Ok(ANSWERED);
@@ -287,6 +296,7 @@ impl Client {
         let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
         let change = self.begin_change(job, server, sent);
+        let open = self.note_sending(job, server);
         if let Err(failed) = self.send(job, &mut lease, decision, &mut buffer).await? {
             if !matches!(failed, Failed::Unknown(_)) {
                 Change::none(change);
@@ -299,7 +309,7 @@ impl Client {
             }
             return Ok(Err(failed));
         }
-        let mut told = Told::default();
+        let mut told = Told { sum: open.map(|_| Checksum::default()), ..Told::default() };
         let mut pending = Pending::default();
         let compressed = lease.stream.is_compressed();
         let mut fill = self.fill.take();
@@ -334,13 +344,17 @@ impl Client {
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
-                if matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED)) && !forwarded && self.is_repeatable(job, decision)
+                if matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED))
+                    && !forwarded
+                    && (open.is_some() || self.is_repeatable(job, decision))
                 {
                     // Its connections end with it: as good as lost before the first byte.
                     let text = format!("{} is being stopped", self.shared.name(server));
                     drop(lease);
                     self.shared.monitor.poke(server, Failure::Io(text.clone()));
-                    return Ok(Err(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))));
+                    let error = ClientError::new(Source::Server, LOST, b"08S01", text);
+                    let begun = told.errno == Some(CONNECTION_KILLED) && !self.is_repeatable(job, decision);
+                    return Ok(Err(if begun { Failed::Unknown(error) } else { Failed::Before(error) }));
                 }
             }
             End::Client(_) => {
@@ -377,10 +391,14 @@ impl Client {
                 return Ok(Err(if self.is_repeatable(job, decision) { Failed::Before(error) } else { Failed::Unknown(error) }));
             }
         }
+        let before = open.map(|open| (open, self.session.state.clone()));
         self.learn(job, &mut lease, &told);
         self.end_change(job, change, &told, &lease);
         if let Some(fill) = fill {
             fill.end(job, &told, pending.piece(&buffer), self.capabilities, sent);
+        }
+        if let Some((open, state)) = before {
+            self.record_step(job, open, &mut told, &state);
         }
         self.note_upload();
         if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
@@ -427,17 +445,6 @@ impl Client {
         Ok(Ok(Outcome::of(server, &told)))
     }
 
-    /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
-    fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
-        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry && self.upload.is_none()
-    }
-
-    /// The decision, where the statement went to the connection of the one before it instead.
-    fn retaken(&self, lease: &Lease, decision: Decision) -> Decision {
-        let target = if self.shared.snapshot.load().master == Some(lease.server) { Target::Master } else { Target::Replica };
-        Decision { target, server: Some(lease.server), wait_for_write: false, may_retry: false, ..decision }
-    }
-
     /// Keeps the connection while a pin holds, else gives it back.
     fn settle(&mut self, lease: Lease, now: Instant) {
         self.last = Some((lease.server, lease.thread_id, lease.serial));
@@ -449,52 +456,5 @@ impl Client {
             self.show_idle_since(now);
             lease.give_back(now);
         }
-    }
-
-    /// Step 9: what the reply says about the session and the server.
-    fn learn(&mut self, job: &Job<'_>, lease: &mut Lease, told: &Told) {
-        let ok = told.errno.is_none();
-        let prepare_only = job.com == Com::StmtPrepare;
-        let effects = &job.statement.effects;
-        let set = !job.statement.plain
-            && (effects.sets_last_insert_id
-                || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity"));
-        lease.dirty_users |= told.state_changed || effects.opaque || !effects.sets_user_variables.is_empty();
-        if told.last_insert_id != 0 {
-            lease.last_insert_id = told.last_insert_id;
-        } else if set || effects.opaque {
-            // Changed without an OK that says to what: whoever reads it next restores his own.
-            lease.last_insert_id = u64::MAX;
-        }
-        if !prepare_only {
-            let learned = Learned {
-                ok,
-                errno: told.errno.unwrap_or(0),
-                status: told.status,
-                last_insert_id: told.last_insert_id,
-                variables: &told.variables,
-                schema: told.schema.as_deref(),
-                state_changed: told.state_changed,
-                overflow: told.overflow,
-            };
-            let may_change = !(job.statement.plain && learned.is_plain());
-            let before = may_change.then(|| self.session.state.clone());
-            self.session.learn(job.statement, job.sql, &learned);
-            if job.com == Com::InitDb && ok {
-                self.session.schema_is(job.sql);
-            }
-            if before.is_some_and(|before| !Arc::ptr_eq(&before, &self.session.state)) {
-                self.session.state = self.shared.share(self.session.state.clone());
-                lease.have = self.session.state.clone();
-                self.show_schema();
-            }
-        } else if let (Some(prepared), Some(text)) = (&told.prepared, job.text) {
-            lease.note_prepared(text.clone(), prepared.statement_id);
-        }
-        self.learn_gtid(lease, told.gtid.as_deref());
-    }
-
-    pub(super) fn show_schema(&self) {
-        self.entry.view.lock().schema = self.session.state.schema().map(|s| String::from_utf8_lossy(s).into());
     }
 }

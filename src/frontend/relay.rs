@@ -20,6 +20,7 @@ use crate::protocol::reply::{Event, PacketKind, ReplyTracker};
 use crate::protocol::session_track::{self, Change as TrackedChange};
 
 use crate::session::machine::Tracked;
+use crate::session::replay::Checksum;
 
 /// A read this full makes the next one larger: a long result then costs fewer system calls.
 const LONG_REPLY_BUFFER: usize = 128 * 1024;
@@ -59,6 +60,8 @@ pub struct Told {
     pub last_len: usize,
     /// It stood behind rows.
     pub ends_rows: bool,
+    /// Made of the whole reply, where one is wanted.
+    pub sum: Option<Checksum>,
 }
 
 /// A reply as it goes to the client, kept for others up to a limit.
@@ -220,6 +223,9 @@ impl Relay<'_> {
         let mut ready = Ready::default();
         loop {
             let walk = self.tracker.walk(buffer.filled().get(at..).unwrap_or(&[])).map_err(invalid)?;
+            if let Some(sum) = &mut told.sum {
+                sum.rows(buffer.filled().get(at..at + walk.pass).unwrap_or(&[]));
+            }
             at += walk.pass;
             let Event::Packet { kind, len, done } = walk.event else {
                 ready.done = self.tracker.is_done();
@@ -247,7 +253,11 @@ impl Relay<'_> {
                     }
                 }
                 PacketKind::Err => {
-                    told.errno = Some(ErrPacket::parse(payload).map_or(0, |e| e.errno));
+                    let errno = ErrPacket::parse(payload).map_or(0, |e| e.errno);
+                    told.errno = Some(errno);
+                    if let Some(sum) = &mut told.sum {
+                        sum.error(errno);
+                    }
                 }
                 PacketKind::Eof => {
                     if let Some(eof) = EofPacket::parse(payload) {
@@ -376,7 +386,10 @@ pub async fn write_pending(client: &mut Stream, buffer: &mut Buffer, pending: &m
 }
 
 impl Told {
-    fn note_ok(&mut self, ok: &OkPacket<'_>) {
+    pub(super) fn note_ok(&mut self, ok: &OkPacket<'_>) {
+        if let Some(sum) = &mut self.sum {
+            sum.ok(ok.affected_rows, ok.last_insert_id);
+        }
         self.status = Some(ok.status);
         self.warnings = ok.warnings;
         self.affected_rows = ok.affected_rows;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::auth::attributes::Attribute;
 use crate::backend::connection::PoolKey;
-use crate::backend::pool::ServerPool;
+use crate::backend::pools::Pools;
 use crate::cache::Cache;
 use crate::frontend::errors::Source;
 use crate::frontend::flight::Flights;
@@ -49,6 +49,8 @@ pub struct FrontendSettings {
     pub rules: Rules,
     /// `failover.hold_timeout`.
     pub hold_timeout: Duration,
+    /// `failover.transaction_replay`.
+    pub transaction_replay: bool,
     /// How long a replica may be waited for until it has the session's last write.
     pub write_wait: Duration,
     /// `proxy.max_clients`.
@@ -73,7 +75,7 @@ pub struct Shared {
     /// Transactions that servers were seen to have, between heartbeats.
     pub known: Arc<KnownGtids>,
     /// A pool for each server, by [`ServerId`].
-    pub pools: Vec<Arc<ServerPool>>,
+    pub pools: Arc<Pools>,
     /// What statements are.
     pub classify: ClassifyCache,
     /// How `COM_INIT_DB` is classified.
@@ -210,7 +212,7 @@ impl Shared {
         if self.forget_credential(key) {
             self.events.push("password_forgotten", None, format!("a server refused what was learned of {}", key.user));
         }
-        for pool in &self.pools {
+        for pool in self.pools.iter() {
             pool.close_idle(Some(&key.user));
         }
     }

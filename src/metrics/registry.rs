@@ -199,6 +199,19 @@ impl Default for Metrics {
     }
 }
 
+/// Every `kind` and `result` of `sluice_failovers_total`.
+const FAILOVERS: [(&str, &str); 9] = [
+    ("failover", "ok"),
+    ("failover", "refused"),
+    ("failover", "failed"),
+    ("switchover", "ok"),
+    ("switchover", "refused"),
+    ("switchover", "failed"),
+    ("rejoin", "ok"),
+    ("rejoin", "refused"),
+    ("rejoin", "failed"),
+];
+
 impl Metrics {
     /// All metrics at zero, with a registry of their own.
     pub fn new() -> Metrics {
@@ -230,7 +243,15 @@ impl Metrics {
             errors: std::array::from_fn(|i| errors.with_label_values(&[ErrorSource::ALL[i].as_str()])),
             logins: std::array::from_fn(|i| logins.with_label_values(&[LoginResult::ALL[i].as_str()])),
             pinned: gauges("sluice_pinned_sessions", "Sessions bound to one server, by reason.", &["reason"]),
-            failovers: counters("sluice_failovers_total", "Failovers and switchovers, by how they ended.", &["kind", "result"]),
+            failovers: {
+                let failovers =
+                    counters("sluice_failovers_total", "Failovers and switchovers, by how they ended.", &["kind", "result"]);
+                // All there can be, from the start: a rate needs the zero before the first.
+                for (kind, result) in FAILOVERS {
+                    let _ = failovers.with_label_values(&[kind, result]);
+                }
+                failovers
+            },
             overhead: Overhead::default(),
             pool_wait: histogram("sluice_pool_wait_seconds", "How long a statement waited for a connection.", WAIT_SECONDS),
             cache_hits: counter("sluice_cache_hits_total", "Reads answered from the cache."),
@@ -251,20 +272,23 @@ impl Metrics {
     }
 
     /// Names the servers, in the order of their `ServerId`s; at start and after a reload. Counters of a name that stays go
-    /// on counting; series of names that are gone are removed.
+    /// on counting; series of names that are gone are removed. An empty name stands for a server that has left.
     pub fn set_servers<S: AsRef<str>>(&self, names: &[S]) {
         let known = self.servers.load_full();
         let next: Vec<Arc<ServerMetrics>> = names
             .iter()
             .map(|name| {
                 let name = name.as_ref();
+                if name.is_empty() {
+                    return self.none.clone();
+                }
                 known.iter().find(|s| s.name == name).cloned().unwrap_or_else(|| {
                     let gauges = ServerGauges { up: &self.up, role: &self.role, lag: &self.lag, pool: &self.pool };
                     Arc::new(server_metrics(name, Some(gauges)))
                 })
             })
             .collect();
-        for gone in known.iter().filter(|s| !next.iter().any(|n| n.name == s.name)) {
+        for gone in known.iter().filter(|s| !s.name.is_empty() && !next.iter().any(|n| n.name == s.name)) {
             let name = gone.name.as_str();
             let _ = self.up.remove_label_values(&[name]);
             let _ = self.lag.remove_label_values(&[name]);
@@ -327,7 +351,8 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut families = self.registry.gather();
         let servers = self.servers.load();
-        let tallies = servers.iter().chain([&self.none]).map(|server| (server.name(), &server.tally));
+        let named = servers.iter().filter(|server| !server.name().is_empty());
+        let tallies = named.chain([&self.none]).map(|server| (server.name(), &server.tally));
         families.extend(tally::families(tallies, &self.overhead));
         families.sort_by(|a, b| a.name().cmp(b.name()));
         families.retain(|family| !family.get_metric().is_empty());

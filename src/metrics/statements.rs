@@ -413,26 +413,4 @@ mod tests {
         assert_eq!(lines.iter().map(|l| l.count).sum::<u64>(), 40_000);
         assert_eq!(lines.iter().map(|l| l.rows).sum::<u64>(), 40_000);
     }
-
-    /// `cargo test --release metrics::statements -- --ignored --nocapture` prints the cost.
-    #[test]
-    #[ignore = "a measurement"]
-    fn cost() {
-        let all = Statements::default();
-        let text = "SELECT c FROM sbtest1 WHERE id=?";
-        let kept = all.stats(key(1, text));
-        for (name, f) in [
-            ("look-up and record", &(|| all.record(key(1, text), Clock::now(), Duration::from_micros(90), 1, false)) as &dyn Fn()),
-            ("record", &(|| kept.record(Clock::now(), Duration::from_micros(90), 1, false)) as &dyn Fn()),
-        ] {
-            let best = (0..50)
-                .map(|_| {
-                    let start = Clock::now();
-                    (0..10_000).for_each(|_| f());
-                    start.elapsed().as_nanos() / 10_000
-                })
-                .min();
-            println!("{name}: {} ns", best.unwrap_or_default());
-        }
-    }
 }

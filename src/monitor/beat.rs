@@ -2,6 +2,7 @@
 //! for silence of the server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -9,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::publish::Input;
-use super::queries::{HeartbeatRow, READ_ONLY};
+use super::queries::{HeartbeatRow, READ_ONLY, is_its_own_fault};
 use super::{Account, MonitoredServer};
 use crate::backend::{AdminConnection, ConnectError, QueryError, connect_admin};
 use crate::topology::lag::Beat;
@@ -30,8 +31,16 @@ pub(super) struct Beater {
     /// Wakes the task that looks at a server: a refused write says more than the last heartbeat.
     pub poked: Vec<Arc<Notify>>,
     pub input: mpsc::Sender<Input>,
+    pub beats: Arc<Beats>,
+}
+
+/// What outlives the task when the configuration is read again.
+#[derive(Debug, Default)]
+pub(super) struct Beats {
+    /// Of the last beat: numbers never fall within a run.
+    number: AtomicU64,
     /// Held while a beat is written, so that nobody makes the server read-only in the middle of it.
-    pub beating: Arc<tokio::sync::Mutex<()>>,
+    pub writing: tokio::sync::Mutex<()>,
 }
 
 /// What came of one beat.
@@ -41,6 +50,8 @@ enum Sent {
     ReadOnly,
     /// The server refuses our login. The task that looks at it says so; writes are not what is blocked.
     Refused,
+    /// Somebody has locked the row, or ended our statement: the next one may come through.
+    Unlucky,
     /// The account may not.
     Denied(String),
     Failed(String),
@@ -50,7 +61,6 @@ impl Beater {
     /// Runs until the receiving side is gone.
     pub(super) async fn run(self) {
         let mut connection: Option<(ServerId, AdminConnection)> = None;
-        let mut number = 0;
         let mut denied = false;
         loop {
             let began = Instant::now();
@@ -62,14 +72,14 @@ impl Beater {
                 old.quit().await;
             }
             if let Some(id) = writer {
-                number += 1;
+                let number = self.beats.number.fetch_add(1, Ordering::Relaxed) + 1;
                 let sent = self.beat(id, &mut connection, Beat { run: self.run, number }).await;
                 let input = match sent {
                     Sent::Written => {
                         denied = false;
                         Some(Input::BeatWritten { number, at: Instant::now() })
                     }
-                    Sent::ReadOnly => {
+                    Sent::ReadOnly | Sent::Unlucky => {
                         self.poke(id);
                         None
                     }
@@ -130,7 +140,7 @@ impl Beater {
             }
         }
         let Some((_, open)) = connection else { return Sent::Failed("no connection".to_owned()) };
-        let _beating = self.beating.lock().await;
+        let _beating = self.beats.writing.lock().await;
         if self.snapshot.load().writer().map(|view| view.id) != Some(id) {
             return Sent::ReadOnly;
         }
@@ -146,6 +156,7 @@ impl Beater {
                     Some(1290 | 1792 | 1836) => Sent::ReadOnly,
                     // ER_DBACCESS_DENIED, ER_TABLEACCESS_DENIED, ER_COLUMNACCESS_DENIED, ER_SPECIFIC_ACCESS_DENIED
                     Some(1044 | 1142 | 1143 | 1227) => Sent::Denied(error.to_string()),
+                    Some(code) if is_its_own_fault(code) => Sent::Unlucky,
                     _ => Sent::Failed(error.to_string()),
                 }
             }

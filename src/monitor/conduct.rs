@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use super::Report;
 use super::hands::Hands;
 use super::publish::Input;
-use crate::topology::failover::{Action, Event, FailoverSettings, Machine, Order, OrderId, Outcome, StepDone, Ticket};
-use crate::topology::{Facts, Hold, Observation, ServerId, Snapshot};
+use crate::topology::failover::{Action, Event, FailoverSettings, Machine, Mode, Order, OrderId, Outcome, StepDone, Ticket};
+use crate::topology::{Facts, Hold, ServerId, Settings, Snapshot};
 
 /// Outcomes and commands that may wait for the task.
 pub(super) const CALLS_MAX: usize = 64;
@@ -37,6 +37,14 @@ pub trait Traffic: Send + Sync + 'static {
 pub(super) enum Call {
     Order(Order, oneshot::Sender<Result<Vec<StepDone>, String>>),
     Configure(FailoverSettings),
+    Rewatch(Box<Rewatch>, oneshot::Sender<Result<(), String>>),
+}
+
+/// The configuration was read again, and the servers or how they are watched differ.
+pub(super) struct Rewatch {
+    pub topology: Settings,
+    pub failover: FailoverSettings,
+    pub hands: Arc<Hands>,
 }
 
 pub(super) struct Conductor {
@@ -77,6 +85,10 @@ impl Conductor {
                         self.machine.configure(settings);
                         Event::Tick
                     }
+                    Some(Call::Rewatch(new, answer)) => {
+                        let _ = answer.send(self.rewatch(*new).await);
+                        Event::Tick
+                    }
                     Some(Call::Order(order, answer)) => {
                         orders += 1;
                         asked.push(Asked { id: orders, answer });
@@ -87,9 +99,6 @@ impl Conductor {
                 () = self.published.notified() => Event::Seen(self.snapshot.load_full()),
                 () = sleep(tick) => Event::Tick,
             };
-            if let Event::Done(_, outcome) = &event {
-                self.pass_on(outcome).await;
-            }
             // What was published since the machine saw it last, before anything is decided.
             let fresh = Event::Seen(self.snapshot.load_full());
             let mut actions = self.machine.step(fresh, Instant::now());
@@ -102,15 +111,20 @@ impl Conductor {
         }
     }
 
-    /// What the servers said is news for the diagnosis, too.
-    async fn pass_on(&self, outcome: &Outcome) {
-        let now = Instant::now();
-        let seen = |id: ServerId, facts: &Facts| Input::Seen(Observation::from_monitor(id, now, now, Ok(facts.clone())));
-        if let Outcome::Answers { answers, .. } = outcome {
-            for (id, facts) in answers.iter().filter_map(|(id, answer)| Some((*id, answer.as_ref().ok()?))) {
-                let _ = self.input.send(seen(id, facts)).await;
-            }
+    /// Between two replacements only: what is under way counts on the servers it began with. The snapshot has all servers before the machine hears of
+    /// the new ones.
+    async fn rewatch(&mut self, new: Rewatch) -> Result<(), String> {
+        let phase = self.machine.phase_name();
+        if phase != "idle" {
+            return Err(format!(
+                "the master is being replaced ({phase}); SHOW EVENTS tells how far that is: reload again after it"
+            ));
         }
+        let (auto, topology) = (new.failover.mode == Mode::Auto, Box::new(new.topology));
+        self.publish(|done| Input::Settings { topology, auto, done }).await;
+        self.machine.configure(new.failover);
+        self.hands = new.hands;
+        Ok(())
     }
 
     /// Has the publisher do something, and waits until it has.
@@ -123,21 +137,16 @@ impl Conductor {
 
     async fn carry_out(&mut self, action: Action, done: &mpsc::Sender<(Ticket, Outcome)>, asked: &mut Vec<Asked>) {
         let hands = self.hands.clone();
-        let input = self.input.clone();
         match action {
             Action::Hold { why, deposed } => {
                 let hold = Hold { why: why.into(), deposed };
                 self.publish(|done| Input::Hold(hold, done)).await;
             }
-            Action::Release { master, facts } => {
-                let now = Instant::now();
-                let seen = facts.map(|facts| Observation::from_monitor(master, now, now, Ok(*facts)));
-                self.publish(|done| Input::Release(master, seen, done)).await;
-            }
+            Action::Release(master) => self.publish(|done| Input::Release(master, done)).await,
             Action::Accept(server) => self.publish(|done| Input::Rejoin(server, done)).await,
-            Action::Ask { ticket, unless, probe } => {
+            Action::Ask { ticket, unless, probe, write } => {
                 let done = done.clone();
-                tokio::spawn(async move { done.send((ticket, hands.ask_all(unless, probe).await)).await });
+                tokio::spawn(async move { done.send((ticket, hands.ask_all(unless, probe, write).await)).await });
             }
             Action::AwaitOpen { ticket, server, limit } => {
                 let (done, traffic) = (done.clone(), self.traffic.clone());
@@ -155,13 +164,13 @@ impl Conductor {
                     traffic.end(server);
                 }
             }
-            Action::Fence { ticket, server, kill } => spawn(ticket, server, input, done, hands.fence(server, kill)),
-            Action::Follow { ticket, server, like, limit } => spawn(ticket, server, input, done, hands.follow(server, like, limit)),
-            Action::Promote { ticket, server, stop_from } => spawn(ticket, server, input, done, hands.promote(server, stop_from)),
+            Action::Fence { ticket, server, kill } => spawn(ticket, done, hands.fence(server, kill)),
+            Action::Follow { ticket, server, like, limit } => spawn(ticket, done, hands.follow(server, like, limit)),
+            Action::Promote { ticket, server, stop_from } => spawn(ticket, done, hands.promote(server, stop_from)),
             Action::Repoint { ticket, server, to, instead_of, demoted } => {
-                spawn(ticket, server, input, done, hands.repoint(server, to, instead_of, demoted));
+                spawn(ticket, done, hands.repoint(server, to, instead_of, demoted));
             }
-            Action::Receiver { ticket, server, from, on } => spawn(ticket, server, input, done, hands.receiver(server, from, on)),
+            Action::Receiver { ticket, server, from, on } => spawn(ticket, done, hands.receiver(server, from, on)),
             Action::Tell { kind, server, detail } => {
                 let snapshot = self.snapshot.load();
                 let name = server.and_then(|id| snapshot.server(id)).map(|view| &*view.name);
@@ -183,18 +192,12 @@ const SPAWN_LIMIT: Duration = Duration::from_secs(12);
 /// Does it beside the task, and hands in what came of it.
 fn spawn(
     ticket: Ticket,
-    server: ServerId,
-    input: mpsc::Sender<Input>,
     done: &mpsc::Sender<(Ticket, Outcome)>,
     work: impl Future<Output = Result<Box<Facts>, String>> + Send + 'static,
 ) {
     let done = done.clone();
     tokio::spawn(async move {
         let result = timeout(SPAWN_LIMIT, work).await.unwrap_or_else(|_| Err("no end in time".to_owned()));
-        if let Ok(facts) = &result {
-            let now = Instant::now();
-            let _ = input.send(Input::Seen(Observation::from_monitor(server, now, now, Ok(Facts::clone(facts))))).await;
-        }
         done.send((ticket, Outcome::Acted(result))).await
     });
 }

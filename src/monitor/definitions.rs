@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::{Account, MonitoredServer};
+use super::{Account, Reached};
 use crate::backend::{AdminConnection, TextResult, connect_admin};
 use crate::cache::Cache;
 use crate::cache::definitions::{Named, Told};
@@ -31,9 +31,7 @@ pub struct Asker {
     /// Who wants to know.
     pub cache: Arc<Cache>,
     /// How to reach the servers.
-    pub servers: Vec<MonitoredServer>,
-    /// As whom.
-    pub account: Account,
+    pub reached: Arc<ArcSwap<Reached>>,
     /// Who is master.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The heartbeat's table, if there is one.
@@ -69,8 +67,9 @@ impl Asker {
         let mut connection = match kept.take().filter(|(id, _)| *id == master) {
             Some((_, connection)) => connection,
             None => {
-                let server = self.servers.get(master.index()).ok_or("no such server")?;
-                let Account { user, password } = &self.account;
+                let reached = self.reached.load_full();
+                let server = reached.servers.get(master.index()).ok_or("no such server")?;
+                let Account { user, password } = &*reached.account;
                 connect_admin(&server.address, &server.tls, user, password, ANSWER_LIMIT).await.map_err(|e| e.to_string())?
             }
         };

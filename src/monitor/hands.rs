@@ -4,25 +4,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::beat::Beats;
 use super::commands;
+use super::queries::{self, HeartbeatRow};
 use super::reach::{Reach, Refusal};
-use crate::topology::failover::{Answer, Outcome};
-use crate::topology::observation::ThreadState;
+use crate::topology::failover::{Answer, Outcome, Writes};
+use crate::topology::observation::{ReplicaChannel, ThreadState};
 use crate::topology::{Facts, Failure, Flavor, ServerId, Snapshot};
 
 /// Until a command at a server has its effect.
 const ACT_LIMIT: Duration = Duration::from_secs(3);
 /// `SET GLOBAL read_only` waits for running writes; those that have not ended by then are ended.
 const READ_ONLY_PATIENCE: Duration = Duration::from_millis(150);
+/// A receiver that has not stopped by then is connecting.
+const STOP_PATIENCE: Duration = Duration::from_millis(60);
 /// While something is waited for, a server is asked this often.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// A server that is not needed gets this much longer than the others.
 const GRACE: Duration = Duration::from_millis(10);
 /// What our own clock may be late while we wait for answers, before their absence proves nothing.
 const STALL_MAX: Duration = Duration::from_millis(100);
+
+/// A STOP that may take a while.
+type Stopping = JoinHandle<Result<(), String>>;
 
 /// All servers within reach.
 pub(super) struct Hands {
@@ -33,8 +40,10 @@ pub(super) struct Hands {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// How long one answer may take.
     pub answer_limit: Duration,
-    /// Held by the heartbeat while it writes.
-    pub beating: Arc<tokio::sync::Mutex<()>>,
+    /// What is written to see whether a server writes; `None` where no heartbeat is.
+    pub row: Option<HeartbeatRow>,
+    /// Whose writing is waited for before a server is made read-only.
+    pub beats: Arc<Beats>,
 }
 
 impl Hands {
@@ -44,7 +53,7 @@ impl Hands {
 
     /// Opens a connection for commands everywhere, so that it is there when it is needed.
     pub(super) async fn warm(self: Arc<Self>) {
-        for reach in &self.act {
+        for reach in self.act.iter().filter(|reach| !reach.retired) {
             if reach.idle.lock().is_none() {
                 let _ = reach.ask(self.facts(reach.id).as_deref(), ACT_LIMIT).await;
             }
@@ -52,9 +61,15 @@ impl Hands {
     }
 
     /// Asks everybody at once.
-    pub(super) async fn ask_all(self: Arc<Self>, unless: Option<ServerId>, probe: Option<ServerId>) -> Outcome {
+    pub(super) async fn ask_all(
+        self: Arc<Self>,
+        unless: Option<ServerId>,
+        probe: Option<ServerId>,
+        write: Option<ServerId>,
+    ) -> Outcome {
+        let trial = write.map(|id| tokio::spawn(self.clone().try_write(id)));
         let mut asked: JoinSet<Answer> = JoinSet::new();
-        for reach in &self.ask {
+        for reach in self.ask.iter().filter(|reach| !reach.retired) {
             let (hands, reach) = (self.clone(), reach.clone());
             asked.spawn(async move {
                 let id = reach.id;
@@ -68,17 +83,24 @@ impl Hands {
                 (id, answer)
             });
         }
-        let mut answers: Vec<Answer> = Vec::new();
+        let gone = |reach: &Arc<Reach>| (reach.id, Err(Failure::ConnectRefused("no longer in the configuration".to_owned())));
+        let mut answers: Vec<Answer> = self.ask.iter().filter(|reach| reach.retired).map(gone).collect();
         let mut late = Duration::ZERO;
         let mut until = Instant::now() + self.answer_limit * 3;
-        while !asked.is_empty() {
+        while !asked.is_empty() || trial.as_ref().is_some_and(|trial| !trial.is_finished()) {
             let needed = self.ask.iter().any(|reach| Some(reach.id) != unless && !answers.iter().any(|(id, _)| *id == reach.id));
             if !needed && unless.is_some() {
                 until = until.min(Instant::now() + GRACE);
             }
             let nap = Duration::from_millis(20).min(until.saturating_duration_since(Instant::now()));
             let began = Instant::now();
-            match timeout(nap, asked.join_next()).await {
+            let next = async {
+                match asked.join_next().await {
+                    None => std::future::pending().await,
+                    answer => answer,
+                }
+            };
+            match timeout(nap, next).await {
                 Ok(Some(Ok(answer))) => answers.push(answer),
                 Ok(_) => {}
                 Err(_) => late = late.max(began.elapsed().saturating_sub(nap)),
@@ -91,7 +113,55 @@ impl Hands {
             answers.push((reach.id, Err(Failure::QueryTimeout)));
         }
         answers.sort_by_key(|(id, _)| *id);
-        Outcome::Answers { answers, stalled: late > STALL_MAX }
+        let writes = match trial {
+            None => Writes::NotTried,
+            Some(trial) if trial.is_finished() => trial.await.unwrap_or_else(|_| Writes::Unclear("it was not tried".to_owned())),
+            Some(_) => Writes::Blocked("no end in time".to_owned()),
+        };
+        Outcome::Answers { answers, stalled: late > STALL_MAX, writes }
+    }
+
+    /// Does it write? On a connection made for that.
+    async fn try_write(self: Arc<Self>, id: ServerId) -> Writes {
+        let (Some(row), Some(reach)) = (&self.row, self.ask.get(id.index())) else {
+            return Writes::Unclear("there is no heartbeat to write".to_owned());
+        };
+        let mut connection = match reach.connect(self.answer_limit).await {
+            Ok(connection) => connection,
+            Err(refusal) => return Writes::Unclear(refusal.to_string()),
+        };
+        connection.set_timeout(self.answer_limit);
+        let mut tried = connection.query(&row.try_write()).await;
+        // Before the first heartbeat: what that would do is tried.
+        if tried.as_ref().is_err_and(|error| matches!(error.code(), Some(1049 | 1146))) {
+            for statement in [row.create_schema(), row.create_table(), row.try_write()] {
+                tried = connection.query(&statement).await;
+                if tried.is_err() {
+                    break;
+                }
+            }
+        }
+        match tried {
+            Ok(results) if results.first().is_some_and(|result| result.affected_rows > 0) => Writes::Work,
+            Ok(_) => Writes::Unclear("it is read-only".to_owned()),
+            Err(error) => match error.code() {
+                Some(code) if queries::is_its_own_fault(code) => Writes::Unclear(error.to_string()),
+                // No table, no right.
+                Some(1044 | 1049 | 1142 | 1143 | 1146 | 1227 | 1290 | 1792 | 1836) => Writes::Unclear(error.to_string()),
+                Some(_) => Writes::Blocked(error.to_string()),
+                None => {
+                    let asked = reach.run(&[queries::thread_state(connection.connection_id())], self.answer_limit).await;
+                    let state = asked.ok().and_then(|results| results.first()?.get(0, "f_state").map(str::to_owned));
+                    match state {
+                        Some(state) if queries::waits_for_a_table(&state) => {
+                            Writes::Unclear(format!("the heartbeat's table: {state}"))
+                        }
+                        Some(state) => Writes::Blocked(format!("{error} ({state})")),
+                        None => Writes::Blocked(error.to_string()),
+                    }
+                }
+            },
+        }
     }
 
     /// The channel by which these facts say that it hears from `source`.
@@ -141,7 +211,7 @@ impl Hands {
     pub(super) async fn fence(self: Arc<Self>, id: ServerId, kill: bool) -> Result<Box<Facts>, String> {
         let reach = self.reach(id)?;
         let flavor = self.flavor(&reach).await?;
-        let _no_beat = timeout(READ_ONLY_PATIENCE, self.beating.lock()).await;
+        let _no_beat = timeout(READ_ONLY_PATIENCE, self.beats.writing.lock()).await;
         let statement = [commands::read_only(flavor).to_owned()];
         let mut set = Box::pin(reach.run(&statement, ACT_LIMIT));
         let done = match timeout(READ_ONLY_PATIENCE, &mut set).await {
@@ -205,8 +275,7 @@ impl Hands {
             facts.replication.iter().filter(from).map(|channel| channel.name.clone()).collect()
         };
         if !channels.is_empty() {
-            let stops: Vec<String> = channels.iter().map(|channel| commands::stop_receiver(facts.flavor, channel)).collect();
-            reach.run(&stops, ACT_LIMIT).await.map_err(say)?;
+            let stopping = self.stop_receivers(id, facts.flavor, &channels).await?;
             let until = Instant::now() + ACT_LIMIT;
             facts = self.after(&reach).await?;
             while !facts.applied().covers(&facts.received()) {
@@ -217,11 +286,46 @@ impl Hands {
                 facts = self.after(&reach).await?;
             }
             let stops: Vec<String> = channels.iter().map(|channel| commands::stop(facts.flavor, channel)).collect();
-            reach.run(&stops, ACT_LIMIT).await.map_err(say)?;
+            match stopping {
+                None => {
+                    reach.run(&stops, ACT_LIMIT).await.map_err(say)?;
+                }
+                // Nothing is left to apply, and nothing comes: the rest of it need not be waited for.
+                Some(stopping) => {
+                    let reach = reach.clone();
+                    tokio::spawn(async move {
+                        let _ = stopping.await;
+                        reach.run(&stops, ACT_LIMIT).await
+                    });
+                }
+            }
         }
         let statements: Vec<String> = commands::writable(facts.flavor).iter().map(|text| (*text).to_owned()).collect();
         reach.run(&statements, ACT_LIMIT).await.map_err(say)?;
         self.after(&reach).await
+    }
+
+    /// They receive nothing more when this has returned; what is returned may still go on. A STOP waits two seconds, or until the network's
+    /// time-out, for a receiver that is just connecting to a silent source; but the first thing it says is that the receiver has to end as soon as it is connected, so nobody need wait.
+    async fn stop_receivers(&self, id: ServerId, flavor: Flavor, channels: &[String]) -> Result<Option<Stopping>, String> {
+        let (act, ask) = (self.reach(id)?, self.ask.get(id.index()).ok_or_else(|| "no such server".to_owned())?);
+        let stops: Vec<String> = channels.iter().map(|channel| commands::stop_receiver(flavor, channel)).collect();
+        let mut stopping: Stopping =
+            tokio::spawn(async move { act.run(&stops, ACT_LIMIT).await.map(|_| ()).map_err(|refusal| refusal.to_string()) });
+        let ended = match timeout(STOP_PATIENCE, &mut stopping).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                let before = self.facts(id);
+                let receives = |c: &ReplicaChannel| channels.contains(&c.name) && c.io_running == ThreadState::Running;
+                let asked = ask.ask(before.as_deref(), self.answer_limit).await;
+                if asked.is_ok_and(|facts| !facts.replication.iter().any(receives)) {
+                    return Ok(Some(stopping));
+                }
+                stopping.await
+            }
+        };
+        ended.map_err(|_| "it was not stopped".to_owned())??;
+        Ok(None)
     }
 
     /// Replicates from `to` from now on.
@@ -251,6 +355,8 @@ impl Hands {
         };
         // One text: a proxy that dies in the middle leaves no server stopped.
         let statements = [
+            // The receiver first: while it is waited for, what it has is applied, and reads go on.
+            commands::stop_receiver(facts.flavor, &channel.name),
             commands::stop(facts.flavor, &channel.name),
             commands::follow(facts.flavor, &channel.name, &host, port, demoted),
             commands::start(facts.flavor, &channel.name),

@@ -85,6 +85,15 @@ impl HeartbeatRow {
         )
     }
 
+    /// Writes a row that nothing else of ours writes, on a server that is writable: whether it writes at all.
+    pub fn try_write(&self) -> String {
+        let table = self.table.quoted();
+        format!(
+            "INSERT INTO {table} (proxy, run, beat, written) SELECT {TRIAL}, 0, 0, NOW(6) FROM DUAL WHERE NOT @@global.read_only \
+             ON DUPLICATE KEY UPDATE written = NOW(6)"
+        )
+    }
+
     /// Makes the schema; asked only when it is missing.
     pub fn create_schema(&self) -> String {
         format!("CREATE DATABASE IF NOT EXISTS {}", identifier(&self.table.schema))
@@ -99,6 +108,25 @@ impl HeartbeatRow {
             self.table.quoted()
         )
     }
+}
+
+/// The row of [`HeartbeatRow::try_write`], all proxies' together.
+const TRIAL: &str = "'sluice/trial'";
+
+/// Whether a write that failed with this error failed for a reason of its own, that stops no other: ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK,
+/// ER_QUERY_INTERRUPTED, ER_CONNECTION_KILLED, ER_STATEMENT_TIMEOUT, ER_QUERY_TIMEOUT.
+pub fn is_its_own_fault(code: u16) -> bool {
+    matches!(code, 1205 | 1213 | 1317 | 1927 | 1969 | 3024)
+}
+
+/// What a thread waits for.
+pub fn thread_state(id: u32) -> String {
+    format!("SELECT state AS f_state FROM information_schema.processlist WHERE id = {id}")
+}
+
+/// Whether a write in this state waits for one table only, whoever has locked that.
+pub fn waits_for_a_table(state: &str) -> bool {
+    state.starts_with("Waiting for table metadata lock") || state.starts_with("Waiting for table level lock")
 }
 
 /// Whether the server is read-only.

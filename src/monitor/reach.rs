@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::publish::Input;
 use super::queries::{self, Parts};
 use super::{Account, MonitoredServer, failure};
 use crate::backend::{AdminConnection, QueryError, TextResult, connect_admin};
-use crate::topology::{Facts, Failure, Flavor, ServerId};
+use crate::topology::{Facts, Failure, Flavor, Observation, ServerId};
 
 /// What the account must be allowed and is not, or what else the server said no with.
 #[derive(Debug)]
@@ -31,10 +33,14 @@ impl std::fmt::Display for Refusal {
 /// See the module.
 pub(super) struct Reach {
     pub id: ServerId,
+    /// It has left the configuration: it is not asked any more.
+    pub retired: bool,
     pub server: MonitoredServer,
     pub account: std::sync::Arc<Account>,
     /// Kept between two commands: while a server hangs, what was sent on it still arrives when it wakes.
     pub idle: Mutex<Option<AdminConnection>>,
+    /// What a server says is news for the diagnosis, too.
+    pub input: mpsc::Sender<Input>,
 }
 
 impl Reach {
@@ -77,7 +83,7 @@ impl Reach {
         }
     }
 
-    async fn connect(&self, limit: Duration) -> Result<AdminConnection, Refusal> {
+    pub(super) async fn connect(&self, limit: Duration) -> Result<AdminConnection, Refusal> {
         let MonitoredServer { address, tls } = &self.server;
         let connecting = connect_admin(address, tls, &self.account.user, &self.account.password, limit);
         match timeout(limit, connecting).await {
@@ -98,7 +104,8 @@ impl Reach {
         Ok(flavor)
     }
 
-    /// How it stands now. What is not asked is taken from `before`.
+    /// How it stands now. What is not asked is taken from `before`. Diagnosis is told before this returns, with the time of the question: an answer
+    /// that counted as newer than it is would be compared with what servers said later, and they would seem to have what the master never saw.
     pub(super) async fn ask(&self, before: Option<&Facts>, limit: Duration) -> Result<Facts, Failure> {
         let until = Instant::now() + limit;
         let as_failure = |refusal| match refusal {
@@ -107,11 +114,14 @@ impl Reach {
         };
         let flavor = self.flavor(before.map(|facts| facts.flavor), limit).await.map_err(as_failure)?;
         let parts = Parts { slow: false, replication: true, heartbeat: false };
-        let left = until.saturating_duration_since(Instant::now());
+        let asked_at = Instant::now();
+        let left = until.saturating_duration_since(asked_at);
         let results = self.run(&[queries::poll(flavor, parts, None)], left).await.map_err(as_failure)?;
         let greeting = before.map(|facts| facts.greeting.clone()).unwrap_or_default();
         let mut facts = queries::facts(flavor, parts, &results, &greeting, before).map_err(Failure::Protocol)?;
         facts.heartbeat = before.and_then(|facts| facts.heartbeat);
+        let seen = Observation::from_monitor(self.id, asked_at, Instant::now(), Ok(facts.clone()));
+        let _ = self.input.send(Input::Seen(seen)).await;
         Ok(facts)
     }
 }

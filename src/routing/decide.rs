@@ -80,6 +80,10 @@ pub struct Question<'a> {
     pub schema: Option<&'a [u8]>,
     /// Where the session is pinned, and why.
     pub pinned: Option<(ServerId, PinReason)>,
+    /// The session holds no connection yet, and will stay on the one it is given.
+    pub stays: bool,
+    /// In a transaction that may only read.
+    pub in_read_only_transaction: bool,
     /// `autocommit` of the session.
     pub autocommit: bool,
     /// `completion_type` of the session is `NO_CHAIN`.
@@ -123,6 +127,10 @@ pub fn decide(q: &Question<'_>) -> Decision {
 
     // 1. Pinned.
     if let Some((server, pin)) = q.pinned {
+        // An account with the privilege could write on a read-only server, and the two would differ from then on.
+        if q.snapshot.master.is_some_and(|master| master != server) && !q.in_read_only_transaction && writes(q.statement) {
+            return answer(Target::Deny, Reason::PinnedElsewhere(pin));
+        }
         return Decision {
             target: Target::Server,
             server: Some(server),
@@ -166,10 +174,11 @@ pub fn decide(q: &Question<'_>) -> Decision {
 
 fn by_class(q: &Question<'_>) -> Decision {
     let class = q.statement.class;
-    if !q.autocommit && matches!(class, Class::Read | Class::LockingRead) && !q.statement.tables.is_empty() {
+    if !q.autocommit && matches!(class, Class::Read | Class::LockingRead) && begins_transaction(q.statement) {
         return master(q, Reason::AutocommitOff);
     }
     match class {
+        Class::Read if q.stays => master(q, Reason::Stays),
         Class::Read if q.statement.writes_unseen.is_raised() => master(q, Reason::RefusedByReplica),
         // A global variable is set on the master, and read where it was set.
         Class::Read if q.statement.effects.reads_server_state && q.snapshot.master.is_some() => {
@@ -188,6 +197,20 @@ fn by_class(q: &Question<'_>) -> Decision {
         Class::Administrative => master(q, Reason::Administrative),
         Class::Unknown => master(q, Reason::Unknown),
     }
+}
+
+/// Whether it may change what replicas copy from the master. The rest of what is no read speaks of the connection.
+fn writes(statement: &Classified) -> bool {
+    matches!(
+        statement.reason,
+        ClassReason::WritingStatement | ClassReason::Definition | ClassReason::Call | ClassReason::MultiStatement
+    )
+}
+
+/// Whether a read may begin a transaction when statements do not commit by themselves. In MySQL what shows something reads tables of
+/// the dictionary.
+fn begins_transaction(statement: &Classified) -> bool {
+    statement.may_use_table || !matches!(statement.reason, ClassReason::PlainSelect | ClassReason::Do)
 }
 
 /// A hint's or a rule's wish.
@@ -293,6 +316,10 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
     for server in &q.snapshot.servers {
         let is_master = server.role == Role::Master && q.snapshot.master == Some(server.id);
         if !serves(q, server) || (is_master && !always) {
+            continue;
+        }
+        // What it says it has may be something else of that number; to wait for it there would end too early.
+        if !is_master && (written.is_some() || shared.is_some()) && !server.causal && !never {
             continue;
         }
         if !is_master && (lacks(server.id, written) || lacks(server.id, shared)) {

@@ -72,6 +72,10 @@ pub enum Reason {
     ReadOnlyTransaction,
     /// `autocommit = 0`: any statement begins a transaction.
     AutocommitOff,
+    /// The session will stay on the connection, and may write there: a cursor, or long data that goes before its statement.
+    Stays,
+    /// It writes, and the session is pinned to a server that is not the master.
+    PinnedElsewhere(PinReason),
     /// It concerns the session; any server can tell.
     Session,
     /// It reads what each server has of its own; the master's is what the session would see there.
@@ -110,6 +114,8 @@ impl Reason {
             Reason::Transaction => "transaction",
             Reason::ReadOnlyTransaction => "read_only_transaction",
             Reason::AutocommitOff => "autocommit_off",
+            Reason::Stays => "stays",
+            Reason::PinnedElsewhere(_) => "pinned_elsewhere",
             Reason::Session => "session",
             Reason::ServerState => "server_state",
             Reason::Administrative => "administrative",

@@ -34,6 +34,8 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
         client: None,
         schema: schema.map(str::as_bytes),
         pinned: None,
+        stays: false,
+        in_read_only_transaction: false,
         autocommit: true,
         completes_plainly: true,
         read_only_account: user.is_some_and(|user| (shared.read_only)(user)),

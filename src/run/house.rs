@@ -55,7 +55,7 @@ impl ProxyHouse {
 impl House for ProxyHouse {
     fn servers(&self) -> Vec<ServerRow> {
         let snapshot = self.shared.snapshot.load();
-        let rows = snapshot.servers.iter().map(|server| {
+        let rows = snapshot.current().map(|server| {
             let pool = self.shared.pools.get(server.id.index());
             let counts = pool.map(|p| p.counts()).unwrap_or_default();
             let metrics = self.shared.metrics.server(server.id);
@@ -111,7 +111,7 @@ impl House for ProxyHouse {
             }
         }
         let mut rows = Vec::new();
-        for pool in &self.shared.pools {
+        for pool in self.shared.pools.iter() {
             let mut users = pool.by_user();
             for (server, user) in used.keys() {
                 if *server == pool.server && !users.iter().any(|(u, ..)| u == user) {
@@ -235,7 +235,7 @@ impl House for ProxyHouse {
         let snapshot = shared.snapshot.load();
         let clients = shared.registry.all();
         let pinned = clients.iter().filter(|c| c.view.lock().pins.any()).count();
-        let queries: u64 = snapshot.servers.iter().map(|s| shared.metrics.server(s.id).queries_total()).sum();
+        let queries: u64 = snapshot.current().map(|s| shared.metrics.server(s.id).queries_total()).sum();
         let own = shared.metrics.no_server().queries_total();
         let used: usize = shared.pools.iter().map(|p| p.counts().used).sum();
         let idle: usize = shared.pools.iter().map(|p| p.counts().idle).sum();
@@ -295,7 +295,7 @@ impl House for ProxyHouse {
             return Err("shutting down".to_owned());
         }
         // Ready too early would mean that the first reads all go to the servers that happened to answer first.
-        let unasked = snapshot.servers.iter().find(|s| &*s.reason == crate::topology::snapshot::NOT_ASKED);
+        let unasked = snapshot.current().find(|s| &*s.reason == crate::topology::snapshot::NOT_ASKED);
         if let Some(server) = unasked.filter(|_| self.started.elapsed() < LOOK_AROUND) {
             return Err(format!("just started; {} has not been looked at yet", server.name));
         }
@@ -405,7 +405,7 @@ impl ProxyHouse {
         keeping::refresh(&self.shared);
         let metrics = &self.shared.metrics;
         let snapshot = self.shared.snapshot.load();
-        for server in &snapshot.servers {
+        for server in snapshot.current() {
             let handles = metrics.server(server.id);
             let up = !matches!(server.state, crate::topology::State::Down | crate::topology::State::Offline);
             handles.up.set(i64::from(up));

@@ -13,7 +13,6 @@ use crate::config::types::{CacheDefault, CacheStore, Invalidate};
 use crate::frontend::shared::Shared;
 use crate::metrics::statements::StatementSnapshot;
 use crate::monitor::definitions::Asker;
-use crate::monitor::{Account, MonitoredServer};
 use crate::topology::{GtidSet, State};
 
 /// How often epochs are looked through.
@@ -52,13 +51,12 @@ pub fn cache(config: &Config) -> Result<Option<Arc<Cache>>, String> {
 }
 
 /// Starts what the cache needs done.
-pub fn start(shared: &Arc<Shared>, config: &Config, servers: Vec<MonitoredServer>, account: Account) {
+pub fn start(shared: &Arc<Shared>, config: &Config) {
     let Some(cache) = &shared.cache else { return };
     let reader = config.cache.invalidate.contains(&Invalidate::Binlog);
     let asker = Asker {
         cache: cache.clone(),
-        servers,
-        account,
+        reached: shared.monitor.reached().clone(),
         snapshot: shared.snapshot.clone(),
         heartbeat: config.monitor.heartbeat_table.split_once('.').map(|(schema, name)| (schema.to_owned(), name.to_owned())),
         again_every: (!reader).then_some(ASK_AGAIN_EVERY),
@@ -78,7 +76,7 @@ async fn sweep(shared: Arc<Shared>, cache: Arc<Cache>, settled: Duration) {
             _ = every.tick() => {
                 let now = Instant::now();
                 let snapshot = shared.snapshot.load_full();
-                let all = |set: &GtidSet| snapshot.servers.iter().all(|server| shared.has(server.id, set));
+                let all = |set: &GtidSet| snapshot.current().all(|server| shared.has(server.id, set));
                 let master = snapshot.writer().and_then(|master| master.gtid.clone());
                 let ttl = cache.settings.load().ttl;
                 cache.epochs.sweep(now, &all, master.as_deref(), settled, ttl);

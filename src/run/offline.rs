@@ -70,7 +70,7 @@ fn as_configured(config: &Config) -> Snapshot {
         server.state = State::Online;
         server.read_ok = true;
         server.role = match server.configured_role {
-            ConfiguredRole::Replica => Role::Replica,
+            ConfiguredRole::Replica | ConfiguredRole::Retired => Role::Replica,
             ConfiguredRole::Master if snapshot.master.is_none() => {
                 snapshot.master = Some(server.id);
                 Role::Master

@@ -72,6 +72,19 @@ impl Leftovers {
         }
     }
 
+    /// Learns that a statement was prepared, which leaves the counts and takes the conditions of the statement before.
+    pub fn prepared(&mut self, statement: &Classified, warnings: u16, mariadb: bool) {
+        if statement.effects.reads_diagnostics && !asks_by_variable(statement) {
+            return;
+        }
+        if warnings > 0 {
+            self.unasked = true;
+            self.warning_count = u64::from(warnings);
+        } else if !(mariadb && uses_no_table(statement)) {
+            (self.conditions, self.warning_count, self.unasked) = (Box::default(), 0, false);
+        }
+    }
+
     /// Whether the connection must be asked for conditions before the session leaves it.
     pub fn unasked(&self) -> bool {
         self.unasked
@@ -191,7 +204,7 @@ fn asks_by_variable(statement: &Classified) -> bool {
 
 /// Whether MariaDB lets the list of conditions stand.
 fn uses_no_table(statement: &Classified) -> bool {
-    statement.tables.is_empty()
+    !statement.may_use_table
         && match statement.class {
             Class::Session | Class::Transaction => true,
             Class::Read => matches!(statement.reason, ClassReason::PlainSelect | ClassReason::Do),
@@ -246,6 +259,14 @@ mod tests {
             ("SELECT * FROM t", true, "0"),
         ] {
             assert!(!says(&mut left, sql, Reply { rows: 1, ..Reply::default() }, mariadb), "{sql}");
+            assert_eq!(told(&left, "SHOW COUNT(*) WARNINGS"), kept, "{sql}");
+        }
+        // Preparing does the same to the list.
+        for (sql, mariadb, kept) in
+            [("SHOW WARNINGS", false, "1"), ("SELECT 1", true, "1"), ("SELECT * FROM t", true, "0"), ("SELECT 1", false, "0")]
+        {
+            left.conditions_are(vec![row("Warning", "a")], 1);
+            left.prepared(&classify(sql.as_bytes(), LexMode::default()), 0, mariadb);
             assert_eq!(told(&left, "SHOW COUNT(*) WARNINGS"), kept, "{sql}");
         }
         left.conditions_are(vec![row("Warning", "a")], 1);

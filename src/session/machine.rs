@@ -5,6 +5,7 @@
 //! connection that does know.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::protocol::ok_err_eof::Status;
 use crate::session::pin::{PinReason, Pins};
@@ -101,6 +102,8 @@ pub struct Session {
     handlers: u32,
     named_locks: NamedLocks,
     pending_transaction: bool,
+    /// `wait_timeout` was set; kept apart, because every command asks.
+    limits_idleness: bool,
     /// The statement being learned from assigned to a variable in the form that is for the next transaction only.
     sets_next_transaction: bool,
 }
@@ -124,6 +127,7 @@ impl Session {
             handlers: 0,
             named_locks: NamedLocks::default(),
             pending_transaction: false,
+            limits_idleness: false,
             sets_next_transaction: false,
         }
     }
@@ -133,7 +137,9 @@ impl Session {
     pub fn reset(&mut self) {
         let schema = self.state.schema().map(Into::into);
         let written = self.written.take();
-        let mut changes = vec![Change::Schema(schema)];
+        // Both families let the roles that were set stand.
+        let mut changes = vec![Change::Schema(schema), Change::Role(self.state.role().map(Into::into))];
+        let role = self.pins.has(PinReason::Role);
         if !self.resets_names_to_login {
             changes.push(Change::NoNames);
         }
@@ -145,6 +151,7 @@ impl Session {
             resets_names_to_login,
             ..Session::new(Arc::new(state), self.lex_default)
         };
+        self.pins.set(PinReason::Role, role);
     }
 
     /// Whether statements commit by themselves.
@@ -164,6 +171,16 @@ impl Session {
         let Some(end) = statement.effects.ends_transaction else { return false };
         let by_default = || self.state.system("completion_type").is_some_and(|value| is_word(value, b"RELEASE", b"2"));
         end.release.unwrap_or_else(|| end.chain.is_none() && by_default())
+    }
+
+    /// How long the client may stay silent: `wait_timeout`, when the session has set it. The server's own end nobody here: an idle
+    /// client holds no connection.
+    pub fn idle_limit(&self) -> Option<Duration> {
+        if !self.limits_idleness {
+            return None;
+        }
+        let text = self.state.system("wait_timeout").and_then(|value| std::str::from_utf8(value).ok())?;
+        text.trim().parse().ok().map(Duration::from_secs)
     }
 
     /// Whether a transaction is open.
@@ -199,6 +216,7 @@ impl Session {
         }
         self.state = Arc::new(self.state.changed(changes));
         self.lex = self.state.lex_mode(self.lex_default);
+        self.limits_idleness = self.state.system("wait_timeout").is_some();
         if self.state.too_large() {
             self.pins.set(PinReason::SessionVariable, true);
         }
@@ -321,8 +339,8 @@ impl Session {
                 !ended && (self.pins.has(PinReason::Xa) || ok && (second_word_is(sql, b"START") || second_word_is(sql, b"BEGIN"))),
             );
         }
-        if effects.set_role {
-            self.pins.set(PinReason::Role, true);
+        if effects.set_role && (ok || statement.multi) {
+            self.learn_role(statement, sql);
         }
         if ok && effects.flush_status {
             self.pins.set(PinReason::SessionStatus, true);

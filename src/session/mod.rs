@@ -5,6 +5,7 @@ pub mod leftover;
 pub mod machine;
 pub mod pin;
 pub mod prepared;
+pub mod replay;
 pub mod state;
 pub mod unread;
 

@@ -35,9 +35,9 @@ pub enum PinReason {
     FoundRows,
     /// `SET TRANSACTION`, until the transaction it is meant for has ended.
     SetTransaction,
-    /// `SET ROLE`.
+    /// `SET ROLE` in a form that cannot be repeated on another connection.
     Role,
-    /// `FLUSH STATUS`: the counters that `SHOW STATUS` will tell are the connection's, to the session's end.
+    /// `FLUSH STATUS`, `SET profiling = 1`: what `SHOW STATUS` and `SHOW PROFILES` will tell is the connection's, to the session's end.
     SessionStatus,
     /// The login cannot be repeated on another connection: its plugin let nothing be learned, or the password has changed since.
     Login,

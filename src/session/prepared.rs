@@ -81,6 +81,13 @@ impl<T> Statements<T> {
         self.by_id = HashMap::default();
     }
 
+    /// The connection was lost: what was open on it is open nowhere.
+    pub fn connection_lost(&mut self) {
+        for statement in self.by_id.values_mut() {
+            (statement.cursor, statement.long_data) = (false, false);
+        }
+    }
+
     /// Whether any statement has a cursor open.
     pub fn any_cursor(&self) -> bool {
         self.by_id.values().any(|s| s.cursor)

@@ -43,6 +43,8 @@ pub struct State {
     user: BTreeMap<Box<str>, Value>,
     /// The collation of results where `SET NAMES .. COLLATE` or the login gave one; else it is the default of their charset.
     results_collation: Option<Box<str>>,
+    /// What `SET ROLE` named, as written; `None`: the roles of a fresh connection.
+    role: Option<Box<str>>,
     hash: u64,
 }
 
@@ -53,26 +55,30 @@ impl PartialEq for State {
             && self.system == other.system
             && self.user == other.user
             && self.results_collation == other.results_collation
+            && self.role == other.role
     }
 }
 
 /// What to send, in this order, so that a connection comes to the wanted state. Each part is one command.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Restore {
+    /// `SET ROLE` for a `COM_QUERY`; first, because what follows may need its privileges.
+    pub role: Option<Vec<u8>>,
     /// Name for a `COM_INIT_DB`.
     pub schema: Option<Box<[u8]>>,
     /// `SET` of system variables for a `COM_QUERY`.
     pub system: Option<Vec<u8>>,
     /// `SET` of user variables for a `COM_QUERY`; apart, because it must be read in the charset that the first one brought.
     pub user: Option<Vec<u8>>,
-    /// The connection must be reset first: it has a schema and the session has none, which no statement can bring about.
+    /// The connection must be reset first: it has a schema, or roles that were set, and the session has none, which no statement
+    /// can bring about.
     pub impossible: bool,
 }
 
 impl Restore {
     /// Nothing needs to be sent.
     pub fn is_empty(&self) -> bool {
-        self.schema.is_none() && self.system.is_none() && self.user.is_none()
+        self.role.is_none() && self.schema.is_none() && self.system.is_none() && self.user.is_none()
     }
 }
 
@@ -101,6 +107,11 @@ impl State {
     /// The current schema.
     pub fn schema(&self) -> Option<&[u8]> {
         self.schema.as_deref()
+    }
+
+    /// What `SET ROLE` named last.
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
     }
 
     /// A system variable's value when it was changed in this session, as text.
@@ -159,6 +170,7 @@ impl State {
                 Change::User(name, value) => {
                     state.user.insert(name, value);
                 }
+                Change::Role(role) => state.role = role,
             }
         }
         state.rehash();
@@ -176,6 +188,7 @@ impl State {
         let all = self.system.iter().chain(&self.user);
         all.map(|(name, value)| name.len() + value.bytes().len() + EACH).sum::<usize>()
             + self.schema.as_ref().map_or(0, |s| s.len())
+            + self.role.as_ref().map_or(0, |role| role.len())
     }
 
     /// Equal or not, told from the hash alone where that suffices.
@@ -189,6 +202,7 @@ impl State {
         self.system.hash(&mut hasher);
         self.user.hash(&mut hasher);
         self.results_collation.hash(&mut hasher);
+        self.role.hash(&mut hasher);
         self.hash = hasher.finish();
     }
 
@@ -201,6 +215,10 @@ impl State {
         if self.schema != want.schema {
             restore.impossible = want.schema.is_none();
             restore.schema.clone_from(&want.schema);
+        }
+        if self.role != want.role {
+            restore.impossible |= want.role.is_none();
+            restore.role = want.role.as_ref().map(|role| format!("SET ROLE {role}").into_bytes());
         }
         let mut set = Vec::new();
         for name in self.system.keys().filter(|name| !want.system.contains_key(*name) && !NAMES.contains(&&***name)) {
@@ -292,6 +310,8 @@ pub enum Change {
     System(Box<str>, Option<Value>),
     /// A user variable.
     User(Box<str>, Value),
+    /// What `SET ROLE` named, as written.
+    Role(Option<Box<str>>),
     /// The collation that `SET NAMES` gave to results, beside that of the connection.
     ResultsCollation(Option<Box<str>>),
     /// The charset variables are those of a fresh connection.
@@ -445,6 +465,17 @@ mod tests {
         let b = interner.share(Arc::new(State::at_login(Some(b"shop"), None)));
         let c = interner.share(Arc::new(State::at_login(Some(b"other"), None)));
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
+    }
+
+    #[test]
+    fn roles_come_first_and_cannot_be_taken_away() {
+        let none = State::at_login(None, None);
+        let some = none.changed(&[Change::Role(Some("admin".into()))]);
+        let restore = none.restore(&some);
+        assert_eq!((text(&restore.role).as_str(), restore.impossible), ("SET ROLE admin", false));
+        assert!(some.restore(&none).impossible);
+        assert!(some.restore(&some.clone()).is_empty());
+        assert!(some != none);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Limits of the proof, which no look at a text can pass: a view may call a stored function. A server that is read-only refuses that one (1290); it is
 //! then run on the master, and remembered ([`Flag`]).
 
+mod body;
 mod cache;
 mod effects;
 mod judge;
@@ -40,6 +41,8 @@ pub struct Classified {
     pub tables: Vec<TableName>,
     /// Whether `tables` is certainly all of them. If not, a write may have touched any table.
     pub tables_complete: bool,
+    /// It uses a table, or nobody can say that it uses none.
+    pub may_use_table: bool,
     /// What it does to the session.
     pub effects: Effects,
     /// It has none of those effects, as most statements: told apart once, since every execution asks.
@@ -99,6 +102,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         Some(tables) => (tables, true),
         None => (verdict.tables.clone(), false),
     };
+    let may_use_table = !tables.is_empty() || !tables_complete && (buf.truncated || has_table_word(&buf.text));
     let counts_found_rows = counts_found_rows(&buf.text, &verdict);
     let cacheable = verdict.cacheable(tables_complete, &tables);
     Classified {
@@ -106,6 +110,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         reason: verdict.reason,
         tables,
         tables_complete,
+        may_use_table,
         plain: verdict.effects == Effects::default(),
         effects: verdict.effects,
         cacheable,
@@ -116,6 +121,12 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         counts_found_rows,
         writes_unseen: Flag::default(),
     }
+}
+
+/// Whether a word stands in the text behind which a query names its tables.
+fn has_table_word(text: &[u8]) -> bool {
+    let words = text.split(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..)));
+    words.into_iter().any(|word| word.eq_ignore_ascii_case(b"FROM") || word.eq_ignore_ascii_case(b"TABLE"))
 }
 
 fn counts_found_rows(text: &[u8], verdict: &verdict::Verdict) -> bool {

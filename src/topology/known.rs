@@ -56,6 +56,19 @@ impl KnownGtids {
         }
     }
 
+    /// All that is known to be on that server.
+    pub fn newest(&self, server: ServerId) -> Option<GtidSet> {
+        let slot = self.servers.get(server.index())?.read();
+        let mut all = slot.polled.as_deref().cloned();
+        for more in slot.learned.iter().chain(&slot.learned_before) {
+            match &mut all {
+                Some(all) => all.merge(more),
+                none => *none = Some(more.clone()),
+            }
+        }
+        all
+    }
+
     /// True when that server is known to have all of `wanted`. A single learned GTID and the last heartbeat are each looked at on their own: their
     /// union covers nothing else a session would ask for.
     pub fn has(&self, server: ServerId, wanted: &GtidSet) -> bool {

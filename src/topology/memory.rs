@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lag::Beats;
-use super::observation::{Facts, Failure, Moment, Observation, ThreadState, Witness};
-use super::settings::Settings;
+use super::observation::{Facts, Failure, Moment, Observation, ReplicaChannel, ThreadState, Witness};
+use super::settings::{ConfiguredServer, Settings};
 use super::snapshot::Snapshot;
-use super::{Errant, ServerId, State, errant};
+use super::source::source_among;
+use super::{Errant, Flavor, ServerId, State, errant};
 
 /// A server that refuses the monitor's account is asked again this often: a wrong password must not fill its log, or lock the account.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(5);
@@ -73,6 +74,8 @@ pub(super) struct ServerMemory {
     pub heard_at: Option<Instant>,
     /// What came of comparing it with the master; `None` before that.
     pub compared: Option<Option<Errant>>,
+    /// When it was, nothing could come to it any more that the master has not.
+    pub settled: bool,
     /// What it was quarantined for, until `REJOIN SERVER`.
     pub quarantined: Option<Arc<str>>,
     /// Errant transactions that an operator has taken as they are.
@@ -94,6 +97,14 @@ pub(super) enum Pulse {
     Silent(Option<Duration>),
     /// Its process is gone.
     Gone,
+}
+
+impl ServerMemory {
+    /// See [`super::snapshot::ServerView::causal`].
+    pub(super) fn is_causal(&self) -> bool {
+        let counts = self.facts.as_ref().is_some_and(|facts| facts.flavor == Flavor::MariaDb);
+        !counts || (self.settled && self.compared == Some(None))
+    }
 }
 
 impl Memory {
@@ -123,6 +134,20 @@ impl Memory {
         }
     }
 
+    /// The configuration was read again: new servers have not been asked yet, those that left are forgotten, and an operator's weights give way
+    /// to the file's. What is known of the others stays.
+    pub fn realign(&mut self, settings: &Settings) {
+        self.servers.resize_with(settings.servers.len().max(self.servers.len()), ServerMemory::default);
+        for (id, _) in settings.ids() {
+            let Some(memory) = self.servers.get_mut(id.index()) else { continue };
+            memory.weight = None;
+            if settings.is_retired(id) {
+                *memory = ServerMemory::default();
+            }
+        }
+        self.beats.interval_is(settings.heartbeat_interval);
+    }
+
     /// An operator's word on a server.
     pub fn set_override(&mut self, server: ServerId, over: Override) {
         if let Some(memory) = self.servers.get_mut(server.index()) {
@@ -144,6 +169,8 @@ impl Memory {
     pub fn release(&mut self, master: ServerId) {
         self.hold = None;
         self.appointed = Some(master);
+        // What hindered it was another master, or is over.
+        self.beat_trouble = None;
     }
 
     /// `REJOIN SERVER`: whatever it was quarantined for is taken as it is.
@@ -198,7 +225,7 @@ impl Memory {
     }
 
     /// Takes in what was seen. An observation older than a later answer changes nothing.
-    pub(super) fn absorb(&mut self, observation: Observation, now: Moment) {
+    pub(super) fn absorb(&mut self, settings: &Settings, observation: Observation, now: Moment) {
         let run = self.beats.run();
         let wrote = self.beats.live(now.mono);
         let is_master = self.last_master == Some(observation.server);
@@ -217,6 +244,11 @@ impl Memory {
                 if is_master && wrote && facts.heartbeat.is_some_and(|beat| beat.run != run && beat.run != 0) {
                     self.beats_shared_until = Some(now.mono + HEARTBEAT_SHARED_FOR);
                 }
+                // It may have written until now.
+                if memory.facts.as_ref().is_some_and(|old| old.restarts != facts.restarts || (old.writable() && !facts.writable()))
+                {
+                    memory.compared = None;
+                }
                 memory.observed = true;
                 memory.facts = Some(Arc::new(facts));
                 memory.facts_at = Some(observation.asked_at);
@@ -224,7 +256,7 @@ impl Memory {
                 memory.alive_at = Some(observation.at);
                 memory.failure = None;
                 if is_master {
-                    self.compare(observation.server, observation.asked_at);
+                    self.compare(settings, observation.server, observation.asked_at);
                 }
             }
             Err(failure) => {
@@ -249,16 +281,36 @@ impl Memory {
     }
 
     /// Compares everybody who had answered before the master was asked with what it said.
-    fn compare(&mut self, master: ServerId, asked_at: Instant) {
+    fn compare(&mut self, settings: &Settings, master: ServerId, asked_at: Instant) {
         let Some(known) = self.servers.get(master.index()).and_then(|memory| memory.facts.clone()) else { return };
+        let settled: Vec<bool> = self
+            .servers
+            .iter()
+            .map(|memory| memory.facts.as_ref().is_some_and(|facts| self.is_settled(settings, master, facts)))
+            .collect();
         for (index, memory) in self.servers.iter_mut().enumerate() {
             let Some(facts) = memory.facts.as_ref().filter(|_| index != master.index() && memory.failure.is_none()) else {
                 continue;
             };
             if memory.heard_at.is_some_and(|at| at <= asked_at) {
                 memory.compared = Some(errant(facts, &known));
+                memory.settled = settled.get(index).copied().unwrap_or_default();
             }
         }
+    }
+
+    /// The server a channel replicates from, by what is known of all.
+    pub(super) fn source_of<'s>(&'s self, settings: &'s Settings, channel: &ReplicaChannel) -> Option<ServerId> {
+        let known = |(id, server): (ServerId, &'s ConfiguredServer)| {
+            (id, &*server.address, self.servers.get(id.index()).and_then(|remembered| remembered.facts.as_deref()))
+        };
+        source_among(settings.ids().map(known), channel)
+    }
+
+    /// Whether all that comes to a server comes from the master, and nothing of somebody else waits to be applied.
+    fn is_settled(&self, settings: &Settings, master: ServerId, facts: &Facts) -> bool {
+        let of_master = |channel: &ReplicaChannel| self.source_of(settings, channel) == Some(master);
+        facts.replication.iter().all(of_master) || facts.applied().covers(&facts.received())
     }
 
     /// There is another master: what was compared with the old one says nothing.

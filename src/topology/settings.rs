@@ -12,6 +12,8 @@ pub enum ConfiguredRole {
     Master,
     /// A replica; it never takes writes, writable or not.
     Replica,
+    /// It has left the file. Nobody asks it or uses it; only its number is still its own.
+    Retired,
 }
 
 /// A `[[server]]` of the file.
@@ -53,6 +55,12 @@ impl Settings {
         self.heartbeat_timeout.max(self.heartbeat_interval * 2)
     }
 
+    /// A heartbeat that has not been written for so long says that the master writes nothing: two thirds of [`Settings::suspect_after`], for the second
+    /// opinion takes the last third.
+    pub fn blocked_after(&self) -> Duration {
+        self.suspect_after() * 2 / 3
+    }
+
     /// Silence after which a suspect is [`super::State::Down`]: half as long again. A refused or reset connection does not wait for it.
     pub fn down_after(&self) -> Duration {
         self.suspect_after() + (self.suspect_after() / 2).max(self.heartbeat_interval)
@@ -61,6 +69,11 @@ impl Settings {
     /// The servers with their ids.
     pub fn ids(&self) -> impl Iterator<Item = (ServerId, &ConfiguredServer)> + Clone {
         (0..=u16::MAX).map(ServerId).zip(&self.servers)
+    }
+
+    /// Whether a server has left the file.
+    pub fn is_retired(&self, id: ServerId) -> bool {
+        self.server(id).is_none_or(|server| server.role == ConfiguredRole::Retired)
     }
 
     /// One server.

@@ -78,6 +78,9 @@ pub struct ServerView {
     pub facts: Option<Arc<Facts>>,
     /// Whether what it has was compared with what the master has, since it last came back and since the master is master.
     pub compared: bool,
+    /// Whether a GTID that it tells means what it means at the master. MySQL's sets always do. MariaDB's positions only count, so that a server whose
+    /// history forked seems to have what it never saw: it counts once it was compared with the master that is master now.
+    pub causal: bool,
     /// What it has and the master never saw, as GTIDs.
     pub errant: Option<Arc<str>>,
 }
@@ -99,7 +102,7 @@ impl Snapshot {
                 let role = match server.role {
                     ConfiguredRole::Master if was_master => Role::Master,
                     ConfiguredRole::Master => Role::Standby,
-                    ConfiguredRole::Replica => Role::Replica,
+                    ConfiguredRole::Replica | ConfiguredRole::Retired => Role::Replica,
                 };
                 ServerView {
                     id,
@@ -120,6 +123,7 @@ impl Snapshot {
                     read_ok: old.is_some_and(|v| v.read_ok),
                     facts: old.and_then(|v| v.facts.clone()),
                     compared: false,
+                    causal: old.is_none_or(|v| v.flavor != Some(Flavor::MariaDb)),
                     errant: None,
                 }
             })
@@ -137,9 +141,14 @@ impl Snapshot {
         self.servers.get(id.index())
     }
 
+    /// The servers of the file, without those that have left it.
+    pub fn current(&self) -> impl Iterator<Item = &ServerView> {
+        self.servers.iter().filter(|view| view.configured_role != ConfiguredRole::Retired)
+    }
+
     /// One server, by its name in the file.
     pub fn by_name(&self, name: &str) -> Option<&ServerView> {
-        self.servers.iter().find(|view| &*view.name == name)
+        self.current().find(|view| &*view.name == name)
     }
 
     /// The master, suspect or not.

@@ -35,6 +35,10 @@ pub enum Fault {
     CutOut,
     /// The master answers and accepts, but no commit ends there, as with a disk that hangs or is full.
     NoCommit,
+    /// No room is left for the master's binary log.
+    DiskFull,
+    /// Only the proxy cannot reach the master; its replicas still receive from it.
+    Alone,
     /// The master is killed while its peer still applies a large transaction.
     Lagging,
     /// 100 ms of delay on the master's link, then `kill -9`.
@@ -43,16 +47,20 @@ pub enum Fault {
     Switchover,
     /// The master is killed, and right after it the proxy, which is started again.
     Proxy,
+    /// The master is frozen, and the proxy is killed somewhere in the middle of the failover, and started again.
+    ProxyMidway,
     /// The master is silent for less than the time-out.
     Blip,
     /// The proxy gets three tenths of its time.
     Starved,
     /// Up to 200 ms of jitter on every link.
     Jitter,
+    /// 20 ms of delay on every link, and a twentieth of what is sent is lost and sent again.
+    Lossy,
 }
 
 /// All of them.
-pub const ALL: [Fault; 15] = [
+pub const ALL: [Fault; 19] = [
     Fault::Kill,
     Fault::Stop,
     Fault::Freeze,
@@ -61,13 +69,17 @@ pub const ALL: [Fault; 15] = [
     Fault::CutIn,
     Fault::CutOut,
     Fault::NoCommit,
+    Fault::DiskFull,
+    Fault::Alone,
     Fault::Lagging,
     Fault::Slow,
     Fault::Switchover,
     Fault::Proxy,
+    Fault::ProxyMidway,
     Fault::Blip,
     Fault::Starved,
     Fault::Jitter,
+    Fault::Lossy,
 ];
 
 impl Fault {
@@ -89,18 +101,36 @@ impl Fault {
             Fault::Blip => "blip",
             Fault::Starved => "starved",
             Fault::Jitter => "jitter",
+            Fault::Lossy => "lossy",
+            Fault::DiskFull => "disk-full",
+            Fault::Alone => "alone",
+            Fault::ProxyMidway => "proxy-midway",
         }
     }
 
     /// Whether the master has to change. Where it has not, a change is a false alarm.
     pub fn moves_the_master(self) -> bool {
-        !matches!(self, Fault::Blip | Fault::Starved | Fault::Jitter)
+        !matches!(self, Fault::Blip | Fault::Starved | Fault::Jitter | Fault::Lossy)
     }
 
     /// Whether the master has the time to hand over all it acknowledged, and nothing that it did not: then nothing may be lost,
     /// and nobody quarantined. A crash takes with it what was on its way, when nobody waits for the replicas.
     pub fn is_lossless(self) -> bool {
-        matches!(self, Fault::Stop | Fault::Switchover | Fault::Blip | Fault::Starved | Fault::Jitter)
+        matches!(self, Fault::Stop | Fault::Switchover | Fault::Blip | Fault::Starved | Fault::Jitter | Fault::Lossy)
+    }
+
+    /// Where it can be done.
+    pub fn arena(self) -> super::arena::Kind {
+        match self {
+            Fault::DiskFull => super::arena::Kind::SmallDisks,
+            Fault::Alone => super::arena::Kind::OwnWays,
+            _ => super::arena::Kind::Plain,
+        }
+    }
+
+    /// Whether the proxy itself is restarted: what clients see of that is not counted.
+    pub fn restarts_the_proxy(self) -> bool {
+        matches!(self, Fault::Proxy | Fault::ProxyMidway)
     }
 
     /// The longest write outage that is allowed.
@@ -108,14 +138,14 @@ impl Fault {
         Duration::from_millis(match self {
             Fault::Kill | Fault::Stop | Fault::Port => 1_000,
             Fault::Freeze | Fault::Cut | Fault::CutIn | Fault::CutOut => 2_000,
-            // The write heartbeat has to miss its time-out first, or the proxy to start.
-            Fault::NoCommit | Fault::Slow => 3_000,
-            Fault::Proxy => 5_000,
+            Fault::NoCommit | Fault::DiskFull | Fault::Alone => 2_000,
+            Fault::Slow => 3_000,
+            Fault::Proxy | Fault::ProxyMidway => 5_000,
             // As long as the peer needs to apply what it has received.
             Fault::Lagging => 15_000,
             Fault::Switchover => 300,
             Fault::Blip => 1_000,
-            Fault::Starved | Fault::Jitter => 2_000,
+            Fault::Starved | Fault::Jitter | Fault::Lossy => 2_000,
         })
     }
 
@@ -148,6 +178,12 @@ impl Fault {
                 tokio::time::sleep(LASTS + LASTS).await;
                 root.disconnect().await?;
             }
+            Fault::DiskFull => arena.disks()?.fill(&master)?,
+            Fault::Alone => {
+                let door = arena.door(arena.cluster.find(&master)?)?;
+                door.stall(Way::Up);
+                door.stall(Way::Down);
+            }
             Fault::Lagging => {
                 // Both replicate through one applier: what the peer gets behind this waits for it.
                 let server = arena.cluster.find(&master)?;
@@ -172,6 +208,19 @@ impl Fault {
                 arena.proxy.kill();
                 arena.proxy.start_again().await?;
             }
+            Fault::ProxyMidway => {
+                arena.cluster.find(&master)?.freeze()?;
+                let begun = crate::wait::until_true("the failover begins", LASTS, || async {
+                    let events = arena.proxy.admin("SHOW EVENTS").await?;
+                    Ok(events.rows.iter().any(|event| event.iter().any(|cell| cell.starts_with("writes are held"))))
+                });
+                begun.await?;
+                // Anywhere from the second opinion to the promotion.
+                let dice = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.subsec_nanos() % 500;
+                tokio::time::sleep(Duration::from_millis(u64::from(dice))).await;
+                arena.proxy.kill();
+                arena.proxy.start_again().await?;
+            }
             Fault::Blip => {
                 let link = arena.link(arena.cluster.find(&master)?);
                 link.stall(Way::Up);
@@ -187,6 +236,13 @@ impl Fault {
                     arena.proxy.signal(Signal::Cont)?;
                     tokio::time::sleep(Duration::from_millis(30)).await;
                 }
+            }
+            Fault::Lossy => {
+                for (link, way) in arena.links().iter().flat_map(|link| [(link, Way::Up), (link, Way::Down)]) {
+                    link.delay(way, Duration::from_millis(10));
+                    link.lose(way, 50);
+                }
+                tokio::time::sleep(ENDURANCE).await;
             }
             Fault::Jitter => {
                 let begun = tokio::time::Instant::now();
@@ -210,11 +266,13 @@ impl Fault {
 
     /// Ends the fault: what was stopped starts, what was cut is joined.
     pub fn mend(self, arena: &Arena) -> Result<()> {
-        for (server, link) in arena.cluster.servers().iter().zip(arena.links()) {
+        for link in arena.all_links() {
             link.heal();
-            if self == Fault::Port {
-                link.hang_up();
-            }
+        }
+        if self == Fault::DiskFull {
+            arena.disks()?.free();
+        }
+        for server in arena.cluster.servers() {
             match server.condition() {
                 "frozen" => server.thaw()?,
                 "ended" => server.start_again()?,

@@ -6,14 +6,15 @@ use super::fault::{ALL, Fault};
 
 /// `chaos --help`.
 pub const USAGE: &str = "chaos [--quick] [--only FAULT,...] [--rounds N] [--semi-sync]
-  --quick      three faults, one round each: what CI runs
-  --only       of kill, stop, freeze, port, cut, cut-in, cut-out, no-commit, lagging, slow, switchover, proxy, blip, starved, jitter
+  --quick      a few faults, one round each, judged by what is lost, stale, false or stuck and not by times: what CI runs
+  --only       of kill, stop, freeze, port, cut, cut-in, cut-out, no-commit, disk-full, alone, lagging, slow, switchover, proxy,
+               proxy-midway, blip, starved, jitter, lossy
   --rounds     each fault this often, 20 by default
   --semi-sync  the servers replicate semi-synchronously: then no acknowledged write may be lost at all
 FLAVOUR=mysql runs it on MySQL.";
 
 /// The faults of `--quick`.
-const QUICK: [Fault; 3] = [Fault::Kill, Fault::Freeze, Fault::Switchover];
+const QUICK: [Fault; 4] = [Fault::Kill, Fault::Freeze, Fault::Switchover, Fault::Blip];
 const ROUNDS: u32 = 20;
 
 /// What to run.
@@ -27,6 +28,8 @@ pub struct Plan {
     pub calm: Duration,
     /// Whether the servers replicate semi-synchronously.
     pub semi_sync: bool,
+    /// Outages are not judged: other work runs on this machine.
+    pub untimed: bool,
 }
 
 impl Plan {
@@ -54,7 +57,8 @@ impl Plan {
             }
         }
         let faults = only.unwrap_or_else(|| if quick { QUICK.to_vec() } else { ALL.to_vec() });
-        Ok(Plan { faults, rounds: rounds.unwrap_or(if quick { 1 } else { ROUNDS }), calm: Duration::from_secs(1), semi_sync })
+        let rounds = rounds.unwrap_or(if quick { 1 } else { ROUNDS });
+        Ok(Plan { faults, rounds, calm: Duration::from_secs(1), semi_sync, untimed: quick })
     }
 }
 

@@ -12,13 +12,14 @@ use crate::flavour::Flavour;
 pub struct Report {
     flavour: Flavour,
     semi_sync: bool,
+    untimed: bool,
     rounds: Vec<(Fault, Done)>,
 }
 
 impl Report {
     /// Nothing yet.
-    pub fn new(flavour: Flavour, semi_sync: bool) -> Report {
-        Report { flavour, semi_sync, rounds: Vec::new() }
+    pub fn new(flavour: Flavour, semi_sync: bool, untimed: bool) -> Report {
+        Report { flavour, semi_sync, untimed, rounds: Vec::new() }
     }
 
     /// Takes in a round.
@@ -39,7 +40,7 @@ impl Report {
         if done.moved != fault.moves_the_master() {
             broken.push(if done.moved { "a false alarm moved the master" } else { "the master was not replaced" }.to_owned());
         }
-        if done.outage > fault.outage_max() {
+        if done.outage > fault.outage_max() && !self.untimed {
             broken.push(format!(
                 "writes stood still for {} ms, {} are allowed",
                 done.outage.as_millis(),
@@ -55,17 +56,17 @@ impl Report {
         broken.extend(found.two_masters.iter().take(3).cloned());
         broken.extend(found.wrong_data.iter().cloned());
         broken.extend(found.writable.iter().map(|name| format!("{name} is not read-only")));
-        if done.read_errors > 0 && fault != Fault::Proxy {
+        if done.read_errors > 0 && !fault.restarts_the_proxy() {
             broken.push(format!("{} reads failed", done.read_errors));
         }
         if done.stale_reads > 0 && found.lost.is_empty() {
             broken.push(format!("{} reads lacked the client's own write", done.stale_reads));
         }
         let unknown_allowed = match fault {
-            Fault::Switchover | Fault::Blip | Fault::Starved | Fault::Jitter => 0,
+            Fault::Switchover | Fault::Blip | Fault::Starved | Fault::Jitter | Fault::Lossy => 0,
             _ => 1,
         };
-        if done.unknown_max > unknown_allowed && fault != Fault::Proxy {
+        if done.unknown_max > unknown_allowed && !fault.restarts_the_proxy() {
             broken.push(format!("{} statements of one client ended with an unknown outcome", done.unknown_max));
         }
         if fault == Fault::Switchover && done.errors > 0 {
@@ -124,7 +125,10 @@ impl Report {
             for text in broken {
                 let _ = writeln!(below, "BROKEN {}: {text}", fault.word());
             }
-            let told = rounds.iter().find(|done| !done.recovered).or_else(|| rounds.iter().find(|done| !done.texts.is_empty()));
+            let wrong = rounds.iter().find(|done| !self.broken(fault, done).is_empty());
+            let told = wrong
+                .or_else(|| rounds.iter().find(|done| !done.recovered))
+                .or_else(|| rounds.iter().find(|done| !done.texts.is_empty()));
             if let Some(done) = told {
                 let _ = writeln!(below, "       {}: told was", fault.word());
                 for text in &done.texts {

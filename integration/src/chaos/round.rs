@@ -14,7 +14,7 @@ use crate::accounts::APP;
 /// Writes must go on within this after a fault, or the round says they did not.
 const OUTAGE_LIMIT: Duration = Duration::from_secs(40);
 
-/// Events printed when the servers did not come back.
+/// Events printed when something is wrong.
 const EVENTS_SHOWN: usize = 30;
 
 /// How a round went.
@@ -97,22 +97,28 @@ pub async fn run(arena: &mut Arena, fault: Fault, calm: Duration) -> Result<Done
     goes_on?;
     let calm_again = arena.wait_for_calm().await;
     let recovered = calm_again.as_ref().is_ok_and(Vec::is_empty);
-    if recovered {
-        arena.cluster.settle_behind(arena.master().await?.name()).await?;
+    if let Ok(aside) = &calm_again {
+        arena.settle(aside).await?;
     }
     let found = check(arena, fault, &diary, first).await?;
     let moved = arena.master().await?.name() != before;
     let events = arena.proxy.admin("SHOW EVENTS").await?;
     // A proxy that was started again has forgotten the events before.
-    let skip = if fault == Fault::Proxy { 0 } else { events_before };
+    let skip = if fault.restarts_the_proxy() { 0 } else { events_before };
     let detected = events.column("at").into_iter().skip(skip).find_map(|at| since(struck_at, at));
     let mut done = done(fault, &diary, struck, detected, moved, found, recovered);
     done.texts.extend(calm_again.as_ref().ok().filter(|aside| !aside.is_empty()).map(|aside| format!("quarantined: {aside:?}")));
     done.stuck = calm_again.is_err();
-    if let Err(error) = calm_again {
+    if let Err(error) = &calm_again {
         done.texts.push(format!("{error:#}"));
-        let last = events.rows.iter().rev().take(EVENTS_SHOWN).rev();
-        done.texts.extend(last.map(|event| event.join("  ")));
+    }
+    if calm_again.is_err()
+        || done.outage > fault.outage_max()
+        || moved != fault.moves_the_master()
+        || !done.found.two_masters.is_empty()
+    {
+        let last: Vec<_> = events.rows.iter().rev().take(EVENTS_SHOWN).rev().map(|event| event.join("  ")).collect();
+        done.texts.extend(last);
     }
     Ok(done)
 }

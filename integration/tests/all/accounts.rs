@@ -48,6 +48,28 @@ async fn change_user_to_every_account_and_back() {
     }
 }
 
+/// Bug: `mysql_change_user()` of C libraries was refused always. They answer `mysql_native_password` with the challenge of the login,
+/// and Sluice gave them a new one.
+#[tokio::test]
+async fn a_c_library_changes_its_user() {
+    let native = integration::accounts::NATIVE;
+    if flavour() == Flavour::MySql {
+        return; // it has no such plugin
+    }
+    for port in [cluster().server("db1").port(), proxy().port()] {
+        // so that Sluice knows the account
+        drop(driver::connect(driver::options(port, native)).await.unwrap());
+        let mut wire = integration::wire::Wire::login(port, sluice::protocol::Capabilities::DEPRECATE_EOF).await.unwrap();
+        for _ in 0..2 {
+            wire.change_user_as_c_does(native.name, native.password).await.unwrap();
+            let shown = format!("{:?}", wire.query("SELECT CURRENT_USER()").await.unwrap());
+            assert!(shown.contains("native@%"), "{shown}");
+        }
+        let refused = wire.change_user_as_c_does(native.name, "wrong").await;
+        assert!(refused.is_err());
+    }
+}
+
 /// MySQL closes a client whose COM_CHANGE_USER it refuses; MariaDB goes on with the old user in a new session.
 #[tokio::test]
 async fn a_refused_change_of_the_user_ends_as_at_the_server() {

@@ -256,6 +256,56 @@ async fn commands_sent_before_the_reply_has_ended() {
     assert!(matches!(&through.reply(Expect::Simple).await.unwrap()[..], [Seen::Ok(..)]));
 }
 
+/// `COM_DEBUG` and MariaDB's `COM_REFRESH` and `COM_PROCESS_INFO` are answered by a server, which knows who may.
+#[tokio::test]
+async fn administrative_commands_are_the_servers() {
+    let db1 = cluster().server("db1");
+    db1.run(&["CREATE USER commands_all@'%'", "GRANT ALL ON *.* TO commands_all@'%'"]).await.unwrap();
+    let mut through = Wire::login_as(proxy().port(), "commands_all", MODERN).await.unwrap();
+    let mut direct = Wire::login_as(db1.port(), "commands_all", MODERN).await.unwrap();
+    let (mut small, mut small_direct) = both(MODERN, "shop").await;
+    let mut commands: Vec<&[u8]> = vec![b"\x0d"];
+    if flavour() == Flavour::MariaDb {
+        // REFRESH_STATUS and REFRESH_TABLES.
+        commands.extend([&b"\x07\x10"[..], b"\x07\x04"]);
+    }
+    for command in commands {
+        let seen = alike(&mut through, &mut direct, "by who may", |_| command.to_vec(), Expect::Simple).await;
+        assert!(!matches!(&seen[..], [Seen::Err(..)]), "{command:?}: {seen:?}");
+        let seen = alike(&mut small, &mut small_direct, "by another", |_| command.to_vec(), Expect::Simple).await;
+        assert!(matches!(&seen[..], [Seen::Err(..)]), "{command:?}: {seen:?}");
+    }
+    if flavour() == Flavour::MariaDb {
+        let id = small.query("SELECT CONNECTION_ID()").await.unwrap();
+        let shown = format!("{:?}", small.ask(b"\x0a", Expect::Query).await.unwrap());
+        assert!(shown.contains("nopass"), "{shown} does not show {id:?}");
+    }
+}
+
+/// Bug: a cursor was opened on a replica and held the session there, and what it wrote then went there, too; an account that may write
+/// on read-only servers did so.
+#[tokio::test]
+async fn a_session_that_stays_somewhere_writes_on_the_master() {
+    let schema = schema("commands_stays").await;
+    cluster()
+        .server("db1")
+        .run(&[&format!("CREATE TABLE {schema}.t (id INT)"), &format!("INSERT INTO {schema}.t VALUES (1), (2)")])
+        .await
+        .unwrap();
+    cluster().settle().await.unwrap();
+    let mut wire = Wire::login(proxy().port(), MODERN).await.unwrap();
+    wire.prepare(&format!("SELECT id FROM {schema}.t")).await.unwrap();
+    let open = [&[0x17][..], &wire.statement.to_le_bytes(), &[1, 1, 0, 0, 0]].concat();
+    wire.ask(&open, Expect::Execute).await.unwrap();
+    let done = wire.query(&format!("INSERT INTO {schema}.t VALUES (3)")).await.unwrap();
+    assert!(matches!(done[..], [Seen::Ok(1, ..)]), "{done:?}");
+    // What SQL_CALC_FOUND_ROWS counted is known wherever it is asked.
+    let mut wire = Wire::login(proxy().port(), MODERN).await.unwrap();
+    wire.query(&format!("SELECT SQL_CALC_FOUND_ROWS id FROM {schema}.t LIMIT 1")).await.unwrap();
+    let done = wire.query(&format!("INSERT INTO {schema}.t VALUES (4)")).await.unwrap();
+    assert!(matches!(done[..], [Seen::Ok(1, ..)]), "{done:?}");
+}
+
 /// What kind of first packet a command is answered with.
 #[derive(PartialEq, Eq, Debug)]
 enum Kind {
@@ -307,8 +357,8 @@ async fn every_command_byte_in_every_state() {
                 let command = [&[byte][..], rest].concat();
                 let here = first_answer(proxy().port(), state, &command).await;
                 let here = here.unwrap_or_else(|error| panic!("{state}, byte {byte:#04x}, payload {n}: {error:#}"));
-                // SHUTDOWN and DEBUG are privileges, and what a server does with half a COM_CHANGE_USER is its own matter.
-                if state == "fresh" && ![0x08, 0x0d, 0x11].contains(&byte) {
+                // SHUTDOWN is a privilege, and what a server does with half a COM_CHANGE_USER is its own matter.
+                if state == "fresh" && ![0x08, 0x11].contains(&byte) {
                     let there = first_answer(db1, state, &command).await;
                     if !matches!(&there, Ok(there) if *there == here) {
                         differ.push(format!("byte {byte:#04x}, payload {n}: {here:?}, at the server {there:?}"));
@@ -331,8 +381,6 @@ async fn every_command_byte_in_every_state() {
 
 /// Where Sluice answers otherwise, and why.
 const MARIADB_DIFFERS: &[&str] = &[
-    // A server's own threads say nothing to who has a session; SHOW PROCESSLIST does.
-    "byte 0x0a",
     // The server reads an option that is not in the packet.
     "byte 0x1b, payload 0",
 ];

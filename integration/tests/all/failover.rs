@@ -15,12 +15,12 @@ use mysql_async::prelude::Queryable;
 use crate::world::{flavour, own};
 
 /// A cell of SHOW SERVERS.
-async fn of(proxy: &Proxy, server: &str, column: &str) -> anyhow::Result<String> {
+pub(crate) async fn of(proxy: &Proxy, server: &str, column: &str) -> anyhow::Result<String> {
     let table = proxy.admin("SHOW SERVERS").await?;
     table.cell("name", server, column).map(str::to_owned).ok_or_else(|| anyhow::anyhow!("no {column} of {server} in {table:?}"))
 }
 
-async fn becomes(proxy: &Proxy, server: &str, column: &str, value: &str, limit: Duration) {
+pub(crate) async fn becomes(proxy: &Proxy, server: &str, column: &str, value: &str, limit: Duration) {
     let what = format!("{column} of {server} is {value}");
     let right = until_true(&what, limit, async || {
         let is = of(proxy, server, column).await?;
@@ -30,7 +30,7 @@ async fn becomes(proxy: &Proxy, server: &str, column: &str, value: &str, limit: 
 }
 
 /// What SHOW EVENTS has of the last seconds.
-async fn events(proxy: &Proxy) -> String {
+pub(crate) async fn events(proxy: &Proxy) -> String {
     let table = proxy.admin("SHOW EVENTS").await.unwrap();
     table.rows.iter().map(|row| row.join(" | ")).collect::<Vec<_>>().join("\n")
 }
@@ -106,7 +106,7 @@ impl Writer {
     }
 }
 
-async fn marked(
+pub(crate) async fn marked(
     configure: impl FnOnce(integration::proxy::ProxyBuilder) -> integration::proxy::ProxyBuilder,
 ) -> (Cluster, Arc<Proxy>) {
     let (cluster, proxy) = own(configure).await;
@@ -116,7 +116,7 @@ async fn marked(
 }
 
 /// The marks a server has.
-async fn marks(cluster: &Cluster, server: &str) -> Vec<u32> {
+pub(crate) async fn marks(cluster: &Cluster, server: &str) -> Vec<u32> {
     let table = cluster.server(server).query("SELECT id FROM shop.marks ORDER BY id").await.unwrap();
     table.rows.iter().map(|row| row[0].parse().unwrap()).collect()
 }

@@ -236,3 +236,20 @@ async fn an_account_with_its_password_in_the_file_is_served_like_others() {
     let clients = proxy.admin("SHOW CLIENTS").await.unwrap();
     assert_eq!(clients.cell("user", account.name, "pin_reason"), Some("NULL"), "{}", clients.framed());
 }
+
+/// Bug: a login in a charset in which no statement can be read was taken, and failed at its first statement.
+#[tokio::test]
+async fn a_login_in_a_charset_for_results_only_is_refused() {
+    use integration::wire::Wire;
+    use sluice::protocol::Capabilities;
+    // ucs2_general_ci, utf16_general_ci, utf16le_general_ci, utf32_general_ci
+    for collation in [35, 54, 56, 60] {
+        let mut told = Vec::new();
+        for port in [cluster().server("db1").port(), proxy().port()] {
+            let refused = Wire::login_with(port, Capabilities::DEPRECATE_EOF, collation, None).await;
+            told.push(format!("{:#}", refused.expect_err("no client's charset")));
+        }
+        assert!(told[0].contains("1231") || told[0].contains("#42000Variable"), "{}", told[0]);
+        assert_eq!(told[0], told[1], "{collation}");
+    }
+}

@@ -177,3 +177,57 @@ async fn a_parameter_is_read_for_what_it_is_whatever_others_sent_for_it() {
         }
     }
 }
+
+/// Bug: long data for a parameter arrived as a number. Another client had executed the same text, under the same number, with an INT
+/// there, and had left the connection; a server keeps the types of a statement, and reads long data before new ones come.
+#[tokio::test]
+async fn long_data_is_one_clients() {
+    use integration::wire::{Seen, Wire};
+    use sluice::protocol::Capabilities;
+    use sluice::protocol::reply::Expect;
+
+    let schema = schema("prepared_long_data").await;
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "1").start().await.unwrap();
+    let insert = format!("INSERT INTO {schema}.t VALUES (?, ?)");
+    for (columns, numbers) in [("a INT, b LONGTEXT", true), ("a LONGTEXT, b LONGTEXT", false)] {
+        let mut wire = Wire::login(proxy.port(), Capabilities::DEPRECATE_EOF).await.unwrap();
+        wire.query(&format!("DROP TABLE IF EXISTS {schema}.t")).await.unwrap();
+        wire.query(&format!("CREATE TABLE {schema}.t ({columns})")).await.unwrap();
+        wire.prepare(&insert).await.unwrap();
+        let id = wire.statement.to_le_bytes();
+        let piece = |param: u8, data: &[u8]| [&[0x18][..], &id, &[param, 0], data].concat();
+        for _ in 0..3 {
+            if !numbers {
+                wire.send(&piece(0, b"12345678")).await.unwrap();
+            }
+            wire.send(&piece(1, b"ab")).await.unwrap();
+        }
+        // LONG or STRING, then BLOB.
+        let types: &[u8] = if numbers { &[3, 0, 0xfc, 0, 7, 0, 0, 0] } else { &[0xfe, 0, 0xfc, 0] };
+        let execute = [&[0x17][..], &id, &[0, 1, 0, 0, 0, 0, 1], types].concat();
+        let done = wire.ask(&execute, Expect::Execute).await.unwrap();
+        assert!(matches!(done[..], [Seen::Ok(1, ..)]), "{done:?}");
+        let lengths = wire.query(&format!("SELECT CONCAT('a', LENGTH(a), 'b', LENGTH(b)) FROM {schema}.t")).await.unwrap();
+        let expected = if numbers { "a1b6" } else { "a24b6" };
+        assert!(format!("{lengths:?}").contains(expected), "{lengths:?}");
+    }
+}
+
+/// Bug: the warnings of the statement before a `COM_STMT_PREPARE` were still told behind it.
+#[tokio::test]
+async fn preparing_takes_the_warnings_of_the_statement_before() {
+    use integration::wire::Wire;
+    use sluice::protocol::Capabilities;
+    let mut told = Vec::new();
+    for port in [cluster().server("db1").port(), crate::world::proxy().port()] {
+        let mut wire = Wire::login(port, Capabilities::DEPRECATE_EOF).await.unwrap();
+        for text in ["SELECT * FROM shop.items", "SELECT 1", "DO 1", "INSERT INTO shop.nothing VALUES (1)", "SHOW WARNINGS"] {
+            wire.query("DROP TABLE IF EXISTS shop.nothing").await.unwrap();
+            wire.prepare(text).await.unwrap();
+            told.push(format!("{text}: {:?}", wire.query("SELECT @@warning_count, @@error_count").await.unwrap()));
+            told.push(format!("{text}: {:?}", wire.query("SHOW WARNINGS").await.unwrap()));
+        }
+    }
+    let through = told.split_off(told.len() / 2);
+    assert_eq!(told, through);
+}

@@ -228,3 +228,26 @@ async fn counters_flushed_by_a_session_count_its_own_statements() {
         assert_eq!(keys, 1);
     }
 }
+
+/// A client that has set its `wait_timeout` is sent away when it is over, though it holds no connection; MySQL says why.
+#[tokio::test]
+async fn a_session_ends_with_its_wait_timeout() {
+    let modern = sluice::protocol::Capabilities::DEPRECATE_EOF;
+    let mut others = integration::wire::Wire::login(proxy().port(), modern).await.unwrap();
+    for port in [cluster().server("db1").port(), proxy().port()] {
+        let mut wire = integration::wire::Wire::login(port, modern).await.unwrap();
+        wire.query("SET SESSION wait_timeout = 1").await.unwrap();
+        let begun = std::time::Instant::now();
+        let last = wire.reply(sluice::protocol::reply::Expect::Simple).await;
+        match flavour() {
+            Flavour::MariaDb => drop(last.expect_err("it only closes")),
+            Flavour::MySql => {
+                assert!(format!("{:?}", last.unwrap()).contains("ERR(4031 HY000 \"The client was disconnected by the server"))
+            }
+        }
+        let lasted = begun.elapsed();
+        assert!(lasted > Duration::from_millis(900) && lasted < Duration::from_secs(8), "{lasted:?}");
+        assert!(wire.query("SELECT 1").await.is_err());
+    }
+    others.query("SELECT 1").await.unwrap();
+}

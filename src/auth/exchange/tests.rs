@@ -59,6 +59,7 @@ fn stranger(plugin: &str, answer: Vec<u8>) -> Start {
         plugin: plugin.to_owned(),
         answer: Some(Zeroizing::new(answer)),
         nonce: OURS,
+        keeps_challenge: false,
         secure: false,
         can_switch: true,
         known: None,
@@ -69,6 +70,16 @@ fn stranger(plugin: &str, answer: Vec<u8>) -> Start {
 
 fn acquaintance(plugin: &str, answer: Vec<u8>, known: Arc<Credential>) -> Start {
     Start { known: Some(known), ..stranger(plugin, answer) }
+}
+
+/// A C library in a COM_CHANGE_USER answers the old challenge even when it is given a server's: it is asked for the password instead.
+#[test]
+fn who_keeps_its_challenge_is_given_no_other() {
+    let start = Start { keeps_challenge: true, ..stranger(NATIVE, native("x", &OURS)) };
+    play(start, Action::Probe, vec![(probed(NATIVE, true), switch(SHA2, &OURS))]);
+    let known = password("x");
+    let start = Start { keeps_challenge: true, ..acquaintance(NATIVE, native("x", &OURS), known.clone()) };
+    play(start, accept(Some(known), false, false), vec![]);
 }
 
 /// Plays a login: the first action, then an event and the action after it, and so on.

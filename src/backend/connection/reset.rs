@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{CommandError, Connection};
 use crate::protocol::command::Com;
-use crate::session::state::State;
+use crate::session::state::{Change, State};
 
 impl Connection {
     /// `COM_RESET_CONNECTION`, and from the server's defaults to `want`. The schema stays, as the manual says.
@@ -20,7 +20,9 @@ impl Connection {
         self.dirty_users = false;
         self.track_session().await?;
         // The names are the server's own now, whatever those are: nobody asks for these, so they are always set anew.
-        self.have = Arc::new(State::at_login(self.have.schema(), Some(("binary", "binary"))));
+        // Both families let the roles that were set stand.
+        let role = Change::Role(self.have.role().map(Into::into));
+        self.have = Arc::new(State::at_login(self.have.schema(), Some(("binary", "binary"))).changed(&[role]));
         self.bring_to(want).await
     }
 }

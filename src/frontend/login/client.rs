@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use zeroize::Zeroizing;
 
+use crate::auth::Plugin;
 use crate::auth::caching_sha2::FAST_OK;
 use crate::backend::packets::{PacketError, put_packet, read_packet, write_packet};
 use crate::net::{Stream, timer};
-use crate::protocol::handshake::{AUTH_MORE_DATA, LOGIN_PACKET_LEN_MAX, Malformed, ServerError};
+use crate::protocol::handshake::{AUTH_MORE_DATA, AuthSwitchRequest, LOGIN_PACKET_LEN_MAX, Malformed, NONCE_LEN, ServerError};
 
 /// How long the last packet to a refused client may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -93,6 +94,8 @@ pub(super) struct Client {
     pub(super) stream: Option<Stream>,
     /// The number of the next packet, whoever sends it.
     pub(super) sequence: u8,
+    /// The challenge it was given last; C libraries answer it once more in a COM_CHANGE_USER.
+    pub(super) challenge: [u8; NONCE_LEN],
 }
 
 impl Client {
@@ -110,10 +113,22 @@ impl Client {
     }
 
     pub(super) async fn write(&mut self, payload: &[u8]) -> Result<(), LoginError> {
+        self.note_challenge(payload);
         let mut sequence = self.sequence;
         write_packet(self.stream()?, &mut sequence, payload).await?;
         self.sequence = sequence;
         Ok(())
+    }
+
+    /// What libraries keep of a switch to one of the plugins that answer 20 bytes.
+    fn note_challenge(&mut self, payload: &[u8]) {
+        if payload.first() == Some(&AuthSwitchRequest::HEADER)
+            && let Ok(switch) = AuthSwitchRequest::parse(payload)
+            && matches!(Plugin::from_name(&switch.plugin), Some(Plugin::Native | Plugin::CachingSha2 | Plugin::Sha256))
+            && let Some(challenge) = switch.data.first_chunk()
+        {
+            self.challenge = *challenge;
+        }
     }
 
     /// Tells the client why not, and keeps it: its session goes on as it was before COM_CHANGE_USER. Only for refusals.

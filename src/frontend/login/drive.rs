@@ -11,7 +11,7 @@ use super::server::AtServers;
 use super::{Arrival, ChangeUserRequest, LoggedIn, LoginRoom, Peer, greeting, now};
 use crate::auth::accounts::Source;
 use crate::auth::exchange::{Accepted, Action, Event, Exchange, Ground, Start};
-use crate::auth::{Known, Secret};
+use crate::auth::{Known, Plugin, Secret};
 use crate::frontend::tls::ClientTlsMode;
 use crate::net::{Socket, Stream};
 use crate::protocol::Capabilities;
@@ -24,7 +24,7 @@ use crate::protocol::handshake::{AUTH_MORE_DATA, ChangeUser, HandshakeResponse, 
 /// # Errors
 /// See [`LoginError`].
 pub async fn log_in(stream: Stream, arrival: &Arrival, room: &LoginRoom) -> Result<LoggedIn, LoginError> {
-    let mut client = Client { stream: Some(stream), sequence: 0 };
+    let mut client = Client { stream: Some(stream), sequence: 0, challenge: [0; NONCE_LEN] };
     match timeout(room.limits.login, arrive(&mut client, arrival, room)).await.unwrap_or(Err(LoginError::Stalled)) {
         Ok(asked) => finish(client, asked),
         Err(error) => {
@@ -34,8 +34,8 @@ pub async fn log_in(stream: Stream, arrival: &Arrival, room: &LoginRoom) -> Resu
     }
 }
 
-/// COM_CHANGE_USER: the same in a running session. The client is always given a new challenge: its answer in the command
-/// is for one that it may have seen answered before.
+/// COM_CHANGE_USER: the same in a running session. As servers do it, the challenge is the one the client was given last: C libraries
+/// answer that one in `mysql_native_password`, even when a switch brings them another.
 ///
 /// # Errors
 /// See [`LoginError`]; with it, when `keep` says so, the stream of a client that was refused and whose old session goes on.
@@ -46,7 +46,7 @@ pub async fn change_user(
     room: &LoginRoom,
     keep: bool,
 ) -> Result<LoggedIn, (LoginError, Option<Stream>)> {
-    let mut client = Client { stream: Some(stream), sequence: 1 };
+    let mut client = Client { stream: Some(stream), sequence: 1, challenge: request.nonce };
     match timeout(room.limits.login, change(&mut client, peer, request, room)).await.unwrap_or(Err(LoginError::Stalled)) {
         Ok(asked) => finish(client, asked).map_err(|error| (error, None)),
         Err(error) if keep => {
@@ -98,6 +98,7 @@ fn finish(client: Client, asked: Asked) -> Result<LoggedIn, LoginError> {
         account: outcome.account,
         first: outcome.first,
         sequence: client.sequence,
+        challenge: client.challenge,
         fast: outcome.fast,
         compression: asked.compression,
     })
@@ -109,6 +110,7 @@ async fn arrive(client: &mut Client, arrival: &Arrival, room: &LoginRoom) -> Res
     let greeting = room.greeting.load().greet(arrival.connection_id, nonce, tls.acceptor().is_some());
     let mut packet = Vec::with_capacity(128);
     greeting.write(&mut packet);
+    client.challenge = nonce;
     client.write(&packet).await?;
 
     let mut packet = client.read().await?;
@@ -145,7 +147,7 @@ async fn arrive(client: &mut Client, arrival: &Arrival, room: &LoginRoom) -> Res
     // A library whose plugin is not the greeted one has no challenge for it: it sends nothing and waits for a switch.
     let waits = answer.is_empty() && !response.plugin.is_empty() && response.plugin != greeting.plugin;
     let answer = if waits { None } else { Some(answer) };
-    exchange(client, asked, &response.plugin, answer, nonce, room).await
+    exchange(client, asked, &response.plugin, answer, nonce, room, false).await
 }
 
 async fn change(client: &mut Client, peer: &Peer, request: ChangeUserRequest<'_>, room: &LoginRoom) -> Result<Asked, LoginError> {
@@ -162,7 +164,10 @@ async fn change(client: &mut Client, peer: &Peer, request: ChangeUserRequest<'_>
         compression: None,
         outcome: None,
     };
-    exchange(client, asked, &command.plugin, None, request.nonce, room).await
+    // Other plugins answer what a switch brings, and what they send before it says nothing.
+    let native = command.plugin.is_empty() || Plugin::from_name(&command.plugin) == Some(Plugin::Native);
+    let answer = native.then(|| Zeroizing::new(command.auth));
+    exchange(client, asked, &command.plugin, answer, request.nonce, room, native).await
 }
 
 /// Under which name a user's credential is remembered. What a server accepted over TLS says nothing about a client without it:
@@ -187,6 +192,7 @@ async fn exchange(
     answer: Option<Zeroizing<Vec<u8>>>,
     nonce: [u8; NONCE_LEN],
     room: &LoginRoom,
+    keeps_challenge: bool,
 ) -> Result<Asked, LoginError> {
     let accounts = room.accounts.load_full();
     let refused = |user: &str, error: ServerError| LoginError::Refused { user: user.to_owned(), error };
@@ -204,6 +210,7 @@ async fn exchange(
         plugin: plugin.to_owned(),
         answer,
         nonce,
+        keeps_challenge,
         secure: is_secure(client),
         can_switch: asked.capabilities.has(Capabilities::PLUGIN_AUTH),
         known: known.as_ref().map(|k| k.credential.clone()),

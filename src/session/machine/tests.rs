@@ -138,7 +138,10 @@ fn what_another_connection_cannot_be_given_pins() {
         ("SELECT @a := 5", "user_variable"),
         ("SELECT a INTO @a FROM t", "user_variable"),
         ("SET insert_id = 5", "session_variable"),
-        ("SET ROLE admin", "role"),
+        // A name to some sql_modes, a string to others.
+        ("SET ROLE \"admin\"", "role"),
+        ("SET profiling = 1", "session_status"),
+        ("SET @@session.profiling = ON, @a = 5", "session_status"),
     ] {
         let mut session = session();
         say(&mut session, sql, &Said::default());
@@ -167,7 +170,12 @@ fn what_can_be_given_goes_along() {
     say(&mut session, "SET max_join_size = 5", &Said::default());
     say(&mut session, "SET max_join_size = DEFAULT", &Said::default());
     assert_eq!(session.state.system("max_join_size"), None, "the server did not tell");
+    say(&mut session, "SET ROLE `admin`, 'b'@'%'", &Said::default());
+    say(&mut session, "SET ROLE nobody", &Said { failed: true, errno: 3530, ..Said::default() });
+    say(&mut session, "SET profiling = 0", &Said::default());
+    assert_eq!((pins(&session).as_str(), session.state.role()), ("[]", Some("`admin`, 'b'@'%'")));
     session.reset();
+    assert_eq!(session.state.role(), Some("`admin`, 'b'@'%'"), "servers let it stand");
     assert!(!session.state.has_users() && session.state.schema() == Some(b"shop"));
 }
 

@@ -29,6 +29,13 @@ const NOT_STATE: [&str; 7] =
 /// Variables that mean the next transaction only when they are assigned as `@@name`.
 const NEXT_TRANSACTION: [&str; 4] = ["transaction_isolation", "transaction_read_only", "tx_isolation", "tx_read_only"];
 
+/// While it is on, a connection notes its statements for `SHOW PROFILES`, and keeps them when it is off again.
+const PROFILING: &str = "profiling";
+
+fn is_off(value: &[u8]) -> bool {
+    [&b"0"[..], b"OFF", b"FALSE", b"'OFF'"].iter().any(|off| value.trim_ascii().eq_ignore_ascii_case(off))
+}
+
 /// Tracking itself is Sluice's business on its own connections.
 fn is_tracking(name: &str) -> bool {
     name.starts_with("session_track_")
@@ -54,6 +61,9 @@ impl Session {
                 let ended = name == "gtid_next" && value.eq_ignore_ascii_case(b"AUTOMATIC");
                 self.pins.set(PinReason::SessionVariable, !ended);
                 continue;
+            }
+            if name == PROFILING && !is_off(value) {
+                self.pins.set(PinReason::SessionStatus, true);
             }
             changes.push(Change::System(name.into(), Some(Value::Reported(value.clone()))));
         }
@@ -148,6 +158,11 @@ impl Session {
                         changes.push(Change::System(name.into(), initial.map(|v| Value::Reported(v.into()))));
                     }
                 }
+                (Scope::Session, SetValue::Literal(text)) if name == PROFILING => {
+                    if !is_off(text) {
+                        self.pins.set(PinReason::SessionStatus, true);
+                    }
+                }
                 (Scope::Session, value) => {
                     let tracked = changes.iter().any(|c| matches!(c, Change::System(n, _) if **n == *name));
                     match value {
@@ -159,6 +174,20 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    /// `SET ROLE` travels as it was written, when that means the same in every `sql_mode` and charset.
+    pub(super) fn learn_role(&mut self, statement: &Classified, sql: &[u8]) {
+        let written = match set::parse(sql, self.lex) {
+            Some(SetStatement::Role(text)) if !statement.multi => text,
+            _ => Vec::new(),
+        };
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || b" _-@%.,`'".contains(b);
+        let role = std::str::from_utf8(&written).ok().filter(|text| !text.is_empty() && text.bytes().all(|b| plain(&b)));
+        self.pins.set(PinReason::Role, role.is_none());
+        if let Some(role) = role {
+            self.change(&[Change::Role(Some(role.into()))]);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The judge: from a digest's text to a verdict. Looks at the first words of each statement and hands queries to the proof in `query`.
 
+use super::body;
 use super::effects::{Effects, remember};
 use super::query::scan;
 use super::verbs;
@@ -55,6 +56,10 @@ fn judge_statements(text: &[u8], tokens: &[Token], mode: LexMode) -> Verdict {
     let mut parts = tokens.split(|token| token.kind == TokenKind::Semicolon).filter(|part| !part.is_empty());
     let Some(first) = parts.next() else { return Verdict::new(Class::Unknown, ClassReason::Empty) };
     let Some(second) = parts.next() else { return judge_one(text, first, mode) };
+    if body::is_one_definition(Cursor::new(text, tokens)) {
+        // What the body does, it does when it is called.
+        return judge_one(text, first, mode);
+    }
     if verbs::holds_statements(Cursor::new(text, first)) {
         // The semicolons belong to the body of a routine or block, or not: without a grammar of bodies nobody can tell.
         let mut verdict = opaque(judge_one(text, first, mode));

@@ -16,7 +16,6 @@ use super::super::observation::{Moment, ThreadState};
 use super::super::settings::{ConfiguredRole, Settings};
 use super::super::snapshot::{NoMaster, Snapshot};
 use super::super::{ServerId, errant};
-use super::replication::source_of;
 
 /// The result of an election.
 pub(super) struct Outcome {
@@ -135,7 +134,7 @@ impl Ballot<'_> {
             let facts = self.memory.servers.get(other.index()).and_then(|memory| memory.facts.as_ref());
             facts.is_some_and(|facts| {
                 facts.replication.iter().any(|channel| {
-                    channel.io_running != ThreadState::Stopped && source_of(self.settings, self.memory, channel) == Some(id)
+                    channel.io_running != ThreadState::Stopped && self.memory.source_of(self.settings, channel) == Some(id)
                 })
             })
         };

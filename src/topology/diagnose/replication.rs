@@ -6,20 +6,10 @@
 
 use std::time::Duration;
 
-use super::super::memory::{Memory, Pulse};
+use super::super::memory::Pulse;
 use super::super::observation::{Facts, ReplicaChannel, ThreadState};
-use super::super::settings::{ConfiguredServer, Settings};
-use super::super::source::source_among;
 use super::super::{ServerId, State};
 use super::{Scene, Verdict};
-
-/// The server a channel replicates from, by UUID, by server id, by address; `None` when it is none of ours.
-pub(super) fn source_of<'s>(settings: &'s Settings, memory: &'s Memory, channel: &ReplicaChannel) -> Option<ServerId> {
-    let known = |(id, server): (ServerId, &'s ConfiguredServer)| {
-        (id, &*server.address, memory.servers.get(id.index()).and_then(|remembered| remembered.facts.as_deref()))
-    };
-    source_among(settings.ids().map(known), channel)
-}
 
 /// The verdict on a server that answers and is not the master.
 pub(super) fn judge(scene: &Scene<'_>, id: ServerId) -> Verdict {
@@ -35,7 +25,7 @@ pub(super) fn judge(scene: &Scene<'_>, id: ServerId) -> Verdict {
         return broken("it replicates from nobody".to_owned());
     }
     for channel in &channels {
-        let source = source_of(scene.settings, scene.memory, channel);
+        let source = scene.memory.source_of(scene.settings, channel);
         let source_dead =
             source.is_some_and(|source| matches!(scene.pulse(source), Pulse::Gone | Pulse::Silent(_) | Pulse::Suspect(_)));
         if channel.sql_running != ThreadState::Running {
@@ -79,7 +69,7 @@ pub(super) fn judge(scene: &Scene<'_>, id: ServerId) -> Verdict {
 /// The channels that come from the master, or all of them when none does directly.
 fn relevant<'a>(scene: &Scene<'_>, facts: &'a Facts) -> Vec<&'a ReplicaChannel> {
     let from_master =
-        |channel: &&ReplicaChannel| scene.master.is_some() && source_of(scene.settings, scene.memory, channel) == scene.master;
+        |channel: &&ReplicaChannel| scene.master.is_some() && scene.memory.source_of(scene.settings, channel) == scene.master;
     let direct: Vec<&ReplicaChannel> = facts.replication.iter().filter(from_master).collect();
     if direct.is_empty() { facts.replication.iter().collect() } else { direct }
 }

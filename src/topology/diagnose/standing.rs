@@ -10,7 +10,6 @@ use super::super::snapshot::{ServerView, Snapshot};
 use super::super::{ServerId, State};
 use super::Scene;
 use super::election::Outcome;
-use super::replication::source_of;
 
 /// Whoever has transactions that the master never saw is out until an operator has looked: a former master with any, and a replica with any that
 /// came from a former master. What a replica wrote itself is only told. What the master is fetching from a peer at this moment is no fork.
@@ -51,7 +50,7 @@ fn fetches(settings: &Settings, memory: &Memory, master: ServerId, from: ServerI
         facts.replication.iter().any(|channel| {
             channel.io_running == ThreadState::Running
                 && channel.sql_running == ThreadState::Running
-                && source_of(settings, memory, channel) == Some(from)
+                && memory.source_of(settings, channel) == Some(from)
         })
     })
 }
@@ -88,7 +87,9 @@ pub(super) fn standing(scene: &Scene<'_>, servers: &[ServerView], broken: &[Serv
         if let Some((since, why)) = &scene.memory.beat_trouble
             && servers.get(master.index()).is_some_and(|view| view.state == State::Online)
             && scene.memory.servers[master.index()].failure.is_none()
-            && scene.now.mono.saturating_duration_since(*since) >= scene.settings.suspect_after()
+            // Who has said nothing since is silent, and not blocked.
+            && scene.memory.servers[master.index()].alive_at.is_some_and(|at| at > *since + scene.settings.heartbeat_interval / 2)
+            && scene.now.mono.saturating_duration_since(*since) >= scene.settings.blocked_after()
         {
             found.push((Diagnosis::MasterWritesBlocked, master, format!("the heartbeat cannot be written: {why}")));
         }

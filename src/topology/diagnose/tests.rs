@@ -267,6 +267,31 @@ fn a_crash_takes_the_master_out_at_once_and_its_followers_stay() {
 }
 
 #[test]
+fn behind_a_new_master_a_position_means_something_once_histories_were_compared() {
+    let mut world = World::running();
+    let causal = |world: &World| [B, R, S].map(|id| world.snapshot.server(id).unwrap().causal);
+    world.beats(2, []);
+    assert_eq!(causal(&world), [true, true, true]);
+    // db2 becomes master. What db3 got from the old one waits in its relay log; db4 has applied all of it.
+    let master = facts(B, Some(A), true);
+    let mut waiting = healthy(R);
+    waiting.replication[0].retrieved = GtidSet::parse(Flavor::MariaDb, "0-1-7").ok().map(Arc::new);
+    world.see([(A, Ok(facts(A, Some(B), false))), (B, Ok(master.clone()))]);
+    assert_eq!((world.snapshot.master, causal(&world)), (Some(B), [true, false, false]), "nobody was compared yet");
+    for _ in 0..2 {
+        world.pass(250);
+        world.see([(R, Ok(waiting.clone())), (S, Ok(healthy(S)))]);
+        world.pass(10);
+        world.see([(B, Ok(master.clone()))]);
+    }
+    assert_eq!(causal(&world), [true, false, true]);
+    world.see([(R, Ok(facts(R, Some(B), false)))]);
+    world.pass(10);
+    world.see([(B, Ok(master))]);
+    assert_eq!(causal(&world), [true, true, true], "it follows the new master");
+}
+
+#[test]
 fn a_refused_statement_is_proof_and_a_broken_one_is_not() {
     let mut world = World::running();
     world.pass(100);

@@ -71,6 +71,20 @@ pub struct Case {
     pub step_began: Instant,
     /// What was told last while it waits, so that it is told once.
     pub told: String,
+    /// Writes are held for it.
+    pub held: bool,
+    /// The old master answers and cannot write: it may not be chosen, and need not be fenced first.
+    pub blocked: bool,
+    /// Until when its peer may fetch the rest from it; `None` before that has begun.
+    pub rest_until: Option<Instant>,
+    /// How often a promotion that failed was fenced in vain.
+    pub fences: u32,
+    /// It is not waited for any longer: the rest is lost.
+    pub no_rest: bool,
+    /// The replicas of a master out of our reach were told to connect to it anew, and did.
+    pub probed: bool,
+    /// What they have of it, and since when that has not grown.
+    pub heard: Option<(GtidSet, Instant)>,
 }
 
 impl Case {
@@ -91,6 +105,13 @@ impl Case {
             steps: Vec::new(),
             step_began: now,
             told: String::new(),
+            held: false,
+            blocked: false,
+            rest_until: None,
+            fences: 0,
+            no_rest: false,
+            probed: false,
+            heard: None,
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) enum Choice {
     Applying(ServerId),
     /// Another has more and is still applying it.
     WaitFor(ServerId),
+    /// The old master, which cannot write, has more, and this one still receives from it.
+    Rest(ServerId),
     /// Another has more.
     CatchUp {
         /// Who will take over.
@@ -64,6 +66,7 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_r
             State::Quarantined => Some("quarantined"),
             State::Draining | State::Offline => Some("taken out by an operator"),
             _ if facts.gtid_executed.is_none() => Some("it has no GTIDs"),
+            _ if case.blocked && case.old == Some(id) => Some("it cannot write"),
             _ if case.failed.contains(&id) => Some("its promotion failed"),
             _ if case.target.is_some_and(|target| target != id) => Some("an operator wants another"),
             _ if replica && !promote_replicas && case.target.is_none() => Some("a replica, and failover.promote_replicas is off"),
@@ -85,11 +88,16 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_r
     let (whom, mut has) = (chosen.id, chosen.received.clone());
     let lacks = |one: &Candidate, has: &GtidSet| one.received.missing_count(has);
     if !case.no_catch_up {
-        let ahead =
-            survivors.iter().filter(|one| one.id != whom).max_by_key(|one| lacks(one, &has)).filter(|one| lacks(one, &has) > 0);
+        let ahead = survivors
+            .iter()
+            .filter(|one| one.id != whom && !(case.no_rest && case.old == Some(one.id)))
+            .max_by_key(|one| lacks(one, &has))
+            .filter(|one| lacks(one, &has) > 0);
         if let Some(ahead) = ahead {
             return if !chosen.is_drained() {
                 Choice::Applying(whom)
+            } else if case.blocked && case.old == Some(ahead.id) {
+                Choice::Rest(whom)
             } else if !ahead.is_drained() && ahead.applier_ok {
                 Choice::WaitFor(ahead.id)
             } else {

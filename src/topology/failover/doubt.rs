@@ -4,21 +4,27 @@ use std::time::{Duration, Instant};
 
 use super::super::observation::{Failure, ThreadState};
 use super::super::snapshot::Snapshot;
-use super::super::{Facts, ServerId, State};
+use super::super::{Facts, Flavor, GtidSet, ServerId, State};
 use super::case::Case;
 use super::machine::{Machine, OUTCOME_LIMIT, Phase};
-use super::{Action, Answer, Event, Outcome, Ticket};
+use super::{Action, Answer, Event, Outcome, Ticket, Writes, ms, since};
 
 /// Between two questions about a master whose death is not certain.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Between two questions about a master that its replicas hear from and we do not.
-const VETOED_AGAIN: Duration = Duration::from_millis(500);
+const VETOED_AGAIN: Duration = Duration::from_millis(20);
 
 /// What is thought of the old master.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Opinion {
     /// It answers and is writable.
-    Lives(Box<Facts>),
+    Lives,
+    /// It answers, says that it is writable, and writes nothing.
+    Blocked(String),
+    /// It answers, and we did not run for long enough to see whether it writes.
+    Stalled,
+    /// It answers, and whether it writes cannot be told.
+    Unsettled(String),
     /// It answers with a refusal, so that it lives.
     Refuses(String),
     /// It answers and is read-only.
@@ -32,10 +38,17 @@ pub(super) enum Opinion {
 }
 
 /// Judges the old master by the answers of all servers. `seen` tells who replicates from whom where facts alone cannot.
-pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalled: bool) -> Opinion {
+pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalled: bool, writes: &Writes) -> Opinion {
     let of_old = answers.iter().find(|(id, _)| *id == old).map(|(_, outcome)| outcome);
     let failure = match of_old {
-        Some(Ok(facts)) if facts.writable() => return Opinion::Lives(Box::new(facts.clone())),
+        Some(Ok(facts)) if facts.writable() => {
+            return match writes {
+                Writes::NotTried | Writes::Work => Opinion::Lives,
+                Writes::Blocked(_) if stalled => Opinion::Stalled,
+                Writes::Blocked(why) => Opinion::Blocked(why.clone()),
+                Writes::Unclear(why) => Opinion::Unsettled(why.clone()),
+            };
+        }
         Some(Ok(_)) => return Opinion::ReadOnly,
         Some(Err(failure)) if failure.is_alive() => return Opinion::Refuses(failure.to_string()),
         Some(Err(failure)) => Some(failure),
@@ -73,11 +86,30 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
     Opinion::Dead(text)
 }
 
+/// What these have received together.
+fn together<'a>(all: impl Iterator<Item = &'a Facts>) -> Option<GtidSet> {
+    all.map(Facts::received).reduce(|mut set, more| {
+        set.merge(&more);
+        set
+    })
+}
+
 impl Machine {
-    /// Asks everybody about the old master; those who claim to hear from it try to reach it again.
+    /// From now on no write is sent to anybody.
+    pub(super) fn hold_for(&self, case: &mut Case, why: String, now: Instant, actions: &mut Vec<Action>) {
+        actions.push(Action::Tell { kind: "failover", server: case.old, detail: format!("writes are held: {why}") });
+        actions.push(Action::Hold { why, deposed: case.old.is_none() });
+        case.held = true;
+        let Some(old) = case.old else { return };
+        let views = self.seen.servers.iter().filter(|view| self.seen.channel(view.id, old).is_some());
+        case.heard = together(views.filter_map(|view| view.facts.as_deref())).map(|set| (set, now));
+    }
+
+    /// Asks everybody about the old master; those who claim to hear from it try to reach it again. Where it is its writes that are doubted, one is tried.
     pub(super) fn ask_about(&mut self, case: Case, now: Instant, actions: &mut Vec<Action>) -> Phase {
         let ticket = self.ticket();
-        actions.push(Action::Ask { ticket, unless: None, probe: case.old });
+        let (probe, write) = if case.blocked { (None, case.old) } else { (case.old.filter(|_| !case.probed), None) };
+        actions.push(Action::Ask { ticket, unless: None, probe, write });
         Phase::Doubt { case, ticket: Some(ticket), until: now + OUTCOME_LIMIT }
     }
 
@@ -91,16 +123,34 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) -> Phase {
         let Some(old) = case.old else { return self.ask_candidates(case, None, now, actions) };
-        let (answers, stalled) = match event {
-            Event::Done(of, Outcome::Answers { answers, stalled }) if Some(*of) == ticket => (answers, *stalled),
+        let (answers, stalled, writes) = match event {
+            Event::Done(of, Outcome::Answers { answers, stalled, writes }) if Some(*of) == ticket => (answers, *stalled, writes),
             _ if now >= until => return self.ask_about(case, now, actions),
             _ => return Phase::Doubt { case, ticket, until },
         };
-        match opinion(&self.seen, old, answers, stalled) {
-            Opinion::Lives(facts) => self.call_off(case, old, Some(&facts), "answers and is writable", now, actions),
+        let opinion = opinion(&self.seen, old, answers, stalled, writes);
+        if case.blocked && matches!(opinion, Opinion::HeardBy(_) | Opinion::Dead(_) | Opinion::Unclear(_)) {
+            // Now it does not answer at all.
+            case.blocked = false;
+            self.hold_for(&mut case, "it answers no more".to_owned(), now, actions);
+            return self.ask_about(case, now, actions);
+        }
+        match opinion {
+            Opinion::Blocked(why) => self.depose_blocked(case, old, &why, now, actions),
+            Opinion::Stalled => {
+                let why = "this process did not run for long enough to see whether it writes".to_owned();
+                self.tell_and_wait(case, old, why, ASK_AGAIN, now, actions)
+            }
+            Opinion::Unsettled(why) => self.blocked_for_nothing(case, old, &why, now, actions),
+            Opinion::Lives if case.blocked => self.writes_after_all(case, old, now, actions),
+            Opinion::Lives => self.call_off(case, old, "answers and is writable", now, actions),
             Opinion::ReadOnly => {
                 actions.push(self.note(&mut case, "second_opinion", Some(old), "it answers, and is read-only", now));
-                self.depose(case, now, actions)
+                // No fence: it may be the one that takes over.
+                actions.push(Action::Hold { why: format!("a new master is being chosen: {}", case.why), deposed: true });
+                case.held = true;
+                actions.push(Action::EndOpen(old));
+                self.ask_candidates(case, None, now, actions)
             }
             Opinion::Dead(why) => {
                 actions.push(self.note(
@@ -112,20 +162,53 @@ impl Machine {
                 ));
                 self.depose(case, now, actions)
             }
-            Opinion::Refuses(_) if self.seen.master == Some(old) => self.call_off(case, old, None, "lives", now, actions),
+            Opinion::Refuses(_) if self.seen.master == Some(old) => self.call_off(case, old, "lives", now, actions),
             Opinion::Refuses(why) => self.tell_and_wait(case, old, format!("it lives: {why}"), ASK_AGAIN, now, actions),
             Opinion::Unclear(why) => self.tell_and_wait(case, old, why, ASK_AGAIN, now, actions),
-            Opinion::HeardBy(whom) => {
-                let names: Vec<String> = whom.iter().map(|id| self.name(*id)).collect();
-                let text = format!(
-                    "it cannot be reached from here, but {} still receive{} from it: it is not replaced, writes wait; look at the network \
-                     between this proxy and it",
-                    names.join(", "),
-                    if names.len() == 1 { "s" } else { "" }
-                );
-                self.tell_and_wait(case, old, text, VETOED_AGAIN, now, actions)
-            }
+            Opinion::HeardBy(whom) => self.out_of_reach(case, old, &whom, answers, now, actions),
         }
+    }
+
+    /// Its replicas hear from it, and we do not. Whoever else writes to it, another proxy at least with its heartbeats, shows in what they receive: then
+    /// it stays, or there would be two masters. Else it is given up once it has been silent for long enough to be down.
+    fn out_of_reach(
+        &mut self,
+        mut case: Case,
+        old: ServerId,
+        whom: &[ServerId],
+        answers: &[Answer],
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        case.probed = true;
+        let hearing = answers.iter().filter(|(id, _)| whom.contains(id)).filter_map(|(_, answer)| answer.as_ref().ok());
+        let has = together(hearing).unwrap_or_else(|| GtidSet::empty(Flavor::MySql));
+        let before = case.heard.take();
+        let grows = before.as_ref().is_none_or(|(set, _)| !set.covers(&has));
+        let (mut set, mut still_since) = before.unwrap_or_else(|| (has.clone(), now));
+        if grows {
+            set.merge(&has);
+            still_since = now;
+        }
+        case.heard = Some((set, still_since));
+        let names: Vec<String> = whom.iter().map(|id| self.name(*id)).collect();
+        let heard = format!("{} still receive{} from it", names.join(", "), if names.len() == 1 { "s" } else { "" });
+        let down = self.seen.server(old).is_none_or(|view| view.state == State::Down);
+        let still = since(still_since, now);
+        if down && still >= self.settings.topology.heartbeat_interval.mul_f32(1.5) {
+            let detail = format!("it is out of reach; {heard}, but nothing new for {} ms: nobody writes to it", ms(still));
+            actions.push(self.note(&mut case, "second_opinion", Some(old), detail, now));
+            return self.depose(case, now, actions);
+        }
+        // Growth right at the beginning is what was under way.
+        let text = if since(case.began, now) > self.settings.topology.down_after() {
+            format!(
+                "it cannot be reached from here, but {heard}, and somebody writes to it: it is not replaced, writes wait; look at the network between this proxy and it"
+            )
+        } else {
+            format!("it cannot be reached from here, but {heard}")
+        };
+        self.tell_and_wait(case, old, text, VETOED_AGAIN, now, actions)
     }
 
     /// Told once, asked again.
@@ -147,9 +230,10 @@ impl Machine {
 
     /// The old master is given up. A fence is left in its socket, should it only be frozen, and nobody waits for it.
     pub(super) fn depose(&mut self, case: Case, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        let mut case = case;
+        case.held = true;
         actions.push(Action::Hold { why: format!("a new master is being chosen: {}", case.why), deposed: true });
         if let Some(old) = case.old {
-            self.given_up = Some((old, now));
             actions.push(Action::Fence { ticket: self.ticket(), server: old, kill: true });
             actions.push(Action::EndOpen(old));
         }

@@ -9,7 +9,7 @@ use super::super::snapshot::{ServerView, Snapshot};
 use super::super::{Facts, ServerId, State};
 use super::case::{Case, Kind};
 use super::tend::Tending;
-use super::{Action, Event, FailoverSettings, Mode, Order, OrderId, Outcome, StepDone, Ticket, ms, since};
+use super::{Action, Event, FailoverSettings, Mode, Outcome, StepDone, Ticket, ms, since};
 
 /// More automatic failovers than this within [`CALM`] are flapping: the next one waits until the oldest of them is older.
 pub const RECENT_MAX: usize = 5;
@@ -17,6 +17,8 @@ pub const RECENT_MAX: usize = 5;
 pub const CALM: Duration = Duration::from_secs(60);
 /// For how long a former master that becomes read-only does so because of us.
 const OUR_FENCE: Duration = Duration::from_secs(60);
+/// And for how long a fence may hang that nobody has heard of since.
+const HANGING_FENCE: Duration = Duration::from_secs(600);
 /// An action whose outcome does not come within this is taken for failed. Whoever carries it out gives up earlier.
 pub const OUTCOME_LIMIT: Duration = Duration::from_secs(15);
 
@@ -40,8 +42,26 @@ pub struct Machine {
     died: bool,
     /// How often the master had started when it was last seen as master.
     restarts: u32,
-    /// The last master that was given up, and when a fence was sent after it: it may be what makes it read-only later.
-    pub(super) given_up: Option<(ServerId, Instant)>,
+    /// A master that cannot write is not asked about again before this.
+    pub(super) blocked_again: Option<Instant>,
+    /// The last fence sent to each server: it may be what makes it read-only later.
+    fences: Vec<Fenced>,
+}
+
+/// A fence that was sent.
+#[derive(Clone, Debug)]
+struct Fenced {
+    server: ServerId,
+    ticket: Ticket,
+    at: Instant,
+    /// The server has said that it is read-only.
+    done: bool,
+}
+
+impl Fenced {
+    fn may_come(&self, now: Instant) -> bool {
+        since(self.at, now) < if self.done { OUR_FENCE } else { HANGING_FENCE }
+    }
 }
 
 /// Where it stands.
@@ -141,7 +161,8 @@ impl Machine {
             damped: false,
             died: false,
             restarts: 0,
-            given_up: None,
+            blocked_again: None,
+            fences: Vec::new(),
         }
     }
 
@@ -174,6 +195,22 @@ impl Machine {
 
     /// Takes an event in, and says what to do. The caller carries the actions out in order.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        if let Event::Done(of, Outcome::Acted(Ok(_))) = &event {
+            for fenced in self.fences.iter_mut().filter(|fenced| fenced.ticket == *of) {
+                (fenced.done, fenced.at) = (true, now);
+            }
+        }
+        let actions = self.take(event, now);
+        for action in &actions {
+            if let Action::Fence { ticket, server, .. } = action {
+                self.fences.retain(|fenced| fenced.server != *server);
+                self.fences.push(Fenced { server: *server, ticket: *ticket, at: now, done: false });
+            }
+        }
+        actions
+    }
+
+    fn take(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Event::Seen(snapshot) = &event {
             self.seen = snapshot.clone();
@@ -197,7 +234,7 @@ impl Machine {
             Phase::Refused { case, until } if now >= until => self.ask_candidates(case, None, now, &mut actions),
             Phase::Refused { case, until } => Phase::Refused { case, until },
             Phase::Promote { case, ticket, until, whom, lost, others } => match outcome_of(&event, ticket, until, now) {
-                Some(Ok(facts)) if facts.writable() => self.promoted(case, whom, lost, facts, others, now, &mut actions),
+                Some(Ok(facts)) if facts.writable() => self.promoted(case, whom, lost, others, now, &mut actions),
                 Some(Ok(_)) => self.undo(case, whom, "it says that it is still read-only".to_owned(), now, &mut actions),
                 Some(Err(why)) => self.undo(case, whom, why, now, &mut actions),
                 None => Phase::Promote { case, ticket, until, whom, lost, others },
@@ -252,6 +289,7 @@ impl Machine {
             self.died |= matches!(view.state, State::Down | State::Suspect) || restarts(view) != self.restarts;
         }
         match self.trouble(now) {
+            None if self.is_blocked(now).is_some() => self.doubt_writes(now, actions),
             None => self.tend(now, actions),
             Some((old, why)) if self.settings.mode == Mode::Auto => {
                 while self.recent.front().is_some_and(|at| since(*at, now) > CALM) {
@@ -294,8 +332,8 @@ impl Machine {
             (Some(old), _)
                 if !self.died && self.view(old).is_some_and(|view| !matches!(view.state, State::Down | State::Suspect)) =>
             {
-                let ours = self.given_up.is_some_and(|(id, at)| id == old && since(at, now) < OUR_FENCE);
-                let late = ours.then(|| (None, format!("a fence of ours reached {} late; {detail}", self.name(old))));
+                let ours = self.fences.iter().any(|fenced| fenced.server == old && fenced.may_come(now));
+                let late = ours.then(|| (Some(old), format!("a fence of ours reached {} late; {detail}", self.name(old))));
                 self.adoptable().map(|id| (None, format!("{} is writable, {detail}", self.name(id)))).or(late)
             }
             (Some(old), _) => Some((Some(old), detail)),
@@ -328,8 +366,7 @@ impl Machine {
     pub(super) fn begin_failover(&mut self, old: Option<ServerId>, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
         let mut case = Case::new(Kind::Failover, old, why.clone(), now);
         case.had = old.and_then(|id| self.view(id)).and_then(|view| view.gtid.as_deref().cloned());
-        actions.push(Action::Tell { kind: "failover", server: old, detail: format!("writes are held: {why}") });
-        actions.push(Action::Hold { why, deposed: old.is_none() });
+        self.hold_for(&mut case, why, now, actions);
         match old {
             Some(_) => self.ask_about(case, now, actions),
             None => self.ask_candidates(case, None, now, actions),
@@ -337,18 +374,12 @@ impl Machine {
     }
 
     /// The old master answers and is writable: nothing was changed, it goes on.
-    pub(super) fn call_off(
-        &mut self,
-        case: Case,
-        master: ServerId,
-        facts: Option<&Facts>,
-        why: &str,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) -> Phase {
-        actions.push(Action::Release { master, facts: facts.map(|facts| Box::new(facts.clone())) });
-        let held = ms(since(case.began, now));
-        let detail = format!("called off after {held} ms: {} {why}", self.name(master));
+    pub(super) fn call_off(&mut self, case: Case, master: ServerId, why: &str, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        if case.held {
+            actions.push(Action::Release(master));
+        }
+        let took = ms(since(case.began, now));
+        let detail = format!("called off after {took} ms: {} {why}", self.name(master));
         actions.push(Action::Tell { kind: case.kind.as_str(), server: Some(master), detail: detail.clone() });
         if let Some(order) = case.order {
             actions.push(Action::Reply(order, Err(detail)));
@@ -363,12 +394,11 @@ impl Machine {
         mut case: Case,
         whom: ServerId,
         lost: String,
-        facts: Box<Facts>,
         others: Vec<ServerId>,
         now: Instant,
         actions: &mut Vec<Action>,
     ) -> Phase {
-        actions.push(Action::Release { master: whom, facts: Some(facts) });
+        actions.push(Action::Release(whom));
         actions.push(self.note(&mut case, "promote", Some(whom), "it is writable", now));
         self.master = Some(whom);
         if let Some(old) = case.old.filter(|old| *old != whom) {
@@ -404,32 +434,6 @@ impl Machine {
             actions.push(Action::Reply(order, Ok(case.steps)));
         }
         Phase::Idle
-    }
-
-    fn order(&mut self, id: OrderId, order: Order, now: Instant, actions: &mut Vec<Action>) {
-        let refused = match order {
-            Order::Switchover { to, dry_run: true } => {
-                let plan = self.plan(to);
-                actions.push(Action::Reply(id, plan));
-                return;
-            }
-            _ if self.settings.mode == Mode::Off => Err("failover.mode is \"off\": the servers are never touched".to_owned()),
-            Order::Rejoin(server) => {
-                self.rejoin(id, server, actions);
-                return;
-            }
-            Order::Switchover { to, .. } => self.refuse_switchover(to).map_or(Ok(()), Err),
-            Order::Failover { to, force } => self.refuse_failover(to, force).map_or(Ok(()), Err),
-        };
-        if let Err(why) = refused {
-            actions.push(Action::Reply(id, Err(why)));
-            return;
-        }
-        match order {
-            Order::Switchover { to, .. } => self.begin_switchover(id, to, now, actions),
-            Order::Failover { to, force } => self.take_over(id, to, force, now, actions),
-            Order::Rejoin(_) => {}
-        }
     }
 }
 

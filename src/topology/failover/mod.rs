@@ -4,6 +4,8 @@
 //! failover     Doubt ----dead here, and nobody hears from it---> Collect --drained, losses allowed--> Promote --> Idle
 //!                |  it answers, or its replicas hear from it:       |  refused: told, and tried again   |  failed: fenced, the next one
 //!                +--> called off, or asked again                    +--> Refused                        +--> Collect
+//!              its replicas hear from it and we do not (see doubt): only for so long, and only while nobody else writes to it
+//!              it answers and writes nothing (see blocked): fenced if that can be had, and replaced
 //! switchover   Ask --> Drain (open transactions end) --> Demote (read_only) --> Follow (the new one has all) --> Promote --> Idle
 //!                          whatever fails before Promote: Restore (the old one writable again) --> Idle
 //! in peace     tend: a second writable peer is fenced, who returns is compared and taken back, replicas of the dead are re-pointed
@@ -13,6 +15,7 @@
 //! first was fenced or is out of reach; writes are released only to a server that said it is writable; whoever is writable and not master is fenced as
 //! soon as it is heard. A machine that starts anew (a restarted proxy) has no memory and needs none: what is to be done is read off the servers.
 
+mod blocked;
 mod case;
 mod choose;
 mod doubt;
@@ -107,11 +110,27 @@ pub enum Outcome {
         answers: Vec<Answer>,
         /// This process was not scheduled for so long meanwhile that silence proves nothing.
         stalled: bool,
+        /// What came of [`Action::Ask`]'s `write`.
+        writes: Writes,
     },
     /// How many transactions are still open after [`Action::AwaitOpen`].
     Open(usize),
     /// Fenced, promoted, re-pointed, caught up: what the server says of itself after it, or why it did not come about. After an error it may have.
+    /// Diagnosis has taken in these facts already, as it has those of [`Outcome::Answers`].
     Acted(Result<Box<Facts>, String>),
+}
+
+/// Whether a server still writes, by a row of our own on a connection of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Writes {
+    /// It was not tried.
+    NotTried,
+    /// It does.
+    Work,
+    /// The write did not come back, or the server said that it cannot: why.
+    Blocked(String),
+    /// It did not come back for a reason that stops nobody else, or there is nothing to try it with: why.
+    Unclear(String),
 }
 
 /// One server's answer.
@@ -127,13 +146,8 @@ pub enum Action {
         /// The master is given up; else what is open there may end.
         deposed: bool,
     },
-    /// Writes go to this server. What it said last is taken in first. Done before the actions behind it.
-    Release {
-        /// The master.
-        master: ServerId,
-        /// Its newest facts; `None` when it was not asked anew.
-        facts: Option<Box<Facts>>,
-    },
+    /// Writes go to this server. Done before the actions behind it.
+    Release(ServerId),
     /// Ask all servers how they stand: [`Outcome::Answers`].
     Ask {
         /// For the answer.
@@ -142,6 +156,8 @@ pub enum Action {
         unless: Option<ServerId>,
         /// Who claims to receive from this one is told to connect to it again, and asked when that has succeeded or its time is over.
         probe: Option<ServerId>,
+        /// A row is written there, too.
+        write: Option<ServerId>,
     },
     /// Wait until no transaction is open on that server any more, through this proxy: [`Outcome::Open`].
     AwaitOpen {

@@ -6,12 +6,38 @@ use super::super::observation::ThreadState;
 use super::super::{ConfiguredRole, Flavor, ServerId, State};
 use super::case::{Case, Kind, StepDone};
 use super::machine::{Machine, Phase};
-use super::{Action, Mode, OrderId, ms};
+use super::{Action, Mode, Order, OrderId, ms};
 
 /// Reading and setting a variable, at most, for the estimates of a dry run.
 const ROUND: Duration = Duration::from_millis(20);
 
 impl Machine {
+    pub(super) fn order(&mut self, id: OrderId, order: Order, now: Instant, actions: &mut Vec<Action>) {
+        let refused = match order {
+            Order::Switchover { to, dry_run: true } => {
+                let plan = self.plan(to);
+                actions.push(Action::Reply(id, plan));
+                return;
+            }
+            _ if self.settings.mode == Mode::Off => Err("failover.mode is \"off\": the servers are never touched".to_owned()),
+            Order::Rejoin(server) => {
+                self.rejoin(id, server, actions);
+                return;
+            }
+            Order::Switchover { to, .. } => self.refuse_switchover(to).map_or(Ok(()), Err),
+            Order::Failover { to, force } => self.refuse_failover(to, force).map_or(Ok(()), Err),
+        };
+        if let Err(why) = refused {
+            actions.push(Action::Reply(id, Err(why)));
+            return;
+        }
+        match order {
+            Order::Switchover { to, .. } => self.begin_switchover(id, to, now, actions),
+            Order::Failover { to, force } => self.take_over(id, to, force, now, actions),
+            Order::Rejoin(_) => {}
+        }
+    }
+
     /// Why this switchover cannot be; `None` when it can.
     pub(super) fn refuse_switchover(&self, to: ServerId) -> Option<String> {
         if !matches!(self.phase, Phase::Idle) {
@@ -86,6 +112,7 @@ impl Machine {
             _ => {
                 let mut case = with(Case::new(Kind::Failover, old, "an operator's FAILOVER".to_owned(), now));
                 case.had = old.and_then(|id| self.view(id)).and_then(|view| view.gtid.as_deref().cloned());
+                case.held = true;
                 actions.push(Action::Hold { why: case.why.clone(), deposed: false });
                 match old {
                     Some(_) if !force => self.ask_about(case, now, actions),

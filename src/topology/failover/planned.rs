@@ -29,7 +29,7 @@ impl Machine {
         let detail = format!("to {}, by an operator", self.name(to));
         actions.push(Action::Tell { kind: "switchover", server: old, detail });
         let ticket = self.ticket();
-        actions.push(Action::Ask { ticket, unless: None, probe: None });
+        actions.push(Action::Ask { ticket, unless: None, probe: None, write: None });
         self.phase = Phase::Ask { case, ticket, until: now + OUTCOME_LIMIT };
     }
 
@@ -109,7 +109,7 @@ impl Machine {
                 match outcome_of(event, ticket, until, now) {
                     None => Phase::Restore { case, ticket, until, why },
                     Some(Ok(facts)) if facts.writable() => {
-                        actions.push(Action::Release { master: old, facts: Some(facts) });
+                        actions.push(Action::Release(old));
                         self.ended(case, &why, now, actions)
                     }
                     // Neither the one nor the other: then it is a failover, with whoever can be had.
@@ -131,6 +131,7 @@ impl Machine {
         let to = case.target.map(|to| self.name(to)).unwrap_or_default();
         actions.push(self.note(&mut case, "ask", Some(old), "the servers answer", now));
         case.began = now;
+        case.held = true;
         actions.push(Action::Hold { why: format!("a switchover from {} to {to} is under way", self.name(old)), deposed: false });
         let (ticket, limit) = (self.ticket(), self.drain_limit());
         actions.push(Action::AwaitOpen { ticket, server: old, limit });

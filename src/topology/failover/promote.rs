@@ -14,8 +14,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(15);
 const NOBODY_AGAIN: Duration = Duration::from_millis(250);
 /// A promotion that was refused is thought over again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(1);
+/// A fence that does not come about is sent again this often, where a promotion may have come about.
+const FENCES_MAX: u32 = 4;
 /// How long a candidate may take to fetch from another survivor what that one has more.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
+/// And how long to receive the rest from a master that cannot write.
+const REST_LIMIT: Duration = Duration::from_millis(250);
 /// And how often that is begun, before what is missing counts as lost.
 const CATCH_UPS_MAX: u32 = 5;
 
@@ -29,7 +33,7 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) -> Phase {
         let ticket = self.ticket();
-        actions.push(Action::Ask { ticket, unless: case.old, probe: None });
+        actions.push(Action::Ask { ticket, unless: case.old, probe: None, write: None });
         Phase::Collect { case, ticket: Some(ticket), until: now + OUTCOME_LIMIT, catching_up }
     }
 
@@ -72,10 +76,9 @@ impl Machine {
         // After the start: somebody is master already.
         if case.old.is_none()
             && case.failed.is_empty()
-            && let [(only, facts)] = writable.as_slice()
+            && let [(only, _)] = writable.as_slice()
         {
-            let (only, facts) = (*only, (*facts).clone());
-            return self.call_off(case, only, Some(&facts), "is writable", now, actions);
+            return self.call_off(case, *only, "is writable", now, actions);
         }
         let again = |wait: Duration, case: Case, catching_up| Phase::Collect { case, ticket: None, until: now + wait, catching_up };
         let promote_replicas = self.settings.topology.promote_replicas;
@@ -86,17 +89,20 @@ impl Machine {
                     actions.push(Action::Tell { kind: "failover", server: case.old, detail: text.clone() });
                     case.told = text;
                 }
-                // Whoever failed may be the only one there is: it gets another try.
+                // Whoever failed may be the only one there is: it gets another try. And so does a master that cannot write.
                 case.failed.clear();
+                case.blocked = false;
                 again(NOBODY_AGAIN, case, catching_up)
             }
-            Choice::Applying(whom) | Choice::WaitFor(whom) => {
-                let text = format!("apply: {} applies what it has received", self.name(whom));
-                if case.told != text {
-                    actions.push(Action::Tell { kind: "failover", server: Some(whom), detail: text.clone() });
-                    case.told = text;
+            Choice::Applying(whom) | Choice::WaitFor(whom) => self.applies(whom, case, catching_up, now, actions),
+            Choice::Rest(whom) => {
+                let limit = *case.rest_until.get_or_insert(now + REST_LIMIT);
+                case.no_rest = now >= limit;
+                if case.no_rest {
+                    self.ask_candidates(case, None, now, actions)
+                } else {
+                    self.applies(whom, case, catching_up, now, actions)
                 }
-                again(ASK_AGAIN, case, catching_up)
             }
             Choice::CatchUp { whom, from } => match catching_up {
                 Some(fetch) if fetch.whom == whom && fetch.from == from && now < fetch.until => again(ASK_AGAIN, case, catching_up),
@@ -123,7 +129,9 @@ impl Machine {
                     detail.push_str(&format!("; not the others: {why}"));
                 }
                 actions.push(self.note(&mut case, step, Some(whom), detail, now));
-                if let Some((other, _)) = writable.iter().find(|(id, _)| *id != whom) {
+                // Of a master that cannot write it was tried already, and nothing is sent to it any more.
+                let tried = |id: ServerId| case.blocked && case.old == Some(id);
+                if let Some((other, _)) = writable.iter().find(|(id, _)| *id != whom && !tried(*id)) {
                     let ticket = self.ticket();
                     actions.push(Action::Fence { ticket, server: *other, kill: true });
                     return Phase::Undo { case, ticket, until: now + OUTCOME_LIMIT, whom: *other, blamed: false };
@@ -139,6 +147,23 @@ impl Machine {
                 Phase::Promote { case, ticket, until: now + OUTCOME_LIMIT, whom, lost, others }
             }
         }
+    }
+
+    /// It is asked again in a moment.
+    fn applies(
+        &self,
+        whom: ServerId,
+        mut case: Case,
+        catching_up: Option<CatchingUp>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        let text = format!("apply: {} applies what it has received", self.name(whom));
+        if case.told != text {
+            actions.push(Action::Tell { kind: "failover", server: Some(whom), detail: text.clone() });
+            case.told = text;
+        }
+        Phase::Collect { case, ticket: None, until: now + ASK_AGAIN, catching_up }
     }
 
     fn refused(&mut self, mut case: Case, whom: ServerId, lost: &str, now: Instant, actions: &mut Vec<Action>) -> Phase {
@@ -181,8 +206,16 @@ impl Machine {
         let detail = match outcome_of(event, ticket, until, now) {
             None => return Phase::Undo { case, ticket, until, whom, blamed },
             Some(Ok(_)) => "it is read-only".to_owned(),
+            // It may have become writable, and only its answers are lost.
+            Some(Err(_)) if blamed && now < until && case.fences < FENCES_MAX => {
+                case.fences += 1;
+                let ticket = self.ticket();
+                actions.push(Action::Fence { ticket, server: whom, kill: true });
+                return Phase::Undo { case, ticket, until, whom, blamed };
+            }
             Some(Err(why)) => format!("out of reach: {why}"),
         };
+        case.fences = 0;
         actions.push(self.note(&mut case, "fence", Some(whom), detail, now));
         match (case.kind, case.old) {
             (Kind::Switchover, Some(old)) if blamed => self.restore(case, old, "its promotion failed".to_owned(), now, actions),

@@ -99,6 +99,15 @@ impl Tending {
         }
     }
 
+    /// What has no outcome in time may have been done by half.
+    fn forget_late(&mut self, now: Instant) {
+        for (duty, ..) in self.running.extract_if(.., |(_, _, until)| now >= *until).collect::<Vec<_>>() {
+            if let Duty::Repoint { server, .. } = duty {
+                self.adrift(server);
+            }
+        }
+    }
+
     fn free(&self, duty: Duty, now: Instant) -> bool {
         !self.running.iter().any(|(other, _, until)| other.server() == duty.server() && now < *until)
             && !self.resting.iter().any(|rest| rest.duty == duty && now < rest.until)
@@ -183,7 +192,7 @@ impl Machine {
     pub(super) fn tend(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(master) = self.seen.writer().map(|view| view.id).filter(|_| self.settings.mode == Mode::Auto) else { return };
         self.note_returned(master, actions);
-        self.tending.running.retain(|(_, _, until)| now < *until);
+        self.tending.forget_late(now);
         let promote_replicas = self.settings.topology.promote_replicas;
         for duty in duties(&self.seen, master, &self.tending.deposed, &self.tending.adrift, promote_replicas) {
             if !self.tending.free(duty, now) {

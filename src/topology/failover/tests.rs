@@ -1,5 +1,5 @@
-//! Seeded histories: servers that crash, freeze and come back at the worst moment, actions that are lost, late or done by half, answers that never
-//! come. The real diagnosis and the real machine, over servers of a few lines.
+//! Seeded histories: servers that crash, freeze and come back at the worst moment, that answer and cannot write, that only this proxy cannot reach while
+//! others may write to them; actions that are lost, late or done by half, answers that never come. The real diagnosis and the real machine, over servers of a few lines.
 //!
 //! Held at every step: a promotion meets no other server that is writable and has been heard of; writes go to one server at a time, and to a new one
 //! only after it became writable; what a dead master did not send never arrives later in the new one. Held at every release: an acknowledged
@@ -71,9 +71,22 @@ struct Server {
     source: usize,
     io: bool,
     sql: bool,
+    /// It answers and cannot write, since then; a late write of it comes through when that is over.
+    blocked: Option<Instant>,
+    /// And what makes it read-only hangs, too.
+    fence_hangs: bool,
+    /// Only the proxy cannot reach it.
+    cut: bool,
+    /// Somebody else can, and writes to it, for at least that long.
+    used_since: Option<Instant>,
 }
 
 impl Server {
+    /// The proxy can ask it.
+    fn reach(&self) -> bool {
+        self.answers() && !self.cut
+    }
+
     fn answers(&self) -> bool {
         self.up && !self.frozen
     }
@@ -106,7 +119,7 @@ struct World {
     machine: Machine,
     /// Actions on their way, and outcomes on theirs.
     out: Vec<(Instant, Action)>,
-    back: Vec<(Instant, Event)>,
+    back: Vec<(Instant, Instant, Event)>,
     late: Vec<(Instant, Observation)>,
     acknowledged: MySqlSet,
     /// Only what a replica has received is acknowledged.
@@ -163,6 +176,10 @@ impl World {
                 source: usize::from(n == 0),
                 io: true,
                 sql: true,
+                blocked: None,
+                fence_hangs: false,
+                cut: false,
+                used_since: None,
             })
             .collect();
         let machine = Machine::new(failover, snapshot.clone());
@@ -256,7 +273,7 @@ impl World {
 
     fn look(&self, n: usize) -> Result<Facts, Failure> {
         let server = &self.servers[n];
-        match (server.up, server.frozen) {
+        match (server.up, server.frozen || server.cut) {
             (true, false) => Ok(self.facts(n)),
             (true, true) => Err(Failure::QueryTimeout),
             (false, _) => Err(Failure::ConnectRefused("111".to_owned())),
@@ -283,6 +300,23 @@ impl World {
         }
     }
 
+    /// What came of an action is news for the diagnosis first.
+    fn told_by(&mut self, asked_at: Instant, event: &Event) {
+        let facts: Vec<&Facts> = match event {
+            Event::Done(_, Outcome::Answers { answers, .. }) => {
+                answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect()
+            }
+            Event::Done(_, Outcome::Acted(Ok(facts))) => vec![&**facts],
+            _ => return,
+        };
+        let seen = |facts: &Facts| {
+            let id = ServerId(facts.server_id as u16 - 1);
+            Observation::from_monitor(id, asked_at, self.now, Ok(facts.clone()))
+        };
+        let seen = facts.into_iter().map(seen).collect();
+        self.judge(seen);
+    }
+
     fn step(&mut self, event: Event) {
         for action in self.machine.step(event, self.now) {
             match action {
@@ -290,11 +324,10 @@ impl World {
                     self.memory.hold(Hold { why: why.into(), deposed });
                     self.judge(Vec::new());
                 }
-                Action::Release { master, facts } => {
-                    let seen = facts.map(|facts| Observation::from_monitor(master, self.now, self.now, Ok(*facts)));
+                Action::Release(master) => {
                     let old = self.writer;
                     self.memory.release(master);
-                    self.judge(seen.into_iter().collect());
+                    self.judge(Vec::new());
                     self.released(old, master);
                 }
                 Action::Accept(server) => self.memory.rejoin(server),
@@ -313,13 +346,19 @@ impl World {
         let has = self.servers[new.index()].executed.clone();
         if self.honest {
             for (n, server) in self.servers.iter().enumerate() {
-                let heard = server.answers() && self.now - server.up_since > ms(8000);
+                let heard = server.reach()
+                    && (server.blocked.is_none() || old != Some(ServerId(n as u16)))
+                    && self.now - server.up_since > ms(8000);
                 let quarantined = self.snapshot.servers[n].state == State::Quarantined;
                 let missing = self.acknowledged.subtract(&self.acknowledged.subtract(&server.received())).subtract(&has);
                 if heard && !quarantined && !missing.is_empty() {
                     self.fail(&format!("db{} has {missing}, and the new master {new:?} has not", n + 1));
                 }
             }
+        }
+        if let Some((_, lost, _)) = self.never.as_mut().filter(|(at, ..)| old == Some(new) && *at == new) {
+            // It was found on another survivor meanwhile, and fetched.
+            *lost = lost.subtract(&has);
         }
         if let Some(old) = old.filter(|old| *old != new) {
             let lost = self.servers[old.index()].executed.subtract(&has);
@@ -335,9 +374,9 @@ impl World {
         let half = lossy && self.dice.one_in(12);
         let answer = |world: &mut World, ticket: Ticket, outcome: Outcome| {
             let wait = ms(world.dice.roll(80));
-            world.back.push((world.now + wait, Event::Done(ticket, outcome)));
+            world.back.push((world.now + wait, world.now, Event::Done(ticket, outcome)));
         };
-        if let Action::Ask { ticket, probe, .. } = action {
+        if let Action::Ask { ticket, probe, write, .. } = action {
             let answers = (0..4)
                 .map(|n| {
                     let mut outcome = self.look(n);
@@ -356,7 +395,13 @@ impl World {
                 })
                 .collect();
             let stalled = lossy && self.dice.one_in(20);
-            return answer(self, ticket, Outcome::Answers { answers, stalled });
+            let writes = match write.map(|id| &self.servers[id.index()]) {
+                None => Writes::NotTried,
+                Some(server) if server.blocked.is_some() => Writes::Blocked("no answer in time".to_owned()),
+                Some(server) if server.reach() => Writes::Work,
+                Some(_) => Writes::Unclear("no login".to_owned()),
+            };
+            return answer(self, ticket, Outcome::Answers { answers, stalled, writes });
         }
         let (ticket, id) = match &action {
             Action::AwaitOpen { ticket, .. } => return answer(self, *ticket, Outcome::Open(0)),
@@ -372,7 +417,11 @@ impl World {
             self.out.push((self.now + TICK, action));
             return answer(self, ticket, Outcome::Acted(Err("no answer".to_owned())));
         }
-        if !self.servers[id].answers() || lost_before {
+        if self.servers[id].blocked.is_some() && self.servers[id].fence_hangs && matches!(action, Action::Fence { .. }) {
+            self.out.push((self.now + TICK, action));
+            return;
+        }
+        if !self.servers[id].reach() || lost_before {
             return answer(self, ticket, Outcome::Acted(Err("no answer".to_owned())));
         }
         let result = self.act(&action, id, half);
@@ -406,8 +455,18 @@ impl World {
                     return Err("half way".to_owned());
                 }
                 for (n, other) in self.servers.iter().enumerate() {
-                    if self.honest && n != id && other.answers() && !other.read_only && self.now - other.up_since > UNHEARD {
+                    if n == id || !other.answers() || other.read_only {
+                        continue;
+                    }
+                    if self.honest && other.reach() && other.blocked.is_none() && self.now - other.up_since > UNHEARD {
                         self.fail(&format!("db{} is promoted while db{} is writable", id + 1, n + 1));
+                    }
+                    let long = |since: Instant| self.now - since > ms(3000);
+                    let follows = |f: &Server| {
+                        f.reach() && long(f.up_since) && f.source == n && f.io && f.received().contains(&other.executed)
+                    };
+                    if self.honest && other.used_since.is_some_and(long) && self.servers.iter().any(follows) {
+                        self.fail(&format!("db{} is promoted while others write to db{}", id + 1, n + 1));
                     }
                 }
                 self.servers[id].read_only = false;
@@ -431,7 +490,13 @@ impl World {
     fn faults(&mut self) {
         for n in 0..4 {
             let back = self.servers[n].back_at.is_some_and(|at| self.now >= at) || self.calm();
+            if back && self.servers[n].blocked.take().is_some() && !self.servers[n].read_only && self.servers[n].answers() {
+                self.late_write(n);
+            }
             let (now, server) = (self.now, &mut self.servers[n]);
+            if back && server.cut {
+                (server.cut, server.used_since, server.back_at, server.up_since) = (false, None, None, now);
+            }
             if back && server.frozen {
                 (server.frozen, server.back_at, server.up_since) = (false, None, now);
             }
@@ -456,10 +521,25 @@ impl World {
             let random = self.dice.roll(4) as usize;
             let n = if self.dice.one_in(3) { random } else { self.writer.map_or(random, |writer| writer.index()) };
             let back = self.now + ms(50 + self.dice.roll(6000));
-            let freeze = self.dice.one_in(2);
+            let (freeze, kind, used) = (self.dice.one_in(2), self.dice.roll(8), self.dice.one_in(2));
+            let now = self.now;
             let server = &mut self.servers[n];
-            if server.answers() {
+            if server.reach() && server.blocked.is_none() {
                 server.back_at = Some(back);
+                // Nobody writes to one that was not master: what it did late would be nobody's.
+                let freeze = match kind + if self.writer == Some(ServerId(n as u16)) { 0 } else { 8 } {
+                    0 => {
+                        (server.blocked, server.fence_hangs) = (Some(now), used);
+                        self.told.push(format!("{} db{} cannot write", self.tick, n + 1));
+                        return;
+                    }
+                    1 => {
+                        (server.cut, server.used_since) = (true, used.then_some(now));
+                        self.told.push(format!("{} db{} is out of reach, used {used}", self.tick, n + 1));
+                        return;
+                    }
+                    _ => freeze,
+                };
                 if freeze {
                     server.frozen = true;
                 } else {
@@ -503,9 +583,41 @@ impl World {
         }
     }
 
+    /// A write that nobody acknowledged, or that was never ours.
+    fn late_write(&mut self, n: usize) {
+        let one = MySqlSet::one(Origin { uuid: uuid(n), tag: Tag::default() }, self.servers[n].next);
+        self.servers[n].next += 1;
+        self.servers[n].executed.merge(&one);
+        self.told.push(format!("{} db{} writes {one} late", self.tick, n + 1));
+        if let Some(new) = self.snapshot.master.filter(|new| new.index() != n) {
+            let (_, lost, _) = self.never.get_or_insert_with(|| (new, MySqlSet::default(), self.now));
+            lost.merge(&one);
+        }
+    }
+
+    /// Others write, and our heartbeat does or does not.
+    fn others(&mut self) {
+        for n in 0..4 {
+            let server = &self.servers[n];
+            if self.tick % 10 == n as u64 && server.used_since.is_some() && server.answers() && !server.read_only {
+                self.late_write(n);
+            }
+        }
+        let Some(writer) = self.snapshot.writer().map(|view| view.id.index()) else { return };
+        let server = &self.servers[writer];
+        match server.blocked {
+            Some(since) if self.now - since > ms(670) => self.memory.beat_failed(since, "no answer in time".to_owned()),
+            None if server.reach() && !server.read_only && self.tick.is_multiple_of(12) => {
+                self.memory.beat_written(self.tick, self.now)
+            }
+            _ => {}
+        }
+    }
+
     fn write(&mut self) {
         let Some(writer) = self.snapshot.writer().map(|view| view.id.index()) else { return };
-        if !self.servers[writer].answers() || self.servers[writer].read_only || !self.dice.one_in(2) {
+        let server = &self.servers[writer];
+        if !server.reach() || server.read_only || server.blocked.is_some() || !self.dice.one_in(2) {
             return;
         }
         let one = MySqlSet::one(Origin { uuid: uuid(writer), tag: Tag::default() }, self.servers[writer].next);
@@ -529,6 +641,7 @@ impl World {
             self.tick += 1;
             self.now += TICK;
             self.faults();
+            self.others();
             self.write();
             self.replicate();
             let mut seen = Vec::new();
@@ -551,8 +664,10 @@ impl World {
             for action in due {
                 self.perform(action);
             }
-            let due: Vec<Event> = self.back.extract_if(.., |(at, _)| *at <= now).map(|(_, event)| event).collect();
-            for event in due {
+            let due: Vec<_> =
+                self.back.extract_if(.., |(at, ..)| *at <= now).map(|(_, asked_at, event)| (asked_at, event)).collect();
+            for (asked_at, event) in due {
+                self.told_by(asked_at, &event);
                 self.step(event);
                 self.step(Event::Seen(self.snapshot.clone()));
             }

@@ -51,6 +51,11 @@ impl MariaDbState {
         }
     }
 
+    /// The newest transaction of each (domain, server).
+    pub fn writers(&self) -> &[MariaDbGtid] {
+        &self.writers
+    }
+
     /// The newest transaction of a writer in a domain.
     fn newest(&self, domain: u32, server: u32) -> Option<u64> {
         let at = self.writers.binary_search_by_key(&(domain, server), |known| (known.domain, known.server)).ok()?;

@@ -43,7 +43,7 @@ fn step(world: &mut World, event: Event) -> Vec<Action> {
     for action in &actions {
         match action {
             Action::Hold { why, deposed } => world.memory.hold(Hold { why: why.as_str().into(), deposed: *deposed }),
-            Action::Release { master, .. } => world.memory.release(*master),
+            Action::Release(master) => world.memory.release(*master),
             _ => {}
         }
     }
@@ -60,7 +60,7 @@ fn name(action: &Action) -> Option<&'static str> {
     Some(match action {
         Action::Hold { deposed: false, .. } => "hold",
         Action::Hold { deposed: true, .. } => "depose",
-        Action::Release { .. } => "release",
+        Action::Release(_) => "release",
         Action::Ask { .. } => "ask",
         Action::AwaitOpen { .. } => "await open",
         Action::EndOpen(_) => "end open",
@@ -80,7 +80,7 @@ fn name(action: &Action) -> Option<&'static str> {
 /// The answers to the last question, as the servers are.
 fn answers(world: &mut World, ticket: Ticket) -> Event {
     let answers = (0..4).map(|n| (ServerId(n as u16), world.look(n))).collect();
-    Event::Done(ticket, Outcome::Answers { answers, stalled: false })
+    Event::Done(ticket, Outcome::Answers { answers, stalled: false, writes: Writes::NotTried })
 }
 
 fn acted(world: &World, ticket: Ticket, n: usize) -> Event {
@@ -114,23 +114,118 @@ fn a_crash_from_hold_to_release() {
     assert_eq!(world.snapshot.writer().map(|view| view.id), Some(B));
 }
 
-#[test]
-fn a_master_that_its_replicas_hear_from_is_not_replaced() {
+/// The master is out of this proxy's reach, and was asked about when it had been silent for long enough.
+fn out_of_reach() -> World {
     let mut world = running();
-    let ticket = crashed(&mut world);
-    // It was only cut off from here.
-    world.servers[0].up = true;
-    let facts = |n: usize| (ServerId(n as u16), Ok(world.facts(n)));
-    let said = vec![(A, Err(Failure::ConnectTimeout)), facts(1), facts(2), facts(3)];
-    let heard = Event::Done(ticket, Outcome::Answers { answers: said, stalled: false });
-    let actions = step(&mut world, heard);
-    let told = actions.iter().find_map(|a| if let Action::Tell { detail, .. } = a { Some(detail.clone()) } else { None });
-    assert!(told.unwrap().contains("db2, db3, db4 still receive from it"), "{actions:?}");
+    world.servers[0].cut = true;
+    world.now += ms(1050);
+    world.judge(others(&world));
+    assert_eq!(tell(&mut world, None), ["hold", "ask"]);
+    world
+}
+
+fn others(world: &World) -> Vec<Observation> {
+    (1..4).map(|n| Observation::from_monitor(ServerId(n as u16), world.now, world.now, world.look(n))).collect()
+}
+
+#[test]
+fn a_master_that_only_its_replicas_hear_from_is_replaced_when_nobody_writes_to_it() {
+    let mut world = out_of_reach();
+    let heard = answers(&mut world, 1);
+    assert_eq!(tell(&mut world, Some(heard)), Vec::<&str>::new(), "not yet");
     assert_eq!(world.machine.phase_name(), "second_opinion");
-    world.now += ms(600);
-    assert_eq!(tell(&mut world, Some(Event::Tick)), ["ask"]);
-    let answer = answers(&mut world, ticket + 1);
+    world.now += ms(500);
+    world.judge(others(&world));
+    assert_eq!(tell(&mut world, None), ["ask"]);
+    let heard = answers(&mut world, 2);
+    assert_eq!(tell(&mut world, Some(heard)), ["depose", "fence", "end open", "ask"]);
+}
+
+#[test]
+fn a_master_that_only_its_replicas_hear_from_stays_while_somebody_writes_to_it() {
+    let mut world = out_of_reach();
+    for ticket in 1..20 {
+        // Another proxy's heartbeat.
+        for n in 0..4 {
+            let one = MySqlSet::one(Origin { uuid: uuid(0), tag: Tag::default() }, 20 + ticket);
+            world.servers[n].executed.merge(&one);
+        }
+        let heard = answers(&mut world, ticket);
+        assert_eq!(tell(&mut world, Some(heard)), Vec::<&str>::new(), "answer {ticket}");
+        world.now += ms(250);
+        world.judge(others(&world));
+        assert_eq!(tell(&mut world, None), ["ask"]);
+    }
+    world.servers[0].cut = false;
+    let answer = answers(&mut world, 20);
     assert_eq!(tell(&mut world, Some(answer)), ["release"], "and now it answers");
+}
+
+/// The master's heartbeat does not come back, and it was asked for another write.
+fn cannot_write() -> World {
+    let mut world = running();
+    world.servers[0].blocked = Some(world.now);
+    world.memory.beat_failed(world.now, "no answer in time".to_owned());
+    assert_eq!(tell(&mut world, None), Vec::<&str>::new());
+    world.now += ms(700);
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["ask"], "and nothing is held for it");
+    world
+}
+
+fn tried(world: &mut World, ticket: Ticket, writes: Writes) -> Event {
+    match answers(world, ticket) {
+        Event::Done(ticket, Outcome::Answers { answers, .. }) => {
+            Event::Done(ticket, Outcome::Answers { answers, stalled: false, writes })
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn a_master_that_cannot_write_is_replaced_whether_it_can_be_fenced_or_not() {
+    for fenced in [true, false] {
+        let mut world = cannot_write();
+        let blocked = tried(&mut world, 1, Writes::Blocked("no answer in time".to_owned()));
+        assert_eq!(tell(&mut world, Some(blocked)), ["depose", "fence", "end open"]);
+        if fenced {
+            world.servers[0].read_only = true;
+            let done = acted(&world, 2, 0);
+            assert_eq!(tell(&mut world, Some(done)), ["ask"]);
+        } else {
+            world.now += ms(500);
+            assert_eq!(tell(&mut world, Some(Event::Tick)), ["ask"]);
+        }
+        let answer = answers(&mut world, 3);
+        assert_eq!(tell(&mut world, Some(answer)), ["promote"], "fenced {fenced}");
+        world.servers[1].read_only = false;
+        let done = acted(&world, 4, 1);
+        assert_eq!(tell(&mut world, Some(done)), ["release", "repoint", "repoint", "ok"]);
+    }
+}
+
+#[test]
+fn a_stall_of_our_own_is_no_proof_that_a_master_cannot_write() {
+    let mut world = cannot_write();
+    let Event::Done(ticket, Outcome::Answers { answers, .. }) = answers(&mut world, 1) else { unreachable!("answers") };
+    let writes = Writes::Blocked("no answer in time".to_owned());
+    let stalled = Event::Done(ticket, Outcome::Answers { answers, stalled: true, writes: writes.clone() });
+    assert_eq!(tell(&mut world, Some(stalled)), Vec::<&str>::new());
+    world.now += ms(110);
+    assert_eq!(tell(&mut world, Some(Event::Tick)), ["ask"], "and it is asked again soon");
+    let blocked = tried(&mut world, 2, writes);
+    assert_eq!(tell(&mut world, Some(blocked)), ["depose", "fence", "end open"]);
+}
+
+#[test]
+fn a_heartbeat_alone_that_does_not_come_back_replaces_nobody() {
+    for writes in [Writes::Work, Writes::Unclear("somebody has locked the table".to_owned())] {
+        let mut world = cannot_write();
+        let answer = tried(&mut world, 1, writes.clone());
+        assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "{writes:?}");
+        assert_eq!((world.machine.phase_name(), world.snapshot.writer().map(|view| view.id)), ("idle", Some(A)));
+        assert_eq!(tell(&mut world, Some(Event::Tick)), Vec::<&str>::new(), "it is not asked again at once");
+    }
 }
 
 #[test]
@@ -142,7 +237,10 @@ fn our_own_stall_proves_nothing() {
     world.judge(seen);
     assert_eq!(tell(&mut world, None), ["hold", "ask"]);
     let answers = (0..4).map(|n| (ServerId(n), Err(Failure::QueryTimeout))).collect();
-    assert_eq!(tell(&mut world, Some(Event::Done(1, Outcome::Answers { answers, stalled: true }))), Vec::<&str>::new());
+    assert_eq!(
+        tell(&mut world, Some(Event::Done(1, Outcome::Answers { answers, stalled: true, writes: Writes::NotTried }))),
+        Vec::<&str>::new()
+    );
     assert_eq!(world.machine.phase_name(), "second_opinion");
 }
 
@@ -230,7 +328,7 @@ fn flapping_is_damped() {
         world.servers[new].read_only = false;
         let done = acted(&world, ticket, new);
         let actions = step(&mut world, done);
-        assert!(actions.iter().any(|action| matches!(action, Action::Release { .. })), "round {round}: {actions:?}");
+        assert!(actions.iter().any(|action| matches!(action, Action::Release(_))), "round {round}: {actions:?}");
         let servers = &mut world.servers;
         (servers[old].up, servers[old].read_only, servers[old].source) = (true, true, new);
         for n in [2, 3, old] {

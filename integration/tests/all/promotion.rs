@@ -1,0 +1,158 @@
+//! Who takes over when it is not simply the peer: a replica, or a peer that has to fetch from others first. And what the account needs for all of it.
+
+use std::time::Duration;
+
+use integration::flavour::Flavour;
+use integration::proxy::Proxy;
+use integration::wait::until_true;
+use mysql_async::prelude::Queryable;
+
+use crate::failover::{becomes, events, marked, marks};
+use crate::world::flavour;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_replica_takes_over_when_no_peer_is_left_and_promote_replicas_is_on() {
+    let (cluster, proxy) = marked(|proxy| proxy.set("failover.promote_replicas", "true")).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    cluster.settle().await.unwrap();
+    cluster.server("db2").kill().unwrap();
+    becomes(&proxy, "db2", "state", "down", Duration::from_secs(5)).await;
+    cluster.server("db1").kill().unwrap();
+    let promoted = until_true("a replica is master", Duration::from_secs(8), async || {
+        let servers = proxy.admin("SHOW SERVERS").await?;
+        Ok(matches!(servers.cell("role", "master", "name"), Some("db3" | "db4")))
+    });
+    promoted.await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap();
+    let servers = proxy.admin("SHOW SERVERS").await.unwrap();
+    let master = servers.cell("role", "master", "name").unwrap().to_owned();
+    let other = if master == "db3" { "db4" } else { "db3" };
+    let told = events(&proxy).await;
+    assert!(told.contains("not the others: ") && told.contains(&format!("{other}: ")), "{told}");
+    // The other replica follows it; so does the old master, which comes back writable.
+    for name in ["db1", "db2"] {
+        cluster.server(name).start_again().unwrap();
+        becomes(&proxy, name, "state", "online", Duration::from_secs(20)).await;
+    }
+    becomes(&proxy, other, "state", "online", Duration::from_secs(10)).await;
+    cluster.settle_behind(&master).await.unwrap();
+    for server in cluster.servers() {
+        assert_eq!(marks(&cluster, server.name()).await, [1, 2], "{}", server.name());
+        let read_only = if server.name() == master { "0" } else { "1" };
+        assert_eq!(server.value("SELECT @@GLOBAL.read_only").await.unwrap(), read_only, "{}", server.name());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn without_it_writes_wait_for_a_peer() {
+    let (cluster, proxy) = marked(|proxy| proxy.set("failover.hold_timeout", "\"1500ms\"")).await;
+    cluster.server("db2").kill().unwrap();
+    becomes(&proxy, "db2", "state", "down", Duration::from_secs(5)).await;
+    cluster.server("db1").kill().unwrap();
+    becomes(&proxy, "db1", "state", "down", Duration::from_secs(5)).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    let error = conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap_err().to_string();
+    assert!(error.contains("1290") && error.contains("waited 1500 ms"), "{error}");
+    let told = events(&proxy).await;
+    assert!(told.contains("db3: a replica, and failover.promote_replicas is off"), "{told}");
+    for name in ["db3", "db4"] {
+        assert_eq!(cluster.server(name).value("SELECT @@GLOBAL.read_only").await.unwrap(), "1", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_peer_fetches_what_a_replica_has_more_before_it_becomes_writable() {
+    let (cluster, proxy) = marked(|proxy| proxy).await;
+    let stop = match flavour() {
+        Flavour::MariaDb => "STOP SLAVE IO_THREAD",
+        Flavour::MySql => "STOP REPLICA IO_THREAD",
+    };
+    cluster.server("db2").run(&[stop]).await.unwrap();
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1), (2), (3)").await.unwrap();
+    for name in ["db3", "db4"] {
+        let there = until_true("it is there", Duration::from_secs(10), async || Ok(marks(&cluster, name).await.len() == 3));
+        there.await.unwrap();
+    }
+    assert_eq!(marks(&cluster, "db2").await, [0; 0], "the peer has stopped fetching");
+    cluster.server("db1").kill().unwrap();
+    becomes(&proxy, "db2", "role", "master", Duration::from_secs(10)).await;
+    // At the moment of its first write it has all that any survivor had.
+    conn.query_drop("INSERT INTO marks VALUES (4)").await.unwrap();
+    let told = events(&proxy).await;
+    assert_eq!(marks(&cluster, "db2").await, [1, 2, 3, 4], "{told}");
+    assert!(told.contains("has more: db2 fetches it"), "{told}");
+    for name in ["db3", "db4"] {
+        becomes(&proxy, name, "state", "online", Duration::from_secs(10)).await;
+    }
+    cluster.settle_behind("db2").await.unwrap();
+    assert_eq!(marks(&cluster, "db3").await, [1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_master_that_answers_and_cannot_commit_is_replaced() {
+    let (cluster, proxy) = marked(|proxy| proxy).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    cluster.settle().await.unwrap();
+    let mut root = cluster.server("db1").root().await.unwrap();
+    root.query_drop("FLUSH TABLES WITH READ LOCK").await.unwrap();
+    becomes(&proxy, "db2", "role", "master", Duration::from_secs(6)).await;
+    conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap();
+    let told = events(&proxy).await;
+    assert!(told.contains("it answers, and cannot write"), "{told}");
+    root.query_drop("UNLOCK TABLES").await.unwrap();
+    becomes(&proxy, "db1", "state", "online", Duration::from_secs(15)).await;
+    cluster.settle_behind("db2").await.unwrap();
+    assert_eq!(marks(&cluster, "db1").await, [1, 2]);
+    assert_eq!(cluster.server("db1").value("SELECT @@GLOBAL.read_only").await.unwrap(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_lock_on_the_heartbeats_table_replaces_nobody() {
+    let (cluster, proxy) = marked(|proxy| proxy).await;
+    let there = until_true("the heartbeat's table is there", Duration::from_secs(10), async || {
+        Ok(cluster.server("db1").value("SELECT COUNT(*) FROM sluice.heartbeat").await.is_ok_and(|count| count != "0"))
+    });
+    there.await.unwrap();
+    let mut root = cluster.server("db1").root().await.unwrap();
+    root.query_drop("LOCK TABLES sluice.heartbeat READ").await.unwrap();
+    let mut conn = proxy.connect("shop").await.unwrap();
+    for n in 0..30 {
+        conn.query_drop(format!("INSERT INTO marks VALUES ({n})")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let told = events(&proxy).await;
+    assert!(told.contains("master_writes_blocked"), "{told}");
+    assert!(!told.contains("a new master"), "{told}");
+    assert_eq!(cluster.server("db1").value("SELECT @@GLOBAL.read_only").await.unwrap(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_check_online_names_what_the_account_lacks() {
+    let (cluster, proxy) = marked(|proxy| proxy).await;
+    let config = proxy.config_path().display().to_string();
+    let check = async || Proxy::command(&["check", "--config", &config, "--online"]).await.unwrap();
+    let (code, out, err) = check().await;
+    assert_eq!(code, 0, "{out}{err}");
+    let (revoke, named) = match flavour() {
+        Flavour::MariaDb => {
+            ("REVOKE READ_ONLY ADMIN, CONNECTION ADMIN ON *.* FROM sluice", ["READ_ONLY ADMIN", "CONNECTION ADMIN"])
+        }
+        Flavour::MySql => {
+            ("REVOKE SYSTEM_VARIABLES_ADMIN, CONNECTION_ADMIN ON *.* FROM sluice", ["SYSTEM_VARIABLES_ADMIN", "CONNECTION_ADMIN"])
+        }
+    };
+    cluster.server("db1").run(&[revoke]).await.unwrap();
+    cluster.settle().await.unwrap();
+    let (code, out, err) = check().await;
+    let all = format!("{out}{err}");
+    assert_ne!(code, 0, "{all}");
+    for name in named {
+        assert!(all.contains(name), "{name}: {all}");
+    }
+    cluster.server("db4").kill().unwrap();
+    let (code, out, err) = check().await;
+    assert!(code != 0 && format!("{out}{err}").contains("db4"), "{out}{err}");
+}

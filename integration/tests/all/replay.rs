@@ -1,0 +1,153 @@
+//! `failover.transaction_replay = true`: a transaction that was open on a master that dies goes on, on the new one; or the client is told why not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use integration::cluster::Cluster;
+use integration::link::{Link, Way};
+use integration::proxy::Proxy;
+use integration::wait::until_true;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use crate::failover::{events, marked, marks};
+use crate::world::flavour;
+
+async fn replaying() -> (Cluster, Arc<Proxy>, Conn) {
+    let (cluster, proxy) = marked(|proxy| proxy.set("failover.transaction_replay", "true")).await;
+    let conn = proxy.connect("shop").await.unwrap();
+    // The heartbeat's row and all else is everywhere, so that nothing is lost with the master.
+    cluster.settle().await.unwrap();
+    (cluster, proxy, conn)
+}
+
+/// Nothing new is under way to the survivors when the master is killed.
+async fn kill_db1(cluster: &Cluster) {
+    cluster.settle().await.unwrap();
+    cluster.server("db1").kill().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_open_transaction_goes_on_at_the_new_master() {
+    let (cluster, proxy, mut conn) = replaying().await;
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    let insert = conn.prep("INSERT INTO marks VALUES (?)").await.unwrap();
+    for id in [2, 3] {
+        conn.exec_drop(&insert, (id,)).await.unwrap();
+    }
+    let stock: Option<i32> = conn.query_first("SELECT stock FROM items WHERE id = 5 FOR UPDATE").await.unwrap();
+    conn.query_drop("UPDATE items SET stock = stock + 1 WHERE id = 5").await.unwrap();
+    // An error is an answer, too.
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap_err();
+    kill_db1(&cluster).await;
+    let seen: Vec<u32> = conn.query("SELECT id FROM marks ORDER BY id").await.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(seen, [1, 2, 3], "what it wrote itself");
+    conn.exec_drop(&insert, (4,)).await.unwrap();
+    assert_eq!(marks(&cluster, "db2").await, [0; 0], "nothing is committed yet: {}", events(&proxy).await);
+    conn.query_drop("COMMIT").await.unwrap();
+    assert_eq!(marks(&cluster, "db2").await, [1, 2, 3, 4]);
+    let now: Option<i32> = conn.query_first("SELECT stock FROM items WHERE id = 5 FOR UPDATE").await.unwrap();
+    assert_eq!(now, stock.map(|stock| stock + 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_statement_that_was_running_is_run_again_with_its_transaction() {
+    let (cluster, _proxy, mut conn) = replaying().await;
+    conn.query_drop("START TRANSACTION").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    let running = tokio::spawn(async move {
+        conn.query_drop("INSERT INTO marks SELECT 2 FROM (SELECT SLEEP(1.5)) AS slow").await.unwrap();
+        conn.query_drop("COMMIT").await.unwrap();
+        conn
+    });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    cluster.server("db1").kill().unwrap();
+    let mut conn = running.await.unwrap();
+    assert_eq!(marks(&cluster, "db2").await, [1, 2]);
+    conn.query_drop("INSERT INTO marks VALUES (3)").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn another_result_is_an_error_that_says_so() {
+    let (cluster, proxy, mut conn) = replaying().await;
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    let server: Option<u32> = conn.query_first("SELECT @@server_id FROM marks WHERE id = 1").await.unwrap();
+    assert_eq!(server, Some(1));
+    kill_db1(&cluster).await;
+    let error = conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap_err().to_string();
+    assert!(error.contains("statement 3 of 3 had another result than before") && error.contains("rolled back"), "{error}");
+    // Nothing of it is left, and the session goes on.
+    conn.query_drop("INSERT INTO marks VALUES (9)").await.unwrap();
+    assert_eq!(marks(&cluster, "db2").await, [9], "{}", events(&proxy).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_cannot_be_run_again_ends_as_without_it() {
+    let (cluster, _proxy, mut conn) = replaying().await;
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("SET time_zone = '+03:00'").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    kill_db1(&cluster).await;
+    let error = conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap_err().to_string();
+    assert!(error.contains("its transaction was rolled back, begin it again"), "{error}");
+    conn.query_drop("INSERT INTO marks VALUES (9)").await.unwrap();
+    assert_eq!(marks(&cluster, "db2").await, [9]);
+}
+
+/// Commits of db1 hang from now on; what it committed before is known to the proxy, and is everywhere.
+async fn commits_hang(cluster: &Cluster) -> Conn {
+    let mut root = cluster.server("db1").root().await.unwrap();
+    root.query_drop("FLUSH TABLES WITH READ LOCK").await.unwrap();
+    cluster.settle().await.unwrap();
+    // A heartbeat's questions go on, and see it.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    root
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_lost_commit_that_did_not_happen_is_run_again() {
+    let (cluster, proxy, mut conn) = replaying().await;
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    let _root = commits_hang(&cluster).await;
+    let commit = tokio::spawn(async move {
+        let result = conn.query_drop("COMMIT").await;
+        (conn, result)
+    });
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    cluster.server("db1").kill().unwrap();
+    let (mut conn, result) = commit.await.unwrap();
+    result.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(marks(&cluster, "db2").await, [1], "{}", events(&proxy).await);
+    conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_lost_commit_that_happened_is_not_run_twice() {
+    let cluster = Cluster::start(flavour()).await.unwrap();
+    cluster.server("db1").run(&["CREATE TABLE shop.marks (id INT UNSIGNED NOT NULL)"]).await.unwrap();
+    cluster.settle().await.unwrap();
+    let link = Link::to(&cluster.server("db1").address()).unwrap();
+    let proxy = Proxy::before(&cluster).set("failover.transaction_replay", "true").reach("db1", &link.address());
+    let proxy = proxy.start().await.unwrap();
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    // What the master says is lost from now on; what it is told arrives.
+    link.stall(Way::Down);
+    let commit = tokio::spawn(async move {
+        let result = conn.query_drop("COMMIT").await;
+        (conn, result)
+    });
+    let there = until_true("it is on db2", Duration::from_secs(5), async || Ok(marks(&cluster, "db2").await == [1]));
+    there.await.unwrap();
+    cluster.server("db1").kill().unwrap();
+    link.cut();
+    let (mut conn, result) = commit.await.unwrap();
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("unless its COMMIT was the statement that was lost"), "{error}");
+    conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap();
+    assert_eq!(marks(&cluster, "db2").await, [1, 2], "{}", events(&proxy).await);
+}

@@ -1,0 +1,59 @@
+//! Step 9 of the way of one query: what a reply says about the session and its connection.
+
+use std::sync::Arc;
+
+use crate::backend::pool::Lease;
+use crate::frontend::client::Client;
+use crate::frontend::query::Job;
+use crate::frontend::relay::Told;
+use crate::protocol::command::Com;
+use crate::session::machine::Learned;
+
+impl Client {
+    /// Step 9: what the reply says about the session and the server.
+    pub(super) fn learn(&mut self, job: &Job<'_>, lease: &mut Lease, told: &Told) {
+        let ok = told.errno.is_none();
+        let prepare_only = job.com == Com::StmtPrepare;
+        let effects = &job.statement.effects;
+        let set = !job.statement.plain
+            && (effects.sets_last_insert_id
+                || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity"));
+        lease.dirty_users |= told.state_changed || effects.opaque || !effects.sets_user_variables.is_empty();
+        if told.last_insert_id != 0 {
+            lease.last_insert_id = told.last_insert_id;
+        } else if set || effects.opaque {
+            // Changed without an OK that says to what: whoever reads it next restores his own.
+            lease.last_insert_id = u64::MAX;
+        }
+        if !prepare_only {
+            let learned = Learned {
+                ok,
+                errno: told.errno.unwrap_or(0),
+                status: told.status,
+                last_insert_id: told.last_insert_id,
+                variables: &told.variables,
+                schema: told.schema.as_deref(),
+                state_changed: told.state_changed,
+                overflow: told.overflow,
+            };
+            let may_change = !(job.statement.plain && learned.is_plain());
+            let before = may_change.then(|| self.session.state.clone());
+            self.session.learn(job.statement, job.sql, &learned);
+            if job.com == Com::InitDb && ok {
+                self.session.schema_is(job.sql);
+            }
+            if before.is_some_and(|before| !Arc::ptr_eq(&before, &self.session.state)) {
+                self.session.state = self.shared.share(self.session.state.clone());
+                lease.have = self.session.state.clone();
+                self.show_schema();
+            }
+        } else if let (Some(prepared), Some(text)) = (&told.prepared, job.text) {
+            lease.note_prepared(text.clone(), prepared.statement_id);
+        }
+        self.learn_gtid(lease, told.gtid.as_deref());
+    }
+
+    pub(super) fn show_schema(&self) {
+        self.entry.view.lock().schema = self.session.state.schema().map(|s| String::from_utf8_lossy(s).into());
+    }
+}

@@ -1,0 +1,76 @@
+//! A master that answers and writes nothing: its disk is full, its file system is read-only, a commit waits for a replica or behind a lock.
+//!
+//! The heartbeat's write tells first. Before anything is done a second row is written, on a connection of its own, so that neither one lost connection
+//! nor somebody's lock on our row makes a failover. The master is told to become read-only, and is not waited for long: what hangs in a commit hangs in
+//! that, too. Nothing is sent to it any more either way, and the new master receives nothing from it until it is read-only and was compared.
+
+use std::time::{Duration, Instant};
+
+use super::super::diagnosis::Diagnosis;
+use super::super::{ServerId, State};
+use super::case::{Case, Kind};
+use super::machine::{Machine, Phase};
+use super::{Action, Mode};
+
+/// Who cannot write gets this long to become read-only.
+const FENCE_PATIENCE: Duration = Duration::from_millis(500);
+/// It did write: if that lasts, it is asked about again after this.
+const BLOCKED_AGAIN: Duration = Duration::from_secs(1);
+/// Whether it writes could not be told, or nobody can take over.
+const BLOCKED_UNCLEAR: Duration = Duration::from_secs(10);
+
+impl Machine {
+    /// The master that does not write, and why it is thought so.
+    pub(super) fn is_blocked(&self, now: Instant) -> Option<(ServerId, String)> {
+        let master = self.seen.master().filter(|view| view.state == State::Online && self.settings.mode == Mode::Auto)?;
+        let mut standing = self.seen.standing.iter();
+        let found = standing.find(|one| one.diagnosis == Diagnosis::MasterWritesBlocked && one.server == master.id)?;
+        self.blocked_again.is_none_or(|again| now >= again).then(|| (master.id, found.detail.to_string()))
+    }
+
+    /// A write of our own did not come back: another is tried. Nothing is held for it yet.
+    pub(super) fn doubt_writes(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some((old, why)) = self.is_blocked(now) else { return };
+        self.blocked_again = Some(now + BLOCKED_UNCLEAR);
+        let mut case = Case::new(Kind::Failover, Some(old), why, now);
+        case.had = self.view(old).and_then(|view| view.gtid.as_deref().cloned());
+        case.blocked = true;
+        self.phase = self.ask_about(case, now, actions);
+    }
+
+    /// It writes after all, or that cannot be told.
+    pub(super) fn blocked_for_nothing(
+        &mut self,
+        case: Case,
+        old: ServerId,
+        why: &str,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        self.call_off(case, old, &format!("answers, and whether it writes cannot be told: {why}"), now, actions)
+    }
+
+    /// It wrote the second row.
+    pub(super) fn writes_after_all(&mut self, case: Case, old: ServerId, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        self.blocked_again = Some(now + BLOCKED_AGAIN);
+        self.call_off(case, old, "answers and writes", now, actions)
+    }
+
+    /// Two writes did not come back, and it answers questions: it is replaced.
+    pub(super) fn depose_blocked(
+        &mut self,
+        mut case: Case,
+        old: ServerId,
+        why: &str,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        actions.push(self.note(&mut case, "second_opinion", Some(old), format!("it answers, and cannot write: {why}"), now));
+        case.held = true;
+        actions.push(Action::Hold { why: format!("a new master is being chosen: {}", case.why), deposed: true });
+        let ticket = self.ticket();
+        actions.push(Action::Fence { ticket, server: old, kill: true });
+        actions.push(Action::EndOpen(old));
+        Phase::Undo { case, ticket, until: now + FENCE_PATIENCE, whom: old, blamed: false }
+    }
+}
