@@ -144,7 +144,11 @@ mod tests {
             let statement = classify(sql.as_bytes(), LexMode::default());
             let found = match touched(&statement, Some(b"s"), Some(&definitions)) {
                 Touched::Nothing => "nothing".to_owned(),
-                Touched::Tables(cells) => cells.iter().map(|c| c.name().to_owned()).collect::<Vec<_>>().join(" "),
+                Touched::Tables(cells) => {
+                    let mut names: Vec<&str> = cells.iter().map(|cell| cell.name()).collect();
+                    names.sort_unstable();
+                    names.join(" ")
+                }
                 Touched::Everything(reason) => reason.to_string(),
             };
             assert_eq!(found, expected, "{sql}");

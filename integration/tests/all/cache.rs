@@ -353,7 +353,10 @@ async fn hints_rules_time_and_control() {
         ("SELECT id AS ruled FROM nowhere", "no: table_unknown"),
     ] {
         // the admin port has no schema of the client's
-        let sql = sql.replace("FROM t", &format!("FROM {schema}.t")).replace("FROM old", &format!("FROM {schema}.old"));
+        let sql = sql
+            .replace("FROM t", &format!("FROM {schema}.t"))
+            .replace("FROM old", &format!("FROM {schema}.old"))
+            .replace("FROM nowhere", &format!("FROM {schema}.nowhere"));
         let row = proxy.admin(&format!("EXPLAIN ROUTE {sql}")).await.unwrap();
         assert_eq!(row.column("cacheable"), [said], "{sql}");
     }
