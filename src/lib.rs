@@ -12,7 +12,7 @@
 //!             failover, switchover and rejoin as one machine
 //!  session    one client's state: what it set, what pins it
 //!  routing    statement + session + servers -> Decision with its Reason
-//!  cache      (a later chapter) may a result be kept, what does a write void
+//!  cache      may a result be kept, and until when is it true; what does a write void; the memory
 //!  ------------------------------ below this line things may await ------------------------------
 //!  clock      the one place that reads the wall clock for logs and tables  DO (I/O)
 //!  metrics    counters, statement statistics, the log of events
@@ -38,15 +38,17 @@
 //!                                                             read and remembered
 //!                   2  session::machine                       where do we stand, pinned why
 //!                   3  routing::rules                         what the operator says
+//!                   4  frontend::cached                       is it kept: answered; is it to be kept: noted, and fetched for all
 //!                   5  routing::decide                        where does it go, and why
 //!                   6  backend::pool                          a connection, the one in the right state if there is one
 //!                      frontend::admit                        is its server still the one to write to
+//!                      frontend::changed                      what it may change is void for the cache, now and before step 10
 //!                   7  backend::connection                    what differs is restored along with the statement; sent
 //!                   8  frontend::relay                        the reply goes through protocol::reply to the client
 //!                   9  session::machine, session::leftover    learned from OK: status, GTID, variables, pins; warnings and counts
 //!                  10  frontend::count                        metrics, statistics; connection given back or kept
 //! ```
-//! (Step 4, the cache, comes with its chapter.) Prepared statements come in by `frontend::prepared` and take the same way, and
+//! Prepared statements come in by `frontend::prepared` and take the same way, and
 //! so do long commands, which `frontend::long` judges by their beginning and `frontend::upload` sends on piece by piece.
 //! The last piece of a reply is written after its connection went back to the pool.
 //!

@@ -40,6 +40,7 @@ pub fn monitor_grants(flavour: Flavour) -> &'static [(&'static str, &'static str
             ("GRANT READ_ONLY ADMIN ON *.* TO sluice", "failover: read_only on and off"),
             ("GRANT REPLICATION SLAVE ADMIN ON *.* TO sluice", "failover: who replicates from whom"),
             ("GRANT PROCESS, CONNECTION ADMIN ON *.* TO sluice", "failover: writers on a master that is replaced are ended"),
+            ("GRANT TRIGGER, SHOW VIEW ON *.* TO sluice", "cache: which tables change with which; shows no row"),
         ],
         Flavour::MySql => &[
             ("GRANT REPLICATION CLIENT ON *.* TO sluice", "role, lag and GTIDs of every server"),
@@ -47,6 +48,7 @@ pub fn monitor_grants(flavour: Flavour) -> &'static [(&'static str, &'static str
             ("GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO sluice", "failover: read_only on and off"),
             ("GRANT REPLICATION_SLAVE_ADMIN ON *.* TO sluice", "failover: who replicates from whom"),
             ("GRANT PROCESS, CONNECTION_ADMIN ON *.* TO sluice", "failover: writers on a master that is replaced are ended"),
+            ("GRANT TRIGGER, SHOW VIEW ON *.* TO sluice", "cache: which tables change with which; shows no row"),
         ],
     }
 }

@@ -56,6 +56,22 @@ impl ProxyBuilder {
         self
     }
 
+    /// One more `[[server]]`.
+    pub fn with(mut self, name: &str, address: &str, role: &str) -> Self {
+        let settings = [("address", address), ("role", role)];
+        let settings = settings.map(|(key, value)| (key.to_owned(), format!("{value:?}"))).into();
+        self.servers.push(Entry { name: name.into(), settings });
+        self
+    }
+
+    /// Leaves one `[[server]]` out.
+    pub fn without(mut self, name: &str) -> Self {
+        let count = self.servers.len();
+        self.servers.retain(|entry| entry.name != name);
+        assert!(self.servers.len() < count, "no server {name}");
+        self
+    }
+
     /// Sets one key of every `[[server]]`.
     pub fn every_server(mut self, key: &str, value: &str) -> Self {
         for entry in &mut self.servers {

@@ -200,8 +200,8 @@ rows! {
         first_seen: SystemTime,
         /// Last execution.
         last_seen: SystemTime,
-        /// Whether its result is served from the cache.
-        cached: bool,
+        /// `yes`: answered from the cache; `advised`: it could be, and takes most of the servers' time; else `no`.
+        cached: String,
     }
     /// `SHOW CACHE`
     CacheRow {

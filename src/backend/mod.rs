@@ -10,6 +10,7 @@ pub mod kill;
 pub mod packets;
 pub mod pool;
 pub mod pool_book;
+pub mod pools;
 pub mod tls;
 
 pub use client::{AdminConnection, QueryError, TextResult, connect_admin};

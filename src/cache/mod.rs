@@ -1,1 +1,230 @@
-//! Placeholder.
+//! Results kept in memory, and never served when they are older than a write that has returned.
+//!
+//! * [`policy`]: may this statement, in this session, be answered from here?
+//! * [`key`]: what a result is kept under.
+//! * [`epoch`]: when may it be kept, and until when is it true?
+//! * [`definitions`]: which tables a name stands for, and what changes with them.
+//! * [`touch`]: what does a statement change?
+//! * [`store`]: the memory.
+//! * [`Changes`]: what a reader of the binlog calls.
+//!
+//! `frontend::cached` serves from it and fills it, `frontend::changed` tells it of clients' writes, `run` has the master asked for its
+//! definitions. `docs/cache.md` says what is promised.
+
+mod changes;
+pub mod definitions;
+pub mod epoch;
+pub mod key;
+pub mod policy;
+pub mod store;
+mod tell;
+pub mod touch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+
+pub use changes::{Changes, VoidReason};
+use definitions::{Definitions, Told, Unkept};
+use epoch::{Epochs, Granted, Need, NoTicket};
+use policy::Settings;
+use store::{Entry, Store};
+pub use tell::as_changes;
+
+use crate::sql::classify::Classified;
+use crate::sql::lexer::LexMode;
+use crate::topology::ServerId;
+
+/// Digests remembered whose results could not be kept.
+const UNFIT_MAX: usize = 4096;
+/// For so long nobody waits for a result of such a digest.
+const UNFIT_FOR: std::time::Duration = std::time::Duration::from_secs(10);
+/// No master was seen yet.
+const NO_MASTER: u32 = u32::MAX;
+
+/// The cache of one proxy.
+#[derive(Debug)]
+pub struct Cache {
+    /// `[cache]`, as far as it may be changed under running clients.
+    pub settings: ArcSwap<Settings>,
+    /// When results are true.
+    pub epochs: Epochs,
+    /// The results.
+    pub store: Store,
+    definitions: ArcSwapOption<Definitions>,
+    /// Moves when definitions may have changed.
+    version: AtomicU64,
+    /// Why there are none, for people.
+    why_untold: Mutex<String>,
+    /// Writes at the servers that do not come by us are told of by a reader of the binlog.
+    needs_reader: bool,
+    following: AtomicBool,
+    why_lost: Mutex<String>,
+    master: AtomicU32,
+    unfit: quick_cache::sync::Cache<u64, Instant>,
+    /// Reads answered.
+    pub hits: AtomicU64,
+    /// Reads that might have been.
+    pub misses: AtomicU64,
+    /// Results kept.
+    pub stores: AtomicU64,
+}
+
+/// Why a read is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// By its tables.
+    Tables(Unkept),
+    /// By a write that goes on.
+    Ticket(NoTicket),
+}
+
+impl Refused {
+    /// The word in `EXPLAIN ROUTE`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::Tables(why) => why.as_str(),
+            Refused::Ticket(NoTicket::Writing) => "being_written",
+            Refused::Ticket(NoTicket::Doubt) => "write_in_doubt",
+        }
+    }
+}
+
+impl Cache {
+    /// An empty cache. `needs_reader`: nothing is served until a reader of the binlog says that it follows.
+    pub fn new(settings: Settings, bytes_max: u64, needs_reader: bool) -> Cache {
+        let epochs = Epochs::default();
+        // Whoever wrote before the start may be ahead of what replicas have.
+        epochs.distrust_servers();
+        Cache {
+            settings: ArcSwap::from_pointee(settings),
+            epochs,
+            store: Store::new(bytes_max),
+            definitions: ArcSwapOption::empty(),
+            version: AtomicU64::new(0),
+            why_untold: Mutex::new("the master was not asked yet".to_owned()),
+            needs_reader,
+            following: AtomicBool::new(false),
+            why_lost: Mutex::new("no reader of the binlog has begun".to_owned()),
+            master: AtomicU32::new(NO_MASTER),
+            unfit: quick_cache::sync::Cache::new(UNFIT_MAX),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            stores: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether what changes at the servers is known here.
+    pub fn is_told(&self) -> bool {
+        !self.needs_reader || self.following.load(SeqCst)
+    }
+
+    /// To be asked before anything is served: with another master than before, nothing of what is kept is known to be there.
+    pub fn master_is(&self, master: Option<ServerId>) {
+        let Some(master) = master.map(|id| u32::from(id.0)) else { return };
+        let before = self.master.load(SeqCst);
+        if before != master && self.master.compare_exchange(before, master, SeqCst, SeqCst).is_ok() && before != NO_MASTER {
+            self.everything(VoidReason::Master, &Need::Master);
+        }
+    }
+
+    /// What is known of the tables.
+    pub fn definitions(&self) -> Option<Arc<Definitions>> {
+        self.definitions.load_full()
+    }
+
+    /// Leave to keep the result of a read, to be taken before it is sent.
+    ///
+    /// # Errors
+    /// Why it may not be kept.
+    pub fn may_keep(&self, statement: &Classified, schema: Option<&[u8]>, now: Instant) -> Result<Granted, Refused> {
+        let definitions = self.definitions.load();
+        let definitions = definitions.as_ref().ok_or(Refused::Tables(Unkept::NotTold))?;
+        let cells = definitions.read(&statement.tables, schema).map_err(Refused::Tables)?;
+        self.epochs.ticket(&cells, now).map_err(Refused::Ticket)
+    }
+
+    /// Keeps a result, unless one of its tables was written meanwhile.
+    pub fn keep(&self, key: Arc<key::Key>, entry: Entry) -> bool {
+        let current = entry.ticket.is_current() && self.is_told();
+        if current {
+            self.store.insert(key, Arc::new(entry));
+            self.stores.fetch_add(1, Relaxed);
+        }
+        current
+    }
+
+    /// All that is kept is void, for this reason.
+    pub fn everything(&self, reason: VoidReason, need: &Need) {
+        if matches!(reason, VoidReason::Ddl | VoidReason::Missed | VoidReason::Master) {
+            self.forget_definitions();
+        }
+        self.epochs.everything_changed(need);
+    }
+
+    /// Definitions may have changed: until the master has told them again nothing is kept, and a write voids everything.
+    pub fn forget_definitions(&self) {
+        self.version.fetch_add(1, SeqCst);
+        self.definitions.store(None);
+        "they may have changed and are asked for".clone_into(&mut self.why_untold.lock());
+    }
+
+    /// The version that definitions must be asked for, if they must.
+    pub fn wants_definitions(&self) -> Option<u64> {
+        let version = self.version.load(SeqCst);
+        self.definitions.load().is_none().then_some(version)
+    }
+
+    /// The version now, for whoever asks again though there are some.
+    pub fn version(&self) -> u64 {
+        self.version.load(SeqCst)
+    }
+
+    /// What the master said when it was asked at `version`.
+    pub fn told(&self, version: u64, told: Told, mode: LexMode) {
+        let known = self.definitions.load_full();
+        if known.as_ref().is_some_and(|known| known.says(&told)) {
+            return;
+        }
+        if known.is_some() {
+            // Somebody has changed them behind our back.
+            self.everything(VoidReason::Ddl, &Need::Master);
+            return;
+        }
+        let made = Arc::new(Definitions::new(told, &self.epochs, mode));
+        self.definitions.store(Some(made));
+        // A change that came meanwhile has found none to take away.
+        if self.version.load(SeqCst) != version {
+            self.definitions.store(None);
+        }
+    }
+
+    /// The master could not be asked.
+    pub fn untold(&self, why: &str) {
+        why.clone_into(&mut self.why_untold.lock());
+    }
+
+    /// A result of this digest could not be kept, and others of it will not be either: nobody waits for one.
+    pub fn is_unfit(&self, digest: u64, now: Instant) -> bool {
+        self.unfit.get(&digest).is_some_and(|until| now < until)
+    }
+
+    /// See [`Cache::is_unfit`].
+    pub fn unfit(&self, digest: u64, now: Instant) {
+        self.unfit.insert(digest, now + UNFIT_FOR);
+    }
+
+    /// `on`, or `bypassed` and why.
+    pub fn state(&self) -> String {
+        if !self.is_told() {
+            return format!("bypassed: {}", self.why_lost.lock());
+        }
+        match self.definitions.load().as_ref() {
+            Some(_) => "on".to_owned(),
+            None => format!("bypassed: tables are not known: {}", self.why_untold.lock()),
+        }
+    }
+}

@@ -159,6 +159,7 @@ fn server(s: &Section<'_, '_>, r: &mut Report<'_>, outside: &dyn Outside) -> Ser
         weight: s.number("weight", d.weight, 1..=1_000_000, r),
         max_connections: s.number("max_connections", d.max_connections, 1..=100_000, r),
         compression: s.get("compression", d.compression, r),
+        retired: false,
         proxy_protocol: s.get("proxy_protocol", d.proxy_protocol, r),
         tls: ServerTls { mode: tls.get("mode", d.tls.mode, r), ca: secrets::readable(r, &tls.path_of("ca"), ca, outside) },
     }

@@ -36,6 +36,9 @@ const RESTART: &[(&str, &str)] = &[
     ("proxy.worker_threads", "the threads are started once"),
     ("admin.listen", "the socket is bound at start"),
     ("http.listen", "the socket is bound at start"),
+    ("cache.enabled", "the memory is laid out at start"),
+    ("cache.max_memory", "the memory is laid out at start"),
+    ("cache.invalidate", "what follows the servers is started once"),
     ("cache.store", "the store is opened at start"),
 ];
 

@@ -97,6 +97,7 @@ pub fn topology(config: &Config) -> Settings {
                 name: server.name.as_str().into(),
                 address: server.address.to_string().into(),
                 role: match server.role {
+                    _ if server.retired => ConfiguredRole::Retired,
                     types::ServerRole::Master => ConfiguredRole::Master,
                     types::ServerRole::Replica => ConfiguredRole::Replica,
                 },

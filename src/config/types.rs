@@ -159,6 +159,9 @@ pub struct Server {
     pub tls: ServerTls,
     /// Whether its connections are compressed.
     pub compression: ServerCompression,
+    /// It has left the file, and keeps its number (see `run::roster`). No key says so.
+    #[serde(skip)]
+    pub retired: bool,
 }
 
 impl Default for Server {
@@ -173,6 +176,7 @@ impl Default for Server {
             proxy_protocol: ProxyProtocol::Off,
             tls: ServerTls::default(),
             compression: ServerCompression::Off,
+            retired: false,
         }
     }
 }

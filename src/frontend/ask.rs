@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
-use crate::frontend::query::{Failed, Job};
+use crate::frontend::query::{Failed, Job, Payload};
 use crate::frontend::relay::Told;
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
@@ -27,6 +27,17 @@ const LONGLONG: u8 = 8;
 const LONG: u8 = 3;
 
 impl Client {
+    /// A statement that asks, among other things or only, for what the statement before left.
+    pub(super) async fn query_left(&mut self, job: Job<'_>) -> Result<(), Gone> {
+        if self.answer_left(&job).await?.is_some() {
+            return Ok(());
+        }
+        let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
+        let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
+        let packet = Self::repacked(Com::Query, &sql);
+        self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
+    }
+
     /// Whether the statement may be one of those.
     pub(super) fn may_ask(statement: &Classified) -> bool {
         let effects = &statement.effects;

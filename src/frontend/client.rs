@@ -16,6 +16,8 @@ use crate::auth::Credential;
 use crate::auth::attributes::Attribute;
 use crate::backend::connection::{PoolKey, PreparedText};
 use crate::backend::pool::Lease;
+use crate::frontend::cached::Fill;
+use crate::frontend::changed::Written;
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
@@ -69,6 +71,10 @@ pub struct Client {
     pub(super) sent_knowing: Option<Box<GtidSet>>,
     /// The connection of the last statement as it was given back: (server, thread id, serial).
     pub(super) last: Option<(ServerId, u64, u64)>,
+    /// The reply of the statement that runs is to be kept.
+    pub(super) fill: Option<Box<Fill>>,
+    /// What the open transaction has written, for the cache.
+    pub(super) written: Written,
 }
 
 /// Who the client is, for the servers and for the rules.
@@ -121,6 +127,8 @@ impl Client {
             last: None,
             record: None,
             sent_knowing: None,
+            fill: None,
+            written: Written::default(),
         }
     }
 

@@ -80,8 +80,31 @@ impl Client {
                 target: to,
                 server: named,
             };
-            let stats = recent.find(key, ended, || self.statement_stats(job, class, to, named));
+            let look_up = || {
+                let stats = self.statement_stats(job, class, to, named);
+                if job.statement.cacheable.is_ok() {
+                    stats.set_cacheable();
+                }
+                stats
+            };
+            let stats = recent.find(key, ended, look_up);
             stats.record(ended, elapsed, rows, error);
+        });
+    }
+
+    /// Counts a statement that was answered from the cache.
+    pub(super) fn count_cached(&self, job: &Job<'_>, ended: Instant, elapsed: Duration, rows: u64) {
+        let (class, target) = (metrics::Class::Read, metrics::Target::Cache);
+        self.shared.metrics.no_server().statement(class, target, elapsed);
+        RECENT.with_borrow_mut(|recent| {
+            let (user, schema) = (&self.account.key.user, self.session.state.schema());
+            let key = Known { statement: job.statement, user, schema, target, server: None };
+            let look_up = || {
+                let stats = self.statement_stats(job, class, target, None);
+                stats.set_cached(true);
+                stats
+            };
+            recent.find(key, ended, look_up).record(ended, elapsed, rows, false);
         });
     }
 

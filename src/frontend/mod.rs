@@ -5,10 +5,13 @@
 mod admit;
 pub mod answers;
 mod ask;
+mod cached;
+mod changed;
 pub mod client;
 mod count;
 pub mod enter;
 pub mod errors;
+pub mod flight;
 pub mod kill;
 mod leave;
 pub mod listener;

@@ -61,6 +61,7 @@ impl Client {
             completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
             written,
+            must_have: self.must_have(),
             snapshot: &snapshot,
             rules: &settings.rules,
             settings: &settings.routing,
@@ -80,6 +81,19 @@ impl Client {
             decision.server = Some(prefer);
         }
         decision
+    }
+
+    /// Keeps the connection while a pin holds, else gives it back.
+    pub(super) fn settle(&mut self, lease: Lease, now: Instant) {
+        self.last = Some((lease.server, lease.thread_id, lease.serial));
+        // The client is no longer seen on the connection before somebody else may be: a KILL looks in this order.
+        if self.session.pins.any() {
+            self.held = Some(lease);
+            self.show_idle_since(now);
+        } else {
+            self.show_idle_since(now);
+            lease.give_back(now);
+        }
     }
 
     /// The decision, where the statement went to the connection of the one before it instead.

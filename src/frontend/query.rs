@@ -13,6 +13,7 @@ use crate::backend::connection::{MUST_CHANGE_PASSWORD, PreparedText};
 use crate::backend::pool::Lease;
 use crate::frontend::admit::Admitted;
 use crate::frontend::answers::plain_job;
+use crate::frontend::changed::Change;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::refused;
@@ -104,7 +105,7 @@ impl Outcome {
     }
 }
 
-const ANSWERED: Outcome = Outcome { server: None, ok: false, status: None, prepared: None };
+pub(super) const ANSWERED: Outcome = Outcome { server: None, ok: false, status: None, prepared: None };
 
 /// Why an attempt on one server failed.
 pub(super) enum Failed {
@@ -143,17 +144,6 @@ impl Client {
         self.run_job(&job).await.map(|_| ())
     }
 
-    /// A statement that asks, among other things or only, for what the statement before left.
-    async fn query_left(&mut self, job: Job<'_>) -> Result<(), Gone> {
-        if self.answer_left(&job).await?.is_some() {
-            return Ok(());
-        }
-        let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
-        let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
-        let packet = Self::repacked(Com::Query, &sql);
-        self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
-    }
-
     pub(super) fn classify(&self, sql: &[u8]) -> (Arc<Classified>, Option<Hint>) {
         READING.with_borrow_mut(|(buffer, templates)| {
             if let Some(known) = templates.get(sql, self.session.lex) {
@@ -173,6 +163,12 @@ impl Client {
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
         let mut prepared_again = 0;
+        if self.shared.cache.is_some()
+            && job.statement.cacheable.is_ok()
+            && let Some(answered) = self.answer_kept(job, started).await?
+        {
+            return Ok(answered);
+        }
         if job.com != Com::StmtPrepare && self.held.is_some() && self.session.status.has(Status::IN_TRANS_READONLY) {
             Box::pin(self.end_read_only(job.statement)).await;
         }
@@ -300,7 +296,11 @@ impl Client {
         let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
         let open = self.note_sending(job, server);
+        let change = self.begin_change(job, server, sent);
         if let Err(failed) = self.send(job, &mut lease, decision, &mut buffer).await? {
+            if !matches!(failed, Failed::Unknown(_)) {
+                Change::none(change);
+            }
             if let Failed::Before(error) = &failed {
                 self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
             } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_)) {
@@ -312,6 +312,7 @@ impl Client {
         let mut told = Told { sum: open.map(|_| Checksum::default()), ..Told::default() };
         let mut pending = Pending::default();
         let compressed = lease.stream.is_compressed();
+        let mut fill = self.fill.take();
         let mut relay = Relay {
             server: &mut lease,
             client: &mut self.stream,
@@ -319,6 +320,7 @@ impl Client {
             tracker,
             statement_id: job.statement_id,
             renumber: compressed.then(|| Renumber::new(1)),
+            capture: fill.as_mut().map(|fill| &mut fill.capture),
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
         match end {
@@ -331,12 +333,14 @@ impl Client {
                     && self.upload.is_none()
                     && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
                 {
+                    Change::none(change);
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
                 if let Some(errno) = told.errno.filter(|_| !forwarded)
                     && let Some(failed) = self.prepare_again(job, &mut lease, errno, &buffer, &pending)
                 {
+                    Change::none(change);
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
@@ -392,6 +396,10 @@ impl Client {
         if let Some((open, state)) = before {
             self.record_step(job, open, &mut told, &state);
         }
+        self.end_change(job, change, &told, &lease);
+        if let Some(fill) = fill {
+            fill.end(job, &told, pending.piece(&buffer), self.capabilities, sent);
+        }
         self.note_upload();
         if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
             if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
@@ -418,6 +426,7 @@ impl Client {
             }
             if told.errno.is_some_and(|errno| written::may_have_written(job, errno)) {
                 Box::pin(self.learn_position(&mut lease)).await;
+                self.change_learned(job);
             }
             if read_back {
                 Box::pin(self.read_back(&mut lease)).await;
@@ -434,19 +443,6 @@ impl Client {
             return Err(Gone);
         }
         Ok(Ok(Outcome::of(server, &told)))
-    }
-
-    /// Keeps the connection while a pin holds, else gives it back.
-    fn settle(&mut self, lease: Lease, now: Instant) {
-        self.last = Some((lease.server, lease.thread_id, lease.serial));
-        // The client is no longer seen on the connection before somebody else may be: a KILL looks in this order.
-        if self.session.pins.any() {
-            self.held = Some(lease);
-            self.show_idle_since(now);
-        } else {
-            self.show_idle_since(now);
-            lease.give_back(now);
-        }
     }
 
     /// Step 9: what the reply says about the session and the server.

@@ -14,7 +14,7 @@ use crate::backend::connection::Connection;
 use crate::net::{Buffer, Stream};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, Renumber, put_packet};
-use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
+use crate::protocol::ok_err_eof::{EOF_HEADER, EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Event, PacketKind, ReplyTracker};
 use crate::protocol::session_track::{self, Change as TrackedChange};
@@ -58,6 +58,46 @@ pub struct Told {
     pub prepared: Option<PrepareOk>,
     /// Made of the whole reply, where one is wanted.
     pub sum: Option<Checksum>,
+    /// Bytes of the last OK or EOF, as the client gets it, header included.
+    pub last_len: usize,
+    /// It stood behind rows.
+    pub ends_rows: bool,
+}
+
+/// A reply as it goes to the client, kept for others up to a limit.
+#[derive(Debug, Default)]
+pub struct Capture {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    /// It was longer.
+    over: bool,
+}
+
+impl Capture {
+    /// Nothing yet, of at most so many bytes.
+    pub fn new(bytes_max: usize) -> Capture {
+        Capture { bytes_max, ..Capture::default() }
+    }
+
+    /// The next piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        if self.over || self.bytes.len() + piece.len() > self.bytes_max {
+            (self.over, self.bytes) = (true, Vec::new());
+        } else {
+            self.bytes.extend_from_slice(piece);
+        }
+    }
+
+    /// From the beginning, at another server.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.over = false;
+    }
+
+    /// All of it; `None` when it was too long.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        (!self.over).then(|| std::mem::take(&mut self.bytes))
+    }
 }
 
 /// How relaying ended.
@@ -88,6 +128,13 @@ pub struct Pending {
     pub from_buffer: usize,
 }
 
+impl Pending {
+    /// The piece's bytes.
+    pub fn piece<'p>(&'p self, buffer: &'p Buffer) -> &'p [u8] {
+        if self.out.is_empty() { buffer.filled().get(..self.from_buffer).unwrap_or(&[]) } else { &self.out }
+    }
+}
+
 /// One relay.
 pub struct Relay<'a> {
     /// The server's side.
@@ -102,6 +149,8 @@ pub struct Relay<'a> {
     pub statement_id: u32,
     /// Numbers the packets, where the server's connection is compressed.
     pub renumber: Option<Renumber>,
+    /// Takes along what goes to the client, but for the last piece.
+    pub capture: Option<&'a mut Capture>,
 }
 
 impl Relay<'_> {
@@ -119,6 +168,9 @@ impl Relay<'_> {
             }
             if pending.from_buffer > 0 || !pending.out.is_empty() {
                 let taken = pending.from_buffer;
+                if let Some(capture) = &mut self.capture {
+                    capture.push(pending.piece(buffer));
+                }
                 if let Err(error) = write_pending(self.client, buffer, pending).await {
                     return End::Client(error);
                 }
@@ -186,6 +238,8 @@ impl Relay<'_> {
                     let ok =
                         OkPacket::parse(payload, self.server.capabilities).ok_or_else(|| invalid("an unreadable OK packet"))?;
                     told.note_ok(&ok);
+                    told.ends_rows = payload.first() == Some(&EOF_HEADER);
+                    told.last_len = len;
                     if rewrite {
                         let mut short = BytesMut::with_capacity(64);
                         rewrite_ok(payload, self.server.capabilities, self.client_capabilities, &mut short);
@@ -194,6 +248,7 @@ impl Relay<'_> {
                         let mut framed = BytesMut::with_capacity(short.len() + HEADER_LEN);
                         put_packet(&mut framed, seq, &short);
                         pending.out.extend_from_slice(&framed);
+                        told.last_len = framed.len();
                         copied = at + len;
                     }
                 }
@@ -208,6 +263,7 @@ impl Relay<'_> {
                     if let Some(eof) = EofPacket::parse(payload) {
                         told.status = Some(eof.status);
                         told.warnings = eof.warnings;
+                        (told.ends_rows, told.last_len) = (true, len);
                         if rewrite && eof.status.has(Status::SESSION_STATE_CHANGED) {
                             // Said to us only: this client did not ask for it.
                             let status = (eof.status - Status::SESSION_STATE_CHANGED).0.to_le_bytes();

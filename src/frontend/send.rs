@@ -14,7 +14,7 @@ use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, put_packet_with};
 use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::prepared::{ExecuteError, rewrite_bulk, rewrite_execute};
-use crate::routing::decide::Consistency;
+use crate::routing::decide::{Consistency, MustHave};
 use crate::routing::decision::Decision;
 use crate::session::state::State;
 use crate::sql::classify::Class;
@@ -30,6 +30,7 @@ impl Client {
         decision: &Decision,
         buffer: &mut Buffer,
     ) -> Result<Result<(), Failed>, Gone> {
+        self.fill_from(lease.server);
         if !job.statement.plain
             && lease.dirty_users
             && self.session.state.lacks_user(&job.statement.effects.reads_user_variables)
@@ -80,7 +81,7 @@ impl Client {
     ) -> Result<Result<(), Failed>, Gone> {
         if wait {
             match self.wait_for_write(lease).await {
-                Ok(true) => {}
+                Ok(true) => self.fill_from(lease.server),
                 Ok(false) => return Ok(Err(Failed::Behind)),
                 Err(e) => return Ok(Err(self.broken(lease, &e))),
             }
@@ -242,6 +243,20 @@ impl Client {
         let written = match settings.routing.consistency {
             Consistency::Global => newest.as_ref(),
             _ => self.session.written.as_ref(),
+        };
+        let shared = match self.must_have() {
+            MustHave::Gtid(set) => Some(set),
+            MustHave::Any | MustHave::Master => None,
+        };
+        let together;
+        let written = match (written, shared) {
+            (Some(written), Some(shared)) => {
+                let mut both = written.clone();
+                both.merge(shared);
+                together = both;
+                Some(&together)
+            }
+            (one, other) => one.or(other),
         };
         let Some(written) = written else { return Ok(true) };
         let seconds = settings.write_wait.as_secs_f64();

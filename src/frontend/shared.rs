@@ -13,8 +13,10 @@ use tokio::sync::watch;
 
 use crate::auth::attributes::Attribute;
 use crate::backend::connection::PoolKey;
-use crate::backend::pool::ServerPool;
+use crate::backend::pools::Pools;
+use crate::cache::Cache;
 use crate::frontend::errors::Source;
+use crate::frontend::flight::Flights;
 use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
 use crate::frontend::registry::Registry;
 use crate::metrics::events::EventLog;
@@ -73,13 +75,17 @@ pub struct Shared {
     /// Transactions that servers were seen to have, between heartbeats.
     pub known: Arc<KnownGtids>,
     /// A pool for each server, by [`ServerId`].
-    pub pools: Vec<Arc<ServerPool>>,
+    pub pools: Arc<Pools>,
     /// What statements are.
     pub classify: ClassifyCache,
     /// How `COM_INIT_DB` is classified.
     pub class_use: Arc<Classified>,
     /// How `COM_FIELD_LIST` and `COM_STATISTICS` are classified.
     pub class_read: Arc<Classified>,
+    /// Kept results, where there is a cache.
+    pub cache: Option<Arc<Cache>>,
+    /// Reads that others wait for.
+    pub flights: Arc<Flights>,
     /// Settings.
     pub settings: ArcSwap<FrontendSettings>,
     /// Counters.
@@ -206,7 +212,7 @@ impl Shared {
         if self.forget_credential(key) {
             self.events.push("password_forgotten", None, format!("a server refused what was learned of {}", key.user));
         }
-        for pool in &self.pools {
+        for pool in self.pools.iter() {
             pool.close_idle(Some(&key.user));
         }
     }

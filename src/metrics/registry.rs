@@ -272,20 +272,23 @@ impl Metrics {
     }
 
     /// Names the servers, in the order of their `ServerId`s; at start and after a reload. Counters of a name that stays go
-    /// on counting; series of names that are gone are removed.
+    /// on counting; series of names that are gone are removed. An empty name stands for a server that has left.
     pub fn set_servers<S: AsRef<str>>(&self, names: &[S]) {
         let known = self.servers.load_full();
         let next: Vec<Arc<ServerMetrics>> = names
             .iter()
             .map(|name| {
                 let name = name.as_ref();
+                if name.is_empty() {
+                    return self.none.clone();
+                }
                 known.iter().find(|s| s.name == name).cloned().unwrap_or_else(|| {
                     let gauges = ServerGauges { up: &self.up, role: &self.role, lag: &self.lag, pool: &self.pool };
                     Arc::new(server_metrics(name, Some(gauges)))
                 })
             })
             .collect();
-        for gone in known.iter().filter(|s| !next.iter().any(|n| n.name == s.name)) {
+        for gone in known.iter().filter(|s| !s.name.is_empty() && !next.iter().any(|n| n.name == s.name)) {
             let name = gone.name.as_str();
             let _ = self.up.remove_label_values(&[name]);
             let _ = self.lag.remove_label_values(&[name]);
@@ -348,7 +351,8 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut families = self.registry.gather();
         let servers = self.servers.load();
-        let tallies = servers.iter().chain([&self.none]).map(|server| (server.name(), &server.tally));
+        let named = servers.iter().filter(|server| !server.name().is_empty());
+        let tallies = named.chain([&self.none]).map(|server| (server.name(), &server.tally));
         families.extend(tally::families(tallies, &self.overhead));
         families.sort_by(|a, b| a.name().cmp(b.name()));
         families.retain(|family| !family.get_metric().is_empty());

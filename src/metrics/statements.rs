@@ -119,6 +119,7 @@ pub struct StatementStats {
     /// On the monotonic clock, as [`Counters::last_seen_us`]: when the first execution ended.
     first_seen_us: AtomicU64,
     cached: AtomicBool,
+    cacheable: AtomicBool,
     durations: AtomicHistogram,
 }
 
@@ -165,6 +166,7 @@ impl StatementStats {
             counters: std::array::from_fn(|_| Apart::default()),
             first_seen_us: AtomicU64::new(u64::MAX),
             cached: AtomicBool::new(false),
+            cacheable: AtomicBool::new(false),
             durations: AtomicHistogram::default(),
         }
     }
@@ -197,6 +199,11 @@ impl StatementStats {
         self.cached.store(cached, Relaxed);
     }
 
+    /// Notes that its result could be kept.
+    pub fn set_cacheable(&self) {
+        self.cacheable.store(true, Relaxed);
+    }
+
     /// All numbers, each as it is now; they are not of one instant.
     pub fn snapshot(&self) -> StatementSnapshot {
         let sum = |of: fn(&Counters) -> &AtomicU64| self.counters.iter().map(|c| of(&c.0).load(Relaxed)).sum::<u64>();
@@ -218,6 +225,7 @@ impl StatementStats {
             first_seen: wall(self.first_seen_us.load(Relaxed).min(last_seen_us)),
             last_seen: wall(last_seen_us),
             cached: self.cached.load(Relaxed),
+            cacheable: self.cacheable.load(Relaxed),
         }
     }
 }
@@ -249,6 +257,8 @@ pub struct StatementSnapshot {
     pub last_seen: SystemTime,
     /// Whether its result is served from the cache.
     pub cached: bool,
+    /// Whether it could be.
+    pub cacheable: bool,
 }
 
 impl StatementSnapshot {
@@ -402,27 +412,5 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert_eq!(lines.iter().map(|l| l.count).sum::<u64>(), 40_000);
         assert_eq!(lines.iter().map(|l| l.rows).sum::<u64>(), 40_000);
-    }
-
-    /// `cargo test --release metrics::statements -- --ignored --nocapture` prints the cost.
-    #[test]
-    #[ignore = "a measurement"]
-    fn cost() {
-        let all = Statements::default();
-        let text = "SELECT c FROM sbtest1 WHERE id=?";
-        let kept = all.stats(key(1, text));
-        for (name, f) in [
-            ("look-up and record", &(|| all.record(key(1, text), Clock::now(), Duration::from_micros(90), 1, false)) as &dyn Fn()),
-            ("record", &(|| kept.record(Clock::now(), Duration::from_micros(90), 1, false)) as &dyn Fn()),
-        ] {
-            let best = (0..50)
-                .map(|_| {
-                    let start = Clock::now();
-                    (0..10_000).for_each(|_| f());
-                    start.elapsed().as_nanos() / 10_000
-                })
-                .min();
-            println!("{name}: {} ns", best.unwrap_or_default());
-        }
     }
 }

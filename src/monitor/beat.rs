@@ -2,6 +2,7 @@
 //! for silence of the server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -30,8 +31,16 @@ pub(super) struct Beater {
     /// Wakes the task that looks at a server: a refused write says more than the last heartbeat.
     pub poked: Vec<Arc<Notify>>,
     pub input: mpsc::Sender<Input>,
+    pub beats: Arc<Beats>,
+}
+
+/// What outlives the task when the configuration is read again.
+#[derive(Debug, Default)]
+pub(super) struct Beats {
+    /// Of the last beat: numbers never fall within a run.
+    number: AtomicU64,
     /// Held while a beat is written, so that nobody makes the server read-only in the middle of it.
-    pub beating: Arc<tokio::sync::Mutex<()>>,
+    pub writing: tokio::sync::Mutex<()>,
 }
 
 /// What came of one beat.
@@ -52,7 +61,6 @@ impl Beater {
     /// Runs until the receiving side is gone.
     pub(super) async fn run(self) {
         let mut connection: Option<(ServerId, AdminConnection)> = None;
-        let mut number = 0;
         let mut denied = false;
         loop {
             let began = Instant::now();
@@ -64,7 +72,7 @@ impl Beater {
                 old.quit().await;
             }
             if let Some(id) = writer {
-                number += 1;
+                let number = self.beats.number.fetch_add(1, Ordering::Relaxed) + 1;
                 let sent = self.beat(id, &mut connection, Beat { run: self.run, number }).await;
                 let input = match sent {
                     Sent::Written => {
@@ -132,7 +140,7 @@ impl Beater {
             }
         }
         let Some((_, open)) = connection else { return Sent::Failed("no connection".to_owned()) };
-        let _beating = self.beating.lock().await;
+        let _beating = self.beats.writing.lock().await;
         if self.snapshot.load().writer().map(|view| view.id) != Some(id) {
             return Sent::ReadOnly;
         }

@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use super::Report;
 use super::hands::Hands;
 use super::publish::Input;
-use crate::topology::failover::{Action, Event, FailoverSettings, Machine, Order, OrderId, Outcome, StepDone, Ticket};
-use crate::topology::{Facts, Hold, ServerId, Snapshot};
+use crate::topology::failover::{Action, Event, FailoverSettings, Machine, Mode, Order, OrderId, Outcome, StepDone, Ticket};
+use crate::topology::{Facts, Hold, ServerId, Settings, Snapshot};
 
 /// Outcomes and commands that may wait for the task.
 pub(super) const CALLS_MAX: usize = 64;
@@ -37,6 +37,14 @@ pub trait Traffic: Send + Sync + 'static {
 pub(super) enum Call {
     Order(Order, oneshot::Sender<Result<Vec<StepDone>, String>>),
     Configure(FailoverSettings),
+    Rewatch(Box<Rewatch>, oneshot::Sender<Result<(), String>>),
+}
+
+/// The configuration was read again, and the servers or how they are watched differ.
+pub(super) struct Rewatch {
+    pub topology: Settings,
+    pub failover: FailoverSettings,
+    pub hands: Arc<Hands>,
 }
 
 pub(super) struct Conductor {
@@ -77,6 +85,10 @@ impl Conductor {
                         self.machine.configure(settings);
                         Event::Tick
                     }
+                    Some(Call::Rewatch(new, answer)) => {
+                        let _ = answer.send(self.rewatch(*new).await);
+                        Event::Tick
+                    }
                     Some(Call::Order(order, answer)) => {
                         orders += 1;
                         asked.push(Asked { id: orders, answer });
@@ -97,6 +109,22 @@ impl Conductor {
                 self.carry_out(action, &done, &mut asked).await;
             }
         }
+    }
+
+    /// Between two replacements only: what is under way counts on the servers it began with. The snapshot has all servers before the machine hears of
+    /// the new ones.
+    async fn rewatch(&mut self, new: Rewatch) -> Result<(), String> {
+        let phase = self.machine.phase_name();
+        if phase != "idle" {
+            return Err(format!(
+                "the master is being replaced ({phase}); SHOW EVENTS tells how far that is: reload again after it"
+            ));
+        }
+        let (auto, topology) = (new.failover.mode == Mode::Auto, Box::new(new.topology));
+        self.publish(|done| Input::Settings { topology, auto, done }).await;
+        self.machine.configure(new.failover);
+        self.hands = new.hands;
+        Ok(())
     }
 
     /// Has the publisher do something, and waits until it has.

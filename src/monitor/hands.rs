@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::beat::Beats;
 use super::commands;
 use super::queries::{self, HeartbeatRow};
 use super::reach::{Reach, Refusal};
@@ -41,8 +42,8 @@ pub(super) struct Hands {
     pub answer_limit: Duration,
     /// What is written to see whether a server writes; `None` where no heartbeat is.
     pub row: Option<HeartbeatRow>,
-    /// Held by the heartbeat while it writes.
-    pub beating: Arc<tokio::sync::Mutex<()>>,
+    /// Whose writing is waited for before a server is made read-only.
+    pub beats: Arc<Beats>,
 }
 
 impl Hands {
@@ -52,7 +53,7 @@ impl Hands {
 
     /// Opens a connection for commands everywhere, so that it is there when it is needed.
     pub(super) async fn warm(self: Arc<Self>) {
-        for reach in &self.act {
+        for reach in self.act.iter().filter(|reach| !reach.retired) {
             if reach.idle.lock().is_none() {
                 let _ = reach.ask(self.facts(reach.id).as_deref(), ACT_LIMIT).await;
             }
@@ -68,7 +69,7 @@ impl Hands {
     ) -> Outcome {
         let trial = write.map(|id| tokio::spawn(self.clone().try_write(id)));
         let mut asked: JoinSet<Answer> = JoinSet::new();
-        for reach in &self.ask {
+        for reach in self.ask.iter().filter(|reach| !reach.retired) {
             let (hands, reach) = (self.clone(), reach.clone());
             asked.spawn(async move {
                 let id = reach.id;
@@ -82,7 +83,8 @@ impl Hands {
                 (id, answer)
             });
         }
-        let mut answers: Vec<Answer> = Vec::new();
+        let gone = |reach: &Arc<Reach>| (reach.id, Err(Failure::ConnectRefused("no longer in the configuration".to_owned())));
+        let mut answers: Vec<Answer> = self.ask.iter().filter(|reach| reach.retired).map(gone).collect();
         let mut late = Duration::ZERO;
         let mut until = Instant::now() + self.answer_limit * 3;
         while !asked.is_empty() || trial.as_ref().is_some_and(|trial| !trial.is_finished()) {
@@ -209,7 +211,7 @@ impl Hands {
     pub(super) async fn fence(self: Arc<Self>, id: ServerId, kill: bool) -> Result<Box<Facts>, String> {
         let reach = self.reach(id)?;
         let flavor = self.flavor(&reach).await?;
-        let _no_beat = timeout(READ_ONLY_PATIENCE, self.beating.lock()).await;
+        let _no_beat = timeout(READ_ONLY_PATIENCE, self.beats.writing.lock()).await;
         let statement = [commands::read_only(flavor).to_owned()];
         let mut set = Box::pin(reach.run(&statement, ACT_LIMIT));
         let done = match timeout(READ_ONLY_PATIENCE, &mut set).await {

@@ -7,6 +7,7 @@
 mod beat;
 pub mod commands;
 mod conduct;
+pub mod definitions;
 mod failure;
 mod hands;
 mod look;
@@ -22,6 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::auth::Secret;
+use crate::backend::pools::SERVERS_MAX;
 use crate::backend::{ServerAddress, ServerTls};
 use crate::topology::failover::{FailoverSettings, Machine, Mode, Order, StepDone};
 use crate::topology::{Failure, GtidSet, KnownGtids, Memory, Observation, Override, ServerId, Settings, Snapshot, State};
@@ -89,8 +91,8 @@ impl Monitor {
         shared: Arc<ArcSwap<Snapshot>>,
         report: Arc<dyn Report>,
     ) -> MonitorHandle {
-        let MonitorSettings { topology, heartbeat, failover, run } = settings;
         let (sender, input) = mpsc::channel(INPUTS_MAX);
+        let MonitorSettings { topology, failover, run, .. } = settings.clone();
         let now = Instant::now();
         let snapshot = Snapshot::starting(&topology, Some(&shared.load()), std::time::SystemTime::now());
         let epochs = watch::Sender::new(snapshot.epoch);
@@ -99,59 +101,14 @@ impl Monitor {
         let snapshot = Arc::new(snapshot);
         let machine = Machine::new(failover, snapshot.clone());
         shared.store(snapshot);
-        let known = Arc::new(KnownGtids::new(topology.servers.len()));
-        let poked: Vec<Arc<Notify>> = topology.servers.iter().map(|_| Arc::new(Notify::new())).collect();
-        let account = Arc::new(account);
-        let servers = Arc::new(servers);
-        let (interval, timeout) = (topology.heartbeat_interval, topology.heartbeat_timeout);
+        let known = Arc::new(KnownGtids::new(SERVERS_MAX));
+        let beats = Arc::new(beat::Beats::default());
+        let watch = Watch { settings, servers: Arc::new(servers), account: Arc::new(account) };
+        let hands = watch.hands(&shared, &beats, &sender);
+        let reached = Arc::new(ArcSwap::from_pointee(watch.reached()));
+        let with = With { reached, input: sender.clone(), snapshot: shared.clone(), beats };
+        let watchers = Watchers::start(watch, &with);
         let mut tasks = Vec::new();
-        let count = u32::try_from(servers.len()).unwrap_or(u32::MAX).max(1);
-        for (((id, _), server), poked) in topology.ids().zip(servers.iter()).zip(&poked) {
-            // Evenly over one interval, beginning anywhere in it.
-            let slot = (u64::from(id.0) + run % u64::from(count)) % u64::from(count);
-            let look = look::Look {
-                id,
-                server: server.clone(),
-                account: account.clone(),
-                heartbeat: heartbeat.clone(),
-                interval,
-                timeout,
-                delay: interval * u32::try_from(slot).unwrap_or_default() / count,
-                poked: poked.clone(),
-                input: sender.clone(),
-            };
-            tasks.push(tokio::spawn(look.run()));
-        }
-        let beating = Arc::new(tokio::sync::Mutex::new(()));
-        let reach = |index: usize, server: &MonitoredServer| {
-            let id = ServerId(u16::try_from(index).unwrap_or(u16::MAX));
-            let (server, account, input) = (server.clone(), account.clone(), sender.clone());
-            Arc::new(reach::Reach { id, server, account, idle: parking_lot::Mutex::default(), input })
-        };
-        let all = || servers.iter().enumerate().map(|(index, server)| reach(index, server)).collect::<Vec<_>>();
-        let hands = Arc::new(hands::Hands {
-            ask: all(),
-            act: all(),
-            snapshot: shared.clone(),
-            answer_limit: (timeout / 3).max(ANSWER_LIMIT_MIN),
-            row: heartbeat.clone(),
-            beating: beating.clone(),
-        });
-        if let Some(row) = heartbeat {
-            let beater = beat::Beater {
-                servers,
-                account,
-                row,
-                run: run.max(1),
-                interval,
-                timeout: topology.blocked_after(),
-                snapshot: shared.clone(),
-                poked: poked.clone(),
-                input: sender.clone(),
-                beating,
-            };
-            tasks.push(tokio::spawn(beater.run()));
-        }
         let published = Arc::new(Notify::new());
         let publisher = Publisher {
             settings: topology,
@@ -177,7 +134,156 @@ impl Monitor {
             traffic: traffic.clone(),
         };
         tasks.push(tokio::spawn(conductor.run()));
-        MonitorHandle { inner: Arc::new(Inner { input: sender, poked, shared, known, epochs, calls, traffic, tasks }) }
+        let poked = ArcSwap::from_pointee(watchers.poked.clone());
+        let watchers = parking_lot::Mutex::new(watchers);
+        MonitorHandle {
+            inner: Arc::new(Inner { input: sender, poked, shared, known, epochs, calls, traffic, with, watchers, tasks }),
+        }
+    }
+}
+
+/// How servers are reached, as the configuration last said.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// By their numbers.
+    pub servers: Arc<Vec<MonitoredServer>>,
+    /// As whom.
+    pub account: Arc<Account>,
+}
+
+/// What watching works with, for as long as the monitor lives.
+struct With {
+    reached: Arc<ArcSwap<Reached>>,
+    input: mpsc::Sender<Input>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    beats: Arc<beat::Beats>,
+}
+
+/// The tasks that watch.
+struct Watchers {
+    watch: Watch,
+    poked: Vec<Arc<Notify>>,
+    looks: Vec<Option<JoinHandle<()>>>,
+    beat: Option<JoinHandle<()>>,
+}
+
+impl Watchers {
+    fn start(watch: Watch, with: &With) -> Watchers {
+        let MonitorSettings { topology, run, .. } = &watch.settings;
+        let poked: Vec<Arc<Notify>> = watch.servers.iter().map(|_| Arc::new(Notify::new())).collect();
+        let count = u32::try_from(watch.servers.len()).unwrap_or(u32::MAX).max(1);
+        let look = |((id, _), poked): ((ServerId, _), &Arc<Notify>)| {
+            // Evenly over one interval, beginning anywhere in it.
+            let slot = (u64::from(id.0) + run % u64::from(count)) % u64::from(count);
+            let delay = topology.heartbeat_interval * u32::try_from(slot).unwrap_or_default() / count;
+            watch.look(id, poked, &with.input, delay)
+        };
+        let looks = topology.ids().zip(&poked).map(look).collect();
+        let beat = watch.beat(&poked, with);
+        Watchers { watch, poked, looks, beat }
+    }
+
+    /// Goes on with these servers. Who is asked as before is not disturbed: reloads that follow each other closely must not look like silence.
+    fn go_on(&mut self, watch: Watch, with: &With) {
+        let alike = watch.asks_like(&self.watch);
+        self.poked.resize_with(watch.servers.len().max(self.poked.len()), || Arc::new(Notify::new()));
+        self.looks.resize_with(self.poked.len(), || None);
+        for ((id, _), (look, poked)) in watch.settings.topology.ids().zip(self.looks.iter_mut().zip(&self.poked)) {
+            if look.is_some() && alike && !watch.settings.topology.is_retired(id) {
+                continue;
+            }
+            if let Some(task) = look.take() {
+                task.abort();
+            }
+            *look = watch.look(id, poked, &with.input, Duration::ZERO);
+        }
+        if let Some(task) = self.beat.take() {
+            task.abort();
+        }
+        self.beat = watch.beat(&self.poked, with);
+        with.reached.store(Arc::new(watch.reached()));
+        self.watch = watch;
+    }
+
+    fn stop(&self) {
+        for task in self.looks.iter().flatten().chain(&self.beat) {
+            task.abort();
+        }
+    }
+}
+
+/// Whom to watch, and how.
+struct Watch {
+    settings: MonitorSettings,
+    servers: Arc<Vec<MonitoredServer>>,
+    account: Arc<Account>,
+}
+
+impl Watch {
+    fn reached(&self) -> Reached {
+        Reached { servers: self.servers.clone(), account: self.account.clone() }
+    }
+
+    /// Whether servers are asked in the same way.
+    fn asks_like(&self, other: &Watch) -> bool {
+        let (a, b) = (&self.settings, &other.settings);
+        a.topology.heartbeat_interval == b.topology.heartbeat_interval
+            && a.topology.heartbeat_timeout == b.topology.heartbeat_timeout
+            && a.heartbeat == b.heartbeat
+            && self.account.user == other.account.user
+            && self.account.password.expose() == other.account.password.expose()
+    }
+
+    /// The task that asks one server, its first look after `delay`.
+    fn look(&self, id: ServerId, poked: &Arc<Notify>, input: &mpsc::Sender<Input>, delay: Duration) -> Option<JoinHandle<()>> {
+        let look = look::Look {
+            id,
+            server: self.servers.get(id.index())?.clone(),
+            account: self.account.clone(),
+            heartbeat: self.settings.heartbeat.clone(),
+            interval: self.settings.topology.heartbeat_interval,
+            timeout: self.settings.topology.heartbeat_timeout,
+            delay,
+            poked: poked.clone(),
+            input: input.clone(),
+        };
+        (!self.settings.topology.is_retired(id)).then(|| tokio::spawn(look.run()))
+    }
+
+    /// The task that writes the heartbeat.
+    fn beat(&self, poked: &[Arc<Notify>], with: &With) -> Option<JoinHandle<()>> {
+        let beater = beat::Beater {
+            servers: self.servers.clone(),
+            account: self.account.clone(),
+            row: self.settings.heartbeat.clone()?,
+            run: self.settings.run.max(1),
+            interval: self.settings.topology.heartbeat_interval,
+            timeout: self.settings.topology.blocked_after(),
+            snapshot: with.snapshot.clone(),
+            poked: poked.to_vec(),
+            input: with.input.clone(),
+            beats: with.beats.clone(),
+        };
+        Some(tokio::spawn(beater.run()))
+    }
+
+    /// Who carries out failover's steps.
+    fn hands(&self, snapshot: &Arc<ArcSwap<Snapshot>>, beats: &Arc<beat::Beats>, input: &mpsc::Sender<Input>) -> Arc<hands::Hands> {
+        let topology = &self.settings.topology;
+        let reach = |(id, server): (ServerId, &MonitoredServer)| {
+            let (server, account, input) = (server.clone(), self.account.clone(), input.clone());
+            let (retired, idle) = (topology.is_retired(id), parking_lot::Mutex::default());
+            Arc::new(reach::Reach { id, server, account, retired, idle, input })
+        };
+        let all = || topology.ids().map(|(id, _)| id).zip(self.servers.iter()).map(reach).collect::<Vec<_>>();
+        Arc::new(hands::Hands {
+            ask: all(),
+            act: all(),
+            snapshot: snapshot.clone(),
+            answer_limit: (topology.heartbeat_timeout / 3).max(ANSWER_LIMIT_MIN),
+            row: self.settings.heartbeat.clone(),
+            beats: beats.clone(),
+        })
     }
 }
 
@@ -189,12 +295,15 @@ pub struct MonitorHandle {
 
 struct Inner {
     input: mpsc::Sender<Input>,
-    poked: Vec<Arc<Notify>>,
+    poked: ArcSwap<Vec<Arc<Notify>>>,
     shared: Arc<ArcSwap<Snapshot>>,
     known: Arc<KnownGtids>,
     epochs: watch::Sender<u64>,
     calls: mpsc::Sender<conduct::Call>,
     traffic: Arc<OnceLock<Arc<dyn Traffic>>>,
+    with: With,
+    /// The tasks that ask the servers and write the heartbeat.
+    watchers: parking_lot::Mutex<Watchers>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -213,6 +322,11 @@ impl MonitorHandle {
     /// Where the snapshots are published.
     pub fn shared(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.inner.shared
+    }
+
+    /// How the servers are reached, for whoever asks them something of his own.
+    pub fn reached(&self) -> &Arc<ArcSwap<Reached>> {
+        &self.inner.with.reached
     }
 
     /// Wakes whoever waits for a master: changes with every [`Snapshot::epoch`]. Subscribe first, then look at the snapshot, then wait.
@@ -238,7 +352,7 @@ impl MonitorHandle {
             // A full queue means that the monitor has more than enough to look at already.
             let _ = self.inner.input.try_send(Input::Seen(Observation::from_traffic(server, Instant::now(), failure)));
         }
-        if let Some(poked) = self.inner.poked.get(server.index()) {
+        if let Some(poked) = self.inner.poked.load().get(server.index()) {
             poked.notify_one();
         }
     }
@@ -269,6 +383,29 @@ impl MonitorHandle {
         let _ = self.inner.calls.send(conduct::Call::Configure(failover)).await;
     }
 
+    /// Watches these servers from now on, in this way: the configuration was read again. Every server keeps its number; those that left are in `settings`
+    /// as [`ConfiguredRole::Retired`](crate::topology::settings::ConfiguredRole::Retired). What is known of the others stays known.
+    ///
+    /// # Errors
+    /// A master is being replaced; nothing has changed then.
+    pub async fn rewatch(&self, settings: MonitorSettings, servers: Vec<MonitoredServer>, account: Account) -> Result<(), String> {
+        let inner = &self.inner;
+        let watch = Watch { settings, servers: Arc::new(servers), account: Arc::new(account) };
+        let (answer, wait) = oneshot::channel();
+        let new = Box::new(conduct::Rewatch {
+            topology: watch.settings.topology.clone(),
+            failover: watch.settings.failover.clone(),
+            hands: watch.hands(&inner.shared, &inner.with.beats, &inner.input),
+        });
+        let gone = || "the monitor has ended".to_owned();
+        inner.calls.send(conduct::Call::Rewatch(new, answer)).await.map_err(|_| gone())?;
+        wait.await.map_err(|_| gone())??;
+        let mut watchers = inner.watchers.lock();
+        watchers.go_on(watch, &inner.with);
+        inner.poked.store(Arc::new(watchers.poked.clone()));
+        Ok(())
+    }
+
     /// An operator's word on a server. Waits only while the monitor is busy.
     pub async fn set_override(&self, server: ServerId, over: Override) {
         let _ = self.inner.input.send(Input::Override(server, over)).await;
@@ -281,7 +418,14 @@ impl MonitorHandle {
 
     /// Ends all its tasks. The last snapshot stays.
     pub fn stop(&self) {
-        for task in &self.inner.tasks {
+        self.inner.stop();
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.watchers.lock().stop();
+        for task in &self.tasks {
             task.abort();
         }
     }
@@ -289,8 +433,6 @@ impl MonitorHandle {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.stop();
     }
 }

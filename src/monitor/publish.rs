@@ -41,6 +41,12 @@ pub(super) enum Input {
         promote_replicas: bool,
     },
     Weight(ServerId, u32),
+    /// The configuration was read again. Answered when the snapshot is judged by it.
+    Settings {
+        topology: Box<Settings>,
+        auto: bool,
+        done: oneshot::Sender<()>,
+    },
     /// An event of the monitor itself.
     Note {
         kind: &'static str,
@@ -64,11 +70,11 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Runs until every sender is gone.
     pub(super) async fn run(mut self) {
-        // Silence has no event of its own: judge anew at least this often.
-        let tick = (self.settings.heartbeat_interval / 4).clamp(Duration::from_millis(10), Duration::from_millis(100));
         let mut inputs = Vec::new();
         let mut woke = Instant::now();
         loop {
+            // Silence has no event of its own: judge anew at least this often.
+            let tick = (self.settings.heartbeat_interval / 4).clamp(Duration::from_millis(10), Duration::from_millis(100));
             if let Ok(0) = timeout(tick, self.input.recv_many(&mut inputs, BATCH_MAX)).await {
                 return;
             }
@@ -120,6 +126,12 @@ impl Publisher {
                 Input::Steer { auto, promote_replicas } => {
                     self.memory.steer(auto);
                     self.settings.promote_replicas = promote_replicas;
+                }
+                Input::Settings { topology, auto, done: waits } => {
+                    self.memory.realign(&topology);
+                    self.memory.steer(auto);
+                    self.settings = *topology;
+                    done.push(waits);
                 }
                 Input::Weight(server, weight) => self.memory.set_weight(server, weight),
                 Input::Note { kind, server, detail } => {

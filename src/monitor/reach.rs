@@ -33,6 +33,8 @@ impl std::fmt::Display for Refusal {
 /// See the module.
 pub(super) struct Reach {
     pub id: ServerId,
+    /// It has left the configuration: it is not asked any more.
+    pub retired: bool,
     pub server: MonitoredServer,
     pub account: std::sync::Arc<Account>,
     /// Kept between two commands: while a server hangs, what was sent on it still arrives when it wakes.

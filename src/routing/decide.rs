@@ -52,6 +52,18 @@ pub struct RoutingSettings {
     pub zone: Arc<str>,
 }
 
+/// What the server of a read must have beside what the session itself must see: its answer is to be kept for others.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum MustHave<'a> {
+    /// Nothing.
+    #[default]
+    Any,
+    /// These transactions.
+    Gtid(&'a GtidSet),
+    /// What only the master is known to have.
+    Master,
+}
+
 /// Everything the decision depends on.
 pub struct Question<'a> {
     /// What the statement is.
@@ -76,6 +88,8 @@ pub struct Question<'a> {
     pub read_only_account: bool,
     /// What the session's reads must have seen: its own last write, or with global consistency the newest known write.
     pub written: Option<&'a GtidSet>,
+    /// What others must be able to see in its answer.
+    pub must_have: MustHave<'a>,
     /// The servers as they are now.
     pub snapshot: &'a Snapshot,
     /// The operator's rules.
@@ -264,8 +278,16 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
         Consistency::None => None,
         Consistency::Session | Consistency::Global => q.written,
     };
-    let never = q.settings.read_from_master == ReadFromMaster::Never;
     let always = q.settings.read_from_master == ReadFromMaster::Always;
+    let never = q.settings.read_from_master == ReadFromMaster::Never;
+    let shared = match q.must_have {
+        MustHave::Master if !never && q.snapshot.writer().is_some_and(|master| serves(q, master)) => {
+            return Decision { may_retry: true, ..master(q, Reason::ReplicasBehind) };
+        }
+        MustHave::Gtid(set) => Some(set),
+        MustHave::Any | MustHave::Master => None,
+    };
+    let lacks = |server, set: Option<&GtidSet>| set.is_some_and(|set| !(q.has)(server, set));
     let mut fresh: SmallVec<[&ServerView; FEW]> = SmallVec::new();
     let mut behind: SmallVec<[&ServerView; FEW]> = SmallVec::new();
     for server in &q.snapshot.servers {
@@ -273,11 +295,15 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
         if !serves(q, server) || (is_master && !always) {
             continue;
         }
-        match written {
-            // What it says it has may be something else of that number; to wait for it there would end too early.
-            Some(_) if !is_master && !server.causal && !never => {}
-            Some(written) if !is_master && !(q.has)(server.id, written) => behind.push(server),
-            _ => fresh.push(server),
+        // What it says it has may be something else of that number; to wait for it there would end too early.
+        let unproven = (written.is_some() || shared.is_some()) && !server.causal;
+        if !is_master && unproven && !never {
+            continue;
+        }
+        if !is_master && (lacks(server.id, written) || lacks(server.id, shared)) {
+            behind.push(server);
+        } else {
+            fresh.push(server);
         }
     }
     if let Some(server) = choose(q, &fresh) {

@@ -10,21 +10,16 @@ use tokio::sync::watch;
 
 use crate::admin::AdminError;
 use crate::admin::house::{
-    ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow, StatementRow, StepRow, UserRow,
+    CacheEntryRow, CacheRow, ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow,
+    StatementRow, StepRow, UserRow,
 };
 use crate::config::Config;
 use crate::frontend::kill::{By, Manner};
 use crate::frontend::shared::Shared;
-use crate::routing::balance::Load;
-use crate::routing::decide::{Question, decide};
-use crate::routing::decision::{Decision, Reason, Target};
+use crate::run::explain::{ExplainParts, explain};
+use crate::run::keeping;
 use crate::run::reload::Reloader;
 use crate::run::traffic;
-use crate::sql::classify::ClassifyCache;
-use crate::sql::digest::DigestBuf;
-use crate::sql::hint::CacheHint;
-use crate::sql::lexer::{Dialect, LexMode};
-use crate::topology::snapshot::Snapshot;
 use crate::topology::{Override, ServerId};
 
 /// How long after the start `/readyz` waits for every server to have been looked at.
@@ -46,77 +41,6 @@ pub struct ProxyHouse {
     pub started: Instant,
 }
 
-/// The row of `EXPLAIN ROUTE`, from the code that routes.
-pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
-    let mut buffer = DigestBuf::default();
-    let lex = LexMode { dialect: shared.dialect, ..LexMode::default() };
-    crate::sql::digest::digest(sql.as_bytes(), lex, &mut buffer);
-    let hint = buffer.hint.clone();
-    // What running it has taught is told, too.
-    let known = shared.known.and_then(|cache| cache.known(&buffer, lex));
-    let statement = known.unwrap_or_else(|| Arc::new(crate::sql::classify::classify_digest(&buffer, lex)));
-    let decision = decide(&Question {
-        statement: &statement,
-        sql: sql.as_bytes(),
-        hint: hint.as_ref(),
-        user: user.unwrap_or(""),
-        client: None,
-        schema: schema.map(str::as_bytes),
-        pinned: None,
-        autocommit: true,
-        completes_plainly: true,
-        read_only_account: user.is_some_and(|user| (shared.read_only)(user)),
-        written: None,
-        snapshot,
-        rules: shared.rules,
-        settings: shared.routing,
-        failed: &[],
-        turn: 0,
-        load: &|_| Load::default(),
-        has: &|_, _| true,
-    });
-    let cacheable = match (&hint.as_ref().and_then(|h| h.cache), &statement.cacheable) {
-        (Some(CacheHint::No), _) => "no: hint".to_owned(),
-        (_, Ok(())) => "yes".to_owned(),
-        (_, Err(why)) => format!("no: {}", why.as_str()),
-    };
-    ExplainRow {
-        class: statement.class.as_str().to_owned(),
-        target: target_text(&decision, |id| snapshot.server(id).map(|s| s.name.to_string())),
-        server: decision.server.and_then(|id| snapshot.server(id)).map(|s| s.name.to_string()),
-        reason: format!("{}: {}", decision.reason, statement.reason),
-        tables: statement.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        cacheable,
-        digest: format!("{:016x}", statement.digest_hash),
-        rule: match decision.reason {
-            Reason::Rule(number) => Some(number.to_string()),
-            _ => None,
-        },
-    }
-}
-
-/// What [`explain`] needs besides the servers.
-pub struct ExplainParts<'a> {
-    /// The rules.
-    pub rules: &'a crate::routing::rules::Rules,
-    /// The settings.
-    pub routing: &'a crate::routing::decide::RoutingSettings,
-    /// Whether an account may only read.
-    pub read_only: &'a dyn Fn(&str) -> bool,
-    /// How the servers read SQL.
-    pub dialect: Dialect,
-    /// Judgements on what was run before.
-    pub known: Option<&'a ClassifyCache>,
-}
-
-/// `master`, `replica`, `server:NAME`, `proxy`, `deny`.
-fn target_text(decision: &Decision, name: impl Fn(ServerId) -> Option<String>) -> String {
-    match (decision.target, decision.server.and_then(name)) {
-        (Target::Server, Some(name)) => format!("server:{name}"),
-        (target, _) => target.as_str().to_owned(),
-    }
-}
-
 impl ProxyHouse {
     fn server_id(&self, name: &str) -> Result<ServerId, AdminError> {
         traffic::server_id(&self.shared, name)
@@ -131,7 +55,7 @@ impl ProxyHouse {
 impl House for ProxyHouse {
     fn servers(&self) -> Vec<ServerRow> {
         let snapshot = self.shared.snapshot.load();
-        let rows = snapshot.servers.iter().map(|server| {
+        let rows = snapshot.current().map(|server| {
             let pool = self.shared.pools.get(server.id.index());
             let counts = pool.map(|p| p.counts()).unwrap_or_default();
             let metrics = self.shared.metrics.server(server.id);
@@ -187,7 +111,7 @@ impl House for ProxyHouse {
             }
         }
         let mut rows = Vec::new();
-        for pool in &self.shared.pools {
+        for pool in self.shared.pools.iter() {
             let mut users = pool.by_user();
             for (server, user) in used.keys() {
                 if *server == pool.server && !users.iter().any(|(u, ..)| u == user) {
@@ -213,7 +137,9 @@ impl House for ProxyHouse {
     }
 
     fn statements(&self) -> Vec<StatementRow> {
-        let row = |s: crate::metrics::statements::StatementSnapshot| StatementRow {
+        let all = self.shared.statement_stats.snapshot();
+        let advised = keeping::advised(&all);
+        let row = |(at, s): (usize, crate::metrics::statements::StatementSnapshot)| StatementRow {
             digest: format!("{:016x}", s.key.digest),
             target: s.target(),
             text: s.key.text.to_string(),
@@ -230,9 +156,16 @@ impl House for ProxyHouse {
             max_us: s.max_us,
             first_seen: s.first_seen,
             last_seen: s.last_seen,
-            cached: s.cached,
+            cached: if s.cached {
+                "yes"
+            } else if advised.contains(&at) {
+                "advised"
+            } else {
+                "no"
+            }
+            .to_owned(),
         };
-        self.shared.statement_stats.snapshot().into_iter().map(row).collect()
+        all.into_iter().enumerate().map(row).collect()
     }
 
     fn events(&self) -> Vec<EventRow> {
@@ -302,7 +235,7 @@ impl House for ProxyHouse {
         let snapshot = shared.snapshot.load();
         let clients = shared.registry.all();
         let pinned = clients.iter().filter(|c| c.view.lock().pins.any()).count();
-        let queries: u64 = snapshot.servers.iter().map(|s| shared.metrics.server(s.id).queries_total()).sum();
+        let queries: u64 = snapshot.current().map(|s| shared.metrics.server(s.id).queries_total()).sum();
         let own = shared.metrics.no_server().queries_total();
         let used: usize = shared.pools.iter().map(|p| p.counts().used).sum();
         let idle: usize = shared.pools.iter().map(|p| p.counts().idle).sum();
@@ -348,6 +281,7 @@ impl House for ProxyHouse {
                 read_only: &read_only,
                 dialect: self.shared.dialect(),
                 known: Some(&self.shared.classify),
+                cache: self.shared.cache.as_deref(),
             },
             user,
             schema,
@@ -361,7 +295,7 @@ impl House for ProxyHouse {
             return Err("shutting down".to_owned());
         }
         // Ready too early would mean that the first reads all go to the servers that happened to answer first.
-        let unasked = snapshot.servers.iter().find(|s| &*s.reason == crate::topology::snapshot::NOT_ASKED);
+        let unasked = snapshot.current().find(|s| &*s.reason == crate::topology::snapshot::NOT_ASKED);
         if let Some(server) = unasked.filter(|_| self.started.elapsed() < LOOK_AROUND) {
             return Err(format!("just started; {} has not been looked at yet", server.name));
         }
@@ -416,7 +350,11 @@ impl House for ProxyHouse {
             Command::Switchover { .. } | Command::Failover { .. } | Command::RejoinServer(_) => {
                 self.steps(command).await.map(|steps| format!("{} steps", steps.len()))
             }
-            Command::FlushCache(_) => Err(AdminError::unavailable("FLUSH CACHE")),
+            Command::FlushCache(table) => {
+                let done = keeping::flush(&self.shared, table.as_deref())?;
+                self.event("flush_cache", None, table.as_deref().unwrap_or("all"));
+                Ok(done)
+            }
         }
     }
 
@@ -426,6 +364,14 @@ impl House for ProxyHouse {
 
     fn note(&self, who: &str, what: &str) {
         self.shared.events.push("command", None, format!("{who}: {what}"));
+    }
+
+    fn cache(&self) -> Result<Vec<CacheRow>, AdminError> {
+        Ok(vec![keeping::row(&self.shared, &self.config.load())])
+    }
+
+    fn cache_entries(&self) -> Result<Vec<CacheEntryRow>, AdminError> {
+        Ok(keeping::entries(&self.shared))
     }
 
     fn config_diff(&self) -> Result<Vec<ConfigDiffRow>, AdminError> {
@@ -456,9 +402,10 @@ impl ProxyHouse {
 
     /// Gauges that nobody counts as it happens are read off when they are asked for.
     fn refresh_gauges(&self) {
+        keeping::refresh(&self.shared);
         let metrics = &self.shared.metrics;
         let snapshot = self.shared.snapshot.load();
-        for server in &snapshot.servers {
+        for server in snapshot.current() {
             let handles = metrics.server(server.id);
             let up = !matches!(server.state, crate::topology::State::Down | crate::topology::State::Offline);
             handles.up.set(i64::from(up));

@@ -1,9 +1,13 @@
 //! The parts wired together: the running proxy from its configuration to its last client.
 
+pub mod explain;
 pub mod house;
+pub mod keeping;
 pub mod notify;
 pub mod offline;
 pub mod reload;
+pub mod roster;
+pub mod servers;
 pub mod traffic;
 
 use std::net::ToSocketAddrs;
@@ -21,8 +25,8 @@ use tokio::sync::{Notify, watch};
 use crate::admin::{self, Access, Bound};
 use crate::auth::Credentials;
 use crate::backend::pool::ServerPool;
+use crate::backend::pools::{Pools, SERVERS_MAX};
 use crate::config::address::Address;
-use crate::config::types::ProxyProtocol;
 use crate::config::{Config, resolve};
 use crate::frontend::listener::{self, Listener};
 use crate::frontend::login::{LoginLimits, LoginRoom, LoginServer};
@@ -32,10 +36,12 @@ use crate::frontend::workers::Workers;
 use crate::metrics::Metrics;
 use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
-use crate::monitor::{Account, Monitor, MonitorSettings, MonitoredServer, Report};
+use crate::monitor::{Monitor, Report};
 use crate::run::house::ProxyHouse;
 use crate::run::notify::notify;
 use crate::run::reload::Reloader;
+use crate::run::roster::Roster;
+use crate::run::servers::{monitor_account, monitor_settings, names, open_pools, tells_addresses};
 use crate::sql::classify::{ClassifyCache, classify};
 use crate::sql::lexer::LexMode;
 use crate::topology::snapshot::Snapshot;
@@ -98,30 +104,11 @@ impl Proxy {
         raise_file_limit(&config);
         let events = Arc::new(EventLog::new());
         let metrics = Arc::new(Metrics::new());
-        let names: Vec<&str> = config.servers.iter().map(|s| s.name.as_str()).collect();
-        metrics.set_servers(&names);
-
-        let tells_addresses = config.servers.iter().any(|s| s.proxy_protocol != ProxyProtocol::Off);
-        let mut pools = Vec::new();
-        let mut monitored = Vec::new();
-        let mut login_servers = Vec::new();
-        for (index, server) in config.servers.iter().enumerate() {
-            let id = ServerId(u16::try_from(index).map_err(|_| "too many servers".to_owned())?);
-            let (address, tls) = (resolve::address(&server.address), resolve::server_tls(server)?);
-            let pool = ServerPool::new(
-                id,
-                server.name.as_str().into(),
-                address.clone(),
-                tls.clone(),
-                resolve::compression(server),
-                server.max_connections,
-                resolve::pool(&config),
-            );
-            pool.tell_waits(metrics.pool_wait.clone());
-            pools.push(pool);
-            login_servers.push(LoginServer { id, address: address.clone(), tls: tls.clone() });
-            monitored.push(MonitoredServer { address, tls });
-        }
+        let roster = Roster::new(&config)?;
+        metrics.set_servers(&names(&roster));
+        let tells_addresses = tells_addresses(&config);
+        let pools = Arc::new(Pools::default());
+        let monitored = open_pools(&roster, &config, &pools, &metrics)?;
 
         // The doors are bound first, so that nothing is started when one is taken.
         let mut listeners = Vec::new();
@@ -137,38 +124,36 @@ impl Proxy {
             None => None,
         };
 
+        let run = random()?;
         let topology = resolve::topology(&config);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::starting(&topology, None, std::time::SystemTime::now())));
         let monitor = Monitor::spawn(
-            MonitorSettings {
-                topology,
-                heartbeat: resolve::heartbeat(&config),
-                failover: resolve::failover(&config),
-                run: random()?,
-            },
+            monitor_settings(&config, run),
             monitored,
-            Account { user: config.monitor.user.clone(), password: resolve::monitor_password(&config) },
+            monitor_account(&config),
             snapshot.clone(),
             Arc::new(Reported { events: events.clone(), metrics: metrics.clone() }),
         );
         let known = monitor.known().clone();
 
         let login = {
-            let snapshot = snapshot.clone();
+            let (snapshot, pools) = (snapshot.clone(), pools.clone());
             let servers = move || {
                 let snapshot = snapshot.load();
-                let ids = snapshot
-                    .master
-                    .into_iter()
-                    .chain(snapshot.readers().map(|s| s.id))
-                    .chain(snapshot.servers.iter().map(|s| s.id));
+                let ids =
+                    snapshot.master.into_iter().chain(snapshot.readers().map(|s| s.id)).chain(snapshot.current().map(|s| s.id));
                 let mut order: Vec<ServerId> = Vec::new();
                 for id in ids {
                     if !order.contains(&id) {
                         order.push(id);
                     }
                 }
-                order.iter().filter_map(|id| login_servers.get(id.index()).cloned()).collect()
+                let login = |pool: &Arc<ServerPool>| LoginServer {
+                    id: pool.server,
+                    address: pool.address().clone(),
+                    tls: pool.tls().clone(),
+                };
+                order.iter().filter_map(|id| pools.get(id.index()).map(login)).collect()
             };
             LoginRoom::new(
                 resolve::client_tls(&config)?,
@@ -180,7 +165,6 @@ impl Proxy {
             )
         };
         let (paused, paused_receiver) = watch::channel(false);
-        let count = pools.len();
         let shared = Arc::new(Shared {
             snapshot,
             changed: monitor.epochs(),
@@ -191,6 +175,8 @@ impl Proxy {
             classify: ClassifyCache::new(CLASSIFIED_MAX, CLASSIFIED_BYTES_MAX),
             class_use: Arc::new(classify(b"USE s", LexMode::default())),
             class_read: Arc::new(classify(b"SELECT 1", LexMode::default())),
+            cache: keeping::cache(&config)?,
+            flights: Arc::default(),
             settings: ArcSwap::from_pointee(resolve::frontend(&config)?),
             metrics,
             statement_stats: Arc::new(Statements::default()),
@@ -205,14 +191,22 @@ impl Proxy {
             keys: Mutex::default(),
             attributes: Mutex::default(),
             tells_addresses,
-            latency_us: (0..count).map(|_| AtomicU64::new(0)).collect(),
-            errors: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            latency_us: (0..SERVERS_MAX).map(|_| AtomicU64::new(0)).collect(),
+            errors: (0..SERVERS_MAX).map(|_| AtomicU64::new(0)).collect(),
         });
 
         shared.monitor.watch_traffic(Arc::new(traffic::ClientTraffic::of(&shared)));
+        keeping::start(&shared, &config);
         let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.admin.user, config.admin.secret.expose())));
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let reloader = Arc::new(Reloader { path, config: config.clone(), shared: shared.clone(), access: access.clone() });
+        let reloader = Arc::new(Reloader {
+            path,
+            config: config.clone(),
+            shared: shared.clone(),
+            access: access.clone(),
+            roster: tokio::sync::Mutex::new(roster),
+            run,
+        });
         let shutdown = Arc::new(Notify::new());
         let house = Arc::new(ProxyHouse {
             shared: shared.clone(),
@@ -372,7 +366,7 @@ async fn housekeeping(shared: Arc<Shared>) {
             _ = every.tick() => {
                 notify("WATCHDOG=1");
                 let now = Instant::now();
-                for pool in &shared.pools {
+                for pool in shared.pools.iter() {
                     pool.retire(now);
                 }
             }

@@ -12,7 +12,7 @@ use crate::config::{Config, resolve};
 use crate::frontend::login::GreetingTemplate;
 use crate::monitor::commands;
 use crate::protocol::Capabilities;
-use crate::run::house::{ExplainParts, explain};
+use crate::run::explain::{ExplainParts, explain};
 use crate::sql::lexer::Dialect;
 use crate::topology::settings::ConfiguredRole;
 use crate::topology::snapshot::Snapshot;
@@ -41,6 +41,7 @@ impl cli::Program for Program {
             read_only: &read_only,
             dialect: Dialect::Either,
             known: None,
+            cache: None,
         };
         Ok(lines(&explain(&snapshot, &parts, None, None, sql)))
     }
@@ -69,7 +70,7 @@ fn as_configured(config: &Config) -> Snapshot {
         server.state = State::Online;
         server.read_ok = true;
         server.role = match server.configured_role {
-            ConfiguredRole::Replica => Role::Replica,
+            ConfiguredRole::Replica | ConfiguredRole::Retired => Role::Replica,
             ConfiguredRole::Master if snapshot.master.is_none() => {
                 snapshot.master = Some(server.id);
                 Role::Master

@@ -10,9 +10,14 @@ use crate::admin::Access;
 use crate::admin::house::ConfigDiffRow;
 use crate::config::edit;
 use crate::config::reload::{Change, diff};
+use crate::config::types::ServerRole;
 use crate::config::{self, Config, Mistake, resolve};
 use crate::frontend::shared::Shared;
+use crate::run::keeping;
+use crate::run::roster::Roster;
+use crate::run::servers::{configure_pools, monitor_account, monitor_settings, names, open_pools, tells_addresses};
 use crate::topology::ServerId;
+use crate::topology::settings::ConfiguredRole;
 
 /// Reads and applies the configuration file of the running proxy.
 pub struct Reloader {
@@ -24,6 +29,10 @@ pub struct Reloader {
     pub shared: Arc<Shared>,
     /// The admin port's account.
     pub access: Arc<ArcSwap<Access>>,
+    /// Which server has which number. Held while a configuration is applied: one after the other.
+    pub roster: tokio::sync::Mutex<Roster>,
+    /// Names this process in the heartbeat row.
+    pub run: u64,
 }
 
 impl Reloader {
@@ -40,8 +49,8 @@ impl Reloader {
     fn running(&self) -> Config {
         let mut config = (*self.config.load_full()).clone();
         let snapshot = self.shared.snapshot.load();
-        for (server, now) in config.servers.iter_mut().zip(&snapshot.servers) {
-            server.weight = now.weight;
+        for server in &mut config.servers {
+            server.weight = snapshot.by_name(&server.name).map_or(server.weight, |now| now.weight);
         }
         config
     }
@@ -97,6 +106,7 @@ impl Reloader {
     }
 
     async fn apply(&self) -> Result<String, String> {
+        let mut roster = self.roster.lock().await;
         let new = self.read()?;
         let old = self.running();
         let changes = diff(&old, &new);
@@ -106,38 +116,43 @@ impl Reloader {
             return Ok("nothing has changed".to_owned());
         }
         let mut restart: Vec<String> = changes.iter().filter(|c| c.restart.is_some()).map(ToString::to_string).collect();
-        // Servers are numbered at start: their settings change live, the list itself does not yet.
-        restart.extend(
-            changes
-                .iter()
-                .filter(|c| needs_new_servers(c, &old, &new))
-                .map(|c| format!("{c} (needs a restart: the list of servers is fixed at start)")),
-        );
+        if tells_addresses(&new) != self.shared.tells_addresses {
+            restart.push("server.proxy_protocol (needs a restart: clients that are connected have shared connections)".to_owned());
+        }
         if !restart.is_empty() {
             return Err(format!("nothing was changed, because these need a restart: {}", restart.join("; ")));
         }
+        let next = roster.next(&new)?;
+        let numbered = next.numbered(&new);
+        self.keeps_its_master(&numbered)?;
         // Whatever can fail comes first.
         let frontend = resolve::frontend(&new)?;
         let client_tls = (certificate || old.proxy.tls != new.proxy.tls).then(|| resolve::client_tls(&new)).transpose()?;
-        let pool = resolve::pool(&new);
+        let monitored = open_pools(&next, &new, &self.shared.pools, &self.shared.metrics)?;
+        if watches_otherwise(&changes) {
+            self.shared.metrics.set_servers(&names(&next));
+            let rewatched =
+                self.shared.monitor.rewatch(monitor_settings(&numbered, self.run), monitored, monitor_account(&new)).await;
+            if let Err(why) = rewatched {
+                self.shared.metrics.set_servers(&names(&roster));
+                return Err(format!("nothing was changed: {why}"));
+            }
+        } else {
+            self.set_weights(&old, &numbered).await;
+            if old.failover != new.failover {
+                self.shared.monitor.configure(resolve::failover(&numbered)).await;
+            }
+        }
         self.shared.settings.store(Arc::new(frontend));
+        if let Some(cache) = &self.shared.cache {
+            cache.settings.store(Arc::new(keeping::settings(&new)));
+        }
         if let Some(tls) = client_tls {
             self.shared.login.tls.store(Arc::new(tls));
         }
         self.shared.login.accounts.store(Arc::new(resolve::accounts(&new)));
-        for (pool_of, server) in self.shared.pools.iter().zip(&new.servers) {
-            pool_of.configure(server.max_connections, pool.clone());
-        }
-        for (index, (before, after)) in old.servers.iter().zip(&new.servers).enumerate() {
-            if before.weight != after.weight
-                && let Ok(id) = u16::try_from(index)
-            {
-                self.shared.monitor.set_weight(ServerId(id), after.weight).await;
-            }
-        }
-        if old.failover != new.failover {
-            self.shared.monitor.configure(resolve::failover(&new)).await;
-        }
+        configure_pools(&next, &new, &self.shared.pools);
+        *roster = next;
         self.access.store(Arc::new(Access::new(&new.admin.user, new.admin.secret.expose())));
         self.config.store(Arc::new(new));
         let mut all: Vec<String> = changes.iter().map(ToString::to_string).collect();
@@ -148,6 +163,34 @@ impl Reloader {
             0 => format!("nothing has changed in the file; {}", all.join("; ")),
             count => format!("{count} changed: {}", all.join("; ")),
         })
+    }
+
+    async fn set_weights(&self, old: &Config, numbered: &Config) {
+        for (id, server) in (0..=u16::MAX).map(ServerId).zip(&numbered.servers).filter(|(_, server)| !server.retired) {
+            if old.servers.iter().any(|before| before.name == server.name && before.weight != server.weight) {
+                self.shared.monitor.set_weight(id, server.weight).await;
+            }
+        }
+    }
+
+    /// The master is replaced by a switchover, not by an edit of the file.
+    fn keeps_its_master(&self, numbered: &Config) -> Result<(), String> {
+        let snapshot = self.shared.snapshot.load();
+        let Some(master) = snapshot.master() else { return Ok(()) };
+        let stays =
+            numbered.servers.get(master.id.index()).is_some_and(|server| !server.retired && server.role == ServerRole::Master);
+        // A replica that was promoted is one in the file still.
+        if stays || master.configured_role == ConfiguredRole::Replica && !self.leaves(numbered, master.id) {
+            return Ok(());
+        }
+        Err(format!(
+            "nothing was changed: {} is the master and would leave, be reached in another way, or be no master any more; SWITCHOVER TO another first",
+            master.name
+        ))
+    }
+
+    fn leaves(&self, numbered: &Config, id: ServerId) -> bool {
+        numbered.servers.get(id.index()).is_none_or(|server| server.retired)
     }
 }
 
@@ -166,19 +209,8 @@ fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
     written
 }
 
-/// Whether a change touches which servers there are, where they are, or how they are reached.
-fn needs_new_servers(change: &Change, old: &Config, new: &Config) -> bool {
-    let same_list = old.servers.len() == new.servers.len()
-        && old.servers.iter().zip(&new.servers).all(|(a, b)| {
-            a.name == b.name
-                && a.address == b.address
-                && a.tls == b.tls
-                && a.compression == b.compression
-                && a.proxy_protocol == b.proxy_protocol
-                && a.role == b.role
-        });
-    // The monitor reads its settings at start, all but the servers' weights.
-    !same_list && change.path.starts_with("server")
-        || change.path.starts_with("monitor.")
-        || (change.path.starts_with("server") && change.path.ends_with(".zone"))
+/// Whether the monitor has to be told anew whom to watch and how. Weights and limits it need not be.
+fn watches_otherwise(changes: &[Change]) -> bool {
+    let light = |path: &str| path.ends_with(".weight") || path.ends_with(".max_connections");
+    changes.iter().any(|c| c.path.starts_with("monitor.") || c.path.starts_with("server.") && !light(&c.path))
 }

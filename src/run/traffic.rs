@@ -44,7 +44,7 @@ impl Traffic for ClientTraffic {
 pub fn server_id(shared: &Shared, name: &str) -> Result<ServerId, AdminError> {
     let snapshot = shared.snapshot.load();
     snapshot.by_name(name).map(|s| s.id).ok_or_else(|| {
-        let names: Vec<&str> = snapshot.servers.iter().map(|s| &*s.name).collect();
+        let names: Vec<&str> = snapshot.current().map(|s| &*s.name).collect();
         AdminError::unknown_server(name, names)
     })
 }

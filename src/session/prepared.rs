@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::sql::classify::Classified;
+use crate::sql::hint::Hint;
 use crate::topology::ServerId;
 
 /// Statements one client may hold prepared; one more is answered as a server at its `max_prepared_stmt_count` would (1461).
@@ -16,6 +17,8 @@ pub struct ClientStatement<T> {
     pub text: Arc<T>,
     /// What it is.
     pub classified: Arc<Classified>,
+    /// The hint in its comments.
+    pub hint: Option<Arc<Hint>>,
     /// How many parameters it takes.
     pub params: u16,
     /// The parameter types the client sent last (two bytes each); it sends them only when they change.

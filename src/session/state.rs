@@ -170,6 +170,14 @@ impl State {
         self.system.len() + self.user.len() > VARIABLES_MAX
     }
 
+    /// Bytes it takes, roughly.
+    pub fn heap_bytes(&self) -> usize {
+        const EACH: usize = 64;
+        let all = self.system.iter().chain(&self.user);
+        all.map(|(name, value)| name.len() + value.bytes().len() + EACH).sum::<usize>()
+            + self.schema.as_ref().map_or(0, |s| s.len())
+    }
+
     /// Equal or not, told from the hash alone where that suffices.
     pub fn hash(&self) -> u64 {
         self.hash

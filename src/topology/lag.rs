@@ -42,6 +42,11 @@ impl Beats {
         Beats { run, interval, first: None, written: VecDeque::new() }
     }
 
+    /// From now on one is written that often.
+    pub fn interval_is(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// The run whose beats these are.
     pub fn run(&self) -> u64 {
         self.run

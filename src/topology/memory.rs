@@ -134,6 +134,20 @@ impl Memory {
         }
     }
 
+    /// The configuration was read again: new servers have not been asked yet, those that left are forgotten, and an operator's weights give way
+    /// to the file's. What is known of the others stays.
+    pub fn realign(&mut self, settings: &Settings) {
+        self.servers.resize_with(settings.servers.len().max(self.servers.len()), ServerMemory::default);
+        for (id, _) in settings.ids() {
+            let Some(memory) = self.servers.get_mut(id.index()) else { continue };
+            memory.weight = None;
+            if settings.is_retired(id) {
+                *memory = ServerMemory::default();
+            }
+        }
+        self.beats.interval_is(settings.heartbeat_interval);
+    }
+
     /// An operator's word on a server.
     pub fn set_override(&mut self, server: ServerId, over: Override) {
         if let Some(memory) = self.servers.get_mut(server.index()) {

@@ -12,6 +12,8 @@ pub enum ConfiguredRole {
     Master,
     /// A replica; it never takes writes, writable or not.
     Replica,
+    /// It has left the file. Nobody asks it or uses it; only its number is still its own.
+    Retired,
 }
 
 /// A `[[server]]` of the file.
@@ -67,6 +69,11 @@ impl Settings {
     /// The servers with their ids.
     pub fn ids(&self) -> impl Iterator<Item = (ServerId, &ConfiguredServer)> + Clone {
         (0..=u16::MAX).map(ServerId).zip(&self.servers)
+    }
+
+    /// Whether a server has left the file.
+    pub fn is_retired(&self, id: ServerId) -> bool {
+        self.server(id).is_none_or(|server| server.role == ConfiguredRole::Retired)
     }
 
     /// One server.

@@ -102,7 +102,7 @@ impl Snapshot {
                 let role = match server.role {
                     ConfiguredRole::Master if was_master => Role::Master,
                     ConfiguredRole::Master => Role::Standby,
-                    ConfiguredRole::Replica => Role::Replica,
+                    ConfiguredRole::Replica | ConfiguredRole::Retired => Role::Replica,
                 };
                 ServerView {
                     id,
@@ -141,9 +141,14 @@ impl Snapshot {
         self.servers.get(id.index())
     }
 
+    /// The servers of the file, without those that have left it.
+    pub fn current(&self) -> impl Iterator<Item = &ServerView> {
+        self.servers.iter().filter(|view| view.configured_role != ConfiguredRole::Retired)
+    }
+
     /// One server, by its name in the file.
     pub fn by_name(&self, name: &str) -> Option<&ServerView> {
-        self.servers.iter().find(|view| &*view.name == name)
+        self.current().find(|view| &*view.name == name)
     }
 
     /// The master, suspect or not.

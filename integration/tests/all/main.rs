@@ -7,6 +7,7 @@
 mod accounts;
 mod admin;
 mod bad_input;
+mod cache;
 mod cases;
 mod commands;
 mod deploy;

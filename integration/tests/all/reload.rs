@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use integration::link::{Link, Way};
 use integration::process::Signal;
-use integration::proxy::Proxy;
+use integration::proxy::{Proxy, ProxyBuilder};
+use integration::wait::until_true;
 use mysql_async::SslOpts;
 use mysql_async::prelude::Queryable;
 
@@ -54,6 +56,92 @@ async fn reloads_under_load_are_not_noticed() {
         client.await.unwrap().expect("no client got an error");
     }
     assert!(done.load(Ordering::Relaxed) > 20, "the load was none: {done:?}");
+}
+
+/// Servers leave the file, come back, move to another address and are watched in another way, under load: no error, every client keeps its
+/// connection, and reads go where they may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_come_and_go_under_load() {
+    let cluster = cluster();
+    let db4 = cluster.server("db4");
+    let link = Link::to(&db4.address()).unwrap();
+    let start = Proxy::before(cluster).set("routing.consistency", "\"none\"").without("db4");
+    let mut proxy = start.clone().start().await.unwrap();
+    let all = |config: ProxyBuilder| config.with("db4", &db4.address(), "replica");
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut clients = Vec::new();
+    for n in 0..6 {
+        let mut conn = proxy.connect("shop").await.unwrap();
+        let stop = stop.clone();
+        clients.push(tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                conn.query_drop("SELECT COUNT(*) FROM items").await?;
+                conn.exec_drop("SELECT name FROM items WHERE id = ?", (n,)).await?;
+                conn.query_drop(format!("UPDATE items SET stock = stock WHERE id = {}", n + 1)).await?;
+                conn.query_drop("START TRANSACTION READ ONLY").await?;
+                conn.query_drop("SELECT id FROM items WHERE id = 1").await?;
+                conn.query_drop("COMMIT").await?;
+            }
+            conn.disconnect().await
+        }));
+    }
+    let names = async |proxy: &Proxy| proxy.admin("SELECT name FROM servers ORDER BY name").await.unwrap().column("name").join(" ");
+    let read_there = async |proxy: &Proxy, name: &str| {
+        let count = async || -> anyhow::Result<u64> {
+            let servers = proxy.admin("SHOW SERVERS").await?;
+            Ok(servers.cell("name", name, "queries").unwrap_or("0").parse()?)
+        };
+        let before = count().await.unwrap();
+        until_true("statements run there", Duration::from_secs(10), async || Ok(count().await? > before + 5)).await.unwrap();
+    };
+    assert_eq!(names(&proxy).await, "db1 db2 db3");
+    for round in 0..3 {
+        proxy.reload_with(all).await.unwrap();
+        assert_eq!(names(&proxy).await, "db1 db2 db3 db4");
+        read_there(&proxy, "db4").await;
+        // to another address, without db3, and watched more often
+        let interval = format!("\"{}ms\"", 100 + round);
+        proxy
+            .reload_with(|config| config.without("db3").reach("db4", &link.address()).set("monitor.heartbeat_interval", &interval))
+            .await
+            .unwrap();
+        assert_eq!(names(&proxy).await, "db1 db2 db4");
+        read_there(&proxy, "db4").await;
+        let metrics = proxy.get("/metrics").await.unwrap().1;
+        assert!(metrics.contains("sluice_server_up{server=\"db4\"} 1"), "{metrics}");
+        assert!(!metrics.contains("server=\"db3\""), "{metrics}");
+        let start = start.clone();
+        proxy.reload_with(|_| start).await.unwrap();
+        assert_eq!(names(&proxy).await, "db1 db2 db3");
+        read_there(&proxy, "db3").await;
+    }
+    assert!(link.bytes(Way::Up) > 0, "nobody came by the other address");
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap().expect("no client got an error");
+    }
+    let events = proxy.admin("SELECT kind, detail FROM events WHERE kind IN ('no_master', 'failover')").await.unwrap();
+    assert!(events.rows.is_empty(), "{events:?}");
+}
+
+#[tokio::test]
+async fn the_master_does_not_leave_by_a_reload() {
+    let mut proxy = Proxy::before(cluster()).start().await.unwrap();
+    for (change, name) in [("leave", "db1"), ("address", "db1"), ("role", "db1")] {
+        let changed = proxy.reload_with(|config| match change {
+            "leave" => config.without(name),
+            "address" => config.reach(name, "127.0.0.1:9"),
+            _ => config.server(name, "role", "\"replica\""),
+        });
+        let error = format!("{:#}", changed.await.unwrap_err());
+        assert!(error.contains("nothing was changed: db1 is the master") && error.contains("SWITCHOVER TO"), "{change}: {error}");
+        assert_eq!(proxy.admin("SELECT name FROM servers").await.unwrap().rows.len(), 4);
+        proxy.reload_with(|_| Proxy::before(cluster())).await.unwrap();
+    }
+    // The standby may.
+    proxy.reload_with(|config| config.without("db2")).await.unwrap();
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap();
 }
 
 #[tokio::test]

@@ -476,17 +476,23 @@ fn every_file_of_the_fuzz_corpus() {
     run_corpus("reply", crate::protocol::fuzz::reply);
 }
 
-/// Writes the corpus anew from the captured replies; run by hand after `fixtures.txt` has changed.
+/// The fuzzer begins with what real servers answered. `WRITE_CORPUS=1` in the environment writes the files anew.
 #[test]
-#[ignore = "writes files"]
-fn write_the_fuzz_corpus() {
+fn the_fuzz_corpus_is_what_servers_answered() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/fuzz/corpus/reply");
-    std::fs::create_dir_all(&folder).unwrap();
+    let mut inputs = std::collections::BTreeMap::new();
     for f in fixtures::all().iter().filter(|f| f.wire.len() < 1024) {
         // One of the two servers is enough where both know the capabilities.
         let what = f.what.split_once(", ").map_or("", |(_, what)| what).to_ascii_lowercase();
         let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(80).collect();
-        std::fs::write(folder.join(name), crate::protocol::fuzz::reply_input(f.expect, f.caps, 3, &f.wire)).unwrap();
+        inputs.insert(name, crate::protocol::fuzz::reply_input(f.expect, f.caps, 3, &f.wire));
+    }
+    for (name, input) in inputs {
+        let path = folder.join(&name);
+        if std::env::var_os("WRITE_CORPUS").is_some() {
+            std::fs::write(&path, &input).unwrap();
+        }
+        assert!(std::fs::read(&path).is_ok_and(|there| there == input), "{name}: WRITE_CORPUS=1 makes it");
     }
 }
 

@@ -75,6 +75,7 @@ fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
         autocommit: !case.autocommit_off,
         completes_plainly: true,
         read_only_account: case.read_only,
+        must_have: MustHave::Any,
         written: written.as_ref(),
         snapshot,
         rules: &Rules(case.rules.clone()),

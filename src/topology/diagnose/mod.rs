@@ -115,7 +115,7 @@ impl Scene<'_> {
         let role = match server.role {
             _ if self.master == Some(id) => Role::Master,
             ConfiguredRole::Master => Role::Standby,
-            ConfiguredRole::Replica => Role::Replica,
+            ConfiguredRole::Replica | ConfiguredRole::Retired => Role::Replica,
         };
         let verdict = self.verdict(id);
         if verdict.broken {
@@ -153,6 +153,9 @@ impl Scene<'_> {
 
     fn verdict(&self, id: ServerId) -> Verdict {
         let of = |state, reason: String| Verdict { state, reason, lag_ms: None, broken: false };
+        if self.settings.is_retired(id) {
+            return of(State::Offline, "no longer in the configuration".to_owned());
+        }
         match self.memory.overridden(id) {
             Some(State::Draining) => return of(State::Draining, "drained by an operator".to_owned()),
             Some(state) => return of(state, "taken offline by an operator".to_owned()),

@@ -97,6 +97,14 @@ impl GtidSet {
         }
     }
 
+    /// How many intervals (MySQL) or domains (MariaDB) it has: what it costs to keep and compare.
+    pub fn parts(&self) -> usize {
+        match self {
+            GtidSet::MySql(set) => set.origins().map(|(_, intervals)| intervals.len()).sum(),
+            GtidSet::MariaDb(position) => position.domains().len(),
+        }
+    }
+
     /// True when everything `other` names is in `self`. The usual call has one GTID in `other` (a session's last write) and costs a binary search,
     /// no allocation. Sets of different flavours never cover each other, unless `other` is empty.
     pub fn covers(&self, other: &GtidSet) -> bool {

@@ -1,0 +1,277 @@
+//! All orders in which clients and servers can take their steps, for small histories: no read is answered with rows older than a write
+//! that had returned before it began.
+
+use super::*;
+use crate::topology::Flavor;
+
+fn gtid(n: u64) -> GtidSet {
+    GtidSet::parse(Flavor::MariaDb, &format!("0-1-{n}")).unwrap()
+}
+
+/// One table, one statement's result, a master and one replica. A version is the number of the write that made it.
+struct World {
+    epochs: Epochs,
+    cell: Arc<Cell>,
+    master: u64,
+    replica: u64,
+    /// The newest write that has returned to its client.
+    returned: u64,
+    kept: Option<(u64, Ticket)>,
+    stores: u64,
+    now: Instant,
+}
+
+impl World {
+    fn new(now: Instant) -> World {
+        let epochs = Epochs::default();
+        let cell = epochs.cell(b"s\0t", "s.t").unwrap();
+        World { epochs, cell, master: 0, replica: 0, returned: 0, kept: None, stores: 0, now }
+    }
+
+    fn tables(&self) -> Option<SmallVec<[Arc<Cell>; 2]>> {
+        Some(SmallVec::from_iter([self.cell.clone()]))
+    }
+
+    fn look_up(&self) -> Option<u64> {
+        self.kept.as_ref().filter(|(_, ticket)| ticket.is_current()).map(|(version, _)| *version)
+    }
+}
+
+/// Somebody with steps to take, one after another.
+enum Actor {
+    /// Sent, run at the master, ended; of a known table or of any.
+    Writer { step: u8, version: u64, writing: Option<Writing>, known: bool },
+    /// Sent, lost, and then run all the same.
+    LostWriter { step: u8, writing: Option<Writing> },
+    /// A write at the master that did not come by us, and the binlog's word of it. It returns to nobody here.
+    Stranger { step: u8, version: u64 },
+    /// Applies the next transaction.
+    Replica { left: u8 },
+    /// Asked, read at a server, stored.
+    Reader { step: u8, at_master: bool, granted: Option<Granted>, may_store: bool, version: u64 },
+}
+
+impl Actor {
+    fn done(&self) -> bool {
+        match self {
+            Actor::Writer { step, .. } | Actor::LostWriter { step, .. } => *step == 3,
+            Actor::Stranger { step, .. } => *step == 2,
+            Actor::Replica { left } => *left == 0,
+            Actor::Reader { step, .. } => *step == 3,
+        }
+    }
+
+    fn step(&mut self, world: &mut World) -> Result<(), String> {
+        match self {
+            Actor::Writer { step, version, writing, known } => {
+                match step {
+                    0 => *writing = Some(world.epochs.write(world.tables().filter(|_| *known), world.now)),
+                    1 => {
+                        world.master += 1;
+                        *version = world.master;
+                    }
+                    _ => {
+                        writing.take().unwrap().end(&Need::Gtid(gtid(*version)));
+                        world.returned = world.returned.max(*version);
+                    }
+                }
+                *step += 1;
+            }
+            Actor::LostWriter { step, writing } => {
+                match step {
+                    0 => *writing = Some(world.epochs.write(world.tables(), world.now)),
+                    1 => drop(writing.take()),
+                    _ => world.master += 1,
+                }
+                *step += 1;
+            }
+            Actor::Stranger { step, version } => {
+                match step {
+                    0 => {
+                        world.master += 1;
+                        *version = world.master;
+                    }
+                    _ => {
+                        world.epochs.changed(std::slice::from_ref(&world.cell), Some(&gtid(*version)));
+                        // From here on it counts as if it had returned.
+                        world.returned = world.returned.max(*version);
+                    }
+                }
+                *step += 1;
+            }
+            Actor::Replica { left } => {
+                world.replica = (world.replica + 1).min(world.master);
+                *left -= 1;
+            }
+            Actor::Reader { step, at_master, granted, may_store, version } => {
+                match step {
+                    0 => {
+                        if let Some(found) = world.look_up() {
+                            *step = 3;
+                            if found < world.returned {
+                                return Err(format!("answered with version {found} after {} had returned", world.returned));
+                            }
+                            return Ok(());
+                        }
+                        *granted = world.epochs.ticket(std::slice::from_ref(&world.cell), world.now).ok();
+                        *may_store = *at_master
+                            || granted.as_ref().is_some_and(|granted| match &granted.need {
+                                Need::Nothing => true,
+                                Need::Gtid(set) => gtid(world.replica).covers(set),
+                                Need::Master => false,
+                            });
+                    }
+                    1 => *version = if *at_master { world.master } else { world.replica },
+                    _ => {
+                        if let Some(granted) = granted.take().filter(|granted| *may_store && granted.ticket.is_current()) {
+                            world.kept = Some((*version, granted.ticket));
+                            world.stores += 1;
+                        }
+                    }
+                }
+                *step += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn writer() -> Actor {
+    Actor::Writer { step: 0, version: 0, writing: None, known: true }
+}
+
+fn reader(at_master: bool) -> Actor {
+    Actor::Reader { step: 0, at_master, granted: None, may_store: false, version: 0 }
+}
+
+/// Runs every order of the actors' steps; how many there were, and how often something was stored.
+fn every_order(actors: &dyn Fn() -> Vec<Actor>) -> (u64, u64) {
+    let now = Instant::now();
+    let (mut orders, mut kept) = (0, 0);
+    // A path of choices; the next one differs from it as late as possible.
+    let mut path: Vec<usize> = Vec::new();
+    loop {
+        let (mut world, mut all) = (World::new(now), actors());
+        let mut at = 0;
+        let mut wide = Vec::new();
+        loop {
+            let able: Vec<usize> = (0..all.len()).filter(|i| !all[*i].done()).collect();
+            if able.is_empty() {
+                break;
+            }
+            if at == path.len() {
+                path.push(0);
+            }
+            wide.push(able.len());
+            all[able[path[at]]].step(&mut world).unwrap_or_else(|why| panic!("{why}; choices {path:?}"));
+            at += 1;
+        }
+        orders += 1;
+        kept += world.stores;
+        // Whoever asks at the end is answered from what is kept, too.
+        if let Some(found) = world.look_up() {
+            assert!(
+                found >= world.returned,
+                "version {found} is kept at the end, {} had returned; choices {path:?}",
+                world.returned
+            );
+        }
+        path.truncate(at);
+        while let Some(last) = path.pop() {
+            if last + 1 < wide[path.len()] {
+                path.push(last + 1);
+                break;
+            }
+        }
+        if path.is_empty() {
+            return (orders, kept);
+        }
+    }
+}
+
+#[test]
+fn no_order_of_steps_serves_rows_older_than_a_write_that_returned() {
+    let histories: [(&str, &dyn Fn() -> Vec<Actor>); 6] = [
+        ("a write, two reads at the master", &|| vec![writer(), reader(true), reader(true)]),
+        ("a write, reads at the replica and at the master", &|| {
+            vec![writer(), Actor::Replica { left: 1 }, reader(false), reader(true)]
+        }),
+        ("two writes, a lagging replica", &|| vec![writer(), writer(), Actor::Replica { left: 2 }, reader(false)]),
+        ("a write of unknown tables", &|| {
+            let anything = Actor::Writer { step: 0, version: 0, writing: None, known: false };
+            vec![anything, Actor::Replica { left: 1 }, reader(false), reader(true)]
+        }),
+        ("a write that was lost and happens later", &|| {
+            vec![Actor::LostWriter { step: 0, writing: None }, writer(), Actor::Replica { left: 2 }, reader(true)]
+        }),
+        ("a stranger's write", &|| {
+            vec![Actor::Stranger { step: 0, version: 0 }, writer(), Actor::Replica { left: 2 }, reader(false)]
+        }),
+    ];
+    for (name, history) in histories {
+        let (orders, kept) = every_order(history);
+        assert!(orders > 100 && kept > 0, "{name}: {orders} orders, something was stored {kept} times");
+    }
+}
+
+#[test]
+fn a_stranger_is_noticed_though_a_newer_write_was_ours() {
+    let now = Instant::now();
+    let world = World::new(now);
+    let tables = [world.cell.clone()];
+    world.epochs.write(world.tables(), now).end(&Need::Gtid(gtid(5)));
+    let kept = world.epochs.ticket(&tables, now).unwrap().ticket;
+    assert!(!world.epochs.changed(&tables, Some(&gtid(5))), "our own write, by the binlog");
+    assert!(kept.is_current());
+    assert!(world.epochs.changed(&tables, Some(&gtid(6))));
+    assert!(!kept.is_current());
+    // Once the need is only what a sweep took from the master, an event may tell of something newer than what is kept.
+    world.epochs.changed(&tables, None);
+    let sweep = |at| world.epochs.sweep(at, &|_| false, Some(&gtid(9)), QUIET, QUIET);
+    sweep(now);
+    let kept = world.epochs.ticket(&tables, now).unwrap();
+    assert_eq!(kept.need, Need::Master);
+    sweep(now + 2 * QUIET);
+    assert!(kept.ticket.is_current());
+    assert!(world.epochs.changed(&tables, Some(&gtid(8))), "it may have been read before this");
+    assert!(!kept.ticket.is_current());
+    assert_eq!(world.epochs.ticket(&tables, now).unwrap().need, Need::Gtid(gtid(9)));
+    world.epochs.sweep(now, &|_| true, None, QUIET, QUIET);
+    assert_eq!(world.epochs.ticket(&tables, now).unwrap().need, Need::Nothing);
+}
+
+#[test]
+fn a_write_without_an_outcome_blocks_for_a_while() {
+    let now = Instant::now();
+    let world = World::new(now);
+    let tables = [world.cell.clone()];
+    drop(world.epochs.write(world.tables(), now));
+    let minute = Duration::from_secs(60);
+    let state = |at| {
+        world.epochs.sweep(at, &|_| true, None, QUIET, minute);
+        world.epochs.ticket(&tables, at).err()
+    };
+    assert_eq!(state(now), Some(NoTicket::Doubt));
+    assert_eq!(state(now + minute / 2), Some(NoTicket::Doubt));
+    assert_eq!(state(now + minute), None);
+    let writing = world.epochs.write(None, now);
+    assert_eq!(world.epochs.ticket(&tables, now).err(), Some(NoTicket::Writing));
+    writing.end(&Need::Nothing);
+    assert!(!world.epochs.ticket(&tables, now).unwrap().quiet);
+    assert!(world.epochs.ticket(&tables, now + QUIET).unwrap().quiet);
+}
+
+#[test]
+fn needs_that_grow_too_long_come_to_the_master() {
+    let mut need = Need::Nothing;
+    let one = |n: u64| GtidSet::parse(Flavor::MySql, &format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{n}")).unwrap();
+    for n in 0..NEED_PARTS_MAX as u64 {
+        need.merge(&Need::Gtid(one(2 * n + 1)));
+    }
+    assert!(matches!(&need, Need::Gtid(set) if set.parts() == NEED_PARTS_MAX));
+    need.merge(&Need::Gtid(one(9999)));
+    assert_eq!(need, Need::Master);
+    let mut mixed = Need::Gtid(one(1));
+    mixed.merge(&Need::Gtid(gtid(1)));
+    assert_eq!(mixed, Need::Master);
+}

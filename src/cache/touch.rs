@@ -1,0 +1,156 @@
+//! What a statement changes, as far as kept results are concerned. In doubt everything.
+
+use super::changes::VoidReason;
+use super::definitions::{Cells, Definitions, NameKey, name_key};
+use crate::sql::classify::{Class, ClassReason, Classified};
+
+/// See [`touched`].
+#[derive(Clone, Debug)]
+pub enum Touched {
+    /// No table.
+    Nothing,
+    /// These and no others.
+    Tables(Cells),
+    /// Anything.
+    Everything(VoidReason),
+}
+
+/// What a statement of a session with this schema changes. An open transaction's earlier writes are the session's to remember.
+pub fn touched(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Definitions>) -> Touched {
+    match statement.class {
+        // One that a read-only server has refused writes, nobody knows what.
+        Class::Read if statement.writes_unseen.is_raised() => Touched::Everything(VoidReason::UnknownTables),
+        Class::Read | Class::LockingRead | Class::Session => Touched::Nothing,
+        Class::Transaction if statement.effects.xa => Touched::Everything(VoidReason::UnknownTables),
+        Class::Transaction => Touched::Nothing,
+        Class::Administrative => administrative(statement),
+        Class::Unknown => Touched::Everything(VoidReason::UnknownTables),
+        Class::Ddl => definition(statement, schema, definitions),
+        Class::Write => write(statement, schema, definitions),
+    }
+}
+
+fn write(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Definitions>) -> Touched {
+    let effects = &statement.effects;
+    if !statement.multi && !effects.opaque {
+        let nothing = match statement.reason {
+            ClassReason::LockTables | ClassReason::Diagnostics | ClassReason::Handler => true,
+            ClassReason::PreparedInText => effects.text_execute.is_none(),
+            _ => false,
+        };
+        if nothing {
+            return Touched::Nothing;
+        }
+    }
+    let plain = statement.reason == ClassReason::WritingStatement
+        && statement.tables_complete
+        && !statement.tables.is_empty()
+        && statement.unknown_functions.is_empty()
+        && !statement.multi
+        && !effects.opaque;
+    if plain { named(statement, schema, definitions) } else { Touched::Everything(VoidReason::UnknownTables) }
+}
+
+fn named(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Definitions>) -> Touched {
+    let keys: smallvec::SmallVec<[Option<NameKey>; 4]> = statement.tables.iter().map(|name| name_key(name, schema)).collect();
+    match definitions.and_then(|definitions| definitions.write(keys.iter().map(Option::as_deref))) {
+        Some(cells) => Touched::Tables(cells),
+        None => Touched::Everything(VoidReason::UnknownTables),
+    }
+}
+
+fn definition(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Definitions>) -> Touched {
+    let starts = |with: &str| statement.digest_text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    if statement.multi || statement.effects.opaque {
+        return Touched::Everything(VoidReason::Ddl);
+    }
+    // A temporary table is seen by its session alone, which is pinned then.
+    let text = statement.digest_text.as_bytes();
+    let selects = || text.windows(6).any(|word| word.eq_ignore_ascii_case(b"SELECT"));
+    if !statement.effects.creates_temporary_tables.is_empty() && !statement.effects.implicit_commit && !selects() {
+        return Touched::Nothing;
+    }
+    if starts("DROP TEMPORARY") {
+        return Touched::Nothing;
+    }
+    if starts("TRUNCATE") && statement.tables.len() == 1 {
+        return named(statement, schema, definitions);
+    }
+    let grants = ["GRANT", "REVOKE", "CREATE USER", "ALTER USER", "DROP USER", "RENAME USER", "SET", "CREATE ROLE", "DROP ROLE"];
+    let reason = if grants.iter().any(|with| starts(with)) { VoidReason::Grants } else { VoidReason::Ddl };
+    Touched::Everything(reason)
+}
+
+/// `FLUSH PRIVILEGES`, `SET GLOBAL`, `BINLOG '...'`, `IMPORT TABLE`: rare enough to void everything. What only looks does not.
+fn administrative(statement: &Classified) -> Touched {
+    let looks = statement.reason == ClassReason::ShowServerState || statement.effects.kill.is_some();
+    if looks && !statement.multi { Touched::Nothing } else { Touched::Everything(VoidReason::UnknownTables) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::definitions::Told;
+    use crate::cache::epoch::Epochs;
+    use crate::sql::classify::classify;
+    use crate::sql::lexer::LexMode;
+
+    #[test]
+    fn what_statements_change() {
+        let table = |name: &str| (("s".to_owned(), name.to_owned()), "BASE TABLE".to_owned(), "InnoDB".to_owned());
+        let told = Told { tables: vec![table("a"), table("b")], ..Told::default() };
+        let epochs = Epochs::default();
+        let definitions = Definitions::new(told, &epochs, LexMode::default());
+        for (sql, expected) in [
+            ("SELECT * FROM a", "nothing"),
+            ("SELECT * FROM a FOR UPDATE", "nothing"),
+            ("SET @x = 1", "nothing"),
+            ("COMMIT", "nothing"),
+            ("XA COMMIT 'x'", "unknown_tables"),
+            ("SHOW PROCESSLIST", "nothing"),
+            ("KILL 5", "nothing"),
+            ("INSERT INTO a VALUES (1)", "s.a"),
+            ("insert into S.A select * from b", "s.a s.b"),
+            ("UPDATE a JOIN b ON a.x = b.x SET a.y = 1", "s.a s.b"),
+            ("DELETE FROM b WHERE x = 1", "s.b"),
+            ("REPLACE INTO b VALUES (1)", "s.b"),
+            ("INSERT INTO a VALUES (f(1))", "unknown_tables"),
+            ("INSERT INTO missing VALUES (1)", "unknown_tables"),
+            ("SELECT f(1)", "unknown_tables"),
+            ("CALL p()", "unknown_tables"),
+            ("INSERT INTO a VALUES (1); SELECT 1", "unknown_tables"),
+            ("LOAD DATA INFILE 'x' INTO TABLE a", "unknown_tables"),
+            ("PREPARE s FROM 'SELECT 1'", "nothing"),
+            ("EXECUTE s", "unknown_tables"),
+            ("LOCK TABLES a WRITE", "nothing"),
+            ("TRUNCATE TABLE a", "s.a"),
+            ("TRUNCATE a", "s.a"),
+            ("ALTER TABLE a ADD b INT", "ddl"),
+            ("CREATE TABLE c (x INT)", "ddl"),
+            ("CREATE TEMPORARY TABLE c (x INT)", "nothing"),
+            ("CREATE TEMPORARY TABLE c SELECT f(1)", "ddl"),
+            ("DROP TEMPORARY TABLE a", "nothing"),
+            ("DROP TABLE a", "ddl"),
+            ("DROP DATABASE s", "ddl"),
+            ("CREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW INSERT INTO b VALUES (1)", "ddl"),
+            ("GRANT SELECT ON a TO u", "grants"),
+            ("REVOKE ALL ON a FROM u", "grants"),
+            ("DROP USER u", "grants"),
+            ("SET PASSWORD FOR u = 'x'", "grants"),
+            ("SET GLOBAL sql_mode = ''", "unknown_tables"),
+            ("FLUSH PRIVILEGES", "unknown_tables"),
+            ("gibberish", "unknown_tables"),
+        ] {
+            let statement = classify(sql.as_bytes(), LexMode::default());
+            let found = match touched(&statement, Some(b"s"), Some(&definitions)) {
+                Touched::Nothing => "nothing".to_owned(),
+                Touched::Tables(cells) => cells.iter().map(|c| c.name().to_owned()).collect::<Vec<_>>().join(" "),
+                Touched::Everything(reason) => reason.to_string(),
+            };
+            assert_eq!(found, expected, "{sql}");
+        }
+        let insert = classify(b"INSERT INTO a VALUES (1)", LexMode::default());
+        assert!(matches!(touched(&insert, Some(b"s"), None), Touched::Everything(_)));
+        assert!(matches!(touched(&insert, None, Some(&definitions)), Touched::Everything(_)));
+    }
+}

@@ -1,0 +1,164 @@
+//! What clients' writes void: told to the cache when a statement is sent, and again before its client hears what came of it.
+//!
+//! What an open transaction has written is remembered and voided once more with its end: until then others rightly see the rows from
+//! before it.
+
+use std::time::Instant;
+
+use crate::backend::pool::Lease;
+use crate::cache::VoidReason;
+use crate::cache::definitions::Cells;
+use crate::cache::epoch::{Need, Writing};
+use crate::cache::touch::{Touched, touched};
+use crate::frontend::client::Client;
+use crate::frontend::query::Job;
+use crate::frontend::relay::Told;
+use crate::frontend::written;
+use crate::protocol::command::Com;
+use crate::sql::classify::{Class, ClassReason};
+use crate::topology::ServerId;
+use crate::topology::gtid::GtidSet;
+
+/// What the open transaction has written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    cells: Cells,
+    everything: bool,
+    /// When it was told which tables change with which, see `Cache::version`.
+    version: Option<u64>,
+}
+
+impl Written {
+    fn is_empty(&self) -> bool {
+        !self.everything && self.cells.is_empty()
+    }
+
+    fn add(&mut self, cells: Option<&Cells>, version: u64) {
+        match cells {
+            Some(cells) => {
+                for cell in cells {
+                    if !self.cells.iter().any(|known| std::sync::Arc::ptr_eq(known, cell)) {
+                        self.cells.push(cell.clone());
+                    }
+                }
+            }
+            None => self.everything = true,
+        }
+        self.version.get_or_insert(version);
+    }
+}
+
+/// A change that was sent. Dropped without a word, its outcome is not known.
+pub(super) struct Change {
+    writing: Writing,
+    /// What the statement itself changes goes on to the transaction's end; `None`: it changes nothing itself.
+    own: Option<Option<Cells>>,
+    version: u64,
+    defines: bool,
+}
+
+impl Change {
+    /// It surely has not happened.
+    pub(super) fn none(change: Option<Change>) {
+        if let Some(change) = change {
+            change.writing.end(&Need::Nothing);
+        }
+    }
+}
+
+impl Client {
+    /// Before the statement is sent.
+    pub(super) fn begin_change(&self, job: &Job<'_>, server: ServerId, now: Instant) -> Option<Change> {
+        let cache = self.shared.cache.as_ref()?;
+        if job.com == Com::StmtPrepare {
+            return None;
+        }
+        let schema = match job.text {
+            Some(text) => text.state.schema(),
+            None => self.session.state.schema(),
+        };
+        let definitions = cache.definitions();
+        let is_read = job.statement.class == Class::Read && !job.statement.writes_unseen.is_raised();
+        let touched = if is_read {
+            // A server that is read-only refuses what a function in a view would write.
+            let writes = || definitions.as_ref().is_some_and(|known| known.read_writes(&job.statement.tables, schema));
+            if self.shared.snapshot.load().master != Some(server) || !writes() {
+                return None;
+            }
+            Touched::Everything(VoidReason::UnknownTables)
+        } else {
+            touched(job.statement, schema, definitions.as_deref())
+        };
+        let mut version = cache.version();
+        let own = match &touched {
+            Touched::Nothing => None,
+            Touched::Tables(cells) => Some(Some(cells.clone())),
+            Touched::Everything(_) => Some(None),
+        };
+        let defines = matches!(touched, Touched::Everything(VoidReason::Ddl));
+        let mut all = own.clone();
+        // What does not go on with the transaction may end it.
+        let goes_on = matches!(job.statement.class, Class::LockingRead) || job.statement.reason == ClassReason::WritingStatement;
+        if !goes_on && !self.written.is_empty() {
+            let mut cells = all.unwrap_or_else(|| Some(Cells::new()));
+            if self.written.everything {
+                cells = None;
+            }
+            if let Some(cells) = &mut cells {
+                cells.extend(self.written.cells.iter().cloned());
+            }
+            all = Some(cells);
+            version = self.written.version.unwrap_or(version);
+        }
+        let cells = all?;
+        let writing = cache.epochs.write(cells, now);
+        if defines {
+            cache.forget_definitions();
+            version = cache.version();
+        }
+        Some(Change { writing, own, version, defines })
+    }
+
+    /// When the reply is known and learned from, and before the client hears of it.
+    pub(super) fn end_change(&mut self, job: &Job<'_>, change: Option<Change>, told: &Told, lease: &Lease) {
+        let Some(cache) = self.shared.cache.clone() else { return };
+        let gtid = told.gtid.as_deref().and_then(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty());
+        let gtid = gtid.and_then(|text| GtidSet::parse(lease.flavor, text).ok());
+        let open = self.session.in_transaction();
+        let need = match (gtid, told.errno) {
+            (Some(gtid), _) => Need::Gtid(gtid),
+            (None, Some(errno)) if !open && written::may_have_written(job, errno) => Need::Master,
+            (None, None) if !open && told.affected_rows > 0 => Need::Master,
+            (None, _) => Need::Nothing,
+        };
+        let Some(change) = change else {
+            // Called a read, and has written: by a view with a function.
+            if matches!(need, Need::Gtid(_)) && job.com != Com::StmtPrepare {
+                cache.everything(VoidReason::UnknownTables, &need);
+            }
+            return;
+        };
+        change.writing.end(&need);
+        if change.defines {
+            cache.forget_definitions();
+        } else if cache.version() != change.version {
+            // Somebody changed which tables change with which, while this was under way.
+            cache.everything(VoidReason::UnknownTables, &need);
+        }
+        // What was taken along has come to an end with it, or is void once more at the next.
+        if !open {
+            self.written = Written::default();
+        } else if let Some(own) = &change.own {
+            self.written.add(own.as_ref(), change.version);
+        }
+    }
+
+    /// The transactions a failed statement may have left were asked for.
+    pub(super) fn change_learned(&self, job: &Job<'_>) {
+        let (Some(cache), Some(written)) = (&self.shared.cache, &self.session.written) else { return };
+        let definitions = cache.definitions();
+        if let Touched::Tables(cells) = touched(job.statement, self.session.state.schema(), definitions.as_deref()) {
+            cache.epochs.learned(&cells, written);
+        }
+    }
+}

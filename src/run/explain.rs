@@ -1,0 +1,113 @@
+//! `EXPLAIN ROUTE` and `sluice explain`: the decision on a statement, from the code that routes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::admin::house::ExplainRow;
+use crate::cache::policy::{self, Bypass, Settings};
+use crate::cache::{Cache, Refused};
+use crate::routing::balance::Load;
+use crate::routing::decide::{MustHave, Question, decide};
+use crate::routing::decision::{Decision, Reason, Target};
+use crate::routing::rules::Subject;
+use crate::sql::classify::{Classified, ClassifyCache};
+use crate::sql::digest::DigestBuf;
+use crate::sql::hint::Hint;
+use crate::sql::lexer::{Dialect, LexMode};
+use crate::topology::ServerId;
+use crate::topology::snapshot::Snapshot;
+
+/// The row of `EXPLAIN ROUTE`, from the code that routes.
+pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
+    let mut buffer = DigestBuf::default();
+    let lex = LexMode { dialect: shared.dialect, ..LexMode::default() };
+    crate::sql::digest::digest(sql.as_bytes(), lex, &mut buffer);
+    let hint = buffer.hint.clone();
+    // What running it has taught is told, too.
+    let known = shared.known.and_then(|cache| cache.known(&buffer, lex));
+    let statement = known.unwrap_or_else(|| Arc::new(crate::sql::classify::classify_digest(&buffer, lex)));
+    let decision = decide(&Question {
+        statement: &statement,
+        sql: sql.as_bytes(),
+        hint: hint.as_ref(),
+        user: user.unwrap_or(""),
+        client: None,
+        schema: schema.map(str::as_bytes),
+        pinned: None,
+        autocommit: true,
+        completes_plainly: true,
+        read_only_account: user.is_some_and(|user| (shared.read_only)(user)),
+        written: None,
+        must_have: MustHave::Any,
+        snapshot,
+        rules: shared.rules,
+        settings: shared.routing,
+        failed: &[],
+        turn: 0,
+        load: &|_| Load::default(),
+        has: &|_, _| true,
+    });
+    let cacheable = cacheable(&statement, hint.as_ref(), shared, user, schema, sql);
+    ExplainRow {
+        class: statement.class.as_str().to_owned(),
+        target: target_text(&decision, |id| snapshot.server(id).map(|s| s.name.to_string())),
+        server: decision.server.and_then(|id| snapshot.server(id)).map(|s| s.name.to_string()),
+        reason: format!("{}: {}", decision.reason, statement.reason),
+        tables: statement.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        cacheable,
+        digest: format!("{:016x}", statement.digest_hash),
+        rule: match decision.reason {
+            Reason::Rule(number) => Some(number.to_string()),
+            _ => None,
+        },
+    }
+}
+
+/// What [`explain`] needs besides the servers.
+pub struct ExplainParts<'a> {
+    /// The rules.
+    pub rules: &'a crate::routing::rules::Rules,
+    /// The settings.
+    pub routing: &'a crate::routing::decide::RoutingSettings,
+    /// Whether an account may only read.
+    pub read_only: &'a dyn Fn(&str) -> bool,
+    /// How the servers read SQL.
+    pub dialect: Dialect,
+    /// Judgements on what was run before.
+    pub known: Option<&'a ClassifyCache>,
+    /// The cache, if there is one.
+    pub cache: Option<&'a Cache>,
+}
+
+/// `yes`, or `no` and why. Without a cache only the statement and its hint are looked at.
+fn cacheable(
+    statement: &Classified,
+    hint: Option<&Hint>,
+    parts: &ExplainParts<'_>,
+    user: Option<&str>,
+    schema: Option<&str>,
+    sql: &str,
+) -> String {
+    let all = Settings { ttl: Duration::MAX, all: true };
+    let known = parts.cache.map(|cache| cache.settings.load());
+    let settings = known.as_ref().map_or(&all, |known| &**known);
+    let schema = schema.map(str::as_bytes);
+    let (user, digest) = (user.unwrap_or(""), statement.digest_hash);
+    let rule = parts.rules.first_match(&Subject { user, schema, sql: sql.as_bytes(), digest, client: None });
+    match policy::asked(settings, statement, hint, rule.map(|(number, rule)| (number, &rule.action))) {
+        Err(Bypass::NotAsked) => "yes, where a rule or a hint asks for it".to_owned(),
+        Err(why) => format!("no: {why}"),
+        Ok(_) => match parts.cache.map(|cache| cache.may_keep(statement, schema, Instant::now())) {
+            Some(Err(Refused::Tables(why))) => format!("no: {}", why.as_str()),
+            _ => "yes".to_owned(),
+        },
+    }
+}
+
+/// `master`, `replica`, `server:NAME`, `proxy`, `deny`.
+fn target_text(decision: &Decision, name: impl Fn(ServerId) -> Option<String>) -> String {
+    match (decision.target, decision.server.and_then(name)) {
+        (Target::Server, Some(name)) => format!("server:{name}"),
+        (target, _) => target.as_str().to_owned(),
+    }
+}
