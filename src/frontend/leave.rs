@@ -51,7 +51,8 @@ impl Client {
     /// What `SQL_CALC_FOUND_ROWS` counted on a replica keeps the session there for a read, but not for a statement that may write.
     async fn leave_counting_replica(&mut self, statement: &Classified) {
         let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
-        let stays = statement.class == Class::Read || !self.session.pins.only(PinReason::FoundRows);
+        let asks = matches!(statement.class, Class::Read | Class::Session) || statement.effects.reads_found_rows;
+        let stays = asks || !self.session.pins.only(PinReason::FoundRows);
         if stays || self.shared.snapshot.load().master == Some(server) {
             return;
         }

@@ -123,10 +123,14 @@ fn a_write_goes_to_no_replica_that_a_session_is_pinned_to() {
     };
     for sql in ["INSERT INTO t VALUES (1)", "DROP TABLE t", "CALL p()", "SELECT 1; DELETE FROM t"] {
         assert_eq!(pinned(sql, 2, PinReason::Cursor, false), "deny - pinned_elsewhere", "{sql}");
-        assert_eq!(pinned(sql, 0, PinReason::Cursor, false), "server db1 pinned", "{sql}");
+        assert_eq!(pinned(sql, 0, PinReason::Cursor, false), "server db1 pinned: cursor", "{sql}");
     }
-    assert_eq!(pinned("INSERT INTO t VALUES (1)", 2, PinReason::Transaction, true), "server db3 pinned", "the server refuses it");
-    assert_eq!(pinned("SELECT * FROM t", 2, PinReason::Cursor, false), "server db3 pinned");
+    assert_eq!(
+        pinned("INSERT INTO t VALUES (1)", 2, PinReason::Transaction, true),
+        "server db3 pinned: transaction",
+        "the server refuses it"
+    );
+    assert_eq!(pinned("SELECT * FROM t", 2, PinReason::Cursor, false), "server db3 pinned: cursor");
     let case = Case { sql: "SELECT * FROM t", stays: true, ..Case::default() };
     assert_eq!(told(&ask(&servers(), &case)), "master db1 stays");
 }
