@@ -2,10 +2,9 @@
 
 use super::machine::Why;
 use crate::sql::ByteCharset;
-use crate::sql::classify::{Class, ClassReason, TableName, classify_digest, is_reserved_before_parenthesis};
+use crate::sql::classify::{Class, ClassReason, TableName, classify_digest};
 use crate::sql::cursor::{Cursor, tokens};
 use crate::sql::digest::{DigestBuf, digest};
-use crate::sql::functions::{self, Effect};
 use crate::sql::lexer::{Dialect, LexMode, Token, TokenKind};
 use crate::topology::Flavor;
 
@@ -129,50 +128,10 @@ fn rows(text: &[u8], mode: LexMode, names: &Names<'_>) -> Option<Said> {
     digest(text, mode, &mut buf);
     let classified = classify_digest(&buf, mode);
     let writes = classified.class == Class::Write && classified.reason == ClassReason::WritingStatement;
-    if !writes || !classified.tables_complete || classified.tables.is_empty() {
-        return None;
-    }
-    let tokens = tokens(&buf.text, mode, TOKENS_MAX, |_, _| true)?;
-    if calls_unknown(&buf.text, &tokens, mode) {
+    if !writes || !classified.tables_complete || classified.tables.is_empty() || classified.calls_unknown {
         return None;
     }
     names.all(classified.tables).map(Said::Rows)
-}
-
-/// Whether a name stands before a parenthesis that may be a stored function, which may write anywhere.
-fn calls_unknown(text: &[u8], tokens: &[Token], mode: LexMode) -> bool {
-    let bytes = |at: usize| tokens.get(at).and_then(|token| text.get(token.start..token.end)).unwrap_or_default();
-    let kind = |at: usize| tokens.get(at).map(|token| token.kind);
-    let target = target(text, tokens);
-    (0..tokens.len()).any(|at| {
-        let name = matches!(kind(at), Some(TokenKind::Word | TokenKind::QuotedIdent));
-        if !name || kind(at + 1) != Some(TokenKind::LParen) || Some(at) == target {
-            return false;
-        }
-        let qualified = at > 0 && kind(at - 1) == Some(TokenKind::Dot);
-        let word = kind(at) == Some(TokenKind::Word) && !qualified;
-        if word && is_reserved_before_parenthesis(bytes(at)) {
-            return false;
-        }
-        let space = tokens.get(at + 1).is_some_and(|next| next.space);
-        let harmless = |effect: Effect| effect.is_read() || effect == Effect::LastInsertId;
-        !(word && functions::lookup(bytes(at), space, mode).is_some_and(|found| harmless(found.effect)))
-    })
-}
-
-/// Where the last part of the name behind INSERT or REPLACE stands: its columns follow in parentheses.
-fn target(text: &[u8], tokens: &[Token]) -> Option<usize> {
-    let mut cursor = Cursor::new(text, tokens);
-    if !cursor.eat_any(&["INSERT", "REPLACE"]) {
-        return None;
-    }
-    while cursor.eat_any(&["LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE"]) {}
-    cursor.eat("INTO");
-    cursor.name()?;
-    if cursor.eat_kind(TokenKind::Dot) {
-        cursor.name()?;
-    }
-    cursor.pos.checked_sub(1)
 }
 
 fn table(cursor: &mut Cursor<'_>) -> Option<TableName> {

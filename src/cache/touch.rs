@@ -46,6 +46,7 @@ fn write(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Def
         && statement.tables_complete
         && !statement.tables.is_empty()
         && statement.unknown_functions.is_empty()
+        && !statement.calls_unknown
         && !statement.multi
         && !effects.opaque;
     if plain { named(statement, schema, definitions) } else { Touched::Everything(VoidReason::UnknownTables) }
@@ -115,6 +116,9 @@ mod tests {
             ("DELETE FROM b WHERE x = 1", "s.b"),
             ("REPLACE INTO b VALUES (1)", "s.b"),
             ("INSERT INTO a VALUES (f(1))", "unknown_tables"),
+            ("INSERT INTO a (x) VALUES (UPPER('x'))", "s.a"),
+            ("UPDATE a SET x = s.f(1)", "unknown_tables"),
+            ("DELETE FROM a WHERE `count`(x) = 1", "unknown_tables"),
             ("INSERT INTO missing VALUES (1)", "unknown_tables"),
             ("SELECT f(1)", "unknown_tables"),
             ("CALL p()", "unknown_tables"),

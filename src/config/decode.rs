@@ -123,6 +123,7 @@ fn proxy(s: &Section<'_, '_>, r: &mut Report<'_>, outside: &dyn Outside) -> Prox
         drain_timeout: s.period("drain_timeout", d.drain_timeout, Period::default()..=HOUR, r),
         proxy_protocol_from: s.get("proxy_protocol_from", d.proxy_protocol_from, r),
         worker_threads: s.number("worker_threads", d.worker_threads, 0..=1024, r),
+        slow_statement: s.period("slow_statement", d.slow_statement, Period::default()..=HOUR, r),
     }
 }
 

@@ -25,7 +25,8 @@ pub const TOP: &[&str] =
 pub const LISTS: &[&str] = &["server", "rule", "user"];
 
 /// Keys of `[proxy]`.
-pub const PROXY: &[&str] = &["listen", "tls", "max_clients", "drain_timeout", "proxy_protocol_from", "worker_threads"];
+pub const PROXY: &[&str] =
+    &["listen", "tls", "max_clients", "drain_timeout", "proxy_protocol_from", "worker_threads", "slow_statement"];
 /// Keys of `proxy.tls`.
 pub const PROXY_TLS: &[&str] = &["mode", "cert", "key", "client_ca"];
 /// Keys of `[monitor]`.

@@ -54,6 +54,7 @@ pub fn frontend(config: &Config) -> Result<FrontendSettings, String> {
         transaction_replay: config.failover.transaction_replay,
         write_wait: WRITE_WAIT,
         max_clients: config.proxy.max_clients,
+        slow_statement: Some(config.proxy.slow_statement.0).filter(|limit| !limit.is_zero()),
         proxy_protocol_from: config.proxy.proxy_protocol_from.clone(),
     })
 }

@@ -73,6 +73,8 @@ pub struct Proxy {
     pub proxy_protocol_from: Vec<IpNet>,
     /// Threads that carry the traffic; 0: one for each core.
     pub worker_threads: usize,
+    /// A statement that takes this long is logged; 0: none is.
+    pub slow_statement: Period,
 }
 
 impl Default for Proxy {
@@ -84,6 +86,7 @@ impl Default for Proxy {
             drain_timeout: Period::from_secs(30),
             proxy_protocol_from: Vec::new(),
             worker_threads: 0,
+            slow_statement: Period::default(),
         }
     }
 }

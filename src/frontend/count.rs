@@ -70,6 +70,9 @@ impl Client {
             }
         }
         let ended = told.map_or_else(Instant::now, |(_, ended)| ended);
+        if shared.settings.load().slow_statement.is_some_and(|limit| elapsed >= limit) {
+            self.tell_slow(job, ran, elapsed, told);
+        }
         let rows = told.map_or(0, |(t, _)| t.rows);
         let named = ran.map(|(server, _)| server).filter(|_| to == metrics::Target::Server);
         RECENT.with_borrow_mut(|recent| {
@@ -106,6 +109,30 @@ impl Client {
             };
             recent.find(key, ended, look_up).record(ended, elapsed, rows, false);
         });
+    }
+
+    /// Without the literals: they may be anybody's secrets.
+    #[cold]
+    fn tell_slow(&self, job: &Job<'_>, ran: Option<(ServerId, Instant)>, elapsed: Duration, told: Option<(&Told, Instant)>) {
+        let at_server = ran.zip(told).map_or(Duration::ZERO, |((_, sent), (_, ended))| ended.duration_since(sent));
+        let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        tracing::warn!(
+            target: "sluice::slow",
+            client = self.entry.id,
+            user = %self.account.key.user,
+            host = self.entry.host(),
+            schema = %String::from_utf8_lossy(self.session.state.schema().unwrap_or_default()),
+            server = %ran.map_or_else(|| "".into(), |(server, _)| self.shared.name(server)),
+            class = job.statement.class.as_str(),
+            rows = told.map_or(0, |(told, _)| told.rows),
+            errno = told.and_then(|(told, _)| told.errno).unwrap_or(0),
+            total_ms = ms(elapsed),
+            server_ms = ms(at_server),
+            proxy_ms = ms(elapsed.saturating_sub(at_server)),
+            digest = %format_args!("{:016x}", job.statement.digest_hash),
+            "{}",
+            job.statement.digest_text
+        );
     }
 
     fn statement_stats(

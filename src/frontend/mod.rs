@@ -22,6 +22,7 @@ mod place;
 pub mod prepared;
 mod processlist;
 pub mod query;
+pub mod refusals;
 mod refused;
 pub mod registry;
 pub mod relay;

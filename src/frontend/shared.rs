@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::frontend::errors::Source;
 use crate::frontend::flight::Flights;
 use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
+use crate::frontend::refusals::Refusals;
 use crate::frontend::registry::Registry;
 use crate::metrics::events::EventLog;
 use crate::metrics::statements::Statements;
@@ -55,6 +56,8 @@ pub struct FrontendSettings {
     pub write_wait: Duration,
     /// `proxy.max_clients`.
     pub max_clients: usize,
+    /// A statement that takes this long is logged.
+    pub slow_statement: Option<Duration>,
     /// `proxy.proxy_protocol_from`.
     pub proxy_protocol_from: Vec<IpNet>,
 }
@@ -102,6 +105,8 @@ pub struct Shared {
     pub paused: watch::Receiver<bool>,
     /// The same, for a look that costs nothing.
     pub is_paused: AtomicBool,
+    /// Whose logins were refused a moment ago.
+    pub refusals: Refusals,
     /// The process is shutting down: idle clients leave.
     pub draining: AtomicBool,
     /// (user, schema) that a server confirmed, and when.
@@ -227,9 +232,18 @@ impl Shared {
     pub fn note_login_error(&self, error: &LoginError, host: &str) {
         match error {
             LoginError::Gone(_) => self.metrics.logins(LoginResult::Failed).inc(),
-            LoginError::Refused { .. } => {
+            LoginError::Refused { user, .. } => {
                 self.metrics.logins(LoginResult::Refused).inc();
-                tracing::info!(client = host, "{error}");
+                // Whoever tries passwords must not push everything else out of the events.
+                if self.refusals.is_news(user, host, Instant::now()) {
+                    self.events.push(
+                        "refused",
+                        None,
+                        format!("{host}: {error}; more of the same within a minute are only counted"),
+                    );
+                } else {
+                    tracing::info!(client = host, "{error}");
+                }
                 return;
             }
             LoginError::Malformed(_) | LoginError::Tls(_) | LoginError::Stalled => {

@@ -87,6 +87,7 @@ async fn follow(shared: Arc<Shared>, cache: Arc<Cache>) {
 async fn sweep(shared: Arc<Shared>, cache: Arc<Cache>, settled: Duration) {
     let mut every = tokio::time::interval(SWEEP_EVERY);
     let mut changed = shared.changed.clone();
+    changed.mark_changed();
     let mut down: Vec<bool> = Vec::new();
     let mut count = 0u32;
     loop {

@@ -30,6 +30,7 @@ use crate::config::address::Address;
 use crate::config::{Config, resolve};
 use crate::frontend::listener::{self, Listener};
 use crate::frontend::login::{LoginLimits, LoginRoom, LoginServer};
+use crate::frontend::refusals::Refusals;
 use crate::frontend::registry::{ClientState, Registry};
 use crate::frontend::shared::Shared;
 use crate::frontend::workers::Workers;
@@ -185,6 +186,7 @@ impl Proxy {
             newest_write: Mutex::new(None),
             paused: paused_receiver,
             is_paused: AtomicBool::new(false),
+            refusals: Refusals::default(),
             draining: AtomicBool::new(false),
             schemas: Mutex::default(),
             states: Mutex::default(),
@@ -361,6 +363,8 @@ fn raise_file_limit(config: &Config) {
 async fn housekeeping(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(RETIRE_EVERY);
     let mut changed = shared.changed.clone();
+    // The servers may have answered before this task began: clients would be greeted as if nobody had.
+    changed.mark_changed();
     loop {
         tokio::select! {
             _ = every.tick() => {

@@ -10,6 +10,7 @@
 
 mod body;
 mod cache;
+mod calls;
 mod effects;
 mod judge;
 mod query;
@@ -20,8 +21,6 @@ mod verbs;
 mod verdict;
 
 pub use cache::{ClassifyCache, MAX_CACHED_BYTES};
-pub(crate) use query::is_reserved_before_parenthesis;
-
 pub use effects::{Access, Effects, Kill, TransactionEnd, TransactionStart};
 pub use template::Templates;
 pub use verdict::{Class, ClassReason, TableName, Uncacheable};
@@ -45,6 +44,8 @@ pub struct Classified {
     pub tables_complete: bool,
     /// It uses a table, or nobody can say that it uses none.
     pub may_use_table: bool,
+    /// It writes, and perhaps calls a stored function, which may write anywhere.
+    pub calls_unknown: bool,
     /// What it does to the session.
     pub effects: Effects,
     /// It has none of those effects, as most statements: told apart once, since every execution asks.
@@ -113,6 +114,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         tables,
         tables_complete,
         may_use_table,
+        calls_unknown: verdict.class == Class::Write && calls::calls_unknown(&buf.text, mode),
         plain: verdict.effects == Effects::default(),
         effects: verdict.effects,
         cacheable,

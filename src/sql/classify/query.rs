@@ -36,7 +36,7 @@ const OPERATOR_WORDS: &[&str] = &[
 const WRITING_PLAIN_WORDS: &[&str] = &["DEFAULT", "SET", "VALUE", "VALUES", "WHERE"];
 
 /// Whether a parenthesis behind this unquoted word is not the one of a function's arguments.
-pub(crate) fn is_reserved_before_parenthesis(word: &[u8]) -> bool {
+pub(super) fn is_reserved_before_parenthesis(word: &[u8]) -> bool {
     let mut buffer = [0u8; MAX_NAME_BYTES];
     let Some(upper) = upper_case(word, &mut buffer) else { return false };
     [PLAIN_WORDS, WRITING_PLAIN_WORDS].iter().any(|list| list.binary_search_by(|word| word.as_bytes().cmp(upper)).is_ok())
