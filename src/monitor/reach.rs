@@ -120,8 +120,11 @@ impl Reach {
         let greeting = before.map(|facts| facts.greeting.clone()).unwrap_or_default();
         let mut facts = queries::facts(flavor, parts, &results, &greeting, before).map_err(Failure::Protocol)?;
         facts.heartbeat = before.and_then(|facts| facts.heartbeat);
-        let seen = Observation::from_monitor(self.id, asked_at, Instant::now(), Ok(facts.clone()));
-        let _ = self.input.send(Input::Seen(seen)).await;
+        // Before its first look a server is not known by half: what it greets with, its ids.
+        if before.is_some() {
+            let seen = Observation::from_monitor(self.id, asked_at, Instant::now(), Ok(facts.clone()));
+            let _ = self.input.send(Input::Seen(seen)).await;
+        }
         Ok(facts)
     }
 }
