@@ -21,6 +21,7 @@ mod harness;
 mod health;
 mod kill;
 mod login;
+mod logs;
 mod page;
 mod prepared;
 mod promotion;
