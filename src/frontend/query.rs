@@ -418,6 +418,8 @@ impl Client {
         if read_back || (want_warnings || self.left.uncounted()) && !self.session.pins.any() {
             // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
             // it goes to somebody else, and after the client has its reply.
+            // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
+            self.entry.view.lock().pins = self.session.pins;
             write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
             if want_warnings {
                 Box::pin(self.take_conditions(&mut lease, &told)).await;

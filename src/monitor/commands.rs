@@ -32,6 +32,16 @@ pub const WRITERS: &str = "SELECT t.trx_mysql_thread_id AS id FROM information_s
      JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
      WHERE (t.trx_rows_modified > 0 OR t.trx_rows_locked > 0) AND p.user NOT IN ('system user', 'event_scheduler') AND p.id <> CONNECTION_ID()";
 
+/// The threads of our own account whose write hangs: a heartbeat that waits for a lock or a disk would be written when that is over, on a server that is
+/// no master any more. An account that may change `read_only` writes in spite of it.
+pub fn own_writers(account: &str) -> String {
+    format!(
+        "SELECT id AS id FROM information_schema.processlist WHERE user = {} AND command = 'Query' AND id <> CONNECTION_ID() \
+         AND (info LIKE 'UPDATE %' OR info LIKE 'INSERT %')",
+        literal(account)
+    )
+}
+
 /// Ends a thread.
 pub fn kill(id: &str) -> Option<String> {
     id.parse::<u64>().ok().map(|id| format!("KILL {id}"))

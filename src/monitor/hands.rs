@@ -234,12 +234,14 @@ impl Hands {
     /// Ends who has something open to write. Best effort: whoever is left cannot commit.
     async fn kill_writers(&self, id: ServerId) {
         let Some(reach) = self.ask.get(id.index()) else { return };
-        let Ok(found) = reach.run(&[commands::WRITERS.to_owned()], ACT_LIMIT).await else { return };
-        let Some(table) = found.first() else { return };
-        for row in 0..table.rows.len() {
-            if let Some(kill) = table.get(row, "id").and_then(commands::kill) {
-                // 1094: it has ended by itself.
-                let _ = reach.run(&[kill], ACT_LIMIT).await;
+        for writers in [commands::WRITERS.to_owned(), commands::own_writers(&reach.account.user)] {
+            let Ok(found) = reach.run(&[writers], ACT_LIMIT).await else { return };
+            let Some(table) = found.first() else { return };
+            for row in 0..table.rows.len() {
+                if let Some(kill) = table.get(row, "id").and_then(commands::kill) {
+                    // 1094: it has ended by itself.
+                    let _ = reach.run(&[kill], ACT_LIMIT).await;
+                }
             }
         }
     }
