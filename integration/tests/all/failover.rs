@@ -336,6 +336,11 @@ async fn a_proxy_killed_in_the_middle_leaves_what_the_next_one_understands() {
     conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}\n{}", began.elapsed(), events(&again).await);
     becomes(&again, "db2", "role", "master", Duration::from_secs(1)).await;
+    let followed = until_true("the replicas follow db2", Duration::from_secs(10), async || {
+        let told = events(&again).await;
+        Ok(["db3", "db4"].iter().all(|name| told.contains(&format!("| repoint | {name} |"))))
+    });
+    followed.await.unwrap_or_else(|error| panic!("{error:#}"));
     // The old one returns writable, and yet another proxy starts: there is one master, the one that is followed.
     again.kill();
     cluster.server("db1").start_again().unwrap();

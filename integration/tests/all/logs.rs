@@ -36,7 +36,7 @@ async fn slow_statements_are_logged_without_their_literals() {
         let (total, server, in_proxy) = (ms("total_ms"), ms("server_ms"), ms("proxy_ms"));
         assert!(total >= 300.0 && server >= 290.0 && in_proxy < 100.0 && (total - server - in_proxy).abs() < 0.01, "{line}");
     }
-    let diff = proxy.admin("SELECT value FROM variables WHERE name = 'proxy.slow_statement'").await.unwrap();
+    let diff = proxy.admin("SELECT Value FROM variables WHERE Variable_name = 'proxy.slow_statement'").await.unwrap();
     assert_eq!(diff.rows[0][0].trim_matches('"'), "200ms");
 }
 
