@@ -35,11 +35,3 @@ impl Pools {
         self.places.iter().map_while(OnceLock::get)
     }
 }
-
-impl<'a> IntoIterator for &'a Pools {
-    type Item = &'a Arc<ServerPool>;
-    type IntoIter = Box<dyn Iterator<Item = &'a Arc<ServerPool>> + 'a>;
-    fn into_iter(self) -> Self::IntoIter {
-        Box::new(self.iter())
-    }
-}

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::backend::connection::PreparedText;
-use crate::backend::pool::{Lease, Wanted};
+use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Job, Payload};
@@ -75,16 +75,7 @@ impl Client {
         let snapshot = self.shared.snapshot.load_full();
         // A session that stays where it is may write there.
         let Some(pool) = snapshot.master.and_then(|s| self.shared.pools.get(s.index())) else { return Ok(false) };
-        let wanted = Wanted {
-            key: &self.account.key,
-            credential: &self.account.credential,
-            collation: self.account.collation,
-            state: &self.session.state,
-            fresh: &self.account.fresh,
-            attributes: &self.account.attributes,
-            text: Some(text),
-        };
-        let Ok(mut lease) = pool.checkout(wanted).await else { return Ok(false) };
+        let Ok(mut lease) = pool.checkout(self.wanted(Some(text))).await else { return Ok(false) };
         if lease.bring_to(&self.session.state).await.is_err() {
             return Ok(false);
         }

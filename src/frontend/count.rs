@@ -37,6 +37,9 @@ fn target(target: Target) -> metrics::Target {
     }
 }
 
+/// The least `proxy.slow_statement` can be.
+const SLOW_MIN: Duration = Duration::from_millis(1);
+
 impl Client {
     /// Counts one statement that took `elapsed` in all. `ran`: the server it ran on and when it was sent there. `told`: what
     /// came back, and when.
@@ -70,7 +73,8 @@ impl Client {
             }
         }
         let ended = told.map_or_else(Instant::now, |(_, ended)| ended);
-        if shared.settings.load().slow_statement.is_some_and(|limit| elapsed >= limit) {
+        // Periods are whole milliseconds: most statements are told by that alone.
+        if elapsed >= SLOW_MIN && shared.settings.load().slow_statement.is_some_and(|limit| elapsed >= limit) {
             self.tell_slow(job, ran, elapsed, told);
         }
         let rows = told.map_or(0, |(t, _)| t.rows);

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::backend::connect::ConnectError;
-use crate::backend::connection::CommandError;
+use crate::backend::connection::{CommandError, PreparedText};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
@@ -171,13 +171,14 @@ impl Client {
             return Ok(Ok(lease));
         }
         let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
-        if let Some(lease) = pool.take_idle(self.wanted(job)) {
+        if let Some(lease) = pool.take_idle(self.wanted(job.text)) {
             return Ok(Ok(lease));
         }
         Box::pin(self.wait_for_connection(job, server)).await
     }
 
-    fn wanted<'a>(&'a self, job: &'a Job<'_>) -> Wanted<'a> {
+    /// A connection for this session, best one that has `text` prepared.
+    pub(super) fn wanted<'a>(&'a self, text: Option<&'a Arc<PreparedText>>) -> Wanted<'a> {
         Wanted {
             key: &self.account.key,
             credential: &self.account.credential,
@@ -185,7 +186,7 @@ impl Client {
             state: &self.session.state,
             fresh: &self.account.fresh,
             attributes: &self.account.attributes,
-            text: job.text,
+            text,
         }
     }
 
@@ -197,7 +198,7 @@ impl Client {
         let given_up = given_up(&self.shared, server);
         let checkout = tokio::select! {
             biased;
-            checkout = pool.checkout(self.wanted(job)) => checkout,
+            checkout = pool.checkout(self.wanted(job.text)) => checkout,
             reason = given_up => {
                 let text = format!("{name} went down while a connection to it was awaited: {reason}");
                 return Ok(Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text))));

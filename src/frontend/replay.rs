@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use crate::backend::connection::PreparedText;
-use crate::backend::pool::{Lease, Wanted};
+use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::place::{Held, interrupted, killed_while_waiting};
@@ -202,17 +202,8 @@ impl Client {
     async fn run_again(&self, record: &Record<PreparedText>, new: ServerId) -> Result<Lease, String> {
         let steps = record.steps().map_err(str::to_owned)?;
         let pool = self.shared.pools.get(new.index()).ok_or("there is no such server")?;
-        let wanted = Wanted {
-            key: &self.account.key,
-            credential: &self.account.credential,
-            collation: self.account.collation,
-            state: &self.session.state,
-            fresh: &self.account.fresh,
-            attributes: &self.account.attributes,
-            text: None,
-        };
         let lost = |error: &dyn std::fmt::Display| format!("the connection was lost: {error}");
-        let mut lease = pool.checkout(wanted).await.map_err(|_| "no connection could be had".to_owned())?;
+        let mut lease = pool.checkout(self.wanted(None)).await.map_err(|_| "no connection could be had".to_owned())?;
         // Whatever ends this early leaves a transaction behind: then the connection is closed.
         lease.tainted = true;
         lease.bring_to(&self.session.state).await.map_err(|e| lost(&e))?;
@@ -242,12 +233,13 @@ impl Client {
                 put_packet(&mut out, 0, payload);
             }
             Sent::Execute { text, payload, params, types } => {
-                let id = match lease.prepared(text) {
+                let id = match lease.prepared_for(text, types.as_deref()) {
                     Some(id) => id,
                     None => {
                         let id = self.prepare_on(lease, text, &mut Vec::new()).await.map_err(|e| e.to_string())?;
                         lease.bring_to(&self.session.state).await.map_err(|e| e.to_string())?;
-                        id
+                        // It is noted what it is executed with.
+                        lease.prepared_for(text, types.as_deref()).unwrap_or(id)
                     }
                 };
                 let mut body = BytesMut::with_capacity(payload.len() + 64);

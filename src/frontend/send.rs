@@ -43,29 +43,22 @@ impl Client {
         let wait = decision.wait_for_write && !same_as_before;
         let restore_id = !same_as_before && self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
         let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
-        if plain
-            && !lease.has_closes()
-            && !restore_id
-            && !wait
-            && let Payload::Packet(packet) = job.payload
-        {
+        let nothing_before = plain && !lease.has_closes() && !restore_id && !wait;
+        let composed;
+        let packet = match (&job.payload, job.text) {
+            _ if !nothing_before => None,
+            (Payload::Packet(packet), _) => Some(*packet),
+            (Payload::Execute(payload), Some(text)) => {
+                composed = lease.prepared_for(text, job.types).and_then(|id| self.rewritten(job, payload, id).ok());
+                composed.as_deref()
+            }
+            _ => None,
+        };
+        if let Some(packet) = packet {
             if !Arc::ptr_eq(&lease.have, &self.session.state) {
                 lease.have = self.session.state.clone();
             }
             return Ok(lease.stream.send_command(packet).await.map_err(|e| self.broken(lease, &e)));
-        }
-        if plain
-            && !lease.has_closes()
-            && !restore_id
-            && !wait
-            && let (Payload::Execute(payload), Some(text)) = (&job.payload, job.text)
-            && let Some(id) = lease.prepared_for(text, job.types)
-            && let Ok(packet) = self.rewritten(job, payload, id)
-        {
-            if !Arc::ptr_eq(&lease.have, &self.session.state) {
-                lease.have = self.session.state.clone();
-            }
-            return Ok(lease.stream.send_command(&packet).await.map_err(|e| self.broken(lease, &e)));
         }
         Box::pin(self.send_composed(job, lease, buffer, wait, restore_id)).await
     }

@@ -51,6 +51,29 @@ async fn an_open_transaction_goes_on_at_the_new_master() {
     assert_eq!(now, stock.map(|stock| stock + 1));
 }
 
+/// Bug: the statement was run again on one that others had executed with other types there, and MySQL read its parameter by those.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn parameters_are_read_for_what_they_are_when_it_is_run_again() {
+    let settings = |proxy: integration::proxy::ProxyBuilder| {
+        proxy.set("failover.transaction_replay", "true").server("db2", "max_connections", "1")
+    };
+    let (cluster, proxy) = marked(settings).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    let mut other = proxy.connect("shop").await.unwrap();
+    let text = "/* sluice: server=db2 */ SELECT ? AS it";
+    let date = mysql_async::Value::Date(2020, 1, 2, 3, 4, 5, 0);
+    for _ in 0..2 {
+        other.exec_drop(text, (date.clone(),)).await.unwrap();
+    }
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    assert_eq!(conn.exec_first::<i64, _, _>(text, (-1,)).await.unwrap(), Some(-1));
+    kill_db1(&cluster).await;
+    assert_eq!(conn.exec_first::<i64, _, _>(text, (-2,)).await.unwrap_or_else(|e| panic!("{e}")), Some(-2));
+    conn.query_drop("COMMIT").await.unwrap();
+    assert_eq!(marks(&cluster, "db2").await, [1]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_statement_that_was_running_is_run_again_with_its_transaction() {
     let (cluster, _proxy, mut conn) = replaying().await;

@@ -31,10 +31,12 @@ impl Connection {
     /// The same for an execution with parameters of these types. On MySQL a statement executed with others before, perhaps for
     /// another client, would read them wrongly (see [`kinds`](crate::protocol::kinds)): it is closed, and must be prepared anew.
     pub fn prepared_for(&mut self, text: &Arc<PreparedText>, types: Option<&[u8]>) -> Option<u32> {
-        let id = self.prepared(text)?;
+        self.uses += 1;
+        let statement = self.prepared.get_mut(text)?;
+        statement.last_used = self.uses;
+        let id = statement.id;
         let (Flavor::MySql, 0, Some(types)) = (self.flavor, text.private, types) else { return Some(id) };
-        let names = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
-        if self.prepared.get_mut(text)?.kinds.take_over(types, names) {
+        if statement.kinds.take_over(types, self.capabilities.has(Capabilities::QUERY_ATTRIBUTES)) {
             return Some(id);
         }
         self.forget_prepared(text);
