@@ -325,10 +325,9 @@ async fn a_proxy_killed_in_the_middle_leaves_what_the_next_one_understands() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
     let mut conn = proxy.connect("shop").await.unwrap();
     conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
-    cluster.settle().await.unwrap();
     drop(conn);
     // Between the death of the master and everything else.
-    cluster.server("db1").kill().unwrap();
+    cluster.kill_with_nothing_to_lose("db1").await.unwrap();
     proxy.kill();
     let again = Proxy::before(&cluster).start_unready().await.unwrap();
     let began = Instant::now();

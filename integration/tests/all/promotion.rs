@@ -18,7 +18,7 @@ async fn a_replica_takes_over_when_no_peer_is_left_and_promote_replicas_is_on() 
     cluster.settle().await.unwrap();
     cluster.server("db2").kill().unwrap();
     becomes(&proxy, "db2", "state", "down", Duration::from_secs(5)).await;
-    cluster.server("db1").kill().unwrap();
+    cluster.kill_with_nothing_to_lose("db1").await.unwrap();
     let promoted = until_true("a replica is master", Duration::from_secs(8), async || {
         let servers = proxy.admin("SHOW SERVERS").await?;
         Ok(matches!(servers.cell("role", "master", "name"), Some("db3" | "db4")))

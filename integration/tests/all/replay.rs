@@ -23,8 +23,7 @@ async fn replaying() -> (Cluster, Arc<Proxy>, Conn) {
 
 /// Nothing new is under way to the survivors when the master is killed.
 async fn kill_db1(cluster: &Cluster) {
-    cluster.settle().await.unwrap();
-    cluster.server("db1").kill().unwrap();
+    cluster.kill_with_nothing_to_lose("db1").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
