@@ -184,8 +184,15 @@ impl ServerPool {
     pub fn configure(&self, max: usize, settings: PoolSettings) {
         self.prepared_max.store(settings.max_prepared, Ordering::Relaxed);
         *self.settings.lock() = settings;
-        let closed = self.inside.lock().book.set_max(max);
+        let (closed, served) = {
+            let mut inside = self.inside.lock();
+            let (closed, served) = (inside.book.set_max(max), inside.book.new_places());
+            (closed, served.into_iter().filter_map(|ticket| inside.waiters.remove(&ticket)).collect::<Vec<_>>())
+        };
         self.count_closed(closed.len());
+        for sender in served {
+            self.pass_on((Some((sender, None)), None));
+        }
     }
 
     fn count_closed(&self, n: usize) {

@@ -230,6 +230,18 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
         }
         out
     }
+
+    /// Places that a higher limit has made free, for those who wait.
+    pub fn new_places(&mut self) -> Vec<Ticket> {
+        let mut served = Vec::new();
+        while self.used + self.idle_count < self.max
+            && let Some((ticket, _)) = self.waiting.pop_front()
+        {
+            self.used += 1;
+            served.push(ticket);
+        }
+        served
+    }
 }
 
 #[cfg(test)]

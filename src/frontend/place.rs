@@ -133,7 +133,11 @@ impl Client {
             let still_paused = *resumed.borrow_and_update();
             let served = snapshot.writer().is_some() || (decision.target == Target::Replica && snapshot.readers().next().is_some());
             if served && !still_paused {
-                return Ok(Ok(()));
+                // Servers that are well and cannot be reached all the same are not tried for ever.
+                return Ok(match last_error {
+                    Some(error) if Instant::now() >= deadline => Err(error),
+                    _ => Ok(()),
+                });
             }
             if Instant::now() >= deadline {
                 if paused {
@@ -267,7 +271,8 @@ impl Client {
         }
         let (server, thread_id, serial) = self.last?;
         // The master may be another one by now: nothing but a read follows its session to the old one.
-        if server != chosen && job.statement.class != Class::Read {
+        // And what reads tables goes where they are to be read: by a hint, a rule, or because that one lags.
+        if server != chosen && (job.statement.class != Class::Read || job.statement.may_use_table || job.hint.is_some()) {
             return None;
         }
         self.shared.pools.get(server.index())?.retake(&self.account.key, thread_id, serial)

@@ -7,7 +7,7 @@ use crate::backend::connection::{PreparedText, put_command};
 use crate::frontend::answers::plain_job;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
-use crate::frontend::query::{Job, Payload};
+use crate::frontend::query::{Job, LOST, Payload};
 use crate::frontend::upload::Sent;
 use crate::net::Buffer;
 use crate::protocol::command::Com;
@@ -66,6 +66,7 @@ impl Client {
                     types: None,
                     prepared_on: outcome.server,
                     long_data: false,
+                    long_data_lost: false,
                     cursor: false,
                 },
             );
@@ -126,6 +127,11 @@ impl Client {
             Err(e) => return self.malformed("COM_STMT_EXECUTE", &e).await,
         }
         let prefer = statement.prepared_on.take();
+        if std::mem::take(&mut statement.long_data_lost) {
+            let text = "what was sent for this statement with COM_STMT_SEND_LONG_DATA was lost with its server's connection, or there was no master to take it; \
+                        nothing was executed: send it again, then execute";
+            return self.refuse(ClientError::new(Source::Proxy, LOST, b"08S01", text.to_owned())).await;
+        }
         let statement = statement.clone();
         if statement.classified.effects.kill.is_some()
             && let Some(killed) = Box::pin(self.kill_prepared(&statement.text.sql, payload, statement.types.as_deref())).await
@@ -165,6 +171,13 @@ impl Client {
         let outcome = self.run_job(&job).await?;
         let open = outcome.status.is_some_and(|s| s.has(Status::CURSOR_EXISTS));
         if let Some(statement) = self.statements.get_mut(id) {
+            if statement.long_data && outcome.server.is_none() {
+                // No server has executed it, which would have dropped what was sent for it: a server's statement that still has it is not used again.
+                if let Some(lease) = self.held.as_mut() {
+                    lease.forget_prepared(&statement.text);
+                }
+                statement.text = Arc::new(statement.text.made_private());
+            }
             statement.cursor = open;
             statement.long_data = false;
         }
@@ -198,7 +211,7 @@ impl Client {
         }
         let statement = statement.clone();
         if self.held.is_none() && !self.pin_for(&statement.text, PinReason::LongData).await? {
-            return Ok(());
+            return self.long_data_is_lost(id);
         }
         let Some(mut lease) = self.held.take() else { return Ok(()) };
         let mut out = Vec::new();
@@ -207,8 +220,9 @@ impl Client {
             None => match self.prepare_on_held(&mut lease, &statement.text).await {
                 Some(id) => id,
                 None => {
-                    self.held = Some(lease);
-                    return self.lost_pinned().await;
+                    lease.tainted = true;
+                    drop(lease);
+                    return self.long_data_is_lost(id);
                 }
             },
         };
@@ -225,13 +239,33 @@ impl Client {
             }
             None => lease.stream.send_command(&out).await.is_ok(),
         };
-        self.held = Some(lease);
         if !written {
-            return self.lost_pinned().await;
+            lease.tainted = true;
+            drop(lease);
+            return self.long_data_is_lost(id);
         }
+        self.held = Some(lease);
         self.session.pins.set(PinReason::LongData, true);
         if let Some(statement) = self.statements.get_mut(id) {
             statement.long_data = true;
+        }
+        self.show_idle();
+        Ok(())
+    }
+
+    /// A piece of long data went nowhere. The command has no reply: its statement's next execution says so. Where more than that was on the connection, nobody
+    /// would tell the client before it goes on without it, so it is closed.
+    fn long_data_is_lost(&mut self, id: u32) -> Result<(), Gone> {
+        self.session.pins.set(PinReason::LongData, false);
+        if self.held.is_none() && self.session.pins.any() {
+            return Err(Gone);
+        }
+        if self.held.is_none() {
+            self.session.connection_lost();
+            self.statements.connection_lost();
+        }
+        if let Some(statement) = self.statements.get_mut(id) {
+            statement.long_data_lost = true;
         }
         self.show_idle();
         Ok(())
@@ -257,6 +291,7 @@ impl Client {
         let busy = statement.cursor || statement.long_data;
         statement.cursor = false;
         statement.long_data = false;
+        statement.long_data_lost = false;
         self.session.status = self.session.status - Status::CURSOR_EXISTS - Status::LAST_ROW_SENT;
         let text = statement.text.clone();
         if busy && let Some(lease) = self.held.as_mut() {

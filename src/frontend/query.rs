@@ -197,6 +197,9 @@ impl Client {
                         self.refuse(error).await?;
                         return Ok(ANSWERED);
                     }
+                    if !failed.is_empty() {
+                        timer::sleep(RETRY_PAUSE).await;
+                    }
                     failed.clear();
                     continue;
                 }
@@ -306,7 +309,12 @@ impl Client {
             }
             if let Failed::Before(error) = &failed {
                 self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
-            } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_)) {
+            } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_) | Failed::Behind) {
+                if lease.tainted && self.session.pins.any() {
+                    // What the session holds is on a connection in a state that nobody knows, perhaps with an answer under way: there is no going on from
+                    // here, and the client has been told of an error.
+                    return Err(Gone);
+                }
                 // Refused, and the connection is as good as before.
                 self.settle(lease, Instant::now());
             }

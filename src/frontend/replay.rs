@@ -20,6 +20,7 @@ use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status};
 use crate::protocol::prepared::rewrite_execute;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
 use crate::session::machine::Session;
+use crate::session::pin::PinReason;
 use crate::session::replay::{Checksum, Open, Record, Sent, Step, Sum, may_commit, repeatable, surely_absent};
 use crate::session::state::State;
 use crate::sql::classify::Class;
@@ -78,6 +79,9 @@ impl Client {
         };
         if !Arc::ptr_eq(state, &self.session.state) && *state != self.session.state {
             return Err("it changed the session's variables or its schema");
+        }
+        if self.session.pins.has(PinReason::SetTransaction) {
+            return Err("a SET TRANSACTION was said for it");
         }
         if self.session.pins.beyond_transaction() {
             return Err("the session holds more than the transaction");

@@ -199,12 +199,25 @@ fn by_class(q: &Question<'_>) -> Decision {
     }
 }
 
-/// Whether it may change what replicas copy from the master. The rest of what is no read speaks of the connection.
+/// Whether it may change what replicas copy from the master: all that is not known to speak of the connection only, or to read.
 fn writes(statement: &Classified) -> bool {
-    matches!(
-        statement.reason,
-        ClassReason::WritingStatement | ClassReason::Definition | ClassReason::Call | ClassReason::MultiStatement
-    )
+    match statement.class {
+        Class::Read | Class::LockingRead | Class::Session | Class::Transaction | Class::Administrative => false,
+        Class::Ddl | Class::Unknown => true,
+        Class::Write => match &statement.reason {
+            ClassReason::PreparedInText => statement.effects.text_execute.is_some(),
+            ClassReason::FunctionWithEffect(_)
+            | ClassReason::AssignsUserVariable
+            | ClassReason::IntoVariable
+            | ClassReason::ProcedureClause
+            | ClassReason::ExplainWrite
+            | ClassReason::Handler
+            | ClassReason::LockTables
+            | ClassReason::Diagnostics
+            | ClassReason::Empty => false,
+            _ => true,
+        },
+    }
 }
 
 /// Whether a read may begin a transaction when statements do not commit by themselves. In MySQL what shows something reads tables of

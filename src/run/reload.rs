@@ -135,6 +135,7 @@ impl Reloader {
                 self.shared.monitor.rewatch(monitor_settings(&numbered, self.run), monitored, monitor_account(&new)).await;
             if let Err(why) = rewatched {
                 self.shared.metrics.set_servers(&names(&roster));
+                *roster = roster.refused(&next);
                 return Err(format!("nothing was changed: {why}"));
             }
         } else {

@@ -41,6 +41,13 @@ impl Roster {
         Ok(Roster { slots })
     }
 
+    /// This roster after `next` was refused: the numbers that it gave stay given, for pools were made under them, to servers that are not in the file.
+    #[must_use]
+    pub fn refused(&self, next: &Roster) -> Roster {
+        let given = next.slots.iter().skip(self.slots.len()).map(|new| Server { retired: true, ..new.clone() });
+        Roster { slots: self.slots.iter().cloned().chain(given).collect() }
+    }
+
     /// The configuration with all servers there ever were, each at its number, those that left marked as [`Server::retired`].
     pub fn numbered(&self, config: &Config) -> Config {
         Config { servers: self.slots.clone(), ..config.clone() }
@@ -94,6 +101,15 @@ mod tests {
             roster = roster.next(&config(servers)).unwrap();
             assert_eq!(shown(&roster), expected);
         }
+    }
+
+    #[test]
+    fn a_number_given_by_what_was_refused_is_not_given_again() {
+        let roster = Roster::new(&config(&[("a", 1)])).unwrap();
+        let refused = roster.refused(&roster.next(&config(&[("b", 2)])).unwrap());
+        assert_eq!(shown(&refused), "a b-");
+        assert_eq!(shown(&refused.next(&config(&[("a", 1), ("b", 3)])).unwrap()), "a b- b");
+        assert_eq!(shown(&refused.next(&config(&[("a", 1), ("b", 2)])).unwrap()), "a b");
     }
 
     #[test]

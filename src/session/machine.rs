@@ -12,7 +12,7 @@ use crate::session::pin::{PinReason, Pins};
 use crate::session::state::{Change, State};
 use crate::session::unread::Unread;
 use crate::sql::classify::{Class, ClassReason, Classified};
-use crate::sql::lexer::{Dialect, LexMode};
+use crate::sql::lexer::{Dialect, LexMode, Lexer, TokenKind};
 use crate::topology::gtid::GtidSet;
 
 /// A tracked system variable: name and value.
@@ -61,7 +61,6 @@ struct Names {
 
 impl Names {
     fn add(&mut self, name: &str) {
-        let name = name.to_lowercase();
         if self.names.len() >= NAMES_MAX {
             self.too_many = true;
         } else if !self.names.iter().any(|n| **n == *name) {
@@ -70,7 +69,6 @@ impl Names {
     }
 
     fn remove(&mut self, name: &str) {
-        let name = name.to_lowercase();
         self.names.retain(|n| **n != *name);
     }
 
@@ -278,17 +276,29 @@ impl Session {
         learned.state_changed && (effects.opaque || !told_by_text)
     }
 
+    fn with_schema<'a>(&self, table: &'a str) -> std::borrow::Cow<'a, str> {
+        match self.state.schema() {
+            Some(schema) if !table.contains('.') => format!("{}.{table}", String::from_utf8_lossy(schema)).into(),
+            _ => table.into(),
+        }
+    }
+
     fn learn_effects(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
         let effects = &statement.effects;
         let ok = learned.ok;
-        if ok && self.temporary_tables.any() {
+        // A table is its schema and its name, in the case they were written in. Where a list of statements changes the schema nobody knows whose it is.
+        let moves = statement.multi && effects.use_schema.is_some();
+        if ok && !moves && self.temporary_tables.any() {
             for table in &effects.drops_tables {
-                self.temporary_tables.remove(table);
+                let table = self.with_schema(table);
+                self.temporary_tables.remove(&table);
             }
         }
         // Of several statements together nobody knows which came last: what was made may be there.
         for table in &effects.creates_temporary_tables {
-            self.temporary_tables.add(table);
+            let table = self.with_schema(table);
+            self.temporary_tables.add(&table);
+            self.temporary_tables.too_many |= moves;
         }
         self.pins.set(PinReason::TemporaryTable, self.temporary_tables.any());
 
@@ -330,11 +340,10 @@ impl Session {
         self.pins.set(PinReason::Handler, self.handlers > 0);
 
         if effects.xa {
-            let ended = ok && [&b"COMMIT"[..], b"ROLLBACK"].iter().any(|word| second_word_is(sql, word));
-            self.pins.set(
-                PinReason::Xa,
-                !ended && (self.pins.has(PinReason::Xa) || ok && (second_word_is(sql, b"START") || second_word_is(sql, b"BEGIN"))),
-            );
+            let verb = second_word(sql, self.lex);
+            let is = |words: [&[u8]; 2]| words.iter().any(|word| verb.eq_ignore_ascii_case(word));
+            let ended = ok && is([b"COMMIT", b"ROLLBACK"]);
+            self.pins.set(PinReason::Xa, !ended && (self.pins.has(PinReason::Xa) || ok && is([b"START", b"BEGIN"])));
         }
         if effects.set_role && (ok || statement.multi) {
             self.learn_role(statement, sql);
@@ -430,8 +439,10 @@ fn last_word_is(sql: &[u8], word: &[u8]) -> bool {
     sql.len() > word.len() && sql.get(sql.len() - word.len()..).is_some_and(|end| end.eq_ignore_ascii_case(word))
 }
 
-fn second_word_is(sql: &[u8], word: &[u8]) -> bool {
-    sql.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).nth(1).is_some_and(|w| w.eq_ignore_ascii_case(word))
+/// The second word, comments not counted; empty when there is none.
+fn second_word(sql: &[u8], mode: LexMode) -> &[u8] {
+    let mut tokens = Lexer::new(sql, mode).filter(|token| !matches!(token.kind, TokenKind::Comment | TokenKind::OptimizerHint));
+    tokens.nth(1).and_then(|token| sql.get(token.start..token.end)).unwrap_or_default()
 }
 
 mod insert_id;

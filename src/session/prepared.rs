@@ -27,6 +27,8 @@ pub struct ClientStatement<T> {
     pub prepared_on: Option<ServerId>,
     /// Part of its parameters was sent with `COM_STMT_SEND_LONG_DATA`.
     pub long_data: bool,
+    /// Such a part was lost, on its way or with its connection: the next execution would run without it.
+    pub long_data_lost: bool,
     /// A cursor is open on it.
     pub cursor: bool,
 }
@@ -84,6 +86,7 @@ impl<T> Statements<T> {
     /// The connection was lost: what was open on it is open nowhere.
     pub fn connection_lost(&mut self) {
         for statement in self.by_id.values_mut() {
+            statement.long_data_lost |= statement.long_data;
             (statement.cursor, statement.long_data) = (false, false);
         }
     }

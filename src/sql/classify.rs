@@ -14,6 +14,7 @@ mod calls;
 mod effects;
 mod insert_id;
 mod judge;
+mod own;
 mod query;
 mod show;
 mod tables;

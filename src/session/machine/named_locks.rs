@@ -13,15 +13,19 @@ pub(super) struct NamedLocks {
     names: Vec<Box<[u8]>>,
     /// Taken by names that are no literals.
     unknown: u32,
+    /// Taken once for each row of a table: how often is not known, and only RELEASE_ALL_LOCKS() ends it.
+    many: bool,
 }
 
 impl NamedLocks {
     pub(super) fn any(&self) -> bool {
-        self.unknown > 0 || !self.names.is_empty()
+        self.many || self.unknown > 0 || !self.names.is_empty()
     }
 
     /// Learns from the calls in a statement. `ok`: it ended well; what a failed one took stays taken, what it released may not be.
     pub(super) fn learn(&mut self, sql: &[u8], mode: LexMode, ok: bool) {
+        let words = || Lexer::new(sql, mode).filter(|token| token.kind == TokenKind::Word);
+        let by_row = words().any(|token| sql.get(token.start..token.end).is_some_and(|word| word.eq_ignore_ascii_case(b"FROM")));
         let mut tokens = Lexer::new(sql, mode).filter(|token| token.kind != TokenKind::Comment);
         while let Some(token) = tokens.next() {
             let word = sql.get(token.start..token.end).unwrap_or_default();
@@ -36,14 +40,18 @@ impl NamedLocks {
             // Names of locks are compared without regard to case.
             let name = name.map(|token| sql.get(token.start..token.end).unwrap_or_default().to_ascii_lowercase());
             match (takes, name) {
+                (true, _) if by_row => self.many = true,
+                // For each row, and perhaps for none.
+                (false, _) if by_row => {}
                 (true, Some(name)) if self.names.len() < NAMES_MAX => self.names.push(name.into()),
                 (true, _) => self.unknown = self.unknown.saturating_add(1),
-                (false, Some(name)) => match self.names.iter().position(|n| **n == *name) {
-                    Some(at) => drop(self.names.swap_remove(at)),
-                    None => self.unknown = self.unknown.saturating_sub(1),
-                },
-                (false, None) if self.unknown > 0 => self.unknown -= 1,
-                (false, None) => drop(self.names.pop()),
+                // What is not sure to be the one that was taken ends nothing: a lock must not stay behind for the next session.
+                (false, Some(name)) => {
+                    if let Some(at) = self.names.iter().position(|n| **n == *name) {
+                        self.names.swap_remove(at);
+                    }
+                }
+                (false, None) => self.unknown = self.unknown.saturating_sub(1),
             }
         }
     }
@@ -61,8 +69,11 @@ mod tests {
             (&["SELECT GET_LOCK('a', 1), GET_LOCK('b', 1)", "DO RELEASE_LOCK('a')"], true),
             (&["SELECT GET_LOCK('a', 1), GET_LOCK('a', 1)", "DO RELEASE_LOCK('a')"], true),
             (&["SELECT GET_LOCK('a', 1)", "DO RELEASE_LOCK('other')"], true),
-            (&["SELECT GET_LOCK(?, 1)", "DO RELEASE_LOCK('x')"], false),
-            (&["SELECT get_lock('a', 1)", "DO RELEASE_LOCK(@a)"], false),
+            (&["SELECT GET_LOCK(?, 1)", "DO RELEASE_LOCK(?)"], false),
+            (&["SELECT GET_LOCK(CONCAT('a', 1), 1)", "DO RELEASE_LOCK('x')"], true),
+            (&["SELECT get_lock('a', 1)", "DO RELEASE_LOCK(@a)"], true),
+            (&["SELECT GET_LOCK('a', 1) FROM t", "DO RELEASE_LOCK('a')"], true),
+            (&["SELECT GET_LOCK('a', 1)", "SELECT RELEASE_LOCK('a') FROM t WHERE 0"], true),
         ] {
             let mut locks = NamedLocks::default();
             for sql in statements {

@@ -56,6 +56,9 @@ fn pins_begin_and_end_with_their_cause() {
         ("PREPARE s FROM 'SELECT 1'", "text_prepared", "DEALLOCATE PREPARE s"),
         ("HANDLER t OPEN", "handler", "HANDLER t CLOSE"),
         ("XA START 'x'", "xa", "XA COMMIT 'x'"),
+        ("/* app */ XA START 'x'", "xa", "/* app */ xa /* b */ ROLLBACK 'x'"),
+        ("CREATE TEMPORARY TABLE t (a INT)", "temporary_table", "DROP TABLE shop.t"),
+        ("CREATE TEMPORARY TABLE other.t (a INT)", "temporary_table", "DROP TEMPORARY TABLE IF EXISTS other.t"),
         ("SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1", "found_rows", "SELECT FOUND_ROWS()"),
         ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "set_transaction", "SELECT 1 FROM t"),
     ] {
@@ -216,4 +219,20 @@ fn an_isolation_level_for_the_next_transaction_stays_until_that_has_ended() {
     assert_eq!(pins(&session), "[\"transaction\", \"set_transaction\"]");
     say(&mut session, "COMMIT", &Said::default());
     assert_eq!(pins(&session), "[]");
+}
+
+#[test]
+fn a_temporary_table_is_gone_only_when_it_itself_was_dropped() {
+    for (begin, other) in [
+        ("CREATE TEMPORARY TABLE t (a INT)", "DROP TABLE other.t"),
+        ("CREATE TEMPORARY TABLE other.t (a INT)", "DROP TABLE t"),
+        ("CREATE TEMPORARY TABLE T (a INT)", "DROP TABLE IF EXISTS t"),
+        ("CREATE TEMPORARY TABLE t (a INT)", "DROP SEQUENCE IF EXISTS t"),
+        ("CREATE TEMPORARY TABLE t (a INT)", "USE other; DROP TABLE t"),
+    ] {
+        let mut session = session();
+        say(&mut session, begin, &Said::default());
+        say(&mut session, other, &Said::default());
+        assert!(session.pins.has(PinReason::TemporaryTable), "{begin}; {other}");
+    }
 }

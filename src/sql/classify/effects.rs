@@ -26,9 +26,9 @@ pub struct Effects {
     pub implicit_commit: bool,
     /// `SET TRANSACTION` (`false`: for the next transaction only; `true`: with SESSION or GLOBAL)
     pub set_transaction: Option<bool>,
-    /// Names of temporary tables (and sequences) that come into being, without schema, as written.
+    /// Names of temporary tables (and sequences) that come into being, as written, with the schema where one is written.
     pub creates_temporary_tables: Vec<String>,
-    /// Names after `DROP TEMPORARY TABLE` and after a plain `DROP TABLE`, which drops temporary tables first.
+    /// Names after `DROP TEMPORARY TABLE` and after a plain `DROP TABLE`, which drops temporary tables first; written likewise.
     pub drops_tables: Vec<String>,
     /// `LOCK TABLES`
     pub lock_tables: bool,

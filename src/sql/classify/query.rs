@@ -2,6 +2,7 @@
 //! hand its rows elsewhere or call code we do not know, needs a reserved word, `:=`, or a name before a parenthesis; this walk looks at all of them.
 
 use super::effects::remember;
+use super::own::{IDENTITY, OWN_TABLES};
 use super::verdict::{Class, ClassReason, Verdict};
 use crate::sql::cursor::{system_variable, unquote, user_variable};
 use crate::sql::functions::{self, Effect, MAX_NAME_BYTES, Volatility, upper_case};
@@ -68,34 +69,6 @@ struct Frame {
     /// The token that opened it stands right behind AS.
     behind_as: bool,
 }
-
-/// System variables by which one asks which server answers; whichever answers tells its own.
-const IDENTITY: &[&str] = &["hostname", "port", "report_host", "report_port", "server_id", "server_uuid"];
-
-/// Tables of `information_schema` that show the server itself and not its data, beside those of InnoDB.
-const OWN_TABLES: &[&str] = &[
-    "client_statistics",
-    "engines",
-    // Whether an event is on: a replica has its own word for it.
-    "events",
-    "global_status",
-    "global_variables",
-    "index_statistics",
-    "key_caches",
-    "metadata_lock_info",
-    "plugins",
-    "all_plugins",
-    "processlist",
-    "profiling",
-    "query_cache_info",
-    "session_status",
-    "session_variables",
-    "system_variables",
-    "table_statistics",
-    "thread_pool_stats",
-    "user_statistics",
-    "user_variables",
-];
 
 /// What a join counts among the operators. No server joins more than 61 tables.
 const JOIN_OPERATORS: usize = 3;

@@ -282,9 +282,9 @@ fn what_the_session_learns() {
         ("SAVEPOINT a", Effects { savepoint: true, ..Effects::default() }),
         (
             "CREATE TEMPORARY TABLE IF NOT EXISTS a.t (x INT)",
-            Effects { creates_temporary_tables: names(&["t"]), ..Effects::default() },
+            Effects { creates_temporary_tables: names(&["a.t"]), ..Effects::default() },
         ),
-        ("DROP TEMPORARY TABLE a, b.c", Effects { drops_tables: names(&["a", "c"]), ..Effects::default() }),
+        ("DROP TEMPORARY TABLE a, b.c", Effects { drops_tables: names(&["a", "b.c"]), ..Effects::default() }),
         ("DROP TABLE t", Effects { drops_tables: names(&["t"]), implicit_commit: true, ..Effects::default() }),
         ("LOCK TABLES t WRITE", Effects { lock_tables: true, implicit_commit: true, ..Effects::default() }),
         ("UNLOCK TABLES", Effects { unlock_tables: true, ..Effects::default() }),
@@ -460,4 +460,15 @@ fn long_and_deep_statements_are_judged_without_the_parser() {
     }
     classify(format!("SELECT 1{}", " UNION SELECT 1".repeat(199)).as_bytes(), LexMode::default());
     classify(format!("SELECT {}1{}", "ABS((".repeat(39), "))".repeat(39)).as_bytes(), LexMode::default());
+}
+
+#[test]
+fn many_joins_do_not_end_the_process() {
+    for n in [61, 150, 300, 600] {
+        for one in ["JOIN shop.t", "JOIN (SELECT 1 a)", "STRAIGHT_JOIN t", "NATURAL JOIN t", "LEFT JOIN t"] {
+            let joins: String = (1..n).map(|n| format!(" {one} t{n}")).collect();
+            let statement = classify(format!("SELECT 1 FROM t t0{joins}").as_bytes(), LexMode::default());
+            assert_eq!(statement.class, Class::Read, "{n} {one}");
+        }
+    }
 }

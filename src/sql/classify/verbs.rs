@@ -301,7 +301,7 @@ fn create(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     verdict.effects.implicit_commit = !temporary;
     if let Some(name) = name {
         if temporary {
-            remember(&mut verdict.effects.creates_temporary_tables, name.name.clone());
+            remember(&mut verdict.effects.creates_temporary_tables, name.to_string());
         }
         verdict.tables.push(name);
     }
@@ -315,15 +315,17 @@ fn drop(mut cursor: Cursor<'_>) -> Verdict {
         return with(Class::Write, ClassReason::PreparedInText, |verdict| verdict.effects.text_deallocate = name);
     }
     let temporary = cursor.eat("TEMPORARY");
-    let relation = cursor.eat_any(&["TABLE", "TABLES", "SEQUENCE"]);
+    // MariaDB's DROP SEQUENCE IF EXISTS leaves a table of that name where it is.
+    let sequence = cursor.eat("SEQUENCE");
+    let relation = sequence || cursor.eat_any(&["TABLE", "TABLES"]);
     let view = cursor.eat("VIEW");
     cursor.eat_all(&["IF", "EXISTS"]);
     let tables = if relation || view { table_list(&mut cursor) } else { Vec::new() };
     with(Class::Ddl, ClassReason::Definition, |verdict| {
         verdict.effects.implicit_commit = !temporary;
-        if relation {
+        if relation && !sequence {
             for table in &tables {
-                remember(&mut verdict.effects.drops_tables, table.name.clone());
+                remember(&mut verdict.effects.drops_tables, table.to_string());
             }
         }
         verdict.tables = tables;
