@@ -123,7 +123,7 @@ impl RawClient {
     pub async fn receive_some(&mut self, most: usize) -> Result<usize> {
         let mut bytes = vec![0; most];
         // Behind two hundred others it takes longer than an answer may.
-        let read = tokio::time::timeout(4 * LIMIT, self.stream.read(&mut bytes)).await.context("nothing comes")??;
+        let read = tokio::time::timeout(6 * LIMIT, self.stream.read(&mut bytes)).await.context("nothing comes")??;
         if read == 0 {
             bail!("the peer has closed");
         }

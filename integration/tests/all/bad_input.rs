@@ -220,7 +220,9 @@ async fn servers_that_talk_nonsense() {
 async fn a_reply_that_breaks_off_or_turns_to_nonsense() {
     let link = Link::to(&cluster().server("db1").address()).unwrap();
     let plain = Proxy::before_address("db1", &link.address()).every_server("tls", "{ mode = \"disabled\" }");
-    let proxy = plain.start().await.unwrap();
+    // A machine that is too busy to answer heartbeats must not be taken for what is tried here.
+    let patient = plain.set("monitor.heartbeat_timeout", "\"30s\"").set("failover.mode", "\"off\"");
+    let proxy = patient.start().await.unwrap();
     let mut other = proxy.connect("shop").await.unwrap();
     other.query_drop("BEGIN").await.unwrap();
     other.query_drop("SELECT id FROM items WHERE id = 1 FOR UPDATE").await.unwrap();
@@ -229,21 +231,26 @@ async fn a_reply_that_breaks_off_or_turns_to_nonsense() {
         pools.column("closed").iter().map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
     };
     // The marker is in no text of a statement, so that it shows in a reply only.
-    let in_a_row = "SELECT id, CONCAT('mar', 'ker'), REPEAT('x', 5000) FROM items";
-    let in_a_definition = "SELECT 1 AS `marker`, 2";
-    let at_the_end = "SELECT CONCAT('mar', 'ker')";
-    for (what, sql) in [("in a row", in_a_row), ("in a definition", in_a_definition), ("behind the last row", at_the_end)] {
+    let replies = [
+        ("in the first row", "SELECT id, CONCAT('mar', 'ker'), REPEAT('x', 5000) FROM items"),
+        ("in a definition", "SELECT 1 AS `marker`, 2"),
+        ("behind the last row", "SELECT CONCAT('mar', 'ker')"),
+        ("in a late row", "SELECT id, IF(id = 90, CONCAT('mar', 'ker'), ''), REPEAT('x', 5000) FROM items ORDER BY id"),
+    ];
+    for (what, sql) in replies {
         for spoil in [Spoil::Close, Spoil::Bytes(0xff), Spoil::Bytes(0xfe), Spoil::Bytes(0)] {
             let before = closed().await;
             let mut conn = proxy.connect("shop").await.unwrap();
             let whole: Vec<mysql_async::Row> = conn.query(sql).await.unwrap();
-            assert!(!whole.is_empty(), "{what}: it is well");
             link.spoil(b"marker", spoil);
             let spoiled = tokio::time::timeout(Duration::from_secs(20), conn.query::<mysql_async::Row, _>(sql));
             let spoiled = spoiled.await.unwrap_or_else(|_| panic!("{what}, {spoil:?}: the client hangs"));
             assert!(link.has_spoiled(), "{what}, {spoil:?}");
-            // Zeros in a row are a value, and those behind it are empty packets; only a reply that is whole may end well.
-            assert!(spoiled.is_err(), "{what}, {spoil:?}: {} rows", spoiled.unwrap().len());
+            // Of a read of which nothing has reached the client another server, or another connection, may have been asked.
+            if let Ok(again) = spoiled {
+                assert_ne!(what, "in a late row", "{spoil:?}: what was sent cannot be taken back");
+                assert!(format!("{again:?}") == format!("{whole:?}"), "{what}, {spoil:?}: a reply that never was");
+            }
             assert!(closed().await > before, "{what}, {spoil:?}: its connection is used again");
             assert_eq!(
                 other.query_first::<u32, _>("SELECT 1 + 1").await.unwrap(),
