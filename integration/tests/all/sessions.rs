@@ -281,7 +281,7 @@ async fn what_a_procedure_set_is_there_whatever_the_server_tells_of_it() {
         let clients = proxy.admin("SHOW CLIENTS").await.unwrap();
         let pins = clients.column("pin_reason");
         let stays = flavour() == Flavour::MySql && other.is_none();
-        assert_eq!(pins.iter().any(|pin| *pin == "user_variable"), stays, "{pins:?}");
+        assert_eq!(pins.contains(&"user_variable"), stays, "{pins:?}");
     }
 }
 
