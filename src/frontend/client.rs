@@ -75,6 +75,8 @@ pub struct Client {
     pub(super) record: Option<Box<Record<PreparedText>>>,
     /// What the master was known to have when a statement was sent that may commit.
     pub(super) sent_knowing: Option<Box<GtidSet>>,
+    /// `LAST_INSERT_ID()` for the statement that is being sent, where it may read it and a replay may have to: `None` inside when it is not known.
+    pub(super) sent_insert_id: Option<Option<u64>>,
     /// The challenge of its login, for the next `COM_CHANGE_USER`.
     pub(super) challenge: [u8; NONCE_LEN],
     /// The connection of the last statement as it was given back: (server, thread id, serial).
@@ -138,6 +140,7 @@ impl Client {
             written: Written::default(),
             record: None,
             sent_knowing: None,
+            sent_insert_id: None,
         }
     }
 
@@ -307,10 +310,11 @@ impl Client {
     }
 
     /// The EOF with which `COM_SET_OPTION` is answered (an OK in the place of EOF where EOF is deprecated). It leaves the warnings
-    /// of the statement before it, and counts them.
+    /// of the statement before it, and in MySQL counts them.
     pub(super) async fn eof(&mut self) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16);
-        write_end_of_rows(&mut payload, self.capabilities, self.session.status.of_session(), self.left.warning_count());
+        let warnings = if self.shared.flavor() == Some(crate::topology::Flavor::MySql) { self.left.warning_count() } else { 0 };
+        write_end_of_rows(&mut payload, self.capabilities, self.session.status.of_session(), warnings);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
         self.stream.send_all(&out).await?;

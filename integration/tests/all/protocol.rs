@@ -418,7 +418,13 @@ async fn who_does_not_ask_is_told_of_the_session_what_the_server_tells() {
     ] {
         let ends = [through.query(sql).await.unwrap(), direct.query(sql).await.unwrap()];
         assert!(ends.iter().all(|seen| !matches!(seen.last(), Some(Seen::Err(..)))), "{sql}: {ends:?}");
-        assert_eq!(through.tracked.escape_ascii().to_string(), direct.tracked.escape_ascii().to_string(), "{sql}");
+        // MariaDB tells of several variables in an order that depends on how many it tracks.
+        let told = |wire: &Wire| {
+            let mut told: Vec<_> = sluice::protocol::session_track::changes(&wire.tracked).map(|c| format!("{c:?}")).collect();
+            told.sort();
+            told
+        };
+        assert_eq!(told(&through), told(&direct), "{sql}");
     }
     // Who asks is told.
     for wire in [&mut through, &mut direct] {
