@@ -313,7 +313,7 @@ impl Client {
     /// of the statement before it, and in MySQL counts them.
     pub(super) async fn eof(&mut self) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16);
-        let warnings = if self.shared.flavor() == Some(crate::topology::Flavor::MySql) { self.left.warning_count() } else { 0 };
+        let warnings = if self.shared.flavor() == Some(Flavor::MySql) { self.left.warning_count() } else { 0 };
         write_end_of_rows(&mut payload, self.capabilities, self.session.status.of_session(), warnings);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);

@@ -174,11 +174,6 @@ impl Leftovers {
         }
     }
 
-    /// `@@warning_count`.
-    pub fn warning_count(&self) -> u16 {
-        u16::try_from(self.warning_count).unwrap_or(u16::MAX)
-    }
-
     /// One value, if it is known here.
     pub fn value(&self, asked: Leftover) -> Option<String> {
         match asked {
