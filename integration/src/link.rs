@@ -19,6 +19,15 @@ pub enum Way {
     Down,
 }
 
+/// What becomes of the bytes behind a place, see [`Link::spoil`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoil {
+    /// The connection ends there.
+    Close,
+    /// Every byte behind it is this one.
+    Bytes(u8),
+}
+
 /// Linux' shortest time-out before a segment is sent again.
 const RESENT_AFTER: Duration = Duration::from_millis(200);
 
@@ -34,6 +43,7 @@ struct State {
     refuse: AtomicBool,
     over: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
+    spoil: Mutex<Option<(Vec<u8>, Spoil)>>,
 }
 
 /// A relay to one target. Dropping it closes everything.
@@ -100,6 +110,16 @@ impl Link {
         self.state.close_all();
     }
 
+    /// Of the next connection on which the target sends `marker`, in one piece of data, what comes behind it is spoiled.
+    pub fn spoil(&self, marker: &[u8], how: Spoil) {
+        *self.state.spoil.lock().expect("never poisoned") = Some((marker.to_vec(), how));
+    }
+
+    /// Whether what [`Link::spoil`] waits for has come.
+    pub fn has_spoiled(&self) -> bool {
+        self.state.spoil.lock().expect("never poisoned").is_none()
+    }
+
     /// Ends every delay, stall and cut.
     pub fn heal(&self) {
         for way in [Way::Up, Way::Down] {
@@ -140,6 +160,7 @@ impl State {
 
     fn carry(&self, way: Way, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 64 << 10];
+        let mut spoiled = None;
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             let delay = self.delay_us[way as usize].load(Ordering::SeqCst);
             std::thread::sleep(Duration::from_micros(delay));
@@ -152,11 +173,39 @@ impl State {
             }
             // Counted first: whoever has received them finds them counted.
             self.bytes[way as usize].fetch_add(count as u64, Ordering::SeqCst);
+            let mut good = count;
+            if way == Way::Down
+                && spoiled.is_none()
+                && let Some((at, how)) = self.spoils(&buffer[..count])
+            {
+                (good, spoiled) = (at, Some(how));
+            } else if spoiled.is_some() {
+                good = 0;
+            }
+            match spoiled {
+                Some(Spoil::Bytes(byte)) => buffer[good..count].fill(byte),
+                Some(Spoil::Close) => {
+                    let _ = to.write_all(&buffer[..good]);
+                    let _ = from.shutdown(Shutdown::Both);
+                    break;
+                }
+                None => {}
+            }
             if to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }
         let _ = to.shutdown(Shutdown::Write);
+    }
+
+    /// Where the marker ends that is waited for.
+    fn spoils(&self, piece: &[u8]) -> Option<(usize, Spoil)> {
+        let mut wanted = self.spoil.lock().expect("never poisoned");
+        let (marker, how) = wanted.as_ref()?;
+        let at = piece.windows(marker.len()).position(|window| window == marker)? + marker.len();
+        let how = *how;
+        *wanted = None;
+        Some((at, how))
     }
 
     fn close_all(&self) {

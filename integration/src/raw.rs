@@ -119,6 +119,17 @@ impl RawClient {
         tokio::time::timeout(LIMIT, read).await.with_context(|| format!("no answer in {LIMIT:?}"))
     }
 
+    /// Reads some bytes as they are, at most `most`; an error when none come in time.
+    pub async fn receive_some(&mut self, most: usize) -> Result<usize> {
+        let mut bytes = vec![0; most];
+        // Behind two hundred others it takes longer than an answer may.
+        let read = tokio::time::timeout(6 * LIMIT, self.stream.read(&mut bytes)).await.context("nothing comes")??;
+        if read == 0 {
+            bail!("the peer has closed");
+        }
+        Ok(read)
+    }
+
     /// Sends a statement and reads the first packet of its answer.
     pub async fn query(&mut self, sql: &str) -> Result<Reply> {
         self.send(0, &[&[3], sql.as_bytes()].concat()).await?;

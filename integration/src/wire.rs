@@ -73,6 +73,8 @@ pub struct Wire {
     pub challenge: Vec<u8>,
     /// The number in the answer to the last PREPARE.
     pub statement: u32,
+    /// What the last OK told of the session's state.
+    pub tracked: Vec<u8>,
     seq: u8,
     renumber: Option<Renumber>,
     /// Bytes that stood in the buffer when it was last looked at.
@@ -103,6 +105,7 @@ impl Wire {
             },
             challenge: Vec::new(),
             statement: 0,
+            tracked: Vec::new(),
             seq: 0,
             renumber: None,
             seen: 0,
@@ -335,6 +338,11 @@ impl Wire {
 
     fn note(&mut self, kind: PacketKind, payload: Vec<u8>, seen: &mut Vec<Seen>) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if kind == PacketKind::Ok
+            && let Some(ok) = OkPacket::parse(&payload, self.capabilities)
+        {
+            self.tracked = ok.session_state.to_vec();
+        }
         let packet = match kind {
             PacketKind::Ok => OkPacket::parse(&payload, self.capabilities)
                 // That the session's state changed is told by what is tracked, which is more through the proxy.

@@ -24,17 +24,19 @@ pub struct Known {
     pub generation: u64,
     /// When a server accepted it last. `None` when it stands in the configuration file.
     pub confirmed: Option<Instant>,
+    /// An account was changed since, perhaps this one: no login may rely on it before a server has accepted it again.
+    pub doubted: bool,
 }
 
 impl Known {
     /// A credential from the configuration file.
     pub fn configured(credential: Arc<Credential>) -> Known {
-        Known { credential, generation: 0, confirmed: None }
+        Known { credential, generation: 0, confirmed: None, doubted: false }
     }
 
     /// Whether a server should be asked again before it is relied upon.
     pub fn is_due(&self, now: Instant, confirm_after: Duration) -> bool {
-        self.confirmed.is_some_and(|at| now.saturating_duration_since(at) >= confirm_after)
+        self.doubted || self.confirmed.is_some_and(|at| now.saturating_duration_since(at) >= confirm_after)
     }
 }
 
@@ -66,6 +68,7 @@ impl Credentials {
             && *known.credential == credential
         {
             known.confirmed = Some(now);
+            known.doubted = false;
             return known.clone();
         }
         if inner.users.len() >= USERS_MAX && !inner.users.contains_key(user) {
@@ -75,7 +78,8 @@ impl Credentials {
             }
         }
         inner.last_generation += 1;
-        let known = Known { credential: Arc::new(credential), generation: inner.last_generation, confirmed: Some(now) };
+        let known =
+            Known { credential: Arc::new(credential), generation: inner.last_generation, confirmed: Some(now), doubted: false };
         inner.users.insert(user.to_owned(), known.clone());
         known
     }
@@ -86,6 +90,14 @@ impl Credentials {
             && known.generation == generation
         {
             known.confirmed = known.confirmed.max(Some(now));
+            known.doubted = false;
+        }
+    }
+
+    /// Somebody has changed accounts: of each user a server is asked again at the next login.
+    pub fn doubt_all(&self) {
+        for known in self.0.lock().users.values_mut() {
+            known.doubted = true;
         }
     }
 
@@ -137,7 +149,10 @@ mod tests {
         assert!(!known.is_due(start, after) && known.is_due(later, after));
         store.confirm("app", known.generation, later);
         assert!(!store.get("app").expect("known").is_due(later, after));
+        store.doubt_all();
+        assert!(store.get("app").expect("known").is_due(later, after), "a password may have been changed");
         let again = store.learn("app", password("x"), later + after);
+        assert!(!again.is_due(later + after, after));
         assert_eq!(again.generation, known.generation, "the same password is the same learning");
         assert!(!Known::configured(Arc::new(Credential::None)).is_due(later, after));
     }

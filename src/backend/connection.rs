@@ -230,14 +230,14 @@ impl Connection {
         self.stream.idle() == Idle::Quiet
     }
 
-    /// Sends one command and waits for its OK.
+    /// Sends one command and waits for its OK, or for the EOF that `COM_SET_OPTION` is answered with.
     ///
     /// # Errors
     /// The server's refusal, a broken connection, an answer that is neither.
     pub async fn command(&mut self, com: Com, payload: &[u8]) -> Result<(), CommandError> {
         let mut out = Vec::with_capacity(payload.len() + 5);
         put_command(&mut out, com, payload);
-        self.run_command(out).await
+        self.run_command(out, Expect::Simple).await
     }
 
     /// Runs a statement of our own that is answered with OK.
@@ -247,13 +247,13 @@ impl Connection {
     pub async fn statement(&mut self, sql: &[u8]) -> Result<(), CommandError> {
         let mut out = Vec::with_capacity(sql.len() + 8);
         put_query(&mut out, self.capabilities, sql);
-        self.run_command(out).await
+        self.run_command(out, Expect::Query).await
     }
 
-    async fn run_command(&mut self, command: Vec<u8>) -> Result<(), CommandError> {
+    async fn run_command(&mut self, command: Vec<u8>, expect: Expect) -> Result<(), CommandError> {
         self.stream.send_command(&command).await?;
         let mut buffer = Buffer::new();
-        self.expect_oks(&mut buffer, 1).await?;
+        self.expect_replies(&mut buffer, 1, expect).await?;
         if buffer.is_empty() { Ok(()) } else { Err(CommandError::Nonsense("more than one answer".to_owned())) }
     }
 
@@ -263,9 +263,13 @@ impl Connection {
     /// # Errors
     /// See [`Connection::command`].
     pub async fn expect_oks(&mut self, buffer: &mut Buffer, count: usize) -> Result<(), CommandError> {
+        self.expect_replies(buffer, count, Expect::Query).await
+    }
+
+    async fn expect_replies(&mut self, buffer: &mut Buffer, count: usize, expect: Expect) -> Result<(), CommandError> {
         let mut refused = None;
         for _ in 0..count {
-            let mut tracker = ReplyTracker::new(Expect::Query, self.capabilities);
+            let mut tracker = ReplyTracker::new(expect, self.capabilities);
             loop {
                 let walk = tracker.walk(buffer.filled()).map_err(|e| CommandError::Nonsense(e.to_string()))?;
                 match walk.event {

@@ -309,10 +309,12 @@ impl Client {
         Ok(())
     }
 
-    /// The EOF with which `COM_SET_OPTION` is answered (an OK in the place of EOF where EOF is deprecated).
+    /// The EOF with which `COM_SET_OPTION` is answered (an OK in the place of EOF where EOF is deprecated). It leaves the warnings
+    /// of the statement before it, and in MySQL counts them.
     pub(super) async fn eof(&mut self) -> Result<(), Gone> {
         let mut payload = BytesMut::with_capacity(16);
-        write_end_of_rows(&mut payload, self.capabilities, self.session.status.of_session(), 0);
+        let warnings = if self.shared.flavor() == Some(Flavor::MySql) { self.left.warning_count() } else { 0 };
+        write_end_of_rows(&mut payload, self.capabilities, self.session.status.of_session(), warnings);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
         put_packet(&mut out, 1, &payload);
         self.stream.send_all(&out).await?;

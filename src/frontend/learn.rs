@@ -39,6 +39,9 @@ impl Client {
                 state_changed: told.state_changed,
                 overflow: told.overflow,
             };
+            if (ok || job.statement.multi) && job.statement.changes_accounts() {
+                self.shared.accounts_changed();
+            }
             let may_change = !(job.statement.plain && learned.is_plain());
             let before = may_change.then(|| self.session.state.clone());
             self.session.learn(job.statement, job.sql, &learned);

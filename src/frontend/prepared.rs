@@ -169,7 +169,8 @@ impl Client {
             self.session.pins.set(PinReason::Cursor, true);
         }
         let outcome = self.run_job(&job).await?;
-        let open = outcome.status.is_some_and(|s| s.has(Status::CURSOR_EXISTS));
+        // MySQL sets the flag for a cursor in a procedure or function too, which is none of the client's.
+        let open = cursor && outcome.status.is_some_and(|s| s.has(Status::CURSOR_EXISTS) && !s.has(Status::MORE_RESULTS));
         if let Some(statement) = self.statements.get_mut(id) {
             if statement.long_data && outcome.server.is_none() {
                 // No server has executed it, which would have dropped what was sent for it: a server's statement that still has it is not used again.

@@ -217,7 +217,7 @@ impl Client {
             at += packet.wire_len;
         }
         if !caps.has(Capabilities::DEPRECATE_EOF) {
-            put_packet_with(out, seq, |out| EofPacket { warnings: 0, status: self.session.status }.write(out));
+            put_packet_with(out, seq, |out| EofPacket { warnings: 0, status: self.session.status.of_session() }.write(out));
         }
     }
 
@@ -231,7 +231,7 @@ impl Client {
         for row in rows {
             seq = put_packet_with(&mut out, seq, |out| row.iter().for_each(|value| out.put_nullable_bytes(value.as_deref())));
         }
-        put_packet_with(&mut out, seq, |out| write_end_of_rows(out, self.capabilities, self.session.status, 0));
+        put_packet_with(&mut out, seq, |out| write_end_of_rows(out, self.capabilities, self.session.status.of_session(), 0));
         self.stream.send_all(&out).await?;
         Ok(())
     }

@@ -328,6 +328,7 @@ impl Client {
             server: &mut lease,
             client: &mut self.stream,
             client_capabilities: self.capabilities,
+            hears_all: self.session.hears_all,
             tracker,
             statement_id: job.statement_id,
             renumber: compressed.then(|| Renumber::new(1)),

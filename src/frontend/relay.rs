@@ -145,6 +145,8 @@ pub struct Relay<'a> {
     pub client: &'a mut Stream,
     /// What the client negotiated.
     pub client_capabilities: Capabilities,
+    /// The client has asked for `session_track_...` itself: it is told all that the server tells Sluice.
+    pub hears_all: bool,
     /// Walks the reply.
     pub tracker: ReplyTracker,
     /// Put into a PREPARE's OK instead of the server's number.
@@ -242,9 +244,18 @@ impl Relay<'_> {
                     told.note_ok(&ok);
                     told.ends_rows = payload.first() == Some(&EOF_HEADER);
                     told.last_len = len;
-                    if rewrite {
+                    // What Sluice has the server tell is for Sluice.
+                    let less = if rewrite || self.hears_all { None } else { session_track::by_default(ok.session_state) };
+                    if rewrite || less.is_some() {
                         let mut short = BytesMut::with_capacity(64);
-                        rewrite_ok(payload, self.server.capabilities, self.client_capabilities, &mut short);
+                        match &less {
+                            Some(less) => OkPacket { session_state: less, ..ok }.write(
+                                &mut short,
+                                self.client_capabilities,
+                                payload.first().copied().unwrap_or_default(),
+                            ),
+                            None => _ = rewrite_ok(payload, self.server.capabilities, self.client_capabilities, &mut short),
+                        }
                         pending.out.extend_from_slice(buffer.filled().get(copied..at).unwrap_or(&[]));
                         let seq = packet.get(3).copied().unwrap_or(1);
                         let mut framed = BytesMut::with_capacity(short.len() + HEADER_LEN);

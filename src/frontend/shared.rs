@@ -162,6 +162,12 @@ impl Shared {
         schemas.insert((account.user.clone(), account.client, schema.into()), now);
     }
 
+    /// A client has changed accounts: what servers confirmed of passwords and schemas before does not hold for the next login.
+    pub fn accounts_changed(&self) {
+        self.login.credentials.doubt_all();
+        self.schemas.lock().clear();
+    }
+
     /// The shared one of a state.
     pub fn share(&self, state: Arc<State>) -> Arc<State> {
         self.states.lock().share(state)

@@ -3,9 +3,10 @@
 //! Sources: MySQL manual, "OK_Packet, Session State Information"; MariaDB knowledge base, "OK_Packet".
 //! MySQL writes one SYSTEM_VARIABLES entry per variable, MariaDB may write several variables into one: both are read.
 
+use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
-use super::primitives::Reader;
+use super::primitives::{Put, Reader};
 
 /// One change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +57,43 @@ const STATE_CHANGE: u8 = 2;
 const GTIDS: u8 = 3;
 const TRANSACTION_CHARACTERISTICS: u8 = 4;
 const TRANSACTION_STATE: u8 = 5;
+
+/// Variables that servers tell of without being asked (`session_track_system_variables` by default, MySQL and MariaDB).
+const TOLD_BY_DEFAULT: [&[u8]; 5] =
+    [b"autocommit", b"character_set_client", b"character_set_connection", b"character_set_results", b"time_zone"];
+
+/// What of `session_state` a server tells a session that has not asked for more: its schema, and the five variables that clients
+/// follow. `None` where that is all there is, or where it cannot be read.
+pub fn by_default(session_state: &[u8]) -> Option<BytesMut> {
+    let mut rest = Reader::new(session_state);
+    let mut out = BytesMut::new();
+    while !rest.is_empty() {
+        let (kind, data) = (rest.u8()?, rest.lenenc_bytes()?);
+        let kept = match kind {
+            SCHEMA => data.into(),
+            SYSTEM_VARIABLES => variables_by_default(data)?,
+            _ => BytesMut::new(),
+        };
+        if !kept.is_empty() {
+            out.put_u8(kind);
+            out.put_lenenc_bytes(&kept);
+        }
+    }
+    (out.len() < session_state.len()).then_some(out)
+}
+
+fn variables_by_default(data: &[u8]) -> Option<BytesMut> {
+    let mut variables = Reader::new(data);
+    let mut out = BytesMut::new();
+    while !variables.is_empty() {
+        let (name, value) = (variables.lenenc_bytes()?, variables.lenenc_bytes()?);
+        if TOLD_BY_DEFAULT.contains(&name) {
+            out.put_lenenc_bytes(name);
+            out.put_lenenc_bytes(value);
+        }
+    }
+    Some(out)
+}
 
 impl<'a> Changes<'a> {
     fn variable(&mut self) -> Option<Change<'a>> {
@@ -156,6 +194,24 @@ mod tests {
         ];
         for (what, bytes, expected) in table {
             assert_eq!(all(bytes).as_ref(), Ok(expected), "{what}");
+        }
+    }
+
+    #[test]
+    fn who_did_not_ask_is_told_what_servers_tell() {
+        let autocommit = b"\x00\x0f\x0aautocommit\x03OFF";
+        let schema = b"\x01\x05\x04test";
+        for (what, bytes, kept) in [
+            ("nothing", &b""[..], None),
+            ("the schema", schema, None),
+            ("one of the five", autocommit, None),
+            ("that something changed", b"\x02\x01\x31", Some(&b""[..])),
+            ("a variable that only Sluice follows", b"\x00\x0b\x08sql_mode\x01x", Some(b"")),
+            ("one of two in an entry", b"\x00\x1a\x0aautocommit\x03OFF\x08sql_mode\x01x", Some(autocommit)),
+            ("a schema between others", b"\x02\x01\x31\x01\x05\x04test\x05\x09\x08________", Some(schema)),
+            ("what is no entry", b"\x01\x50x", None),
+        ] {
+            assert_eq!(by_default(bytes).as_deref(), kept, "{what}");
         }
     }
 

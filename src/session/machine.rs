@@ -96,6 +96,8 @@ pub struct Session {
     pub lex: LexMode,
     /// A reset, and `DEFAULT`, bring back the charset of the login, as MariaDB does it; in MySQL they bring that of the server.
     pub resets_names_to_login: bool,
+    /// It has set one of `session_track_...`: what servers tell of the session it wants to hear.
+    pub hears_all: bool,
     lex_default: LexMode,
     temporary_tables: Names,
     text_prepared: TextPrepared,
@@ -115,6 +117,7 @@ impl Session {
         Session {
             lex: state.lex_mode(lex_default),
             lex_default,
+            hears_all: false,
             resets_names_to_login: lex_default.dialect != Dialect::MySql,
             initial: state.clone(),
             state,

@@ -73,14 +73,16 @@ impl Unread {
 }
 
 /// The question for the names of all user variables of a connection; at most one more than can be read. Its first row has
-/// `ROW_COUNT()` and `FOUND_ROWS()`, which asking changes, and whether the server keeps the list: one without performance_schema
-/// shows an empty one.
+/// `ROW_COUNT()` and `FOUND_ROWS()`, which asking changes, and whether the server knows this connection's variables at all: with
+/// `performance_schema = OFF`, and for a thread beyond its limits, its tables are there and empty.
 pub fn names_question(mariadb: bool) -> &'static str {
     if mariadb {
-        "SELECT ROW_COUNT(), FOUND_ROWS(), 1 UNION ALL (SELECT VARIABLE_NAME, NULL, 1 FROM information_schema.USER_VARIABLES LIMIT 65)"
+        "SELECT ROW_COUNT(), FOUND_ROWS(), 1 UNION ALL \
+         (SELECT VARIABLE_NAME, NULL, NULL FROM information_schema.USER_VARIABLES LIMIT 65)"
     } else {
-        "SELECT ROW_COUNT(), FOUND_ROWS(), @@performance_schema UNION ALL \
-         (SELECT v.VARIABLE_NAME, NULL, 1 FROM performance_schema.user_variables_by_thread v \
+        "SELECT ROW_COUNT(), FOUND_ROWS(), EXISTS (SELECT 1 FROM performance_schema.threads WHERE PROCESSLIST_ID = CONNECTION_ID()) \
+         UNION ALL \
+         (SELECT v.VARIABLE_NAME, NULL, NULL FROM performance_schema.user_variables_by_thread v \
          JOIN performance_schema.threads t USING (THREAD_ID) WHERE t.PROCESSLIST_ID = CONNECTION_ID() LIMIT 65)"
     }
 }

@@ -71,6 +71,35 @@ pub struct Classified {
     pub writes_unseen: Flag,
 }
 
+impl Classified {
+    /// Whether it may change who logs in with what: `ALTER USER`, `SET PASSWORD`, `GRANT ... IDENTIFIED BY`, `FLUSH PRIVILEGES` and
+    /// the like. What a procedure does is not seen.
+    pub fn changes_accounts(&self) -> bool {
+        const BEGINNINGS: [&[&str]; 9] = [
+            &["ALTER", "USER"],
+            &["CREATE", "USER"],
+            &["CREATE", "OR", "REPLACE", "USER"],
+            &["DROP", "USER"],
+            &["RENAME", "USER"],
+            &["SET", "PASSWORD"],
+            &["FLUSH", "PRIVILEGES"],
+            &["GRANT"],
+            &["REVOKE"],
+        ];
+        let begins = |text: &str| {
+            BEGINNINGS.iter().any(|words| {
+                let mut found = text.split_ascii_whitespace();
+                words.iter().all(|word| found.next().is_some_and(|next| next.eq_ignore_ascii_case(word)))
+            })
+        };
+        match self.class {
+            Class::Read | Class::LockingRead | Class::Write | Class::Transaction if !self.multi => false,
+            _ if self.multi => self.digest_text.split(';').any(begins),
+            _ => begins(&self.digest_text),
+        }
+    }
+}
+
 /// Whether a read-only server has refused a statement that was taken for a read: it writes, by a view that calls a stored
 /// function. Copies share it; not a part of what the statement is, so that all are equal.
 #[derive(Clone, Debug, Default)]

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use integration::fake_server::{FakeServer, OK, Step, greeting, packet};
+use integration::link::{Link, Spoil};
 use integration::proxy::Proxy;
 use integration::raw::{RawClient, Reply};
 use mysql_async::prelude::Queryable;
 
-use crate::world::{proxy, schema};
+use crate::world::{cluster, proxy, schema};
 
 /// A well-behaved session that must not notice anything.
 async fn others_go_on() {
@@ -211,4 +212,55 @@ async fn servers_that_talk_nonsense() {
         assert_eq!(proxy.get("/healthz").await.unwrap().0, 200, "{what}");
         assert_eq!(proxy.get("/readyz").await.unwrap().0, 503, "{what}");
     }
+}
+
+/// A server's reply ends or turns into nonsense in the middle of a row, or of what comes before and behind the rows. That statement
+/// fails with an error or its client's end, its connection is thrown away, and others that use the server at that moment go on.
+#[tokio::test]
+async fn a_reply_that_breaks_off_or_turns_to_nonsense() {
+    let link = Link::to(&cluster().server("db1").address()).unwrap();
+    let plain = Proxy::before_address("db1", &link.address()).every_server("tls", "{ mode = \"disabled\" }");
+    // A machine that is too busy to answer heartbeats must not be taken for what is tried here.
+    let patient = plain.set("monitor.heartbeat_timeout", "\"30s\"").set("failover.mode", "\"off\"");
+    let proxy = patient.start().await.unwrap();
+    let mut other = proxy.connect("shop").await.unwrap();
+    other.query_drop("BEGIN").await.unwrap();
+    other.query_drop("SELECT id FROM items WHERE id = 1 FOR UPDATE").await.unwrap();
+    let closed = async || {
+        let pools = proxy.admin("SHOW POOLS").await.unwrap();
+        pools.column("closed").iter().map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    // The marker is in no text of a statement, so that it shows in a reply only.
+    let replies = [
+        ("in the first row", "SELECT id, CONCAT('mar', 'ker'), REPEAT('x', 5000) FROM items"),
+        ("in a definition", "SELECT 1 AS `marker`, 2"),
+        ("behind the last row", "SELECT CONCAT('mar', 'ker')"),
+        ("in a late row", "SELECT id, IF(id = 90, CONCAT('mar', 'ker'), ''), REPEAT('x', 5000) FROM items ORDER BY id"),
+    ];
+    for (what, sql) in replies {
+        for spoil in [Spoil::Close, Spoil::Bytes(0xff), Spoil::Bytes(0xfe), Spoil::Bytes(0)] {
+            let before = closed().await;
+            let mut conn = proxy.connect("shop").await.unwrap();
+            let whole: Vec<mysql_async::Row> = conn.query(sql).await.unwrap();
+            link.spoil(b"marker", spoil);
+            let spoiled = tokio::time::timeout(Duration::from_secs(20), conn.query::<mysql_async::Row, _>(sql));
+            let spoiled = spoiled.await.unwrap_or_else(|_| panic!("{what}, {spoil:?}: the client hangs"));
+            assert!(link.has_spoiled(), "{what}, {spoil:?}");
+            // Of a read of which nothing has reached the client another server, or another connection, may have been asked.
+            if let Ok(again) = spoiled {
+                assert_ne!(what, "in a late row", "{spoil:?}: what was sent cannot be taken back");
+                assert!(format!("{again:?}") == format!("{whole:?}"), "{what}, {spoil:?}: a reply that never was");
+            }
+            assert!(closed().await > before, "{what}, {spoil:?}: its connection is used again");
+            assert_eq!(
+                other.query_first::<u32, _>("SELECT 1 + 1").await.unwrap(),
+                Some(2),
+                "{what}, {spoil:?}: another's transaction"
+            );
+            let mut next = proxy.connect("shop").await.unwrap();
+            assert_eq!(next.query_first::<u32, _>("SELECT COUNT(*) FROM items").await.unwrap(), Some(100));
+            proxy.check_running().unwrap();
+        }
+    }
+    other.query_drop("ROLLBACK").await.unwrap();
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use integration::accounts::Account;
+use integration::cluster::Cluster;
 use integration::flavour::Flavour;
 use integration::proxy::Proxy;
 use integration::wait::until_true;
@@ -28,7 +29,7 @@ async fn a_hundred_clients_on_five_connections_keep_their_own_state() {
             let proxy = std::sync::Arc::clone(&proxy);
             tokio::spawn(async move {
                 let mut conn = proxy.connect("shop").await.unwrap();
-                one_client(&mut conn, client).await;
+                one_client(&mut conn, client, "sessions", 8).await;
             })
         })
         .collect();
@@ -40,8 +41,53 @@ async fn a_hundred_clients_on_five_connections_keep_their_own_state() {
     assert_eq!(threads, 0, "an idle session holds no server connection");
 }
 
-async fn one_client(conn: &mut Conn, client: u32) {
-    let schema = format!("t_sessions_{}", client % 10);
+/// A thousand clients, all there at once, on four connections a server.
+#[tokio::test]
+async fn a_thousand_clients_on_four_connections_keep_their_own_state() {
+    for n in 0..10 {
+        let schema = schema(&format!("thousand_{n}")).await;
+        let table = format!("CREATE TABLE {schema}.t (client INT, round INT, PRIMARY KEY (client, round))");
+        cluster().server("db1").run(&[&table]).await.unwrap();
+    }
+    cluster().settle().await.unwrap();
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "4").start().await.unwrap();
+    let proxy = std::sync::Arc::new(proxy);
+    let all_there = std::sync::Arc::new(tokio::sync::Barrier::new(1000));
+    // A login has a limit of time, which a thousand at once can exceed on a small machine.
+    let logins = std::sync::Arc::new(tokio::sync::Semaphore::new(20));
+    let clients: Vec<_> = (0..1000u32)
+        .map(|client| {
+            let (proxy, all_there) = (std::sync::Arc::clone(&proxy), std::sync::Arc::clone(&all_there));
+            let logins = std::sync::Arc::clone(&logins);
+            tokio::spawn(async move {
+                let turn = logins.acquire().await.unwrap();
+                let mut conn = proxy.connect("shop").await.unwrap();
+                drop(turn);
+                all_there.wait().await;
+                one_client(&mut conn, client, "thousand", 1).await;
+                // Behind all the others' statements its own state is still there.
+                all_there.wait().await;
+                let (schema, zone): (String, String) = conn.query_first("SELECT DATABASE(), @@time_zone").await.unwrap().unwrap();
+                assert_eq!((schema, zone), (format!("t_thousand_{}", client % 10), format!("+{:02}:00", client % 12)));
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let opened: Vec<u64> = cluster_connections(&proxy).await;
+    assert!(opened.iter().all(|n| *n <= 4), "{opened:?}");
+}
+
+/// Connections open in each pool.
+async fn cluster_connections(proxy: &Proxy) -> Vec<u64> {
+    let servers = proxy.admin("SHOW SERVERS").await.unwrap();
+    let number = |column: &str| servers.column(column).iter().map(|n| n.parse::<u64>().unwrap()).collect::<Vec<_>>();
+    number("connections_used").into_iter().zip(number("connections_idle")).map(|(used, idle)| used + idle).collect()
+}
+
+async fn one_client(conn: &mut Conn, client: u32, schemas: &str, rounds: u32) {
+    let schema = format!("t_{schemas}_{}", client % 10);
     let zone = format!("+{:02}:00", client % 12);
     let mode = ["ANSI_QUOTES", "", "NO_BACKSLASH_ESCAPES", "STRICT_TRANS_TABLES"][client as usize % 4];
     let length = u64::from(5_000 + client);
@@ -50,7 +96,7 @@ async fn one_client(conn: &mut Conn, client: u32) {
     conn.query_drop(format!("SET time_zone = '{zone}', SESSION sql_mode = '{mode}'")).await.unwrap();
     conn.query_drop(format!("SET @@group_concat_max_len = {length}")).await.unwrap();
     conn.query_drop(format!("SET NAMES {charset} COLLATE {collation}")).await.unwrap();
-    for round in 0..8u32 {
+    for round in 0..rounds {
         let state: (String, String, String, u64, String) = conn
             .query_first("SELECT DATABASE(), @@time_zone, @@sql_mode, @@group_concat_max_len, @@collation_connection")
             .await
@@ -205,6 +251,38 @@ async fn when_all_connections_are_taken_clients_wait_and_then_are_told() {
         Ok(conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.is_ok())
     });
     free.await.unwrap();
+}
+
+/// Bug: an account that may read `performance_schema` lost what a procedure set where that schema is off and its tables are empty.
+/// Where it is on, the session leaves the connection with its variables.
+#[tokio::test]
+async fn what_a_procedure_set_is_there_whatever_the_server_tells_of_it() {
+    const READER: Account = Account { name: "reader_all", password: "reader_all" };
+    let grant = ["CREATE USER reader_all@'%' IDENTIFIED BY 'reader_all'", "GRANT ALL ON *.* TO reader_all@'%'"];
+    let body = "BEGIN SELECT 5, 'five' INTO @number, @word; SET b = 6; END";
+    let mut clusters = vec![None];
+    if flavour() == Flavour::MySql {
+        let telling = Cluster::start_with(flavour(), &["--performance-schema=ON"], &|_| {}).await.unwrap();
+        clusters.push(Some(telling));
+    }
+    for other in &clusters {
+        let cluster = other.as_ref().unwrap_or_else(|| cluster());
+        let schema = schema_on(cluster, "sessions_procedure").await;
+        let create = format!("CREATE PROCEDURE {schema}.sets (OUT b INT) {body}");
+        cluster.server("db1").run(&[&grant[..], &[&create]].concat()).await.unwrap();
+        cluster.settle().await.unwrap();
+        let proxy = Proxy::before(cluster).start().await.unwrap();
+        let mut conn = proxy.connect_with(proxy.options(READER).db_name(Some(&schema))).await.unwrap();
+        for _ in 0..2 {
+            conn.query_drop("CALL sets(@b)").await.unwrap();
+            let set: (u32, String, u32) = conn.query_first("SELECT @number, @word, @b").await.unwrap().unwrap();
+            assert_eq!(set, (5, "five".to_owned(), 6));
+        }
+        let clients = proxy.admin("SHOW CLIENTS").await.unwrap();
+        let pins = clients.column("pin_reason");
+        let stays = flavour() == Flavour::MySql && other.is_none();
+        assert_eq!(pins.contains(&"user_variable"), stays, "{pins:?}");
+    }
 }
 
 /// After FLUSH STATUS the counters are this session's, whoever used the connection before and whatever runs beside it.

@@ -301,8 +301,9 @@ impl ReplyTracker {
             State::ColumnsEof => {
                 let status = self.eof(payload)?;
                 self.columns_status = status;
-                // With a cursor the rows stay at the server until they are fetched.
-                if self.expect == Expect::Execute && status.has(Status::CURSOR_EXISTS) {
+                // With a cursor the rows stay at the server until they are fetched. MySQL leaves the flag set behind a cursor that a
+                // procedure has opened for itself; the rows of its results come, and more follows them, as never behind a cursor.
+                if self.expect == Expect::Execute && status.has(Status::CURSOR_EXISTS) && !status.has(Status::MORE_RESULTS) {
                     self.end_result(status);
                     return Ok(Some(PacketKind::Eof));
                 }

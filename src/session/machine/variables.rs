@@ -67,6 +67,7 @@ impl Session {
             }
             changes.push(Change::System(name.into(), Some(Value::Reported(value.clone()))));
         }
+        self.hears_all |= effects.sets_system_variables.iter().any(|name| is_tracking(name));
         let sets_user = !effects.sets_user_variables.is_empty();
         let sets_system = !effects.sets_system_variables.is_empty();
         if statement.class == Class::Session && !statement.multi && (sets_user || sets_system) {
