@@ -101,7 +101,10 @@ impl Term {
 /// Which account a reader is, as the servers say: two proxies that log in with one name may be two accounts, told apart by where they
 /// come from.
 #[derive(Debug, Default)]
-pub struct Accounts(RwLock<HashMap<(Arc<str>, Option<IpAddr>, u64), Arc<[u8]>>>);
+pub struct Accounts(RwLock<HashMap<Who, Arc<[u8]>>>);
+
+/// User, its client's address where servers are told it, learning of its password.
+type Who = (Arc<str>, Option<IpAddr>, u64);
 
 impl Accounts {
     /// The account, if it is known.
