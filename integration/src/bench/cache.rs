@@ -154,7 +154,8 @@ fn proxy(server: &Server, threads: u32) -> ProxyBuilder {
 async fn caching(server: &Server, threads: u32, memory: u64) -> Result<Proxy> {
     let builder = proxy(server, threads).set("cache.enabled", "true").set("cache.default", "\"all\"").set("cache.ttl", "\"1h\"");
     // One server without replicas, and nobody writes past the proxy.
-    let proxy = builder.set("cache.invalidate", "[\"proxy\"]").set("cache.max_memory", &format!("\"{}MiB\"", memory >> 20)).start().await?;
+    let proxy =
+        builder.set("cache.invalidate", "[\"proxy\"]").set("cache.max_memory", &format!("\"{}MiB\"", memory >> 20)).start().await?;
     until_true("the cache is on", Duration::from_secs(30), async || {
         Ok(proxy.admin("SHOW CACHE").await?.column("state").first() == Some(&"on"))
     })
