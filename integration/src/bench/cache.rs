@@ -172,7 +172,7 @@ pub async fn run(server: &Server, threads: u32, rounds: u32, time: Duration, pro
     server.run(&[&grant]).await?;
     let mut out = String::from("the cache");
     let with = caching(server, threads, 256 << 20).await?;
-    let direct = Target { name: "server", port: server.port(), pid: server.id(), bare: false };
+    let direct = Target { name: "server", port: server.port(), pid: server.pid().context("the server has ended")?, bare: false };
     let sluice = Target { name: "hit", port: with.port(), pid: with.id(), bare: false };
     for (name, sql) in READS {
         let bytes = request(sql);
