@@ -18,6 +18,7 @@
 //!  clock      the one place that reads the wall clock for logs and tables  DO (I/O)
 //!  metrics    counters, statement statistics, the log of events
 //!  net        a socket, plain, TLS or compressed, the buffer to read it with, and whose thread it belongs to
+//!  stores     Redis or memcached, where several proxies keep the cache's results in one place
 //!  backend    logging in at servers, connections, their pools, KILL
 //!  monitor    heartbeats; feeds topology and publishes its snapshot; carries out what topology::failover says
 //!             follows the master's binlog for the cache
@@ -80,3 +81,4 @@ pub mod metrics;
 pub mod monitor;
 pub mod net;
 pub mod run;
+pub mod stores;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms in the order of `src/lib.rs`: a room uses rooms before it, never those after it.
-const ROOMS: [&str; 18] = [
-    "protocol", "sql", "auth", "topology", "binlog", "session", "routing", "cache", "clock", "metrics", "net", "backend",
+const ROOMS: [&str; 19] = [
+    "protocol", "sql", "auth", "topology", "binlog", "session", "routing", "cache", "clock", "metrics", "net", "stores", "backend",
     "monitor", "frontend", "admin", "config", "cli", "run",
 ];
 /// The rooms that decide. What they may not know of, and why.

@@ -39,6 +39,7 @@ pub mod proxy;
 pub mod raw;
 pub mod sandbox;
 pub mod server;
+pub mod store;
 pub mod template;
 pub mod wait;
 pub mod wire;

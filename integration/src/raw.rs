@@ -97,6 +97,29 @@ impl RawClient {
         Ok(())
     }
 
+    /// Sends a command, and reads all that comes until nothing does for a moment.
+    pub async fn whole(&mut self, command: &[u8]) -> Result<Vec<u8>> {
+        self.send_bytes(command).await?;
+        let (mut all, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+        let mut limit = LIMIT;
+        while let Ok(read) = tokio::time::timeout(limit, self.stream.read(&mut piece)).await {
+            let read = read?;
+            if read == 0 {
+                bail!("the peer has closed the connection");
+            }
+            all.extend_from_slice(&piece[..read]);
+            limit = Duration::from_millis(200);
+        }
+        Ok(all)
+    }
+
+    /// Sends a command, and reads a reply of a length that is known. For measuring: with no limit of time.
+    pub async fn exchange(&mut self, command: &[u8], reply: &mut [u8]) -> Result<()> {
+        self.stream.write_all(command).await?;
+        self.stream.read_exact(reply).await?;
+        Ok(())
+    }
+
     /// Says that nothing more will be sent.
     pub async fn finish(&mut self) -> Result<()> {
         Ok(self.stream.shutdown().await?)

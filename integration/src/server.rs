@@ -111,6 +111,11 @@ impl Server {
         self.options.id
     }
 
+    /// The id of its process while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.lock().ok()?.as_ref().map(Process::id)
+    }
+
     /// The port it listens on, on 127.0.0.1; the same after a restart.
     pub fn port(&self) -> u16 {
         self.port

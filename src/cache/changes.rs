@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::topology::GtidSet;
+
 /// Why everything kept is to be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VoidReason {
@@ -70,4 +72,14 @@ pub trait Changes: Send + Sync {
     /// A reader that goes on at the GTID where it stopped, and has told of all since, passes `false`. The first call after the
     /// start passes `true`.
     fn following(&self, missed: bool);
+
+    /// Whose log is followed, and since when; after [`Changes::following`].
+    fn begins(&self, term: super::shared::Term) {
+        let _ = term;
+    }
+
+    /// Everything up to this position has been told for the second time, or is no change of any table.
+    fn stands(&self, position: &GtidSet) {
+        let _ = position;
+    }
 }

@@ -25,6 +25,8 @@ use crate::topology::GtidSet;
 pub const TABLES_MAX: usize = 65_536;
 /// A need of more transactions than this (in intervals) is forgotten in favour of the master.
 const NEED_PARTS_MAX: usize = 256;
+/// Names of changes that are kept one by one; beyond it all that the master has takes their place, which is one interval.
+const KNOWN_PARTS_USUAL: usize = 32;
 /// A table left alone for this long is worth an effort to fill.
 pub const QUIET: Duration = Duration::from_millis(5);
 
@@ -69,6 +71,8 @@ impl Need {
 pub struct Cell {
     /// `schema.table`, for people; empty for everything.
     name: Box<str>,
+    /// What others have kept may be looked at: [`Inner::known`] is wanted.
+    shares: bool,
     /// Read without the lock, changed under it.
     epoch: AtomicU64,
     inner: Mutex<Inner>,
@@ -86,6 +90,63 @@ struct Inner {
     /// Since when [`Inner::need`] is the master; `None` until a sweep has seen it.
     master_since: Option<Instant>,
     moved: Option<Instant>,
+    known: Known,
+}
+
+/// All changes of a table that were heard of, from the start on: what somebody else has read must have them. Unlike the need of a server
+/// it never goes back to nothing.
+#[derive(Debug, Default)]
+struct Known {
+    changes: Option<GtidSet>,
+    /// A change came without its name: nothing of others is good until the master has said what it has.
+    owed: bool,
+    owed_since: Option<Instant>,
+}
+
+impl Known {
+    fn add(&mut self, need: &Need) {
+        match need {
+            Need::Nothing => {}
+            Need::Master => (self.owed, self.owed_since) = (true, None),
+            Need::Gtid(set) => self.merge(set),
+        }
+    }
+
+    fn merge(&mut self, set: &GtidSet) {
+        match &mut self.changes {
+            Some(ours) if ours.flavor() == set.flavor() => ours.merge(set),
+            Some(_) => (self.owed, self.owed_since) = (true, None),
+            ours => *ours = Some(set.clone()),
+        }
+        if self.changes.as_ref().is_some_and(|set| set.parts() > NEED_PARTS_MAX) {
+            *self = Known { owed: true, ..Known::default() };
+        }
+    }
+
+    fn demand(&self) -> Need {
+        if self.owed { Need::Master } else { self.changes.clone().map_or(Need::Nothing, Need::Gtid) }
+    }
+
+    /// `master`: what it has, if it said so less than `settled` ago.
+    fn sweep(&mut self, now: Instant, master: Option<&GtidSet>, settled: Duration, idle: bool) {
+        let ripe = match self.owed_since {
+            _ if !self.owed => false,
+            None => {
+                self.owed_since = Some(now);
+                false
+            }
+            Some(since) => now.saturating_duration_since(since) > settled && idle,
+        };
+        let long = self.changes.as_ref().is_some_and(|set| set.parts() > KNOWN_PARTS_USUAL);
+        if let Some(master) = master
+            && (ripe || long)
+        {
+            self.merge(master);
+            if ripe {
+                (self.owed, self.owed_since) = (false, None);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,8 +169,15 @@ impl Inner {
 }
 
 impl Cell {
-    fn new(name: &str) -> Cell {
-        Cell { name: name.into(), epoch: AtomicU64::new(0), inner: Mutex::default() }
+    fn new(name: &str, shares: bool) -> Cell {
+        Cell { name: name.into(), shares, epoch: AtomicU64::new(0), inner: Mutex::default() }
+    }
+
+    fn heard(&self, inner: &mut Inner, need: &Need) {
+        inner.need.merge(need);
+        if self.shares {
+            inner.known.add(need);
+        }
     }
 
     /// `schema.table`; empty for everything.
@@ -127,7 +195,7 @@ impl Cell {
     fn end(&self, need: &Need, doubt: bool) {
         let mut inner = self.inner.lock();
         inner.writers = inner.writers.saturating_sub(1);
-        inner.need.merge(need);
+        self.heard(&mut inner, need);
         inner.acknowledge(need);
         if doubt {
             inner.doubt = Doubt::New;
@@ -137,7 +205,7 @@ impl Cell {
 
     fn void(&self, need: &Need) {
         let mut inner = self.inner.lock();
-        inner.need.merge(need);
+        self.heard(&mut inner, need);
         self.epoch.fetch_add(1, SeqCst);
     }
 
@@ -147,7 +215,7 @@ impl Cell {
     }
 
     fn needs_more(&self, need: &Need) {
-        self.inner.lock().need.merge(need);
+        self.heard(&mut self.inner.lock(), need);
     }
 }
 
@@ -190,6 +258,8 @@ pub struct Granted {
     pub ticket: Ticket,
     /// What the server that answers it must have.
     pub need: Need,
+    /// What somebody else's result must have, to be as good as one that is read now. [`Need::Master`]: none is.
+    pub demand: Need,
     /// None of the tables was written a moment ago, so that it is likely to last.
     pub quiet: bool,
 }
@@ -198,16 +268,22 @@ pub struct Granted {
 #[derive(Debug)]
 pub struct Epochs {
     everything: Arc<Cell>,
+    shares: bool,
     tables: RwLock<std::collections::HashMap<Box<[u8]>, Arc<Cell>, foldhash::fast::RandomState>>,
 }
 
 impl Default for Epochs {
     fn default() -> Epochs {
-        Epochs { everything: Arc::new(Cell::new("")), tables: RwLock::default() }
+        Epochs::new(false)
     }
 }
 
 impl Epochs {
+    /// `shares`: what others have kept may be looked at.
+    pub fn new(shares: bool) -> Epochs {
+        Epochs { everything: Arc::new(Cell::new("", shares)), shares, tables: RwLock::default() }
+    }
+
     /// The cell of a table, made at first. `key` tells tables apart, `name` is for people. `None`: there are too many.
     pub fn cell(&self, key: &[u8], name: &str) -> Option<Arc<Cell>> {
         if let Some(cell) = self.tables.read().get(key) {
@@ -220,7 +296,7 @@ impl Epochs {
         if tables.len() >= TABLES_MAX {
             return None;
         }
-        let cell = Arc::new(Cell::new(name));
+        let cell = Arc::new(Cell::new(name, self.shares));
         // A cell is never taken away: somebody may hold it, and a second one of that name would know nothing of his writes.
         tables.insert(key.into(), cell.clone());
         Some(cell)
@@ -233,6 +309,7 @@ impl Epochs {
     pub fn ticket(&self, tables: &[Arc<Cell>], now: Instant) -> Result<Granted, NoTicket> {
         let mut parts = SmallVec::new();
         let mut need = Need::Nothing;
+        let mut demand = if self.shares { Need::Nothing } else { Need::Master };
         let mut quiet = true;
         for cell in tables.iter().chain([&self.everything]) {
             let inner = cell.inner.lock();
@@ -243,10 +320,13 @@ impl Epochs {
                 return Err(NoTicket::Doubt);
             }
             need.merge(&inner.need);
+            if self.shares {
+                demand.merge(&inner.known.demand());
+            }
             quiet &= inner.moved.is_none_or(|moved| now.saturating_duration_since(moved) >= QUIET);
             parts.push((cell.clone(), cell.epoch.load(SeqCst)));
         }
-        Ok(Granted { ticket: Ticket { parts }, need, quiet })
+        Ok(Granted { ticket: Ticket { parts }, need, demand, quiet })
     }
 
     /// A write to these tables is sent now; `None` for any table. What becomes of it is to be told by [`Writing::end`]; if it is dropped
@@ -313,6 +393,8 @@ impl Epochs {
                 Doubt::Until(end) if end <= now => inner.doubt = Doubt::None,
                 Doubt::None | Doubt::Until(_) => {}
             }
+            let idle = inner.writers == 0;
+            inner.known.sweep(now, master, settled, idle);
             match (&inner.need, inner.master_since) {
                 (Need::Nothing, _) => {}
                 (Need::Gtid(set), _) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use quick_cache::Equivalent;
 
-use crate::session::state::State;
+use crate::session::state::{State, put};
 
 /// Whose rights it was read with, and how its client is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,27 @@ impl<'a> KeyRef<'a> {
             parameters: self.parameters.map(|p| [p.types.into(), p.nulls.into(), p.values.into()]),
             hash: self.hash,
         }
+    }
+
+    /// As bytes that are the same in another process of this version, and those of no other key. The account stands in the place of
+    /// the learning of its password, which is one proxy's own.
+    pub fn encode(&self, account: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.sql.len() + 256);
+        put(&mut out, Some(account));
+        put(&mut out, Some(self.reader.user.as_bytes()));
+        put(&mut out, self.reader.address.map(|address| address.to_string()).as_deref().map(str::as_bytes));
+        out.extend_from_slice(&self.reader.capabilities.to_le_bytes());
+        out.extend_from_slice(&self.reader.raw_collation.to_le_bytes());
+        self.state.encode(&mut out);
+        out.push(u8::from(self.prepared.is_some()));
+        if let Some(state) = self.prepared {
+            state.encode(&mut out);
+        }
+        put(&mut out, Some(self.sql));
+        put(&mut out, self.parameters.map(|p| p.types));
+        put(&mut out, self.parameters.map(|p| p.nulls));
+        put(&mut out, self.parameters.map(|p| p.values));
+        out
     }
 
     /// For tables that are divided by it.
@@ -224,6 +245,7 @@ mod tests {
         others.extend(other_readers.iter().map(|other| KeyRef::new(other, &state, None, b"SELECT 1", None)));
         let kept = Arc::new(base.to_owned());
         assert!(base.equivalent(&kept));
+        assert_ne!(base.encode(b"x@%"), base.encode(b"x@10.0.0.1"));
         let again = Arc::new(State::at_login(Some(b"shop"), Some(("utf8mb4", "utf8mb4_bin"))));
         assert!(KeyRef::new(&reader.clone(), &again, None, b"SELECT 1", None).equivalent(&kept), "equal is enough");
         for (n, other) in others.iter().enumerate() {
@@ -232,6 +254,10 @@ mod tests {
             assert!(!other.equivalent(&kept), "{n}");
             for (m, third) in others.iter().enumerate() {
                 assert_eq!(other == KeyRef { hash: base.hash, ..*third }, n == m, "{n} {m}");
+                // For other processes they are told apart alike, but for the learning of the password.
+                let learned = |n: usize| others[n].reader.generation == 2;
+                assert_eq!(other.encode(b"x@%") == third.encode(b"x@%"), n == m, "{n} {m}");
+                assert!(!learned(n) || other.encode(b"x@%") == base.encode(b"x@%"));
             }
         }
     }

@@ -6,6 +6,7 @@
 //! * [`definitions`]: which tables a name stands for, and what changes with them.
 //! * [`touch`]: what does a statement change?
 //! * [`store`]: the memory.
+//! * [`shared`]: what several proxies keep in one place, and when one's result is good for another.
 //! * [`Changes`]: what a reader of the binlog calls.
 //!
 //! `frontend::cached` serves from it and fills it, `frontend::changed` tells it of clients' writes, `run` has the master asked for its
@@ -16,6 +17,7 @@ pub mod definitions;
 pub mod epoch;
 pub mod key;
 pub mod policy;
+pub mod shared;
 pub mod store;
 mod tell;
 pub mod touch;
@@ -54,6 +56,9 @@ pub struct Cache {
     pub epochs: Epochs,
     /// The results.
     pub store: Store,
+    /// What is known to look at others' results; `None` while the binlog is not followed.
+    term: ArcSwapOption<shared::Term>,
+    shares: bool,
     definitions: ArcSwapOption<Definitions>,
     /// Moves when definitions may have changed.
     version: AtomicU64,
@@ -65,6 +70,8 @@ pub struct Cache {
     why_lost: Mutex<String>,
     master: AtomicU32,
     unfit: quick_cache::sync::Cache<u64, Instant>,
+    /// Which accounts readers are, as the servers say; forgotten when rights change.
+    pub accounts: shared::Accounts,
     /// Reads answered.
     pub hits: AtomicU64,
     /// Reads that might have been.
@@ -96,13 +103,21 @@ impl Refused {
 impl Cache {
     /// An empty cache. `needs_reader`: nothing is served until a reader of the binlog says that it follows.
     pub fn new(settings: Settings, bytes_max: u64, needs_reader: bool) -> Cache {
-        let epochs = Epochs::default();
+        Cache::with_store(settings, bytes_max, needs_reader, false)
+    }
+
+    /// The same; `shares`: there is a store that other proxies use, too.
+    pub fn with_store(settings: Settings, bytes_max: u64, needs_reader: bool, shares: bool) -> Cache {
+        let epochs = Epochs::new(shares);
         // Whoever wrote before the start may be ahead of what replicas have.
         epochs.distrust_servers();
         Cache {
             settings: ArcSwap::from_pointee(settings),
             epochs,
             store: Store::new(bytes_max),
+            term: ArcSwapOption::empty(),
+            shares,
+            accounts: shared::Accounts::default(),
             definitions: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
             why_untold: Mutex::new("the master was not asked yet".to_owned()),
@@ -136,6 +151,11 @@ impl Cache {
         self.definitions.load_full()
     }
 
+    /// What others' results are judged by. To be asked for before the ticket is taken.
+    pub fn term(&self) -> Option<Arc<shared::Term>> {
+        self.term.load_full()
+    }
+
     /// Leave to keep the result of a read, to be taken before it is sent.
     ///
     /// # Errors
@@ -148,10 +168,10 @@ impl Cache {
     }
 
     /// Keeps a result, unless one of its tables was written meanwhile.
-    pub fn keep(&self, key: Arc<key::Key>, entry: Entry) -> bool {
+    pub fn keep(&self, key: Arc<key::Key>, entry: Arc<Entry>) -> bool {
         let current = entry.ticket.is_current() && self.is_told();
         if current {
-            self.store.insert(key, Arc::new(entry));
+            self.store.insert(key, entry);
             self.stores.fetch_add(1, Relaxed);
         }
         current
@@ -159,6 +179,8 @@ impl Cache {
 
     /// All that is kept is void, for this reason.
     pub fn everything(&self, reason: VoidReason, need: &Need) {
+        // A more fitting account may have come into being.
+        self.accounts.forget();
         if matches!(reason, VoidReason::Ddl | VoidReason::Missed | VoidReason::Master) {
             self.forget_definitions();
         }

@@ -41,6 +41,8 @@ pub struct Entry {
     pub statement: Arc<Classified>,
     /// How often it was served.
     pub hits: AtomicU64,
+    /// When it was last put where other proxies look, milliseconds after it was stored; [`u64::MAX`]: never.
+    pub shared_ms: AtomicU64,
     /// It was counted among the voided.
     voided: AtomicBool,
 }
@@ -56,8 +58,8 @@ impl Entry {
         (stored, until): (Instant, Instant),
         statement: Arc<Classified>,
     ) -> Entry {
-        let (hits, voided) = (AtomicU64::new(0), AtomicBool::new(false));
-        Entry { reply, status_at, status, rows, ticket, stored, until, statement, hits, voided }
+        let (hits, shared_ms, voided) = (AtomicU64::new(0), AtomicU64::new(u64::MAX), AtomicBool::new(false));
+        Entry { reply, status_at, status, rows, ticket, stored, until, statement, hits, shared_ms, voided }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::definitions::{NameKey, key};
 use super::epoch::Need;
+use super::shared::Term;
 use super::{Cache, Changes, VoidReason};
 use crate::topology::{Flavor, GtidSet};
 
@@ -48,6 +49,7 @@ impl Changes for Cache {
     fn lost(&self, reason: &str) {
         reason.clone_into(&mut self.why_lost.lock());
         self.following.store(false, SeqCst);
+        self.term.store(None);
     }
 
     fn following(&self, missed: bool) {
@@ -55,6 +57,18 @@ impl Changes for Cache {
             self.everything(VoidReason::Missed, &Need::Master);
         }
         self.following.store(true, SeqCst);
+    }
+
+    fn begins(&self, term: Term) {
+        if self.shares {
+            self.term.store(Some(Arc::new(term)));
+        }
+    }
+
+    fn stands(&self, position: &GtidSet) {
+        if let Some(term) = &*self.term.load() {
+            term.stands(position);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::read::Report;
 use super::types::*;
 use super::words::*;
 use crate::admin::nearest::nearest;
+use crate::stores::Place;
 
 /// A server's name stands in commands, labels and `server:NAME`.
 const SERVER_NAME_LETTERS_MAX: usize = 64;
@@ -21,6 +22,7 @@ pub fn all(config: &Config, report: &mut Report<'_>) {
     routing(config, report);
     rules(config, report);
     users(config, report);
+    cache(config, report);
     if config.pool.idle_timeout > config.pool.max_lifetime && report.has("pool.idle_timeout") {
         report.doubtful(
             "pool.idle_timeout",
@@ -29,6 +31,24 @@ pub fn all(config: &Config, report: &mut Report<'_>) {
                 config.pool.idle_timeout, config.pool.max_lifetime
             ),
             "make it the smaller of the two",
+        );
+    }
+}
+
+fn cache(config: &Config, report: &mut Report<'_>) {
+    let (CacheStore::Redis(url) | CacheStore::Memcached(url)) = &config.cache.store else { return };
+    if let Err(why) = Place::parse(url) {
+        report.wrong(
+            "cache.store",
+            format!("`store` cannot be used: {why}"),
+            "it is like \"redis://host:6379\" or \"memcached://host:11211\"",
+        );
+    }
+    if !config.cache.invalidate.contains(&Invalidate::Binlog) {
+        report.wrong(
+            "cache.store",
+            "a store that proxies share needs `invalidate` to have \"binlog\"",
+            "what other proxies have written is known by it alone; docs/cache.md says more",
         );
     }
 }

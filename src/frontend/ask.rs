@@ -142,6 +142,13 @@ impl Client {
         self.left.learn(job.statement, &reply, flavor == Flavor::MariaDb);
     }
 
+    /// Which account the server takes the client for; `None` where it does not say.
+    pub(super) async fn account_at(&self, lease: &mut Lease) -> Option<Vec<u8>> {
+        let reply = lease.raw_reply(b"SELECT HEX(CURRENT_USER())").await.inspect_err(|_| lease.tainted = true).ok()?;
+        let shape = Shape::read(&reply, lease.capabilities)?;
+        shape.rows.first()?.first().map(|cell| cell.to_vec()).filter(|cell| !cell.is_empty())
+    }
+
     /// Asks the connection for the conditions of the statement before.
     pub(super) async fn take_conditions(&mut self, lease: &mut Lease, told: &Told) {
         let shape = match lease.raw_reply(b"SHOW WARNINGS").await {

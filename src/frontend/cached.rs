@@ -17,6 +17,8 @@ use crate::frontend::place::{interrupted, killed_while_waiting};
 use crate::frontend::query::{ANSWERED, Job, Outcome, Payload};
 use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{Capture, Told};
+use crate::frontend::shared::Shared;
+use crate::frontend::shared_cache;
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, put_packet};
@@ -32,8 +34,8 @@ const STATUS_AT: usize = HEADER_LEN + 3;
 
 /// A read whose reply is to be kept.
 pub(super) struct Fill {
-    cache: Arc<Cache>,
-    key: Arc<Key>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) key: Arc<Key>,
     granted: Granted,
     ttl: Duration,
     /// The server that answers has all that the tables' last writes have.
@@ -116,16 +118,21 @@ impl Client {
         let reader = self.reader();
         let (found, key) = {
             let Some(key) = self.key_of(&reader, job) else { return Ok(None) };
-            match cache.store.get(&key, started) {
-                Some(entry) => (Some(entry), None),
-                None => (None, Some(Arc::new(key.to_owned()))),
-            }
+            let found = cache.store.get(&key, started);
+            // The key is wanted for what is to be kept, or is to be put where others look once more.
+            let wanted = match &found {
+                Some(entry) => self.shared.stored.is_some() && shared_cache::is_due(entry, started),
+                None => true,
+            };
+            (found, wanted.then(|| Arc::new(key.to_owned())))
         };
         if let Some(entry) = found {
+            if let Some(key) = key {
+                shared_cache::share(&self.shared, &cache, &key, &entry, started);
+            }
             return self.serve(&cache, job, &entry, started).await.map(Some);
         }
         let Some(key) = key else { return Ok(None) };
-        cache.misses.fetch_add(1, Relaxed);
         Box::pin(self.miss(cache, job, key, ttl, started)).await
     }
 
@@ -139,14 +146,26 @@ impl Client {
     ) -> Result<Option<Outcome>, Gone> {
         let digest = job.statement.digest_hash;
         if cache.is_unfit(digest, started) {
+            cache.misses.fetch_add(1, Relaxed);
             return Ok(None);
         }
+        // Before the ticket: what is known of the log is then not newer than it.
+        let term = cache.term();
         let schema = job.text.map_or_else(|| self.session.state.schema(), |text| text.state.schema());
-        let Ok(mut granted) = cache.may_keep(job.statement, schema, started) else { return Ok(None) };
+        let Ok(mut granted) = cache.may_keep(job.statement, schema, started) else {
+            cache.misses.fetch_add(1, Relaxed);
+            return Ok(None);
+        };
         let mut leader = None;
         if granted.quiet {
             match self.shared.flights.board(&key) {
-                Boarding::Leads(one) => leader = Some(one),
+                Boarding::Leads(one) => {
+                    if let Some(entry) = self.look_shared(&cache, term.as_deref(), job, &key, &granted, ttl).await {
+                        drop(one);
+                        return self.serve(&cache, job, &entry, started).await.map(Some);
+                    }
+                    leader = Some(one);
+                }
                 Boarding::Waits(flight) => {
                     self.show_waiting(job);
                     tokio::select! {
@@ -168,11 +187,15 @@ impl Client {
                     let schema = job.text.map_or_else(|| self.session.state.schema(), |text| text.state.schema());
                     match cache.may_keep(job.statement, schema, now) {
                         Ok(again) => granted = again,
-                        Err(_) => return Ok(None),
+                        Err(_) => {
+                            cache.misses.fetch_add(1, Relaxed);
+                            return Ok(None);
+                        }
                     }
                 }
             }
         }
+        cache.misses.fetch_add(1, Relaxed);
         let capture = Capture::new(cache.store.reply_max());
         self.fill = Some(Box::new(Fill { cache, key, granted, ttl, fresh: false, capture, leader }));
         Ok(None)
@@ -244,7 +267,15 @@ impl Client {
 
 impl Fill {
     /// The reply has come to its end; `last` is the piece of it that the client does not have yet.
-    pub(super) fn end(mut self, job: &Job<'_>, told: &Told, last: &[u8], capabilities: Capabilities, now: Instant) {
+    pub(super) fn end(
+        mut self,
+        shared: &Shared,
+        job: &Job<'_>,
+        told: &Told,
+        last: &[u8],
+        capabilities: Capabilities,
+        now: Instant,
+    ) {
         let passing =
             [Status::MORE_RESULTS, Status::CURSOR_EXISTS, Status::PS_OUT_PARAMS, Status::METADATA_CHANGED, Status::IN_TRANS];
         let Some(status) = told.status else { return };
@@ -271,7 +302,11 @@ impl Fill {
         let life = (now, now + self.ttl);
         let statement = job.statement.clone();
         let entry = Entry::new(reply.into_boxed_slice(), at + STATUS_AT, status, told.rows, self.granted.ticket, life, statement);
-        self.cache.keep(self.key, entry);
+        let entry = Arc::new(entry);
+        let kept = self.cache.keep(self.key.clone(), entry.clone());
         drop(self.leader.take());
+        if kept {
+            shared_cache::share(shared, &self.cache, &self.key, &entry, now);
+        }
     }
 }

@@ -29,6 +29,7 @@ pub mod relay;
 mod replay;
 mod send;
 pub mod shared;
+mod shared_cache;
 pub mod tls;
 pub mod upload;
 pub mod workers;

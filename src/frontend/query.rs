@@ -408,7 +408,8 @@ impl Client {
         self.learn(job, &mut lease, &told);
         self.end_change(job, change, &told, &lease);
         if let Some(fill) = fill {
-            fill.end(job, &told, pending.piece(&buffer), self.capabilities, sent);
+            self.learn_account(&fill, &mut lease).await;
+            fill.end(&self.shared, job, &told, pending.piece(&buffer), self.capabilities, sent);
         }
         if let Some((open, state)) = before {
             self.record_step(job, open, &mut told, &state);

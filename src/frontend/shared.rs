@@ -29,6 +29,7 @@ use crate::routing::rules::Rules;
 use crate::session::state::{Interner, State};
 use crate::sql::classify::{Classified, ClassifyCache};
 use crate::sql::lexer::Dialect;
+use crate::stores::SharedStore;
 use crate::topology::gtid::GtidSet;
 use crate::topology::known::KnownGtids;
 use crate::topology::snapshot::Snapshot;
@@ -87,6 +88,8 @@ pub struct Shared {
     pub class_read: Arc<Classified>,
     /// Kept results, where there is a cache.
     pub cache: Option<Arc<Cache>>,
+    /// Where results are kept for other proxies, too.
+    pub stored: Option<Arc<SharedStore>>,
     /// Reads that others wait for.
     pub flights: Arc<Flights>,
     /// Settings.

@@ -178,6 +178,16 @@ pub struct Metrics {
     pub cache_invalidations: IntCounter,
     /// `sluice_cache_bytes`
     pub cache_bytes: IntGauge,
+    /// `sluice_cache_store_up`
+    pub cache_store_up: IntGauge,
+    /// `sluice_cache_store_hits_total`
+    pub cache_store_hits: IntCounter,
+    /// `sluice_cache_store_misses_total`
+    pub cache_store_misses: IntCounter,
+    /// `sluice_cache_store_unfit_total`
+    pub cache_store_unfit: IntCounter,
+    /// `sluice_cache_store_errors_total`
+    pub cache_store_errors: IntCounter,
     /// `sluice_failover_duration_seconds`
     pub failover_duration: Histogram,
     /// `sluice_held_statements`: waiting for a master now.
@@ -260,6 +270,11 @@ impl Metrics {
             cache_evictions: counter("sluice_cache_evictions_total", "Entries that gave way to others."),
             cache_invalidations: counter("sluice_cache_invalidations_total", "Entries voided by a write."),
             cache_bytes: gauge("sluice_cache_bytes", "Memory held by entries."),
+            cache_store_up: gauge("sluice_cache_store_up", "1 while the shared store is asked."),
+            cache_store_hits: counter("sluice_cache_store_hits_total", "Reads answered with what another proxy has stored."),
+            cache_store_misses: counter("sluice_cache_store_misses_total", "Results the shared store did not have."),
+            cache_store_unfit: counter("sluice_cache_store_unfit_total", "Stored results that were not good here."),
+            cache_store_errors: counter("sluice_cache_store_errors_total", "Looks and puts that failed."),
             failover_duration: histogram("sluice_failover_duration_seconds", "From suspicion to the new master.", FAILOVER_SECONDS),
             held_statements: gauge("sluice_held_statements", "Statements waiting for a master."),
             registry: r,
@@ -439,6 +454,11 @@ mod tests {
             "sluice_cache_evictions_total 0",
             "sluice_cache_invalidations_total 0",
             "sluice_cache_bytes 0",
+            "sluice_cache_store_up 0",
+            "sluice_cache_store_hits_total 0",
+            "sluice_cache_store_misses_total 0",
+            "sluice_cache_store_unfit_total 0",
+            "sluice_cache_store_errors_total 0",
             "sluice_failovers_total{kind=\"failover\",result=\"ok\"} 1",
             "sluice_failover_duration_seconds_count 0",
             "sluice_held_statements 0",

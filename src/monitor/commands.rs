@@ -106,13 +106,26 @@ pub fn privileges(flavor: Flavor) -> &'static [&'static str] {
 
 /// Which of them the lines of `SHOW GRANTS` do not give. What comes by a role is not seen.
 pub fn missing_privileges(flavor: Flavor, grants: &[String]) -> Vec<&'static str> {
+    missing(privileges(flavor), grants)
+}
+
+/// The same of what reading a server's binlog takes.
+pub fn missing_binlog_privileges(flavor: Flavor, grants: &[String]) -> Vec<&'static str> {
+    let wanted: &[&str] = match flavor {
+        Flavor::MySql => &["REPLICATION SLAVE"],
+        Flavor::MariaDb => &["REPLICATION SLAVE", "BINLOG MONITOR"],
+    };
+    missing(wanted, grants)
+}
+
+fn missing(wanted: &[&'static str], grants: &[String]) -> Vec<&'static str> {
     let given = |privilege: &str| {
         grants.iter().filter_map(|line| line.split_once(" ON *.*")).any(|(given, _)| {
             let given = given.trim_start_matches("GRANT ");
             given.split(',').any(|one| one.trim() == privilege || one.trim() == "ALL PRIVILEGES")
         })
     };
-    privileges(flavor).iter().filter(|privilege| !given(privilege)).copied().collect()
+    wanted.iter().filter(|privilege| !given(privilege)).copied().collect()
 }
 
 /// MariaDB's name of a connection, with a blank behind it; nothing for the unnamed one.
@@ -162,6 +175,13 @@ mod tests {
         ];
         let grants = grants.map(str::to_owned);
         assert_eq!(missing_privileges(MariaDb, &grants), ["REPLICATION SLAVE ADMIN"]);
+        assert_eq!(missing_binlog_privileges(MariaDb, &grants), ["REPLICATION SLAVE", "BINLOG MONITOR"]);
+        let reader = ["GRANT REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR ON *.* TO `sluice`@`%`".to_owned()];
+        assert_eq!(missing_binlog_privileges(MariaDb, &reader), [""; 0]);
+        assert_eq!(
+            missing_binlog_privileges(MySql, &["GRANT REPLICATION CLIENT ON *.* TO `s`@`%`".to_owned()]),
+            ["REPLICATION SLAVE"]
+        );
         assert_eq!(missing_privileges(MySql, &["GRANT ALL PRIVILEGES ON *.* TO `root`@`%`".to_owned()]), [""; 0]);
         assert_eq!(kill("7").as_deref(), Some("KILL 7"));
         assert_eq!(kill("7; DROP"), None);

@@ -11,8 +11,10 @@ use crate::cache::{Cache, Changes as _, VoidReason, as_changes, policy};
 use crate::config::Config;
 use crate::config::types::{CacheDefault, CacheStore, Invalidate};
 use crate::frontend::shared::Shared;
+use crate::metrics::events::EventLog;
 use crate::metrics::statements::StatementSnapshot;
 use crate::monitor::definitions::Asker;
+use crate::stores::{Place, SharedStore};
 use crate::topology::{GtidSet, State};
 
 /// How often it is looked whether servers are reached in another way.
@@ -40,16 +42,35 @@ pub fn settings(config: &Config) -> policy::Settings {
 /// The cache, if there is one.
 ///
 /// # Errors
-/// A store that this version does not have.
+/// A shared store whose results nobody could judge.
 pub fn cache(config: &Config) -> Result<Option<Arc<Cache>>, String> {
     if !config.cache.enabled {
         return Ok(None);
     }
-    if config.cache.store != CacheStore::Memory {
-        return Err(format!("cache.store = \"{}\": this version keeps results in memory only", config.cache.store));
-    }
     let reader = config.cache.invalidate.contains(&Invalidate::Binlog);
-    Ok(Some(Arc::new(Cache::new(settings(config), config.cache.max_memory.0, reader))))
+    let shares = config.cache.store != CacheStore::Memory;
+    if shares && !reader {
+        let store = &config.cache.store;
+        return Err(format!(
+            "cache.store = \"{store}\" needs \"binlog\" in cache.invalidate: what other proxies have written is known by it alone"
+        ));
+    }
+    Ok(Some(Arc::new(Cache::with_store(settings(config), config.cache.max_memory.0, reader, shares))))
+}
+
+/// The store that other proxies use, too, if there is one.
+///
+/// # Errors
+/// A URL that names none.
+pub fn stored(config: &Config, events: &Arc<EventLog>) -> Result<Option<Arc<SharedStore>>, String> {
+    let store = &config.cache.store;
+    let (CacheStore::Redis(url) | CacheStore::Memcached(url)) = store else { return Ok(None) };
+    if !config.cache.enabled {
+        return Ok(None);
+    }
+    let place = Place::parse(url).map_err(|why| format!("cache.store = \"{store}\": {why}"))?;
+    let events = events.clone();
+    Ok(Some(SharedStore::start(place, Box::new(move |kind, detail| events.push(kind, None, detail)))))
 }
 
 /// Starts what the cache needs done.
@@ -139,6 +160,17 @@ pub fn refresh(shared: &Shared) {
     ] {
         counter.inc_by(now.saturating_sub(counter.get()));
     }
+    if let Some(stored) = &shared.stored {
+        metrics.cache_store_up.set(i64::from(stored.is_up()));
+        for (counter, now) in [
+            (&metrics.cache_store_hits, stored.hits.load(Relaxed)),
+            (&metrics.cache_store_misses, stored.misses.load(Relaxed)),
+            (&metrics.cache_store_unfit, stored.unfit.load(Relaxed)),
+            (&metrics.cache_store_errors, stored.errors()),
+        ] {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
+    }
     metrics.cache_bytes.set(i64::try_from(cache.store.bytes()).unwrap_or(i64::MAX));
 }
 
@@ -180,7 +212,10 @@ pub fn row(shared: &Shared, config: &Config) -> CacheRow {
         invalidations: cache.store.invalidations(),
         hit_ratio: if hits + misses == 0 { 0.0 } else { hits as f64 / (hits + misses) as f64 },
         store: config.cache.store.to_string(),
-        state: cache.state(),
+        state: match (cache.state(), shared.stored.as_ref().and_then(|stored| stored.why_down())) {
+            (state, Some(why)) if state == "on" => format!("on, without its store: {why}"),
+            (state, _) => state,
+        },
     }
 }
 
@@ -212,7 +247,9 @@ pub fn flush(shared: &Shared, table: Option<&str>) -> Result<String, AdminError>
         return Ok("there is no cache (cache.enabled = false), and nothing to forget".to_owned());
     };
     let Some(table) = table else {
-        cache.everything(VoidReason::Operator, &Need::Nothing);
+        // What other proxies have of it is to be from after this moment.
+        let need = if shared.stored.is_some() { Need::Master } else { Need::Nothing };
+        cache.everything(VoidReason::Operator, &need);
         cache.store.sweep(Instant::now());
         return Ok("the cache is empty".to_owned());
     };

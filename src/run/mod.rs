@@ -166,6 +166,7 @@ impl Proxy {
             )
         };
         let (paused, paused_receiver) = watch::channel(false);
+        let stored = keeping::stored(&config, &events)?;
         let shared = Arc::new(Shared {
             snapshot,
             changed: monitor.epochs(),
@@ -177,6 +178,7 @@ impl Proxy {
             class_use: Arc::new(classify(b"USE s", LexMode::default())),
             class_read: Arc::new(classify(b"SELECT 1", LexMode::default())),
             cache: keeping::cache(&config)?,
+            stored,
             flights: Arc::default(),
             settings: ArcSwap::from_pointee(resolve::frontend(&config)?),
             metrics,

@@ -114,10 +114,9 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
         crate::topology::Flavor::MySql => "SHOW REPLICA STATUS",
     };
     connection.query(status).await.map_err(|e| format!("{status}: {e}; the README lists the grants"))?;
+    let granted = connection.query("SHOW GRANTS").await.map_err(|e| format!("SHOW GRANTS: {e}"))?;
+    let lines: Vec<String> = granted.iter().flat_map(|r| r.rows.iter().filter_map(|row| row.first().cloned().flatten())).collect();
     if config.failover.mode != crate::config::types::FailoverMode::Off {
-        let granted = connection.query("SHOW GRANTS").await.map_err(|e| format!("SHOW GRANTS: {e}"))?;
-        let lines: Vec<String> =
-            granted.iter().flat_map(|r| r.rows.iter().filter_map(|row| row.first().cloned().flatten())).collect();
         let missing = commands::missing_privileges(connection.flavor(), &lines);
         if !missing.is_empty() {
             return Err(format!(
@@ -134,6 +133,13 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
             return Err(
                 "cache.enabled needs TRIGGER, SHOW VIEW ON *.*, else nothing is kept; the README lists the grants".to_owned()
             );
+        }
+        let missing = commands::missing_binlog_privileges(connection.flavor(), &lines);
+        if config.cache.invalidate.contains(&crate::config::types::Invalidate::Binlog) && !missing.is_empty() {
+            return Err(format!(
+                "\"binlog\" in cache.invalidate needs {} ON *.*, else nothing is served; the README lists the grants",
+                missing.join(", ")
+            ));
         }
     }
     let writable = if read_only == "0" { "takes writes" } else { "read_only" };

@@ -15,8 +15,10 @@ use std::sync::Arc;
 pub use super::collation::charset_of_collation;
 use crate::sql::lexer::{ByteCharset, LexMode};
 
+mod encode;
 mod names;
 
+pub use encode::put;
 pub use names::NAMES;
 
 /// How a value is written into the `SET` that restores it.

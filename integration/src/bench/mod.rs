@@ -2,6 +2,7 @@
 //! one run, taken in turns. Machines are noisy, so what counts are the ratios within a run and the CPU time of the proxy's
 //! process, not the rates.
 
+pub mod cache;
 pub mod load;
 pub mod paths;
 pub mod report;
@@ -21,6 +22,8 @@ pub struct Plan {
     pub large: bool,
     /// Connections per second are measured.
     pub logins: bool,
+    /// The cache is measured.
+    pub cache: bool,
     /// So many idle clients are measured; 0: none.
     pub idle: u32,
     /// Only these paths; empty: all.
@@ -33,13 +36,18 @@ pub struct Plan {
 pub const USAGE: &str =
     "bench [--quick] [--only WORKLOAD,...] [--connections N,...] [--rounds N] [--seconds N] [--paths NAME,...] [--threads N]
   --quick        fewer cells, short runs: under four minutes
-  --only         of point-text, point-prepared, ro-text, ro-prepared, rw-text, rw-prepared, large, logins, idle
+  --only         of point-text, point-prepared, ro-text, ro-prepared, rw-text, rw-prepared, large, logins, idle, cache
   --connections  instead of 1,16,64,256
   --paths        of direct, haproxy, router, proxysql, sluice
   --threads      of each proxy, 2 by default
 FLAVOUR=mysql runs it on MySQL.";
 
 impl Plan {
+    /// Whether anything is measured that all ways to the server are compared in.
+    pub fn has_paths(&self) -> bool {
+        !self.cells.is_empty() || self.large || self.logins || self.idle > 0
+    }
+
     /// Reads the arguments.
     ///
     /// # Errors
@@ -63,7 +71,7 @@ impl Plan {
                 _ => return Err(format!("{arg} is unknown\n{USAGE}")),
             }
         }
-        let known: Vec<&str> = load::WORKLOADS.iter().map(|w| w.name).chain(["large", "logins", "idle"]).collect();
+        let known: Vec<&str> = load::WORKLOADS.iter().map(|w| w.name).chain(["large", "logins", "idle", "cache"]).collect();
         if let Some(wrong) = only.iter().find(|name| !known.contains(&name.as_str())) {
             return Err(format!("no workload {wrong:?}: there are {}", known.join(", ")));
         }
@@ -77,6 +85,7 @@ impl Plan {
             time: Duration::from_secs(u64::from(seconds.unwrap_or(if quick { 2 } else { 4 }))),
             large: wanted("large", false),
             logins: wanted("logins", false),
+            cache: wanted("cache", false),
             idle: if wanted("idle", true) { if quick { 1000 } else { 5000 } } else { 0 },
             only_paths,
             threads,
@@ -95,7 +104,9 @@ mod tests {
     #[test]
     fn arguments() {
         let full = plan("").unwrap();
-        assert_eq!((full.cells.len(), full.idle, full.large, full.logins), (24, 5000, true, true));
+        assert_eq!((full.cells.len(), full.idle, full.large, full.logins, full.cache), (24, 5000, true, true, true));
+        let cache = plan("--only cache").unwrap();
+        assert!(cache.cache && !cache.has_paths() && full.has_paths());
         let quick = plan("--quick").unwrap();
         assert_eq!((quick.cells.len(), quick.idle, quick.large), (9, 1000, false));
         let one = plan("--only point-text --connections 64 --rounds 5 --seconds 1 --paths haproxy,sluice").unwrap();

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use integration::bench::cache;
 use integration::bench::load::{self, Sample};
 use integration::bench::paths::{self, Path};
 use integration::bench::report::{Cell, aims};
@@ -23,6 +24,17 @@ fn main() -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
+    }
+    if let Some((first, rest)) = args.split_first()
+        && first == "--echo"
+    {
+        return match cache::echo(rest) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("echo: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let plan = match Plan::parse(args) {
         Ok(plan) => plan,
@@ -56,6 +68,14 @@ async fn run(plan: Plan) -> Result<()> {
     server.run(&root).await?;
     progress("filling sysbench's tables");
     load::prepare(&server).await?;
+    if plan.cache {
+        let report = cache::run(&server, plan.threads, plan.rounds, plan.time, &progress).await?;
+        clear();
+        println!("{} {}\n{report}", flavour.title(), install.version);
+    }
+    if !plan.has_paths() {
+        return Ok(());
+    }
     let wanted = |name: &str| plan.only_paths.is_empty() || plan.only_paths.iter().any(|path| path == name);
     let (paths, missing) = paths::all(&server, plan.threads, wanted).await?;
     let names: Vec<&str> = paths.iter().map(|path| path.name).collect();

@@ -152,6 +152,35 @@ async fn a_check_online_names_what_the_account_lacks() {
     for name in named {
         assert!(all.contains(name), "{name}: {all}");
     }
+    // Reading the binlog for the cache is asked for where there is a cache, and no right of failover's where there is none.
+    let sluice = |more: &'static [(&'static str, &'static str)]| {
+        let mut builder = Proxy::before(&cluster).set("failover.mode", "\"off\"").set("cache.enabled", "true");
+        for (key, value) in more {
+            builder = builder.set(key, value);
+        }
+        builder.start()
+    };
+    let following = sluice(&[]).await.unwrap();
+    let alone = sluice(&[("cache.invalidate", "[\"proxy\"]")]).await.unwrap();
+    let check_of = async |proxy: &Proxy| {
+        let config = proxy.config_path().display().to_string();
+        let (code, out, err) = Proxy::command(&["check", "--config", &config, "--online"]).await.unwrap();
+        (code, format!("{out}{err}"))
+    };
+    let (code, said) = check_of(&following).await;
+    assert_eq!(code, 0, "{said}");
+    let (revoke, named): (&str, &[&str]) = match flavour() {
+        Flavour::MariaDb => {
+            ("REVOKE REPLICATION SLAVE, BINLOG MONITOR ON *.* FROM sluice", &["REPLICATION SLAVE", "BINLOG MONITOR"])
+        }
+        Flavour::MySql => ("REVOKE REPLICATION SLAVE ON *.* FROM sluice", &["REPLICATION SLAVE"]),
+    };
+    cluster.server("db1").run(&[revoke]).await.unwrap();
+    cluster.settle().await.unwrap();
+    let (code, said) = check_of(&following).await;
+    assert!(code != 0 && named.iter().all(|name| said.contains(name)), "{said}");
+    let (code, said) = check_of(&alone).await;
+    assert_eq!(code, 0, "{said}");
     cluster.server("db4").kill().unwrap();
     let (code, out, err) = check().await;
     assert!(code != 0 && format!("{out}{err}").contains("db4"), "{out}{err}");

@@ -26,6 +26,10 @@ pub(super) struct LogFacts {
     pub connection: u32,
     /// `server_id`.
     pub server: u32,
+    /// Whatever tells this server from others.
+    pub identity: String,
+    /// Where its log ends: the file, and the place in it as far as four bytes tell.
+    pub end: (String, u32),
 }
 
 fn cell<'a>(results: &'a [TextResult], at: usize, column: &str) -> &'a str {
@@ -128,7 +132,8 @@ pub(super) async fn facts(connection: &mut AdminConnection) -> Result<Result<Log
     };
     let sql = format!(
         "SELECT @@global.log_bin AS f_log, @@global.lower_case_table_names AS f_lower, UNIX_TIMESTAMP(NOW(6)) AS f_now, \
-         @@global.server_id AS f_server, {variables}; {status}; SHOW GLOBAL STATUS LIKE 'Uptime'"
+         @@global.server_id AS f_server, {variables}; {status}; SHOW GLOBAL STATUS LIKE 'Uptime'; \
+         SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'server_id', 'hostname', 'port', 'datadir', 'version')"
     );
     let results = connection.query(&sql).await?;
     let say = |what: &str| cell(&results, 0, what);
@@ -159,7 +164,16 @@ pub(super) async fn facts(connection: &mut AdminConnection) -> Result<Result<Log
         uptime: cell(&results, 2, "Value").parse().unwrap_or_default(),
         connection: connection.connection_id(),
         server: say("f_server").parse().unwrap_or_default(),
+        identity: identity(results.get(3).map(|result| result.rows.as_slice()).unwrap_or_default()),
+        end: (cell(&results, 1, "File").to_owned(), cell(&results, 1, "Position").parse::<u64>().unwrap_or_default() as u32),
     }))
+}
+
+/// Names and values in the order of the names.
+fn identity(rows: &[Vec<Option<String>>]) -> String {
+    let mut lines: Vec<String> = rows.iter().map(|row| format!("{}={}\n", text(row, 0), text(row, 1))).collect();
+    lines.sort();
+    lines.concat()
 }
 
 /// Which tables' rows follow others.

@@ -12,6 +12,7 @@ use super::settle::Settling;
 use super::stream::{LogStream, StreamError};
 use super::{BinlogReader, BinlogState, BinlogStatus};
 use crate::binlog::{Change, Dump, Kin, Machine, Settings, Step, What, Why};
+use crate::cache::shared::Term;
 use crate::topology::{GtidSet, ServerId};
 
 /// After a loss it is tried again this soon, then doubled up to [`RETRY_MAX`].
@@ -46,6 +47,8 @@ pub(super) struct Reader {
     kin: Option<Asked>,
     /// The number of the last change of definitions.
     defined: u64,
+    /// The master's clock when writes had last gone by unseen, microseconds.
+    since_us: u64,
 }
 
 /// How tables hang together, as a server said.
@@ -125,6 +128,7 @@ impl Reader {
             attempts: 0,
             kin: None,
             defined: 0,
+            since_us: 0,
         }
     }
 
@@ -229,8 +233,13 @@ impl Reader {
             }
             for step in steps.drain(..) {
                 if let Err(why) = self.step(step, &mut course, &mut beside).await {
+                    // The position is behind what was not told.
+                    self.missed = true;
                     return End::Lost(why);
                 }
+            }
+            if let Some(machine) = self.machine.as_ref().filter(|_| self.following) {
+                self.settling.reached(machine.position());
             }
             if let Err(broken) = pushed {
                 return End::Lost(broken.to_string());
@@ -315,7 +324,7 @@ impl Reader {
         if !self.following {
             course.there |= course.began && machine.position().covers(target);
             if course.there && behind <= self.reader.settings.behind_max {
-                self.follows(id);
+                self.follows(id, course);
             }
         } else if behind > self.reader.settings.behind_max {
             self.lost(Some(id), &format!("the log is read {} s behind", behind.as_secs()));
@@ -328,8 +337,16 @@ impl Reader {
         }
     }
 
-    fn follows(&mut self, id: ServerId) {
+    fn follows(&mut self, id: ServerId, course: &Course) {
+        let facts = &course.facts;
+        let clock_us = (facts.now * 1e6) as u64;
+        if self.missed {
+            self.since_us = clock_us;
+            // What stood at the end of its log when it was asked is perhaps not to be seen yet.
+            self.settling.tell(What::Everything(Why::Missed), None, facts.end.clone());
+        }
         self.reader.changes.following(self.missed);
+        self.reader.changes.begins(Term::new(&facts.identity, facts.flavor, (clock_us, course.asked_at), self.since_us));
         let position = self.machine.as_ref().map(|machine| machine.position().clone());
         let detail = match (&position, self.missed) {
             (Some(position), false) => format!("nothing was missed; it stands at {position}"),

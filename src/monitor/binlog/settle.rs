@@ -78,6 +78,10 @@ struct Told {
     count: u64,
     /// All up to this one can be seen.
     settled: u64,
+    /// How far the log was read, and how many changes had been told then.
+    read: Option<(u64, GtidSet)>,
+    /// The same for what waits to be seen.
+    waiting: Option<GtidSet>,
 }
 
 impl Settling {
@@ -87,7 +91,30 @@ impl Settling {
 
     /// What is read from now on comes from this server.
     pub(super) fn ask(&self, server: ServerId) {
-        self.state.lock().server = Some(server);
+        let mut told = self.state.lock();
+        (told.server, told.read, told.waiting) = (Some(server), None, None);
+    }
+
+    /// The log has been read up to here, and all of it was told.
+    pub(super) fn reached(&self, position: &GtidSet) {
+        let mut told = self.state.lock();
+        if told.settled == told.count {
+            self.changes.stands(position);
+        } else {
+            told.read = Some((told.count, position.clone()));
+        }
+    }
+
+    /// What is to be asked about next, and at whom.
+    fn take(&self) -> (Option<ServerId>, Option<Pending>) {
+        let mut told = self.state.lock();
+        let pending = told.pending.take();
+        if let Some(pending) = &pending {
+            // What was told after the last time of reading it all is not all of that piece.
+            let read = told.read.take_if(|(count, _)| *count <= pending.last);
+            told.waiting = read.map(|(_, position)| position);
+        }
+        (told.server, pending)
     }
 
     /// All changes up to this number can be seen.
@@ -118,6 +145,9 @@ impl Settling {
             tell(&*self.changes, what, gtid.as_ref(), true);
         }
         told.settled = pending.last;
+        if let Some(position) = told.waiting.take() {
+            self.changes.stands(&position);
+        }
     }
 }
 
@@ -134,10 +164,7 @@ impl Settler {
     pub(super) async fn run(self) {
         let mut connection: Option<(ServerId, AdminConnection)> = None;
         loop {
-            let (server, pending) = {
-                let mut state = self.settling.state.lock();
-                (state.server, state.pending.take())
-            };
+            let (server, pending) = self.settling.take();
             let (Some(server), Some(pending)) = (server, pending) else {
                 self.settling.added.notified().await;
                 continue;
