@@ -26,7 +26,7 @@ pub const LISTS: &[&str] = &["server", "rule", "user"];
 
 /// Keys of `[proxy]`.
 pub const PROXY: &[&str] =
-    &["listen", "tls", "max_clients", "drain_timeout", "proxy_protocol_from", "worker_threads", "slow_statement"];
+    &["listen", "tls", "max_clients", "drain_timeout", "proxy_protocol_from", "worker_threads", "slow_statement", "upgrade_socket", "upgrade_timeout"];
 /// Keys of `proxy.tls`.
 pub const PROXY_TLS: &[&str] = &["mode", "cert", "key", "client_ca"];
 /// Keys of `[monitor]`.

@@ -75,6 +75,10 @@ pub struct Proxy {
     pub worker_threads: usize,
     /// A statement that takes this long is logged; 0: none is.
     pub slow_statement: Period,
+    /// The unix socket on which a new process asks for the listening sockets; empty: upgrades need a restart.
+    pub upgrade_socket: String,
+    /// How long the old process serves its sessions after an upgrade, before it drains.
+    pub upgrade_timeout: Period,
 }
 
 impl Default for Proxy {
@@ -87,6 +91,8 @@ impl Default for Proxy {
             proxy_protocol_from: Vec::new(),
             worker_threads: 0,
             slow_statement: Period::default(),
+            upgrade_socket: String::new(),
+            upgrade_timeout: Period::from_secs(600),
         }
     }
 }

@@ -32,4 +32,5 @@ mod replay;
 mod routing;
 mod sessions;
 mod statements;
+mod upgrade;
 mod world;
