@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::address::Address;
+pub use super::watch::{Http, Tracing};
 use super::mistake::Mistake;
 use super::secrets::Credential;
 use super::units::{Period, Size};
@@ -45,6 +46,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[http]`
     pub http: Http,
+    /// `[tracing]`
+    pub tracing: Tracing,
     /// What is doubtful but does not stop the program.
     #[serde(skip)]
     pub warnings: Vec<Mistake>,
@@ -470,20 +473,6 @@ impl Default for Admin {
     }
 }
 
-/// `[http]`: metrics, health, status page.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Http {
-    /// Where it listens; `None` (empty in the file): nowhere.
-    #[serde(serialize_with = "or_empty")]
-    pub listen: Option<Address>,
-}
-
-impl Default for Http {
-    fn default() -> Http {
-        Http { listen: Some(Address::tcp("127.0.0.1", 6070)) }
-    }
-}
-
 fn each_shown<S: Serializer>(nets: &[IpNet], s: S) -> Result<S::Ok, S::Error> {
     s.collect_seq(nets.iter().map(IpNet::to_string))
 }
@@ -492,7 +481,7 @@ fn shown<S: Serializer>(net: &Option<IpNet>, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(&net.map(|n| n.to_string()).unwrap_or_default())
 }
 
-fn or_empty<S: Serializer>(address: &Option<Address>, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn or_empty<S: Serializer>(address: &Option<Address>, s: S) -> Result<S::Ok, S::Error> {
     match address {
         Some(address) => s.collect_str(address),
         None => s.serialize_str(""),

@@ -7,6 +7,7 @@ pub mod keeping;
 mod life;
 pub mod notify;
 pub mod offline;
+pub mod otlp;
 pub mod reload;
 pub mod roster;
 pub mod servers;
@@ -38,6 +39,7 @@ use crate::frontend::shared::Shared;
 use crate::frontend::workers::Workers;
 use crate::metrics::Metrics;
 use crate::metrics::events::EventLog;
+use crate::metrics::spans::Spans;
 use crate::metrics::statements::Statements;
 use crate::monitor::{Monitor, Report};
 use crate::run::doors::{Door, Doors, Served, Staff};
@@ -186,6 +188,7 @@ impl Proxy {
                 tells_addresses,
             )
         };
+        let (spans, spans_out) = Spans::new(random()?, metrics.spans_dropped.clone());
         let (paused, paused_receiver) = watch::channel(false);
         let shared = Arc::new(Shared {
             snapshot,
@@ -202,6 +205,7 @@ impl Proxy {
             settings: ArcSwap::from_pointee(resolve::frontend(&config)?),
             metrics,
             statement_stats: Arc::new(Statements::default()),
+            spans: Arc::new(spans),
             events,
             registry: Registry::default(),
             newest_write: Mutex::new(None),
@@ -220,8 +224,10 @@ impl Proxy {
 
         shared.monitor.watch_traffic(Arc::new(traffic::ClientTraffic::of(&shared)));
         keeping::start(&shared, &config);
+        otlp::configure(&shared, &config);
         let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.admin.user, config.admin.secret.expose())));
         let config = Arc::new(ArcSwap::from_pointee(config));
+        tokio::spawn(otlp::run(spans_out, shared.clone(), config.clone()));
         let reloader = Arc::new(Reloader {
             path,
             config: config.clone(),

@@ -14,7 +14,7 @@ use crate::config::reload::{Change, diff};
 use crate::config::types::ServerRole;
 use crate::config::{self, Config, Mistake, resolve};
 use crate::frontend::shared::Shared;
-use crate::run::keeping;
+use crate::run::{keeping, otlp};
 use crate::run::roster::Roster;
 use crate::run::servers::{configure_pools, monitor_account, monitor_settings, names, only_watches, open_pools, tells_addresses};
 use crate::topology::ServerId;
@@ -175,6 +175,7 @@ impl Reloader {
         }
         self.shared.login.accounts.store(Arc::new(resolve::accounts(&new)));
         configure_pools(&next, &new, &self.shared.pools);
+        otlp::configure(&self.shared, &new);
         *roster = next;
         self.access.store(Arc::new(Access::new(&new.admin.user, new.admin.secret.expose())));
         self.config.store(Arc::new(new));
