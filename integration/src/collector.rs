@@ -89,7 +89,10 @@ async fn receive(mut stream: TcpStream) -> Result<ExportTraceServiceRequest> {
         anyhow::ensure!(stream.read_buf(&mut bytes).await? > 0, "the request has no end");
     };
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
-    anyhow::ensure!(text.starts_with("post /v1/traces http/1.1") && text.contains("content-type: application/x-protobuf"), "{text}");
+    anyhow::ensure!(
+        text.starts_with("post /v1/traces http/1.1") && text.contains("content-type: application/x-protobuf"),
+        "{text}"
+    );
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
     let whole = head + length.trim().parse::<usize>()?;
     while bytes.len() < whole {

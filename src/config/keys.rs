@@ -26,8 +26,17 @@ pub const TOP: &[&str] =
 pub const LISTS: &[&str] = &["server", "rule", "user"];
 
 /// Keys of `[proxy]`.
-pub const PROXY: &[&str] =
-    &["listen", "tls", "max_clients", "drain_timeout", "proxy_protocol_from", "worker_threads", "slow_statement", "upgrade_socket", "upgrade_timeout"];
+pub const PROXY: &[&str] = &[
+    "listen",
+    "tls",
+    "max_clients",
+    "drain_timeout",
+    "proxy_protocol_from",
+    "worker_threads",
+    "slow_statement",
+    "upgrade_socket",
+    "upgrade_timeout",
+];
 /// Keys of `proxy.tls`.
 pub const PROXY_TLS: &[&str] = &["mode", "cert", "key", "client_ca"];
 /// Keys of `[monitor]`.

@@ -17,9 +17,9 @@ mod read;
 pub mod reload;
 pub mod resolve;
 pub mod secrets;
-mod watch;
 pub mod types;
 pub mod units;
+mod watch;
 pub mod words;
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::address::Address;
-pub use super::watch::{Http, Tracing};
 use super::mistake::Mistake;
 use super::secrets::Credential;
 use super::units::{Period, Size};
+pub use super::watch::{Http, Tracing};
 pub use super::words::*;
 
 /// The whole file.

@@ -73,7 +73,8 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if !self.stays.0.load(Ordering::SeqCst)
-            && std::fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.id) {
+            && std::fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.id)
+        {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -306,7 +307,11 @@ mod tests {
         let place = Place(std::env::temp_dir().join(format!("sluice-door-{}.sock", std::process::id())));
         let path = &place.0;
         std::fs::write(path, "precious").unwrap();
-        assert_eq!(Listener::unix(path, &Stays::default()).unwrap_err().kind(), io::ErrorKind::AlreadyExists, "a file is left alone");
+        assert_eq!(
+            Listener::unix(path, &Stays::default()).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists,
+            "a file is left alone"
+        );
         std::fs::remove_file(path).unwrap();
         // Left behind by a process that is gone.
         drop(std::os::unix::net::UnixListener::bind(path).unwrap());

@@ -65,7 +65,13 @@ impl Client {
 
     /// The master refused to write: somebody else has made it read-only, another proxy or the process that took over from this one, and
     /// the monitor has not seen it yet. Nothing of the statement has happened, and it waits for whoever is master.
-    pub(super) fn master_is_read_only(&self, job: &Job<'_>, server: ServerId, started: Instant, pending: &Pending) -> Option<Failed> {
+    pub(super) fn master_is_read_only(
+        &self,
+        job: &Job<'_>,
+        server: ServerId,
+        started: Instant,
+        pending: &Pending,
+    ) -> Option<Failed> {
         let whole = matches!(job.statement.class, Class::Write | Class::LockingRead | Class::Ddl);
         let master = self.shared.snapshot.load().master == Some(server);
         if !pending.out.is_empty() || !whole || !master || self.session.pins.any() || started.elapsed() >= self.hold_timeout() {

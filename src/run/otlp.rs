@@ -55,7 +55,9 @@ pub async fn run(mut queue: mpsc::Receiver<StatementSpan>, shared: Arc<Shared>, 
         }
         // The change is told, not each failure.
         match (&sent, reached) {
-            (Err(why), true) => shared.events.push("tracing", None, format!("the collector takes no spans: {why}; they are dropped")),
+            (Err(why), true) => {
+                shared.events.push("tracing", None, format!("the collector takes no spans: {why}; they are dropped"))
+            }
             (Ok(()), false) => shared.events.push("tracing", None, "the collector takes spans again".to_owned()),
             _ => {}
         }

@@ -14,9 +14,9 @@ use crate::config::reload::{Change, diff};
 use crate::config::types::ServerRole;
 use crate::config::{self, Config, Mistake, resolve};
 use crate::frontend::shared::Shared;
-use crate::run::{keeping, otlp};
 use crate::run::roster::Roster;
 use crate::run::servers::{configure_pools, monitor_account, monitor_settings, names, only_watches, open_pools, tells_addresses};
+use crate::run::{keeping, otlp};
 use crate::topology::ServerId;
 use crate::topology::settings::ConfiguredRole;
 

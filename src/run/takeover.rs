@@ -30,7 +30,9 @@ impl Takeover {
     /// Nobody is there, or it refuses.
     pub async fn begin(path: &str) -> Result<(Takeover, Vec<Door>), String> {
         if path.is_empty() {
-            return Err("--takeover needs proxy.upgrade_socket, and the process that runs must have been started with it".to_owned());
+            return Err(
+                "--takeover needs proxy.upgrade_socket, and the process that runs must have been started with it".to_owned()
+            );
         }
         let explain = |e: io::Error| format!("cannot take over from the process at {path} (proxy.upgrade_socket): {e}");
         let mut talk = UnixStream::connect(Path::new(path)).await.and_then(Talk::on).map_err(explain)?;

@@ -112,7 +112,12 @@ async fn ten_thousand_digests_and_a_thousand_users() {
     assert!(!pools.rows.is_empty() && start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     let (status, page) = proxy.get("/status.json").await.unwrap();
     assert!(status == 200 && page.len() < 4 << 20, "the status page is told {} bytes", page.len());
-    println!("slowest {slowest:?}, grown by {grown} KiB, {series} series in {bytes} bytes, scraped in {took:?}, pools {}, page {} bytes, admin {:?}", pools.rows.len(), page.len(), start.elapsed());
+    println!(
+        "slowest {slowest:?}, grown by {grown} KiB, {series} series in {bytes} bytes, scraped in {took:?}, pools {}, page {} bytes, admin {:?}",
+        pools.rows.len(),
+        page.len(),
+        start.elapsed()
+    );
 }
 
 async fn one(proxy: &Proxy, n: usize) -> Result<()> {

@@ -27,7 +27,9 @@ fn hex(bytes: &[u8]) -> String {
 async fn of(collector: &Collector, text: &str) -> Vec<Span> {
     let found = || {
         let all = collector.spans();
-        all.into_iter().filter(|span| attribute(span, "db.query.text").is_some_and(|query| query.contains(text))).collect::<Vec<_>>()
+        all.into_iter()
+            .filter(|span| attribute(span, "db.query.text").is_some_and(|query| query.contains(text)))
+            .collect::<Vec<_>>()
     };
     until_true(&format!("a span of {text}"), LIMIT, || async { Ok(!found().is_empty()) }).await.unwrap();
     found()
@@ -41,10 +43,13 @@ async fn statements_of_a_trace_are_told() {
     let proxy = config.start().await.unwrap();
     let mut conn = proxy.connect("shop").await.unwrap();
     let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    conn.query_drop(format!("SELECT name, SLEEP(0.05) FROM items WHERE id = 3 /*traceparent='00-{TRACE}-{PARENT}-01'*/")).await.unwrap();
+    conn.query_drop(format!("SELECT name, SLEEP(0.05) FROM items WHERE id = 3 /*traceparent='00-{TRACE}-{PARENT}-01'*/"))
+        .await
+        .unwrap();
     conn.query_drop(format!("SELECT stock FROM items /*traceparent='00-{TRACE}-{PARENT}-00'*/")).await.unwrap();
     conn.query_drop("SELECT note FROM items").await.unwrap();
-    let refused = conn.query_drop(format!("/* traceparent=00-{TRACE}-{PARENT}-01 */ INSERT INTO items (nothing) VALUES ('secret')")).await;
+    let refused =
+        conn.query_drop(format!("/* traceparent=00-{TRACE}-{PARENT}-01 */ INSERT INTO items (nothing) VALUES ('secret')")).await;
     refused.unwrap_err();
     let failed = of(&collector, "INSERT INTO").await.remove(0);
     assert_eq!(attribute(&failed, "db.response.status_code").as_deref(), Some("1054"));
@@ -74,7 +79,9 @@ async fn statements_of_a_trace_are_told() {
     if flavour() == Flavour::MySql {
         let mut wire = Wire::login(proxy.port(), modern()).await.unwrap();
         let value = format!("00-{TRACE}-{PARENT}-01");
-        wire.ask(&with_attribute("traceparent", &value, "SELECT COUNT(*) AS by_attribute FROM shop.items"), Expect::Query).await.unwrap();
+        wire.ask(&with_attribute("traceparent", &value, "SELECT COUNT(*) AS by_attribute FROM shop.items"), Expect::Query)
+            .await
+            .unwrap();
         let span = of(&collector, "by_attribute").await.remove(0);
         assert_eq!((hex(&span.trace_id), hex(&span.parent_span_id)), (TRACE.to_owned(), PARENT.to_owned()));
     }
@@ -90,10 +97,7 @@ async fn every_so_manieth_begins_a_trace() {
     let mut proxy = Proxy::before(cluster()).start().await.unwrap();
     let mut conn = proxy.connect("shop").await.unwrap();
     conn.query_drop("SELECT id AS before_reload FROM items").await.unwrap();
-    proxy
-        .reload_with(|config| config.set("tracing.otlp_endpoint", &endpoint).set("tracing.sample_every", "5"))
-        .await
-        .unwrap();
+    proxy.reload_with(|config| config.set("tracing.otlp_endpoint", &endpoint).set("tracing.sample_every", "5")).await.unwrap();
     for _ in 0..50 {
         conn.query_drop("SELECT id AS sampled FROM items").await.unwrap();
     }

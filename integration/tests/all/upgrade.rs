@@ -63,7 +63,13 @@ impl Load {
         };
         for n in 0..4 {
             let options = proxy.options(accounts::APP).db_name(Some(schema));
-            let options = if n % 2 == 1 && let Some(socket) = &socket { options.socket(Some(socket.clone())) } else { options };
+            let options = if n % 2 == 1
+                && let Some(socket) = &socket
+            {
+                options.socket(Some(socket.clone()))
+            } else {
+                options
+            };
             let (stop, came) = (stop.clone(), came.clone());
             tasks.push(tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
@@ -90,7 +96,8 @@ impl Load {
         tasks.push(tokio::spawn(async move {
             while !stopped.load(Ordering::Relaxed) {
                 let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", http)).await.context("a scrape")?;
-                tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    .await?;
                 let mut answer = String::new();
                 tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.context("a scrape's answer")?;
                 anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "a scrape was answered {answer:?}");
@@ -219,7 +226,8 @@ async fn what_fails_leaves_the_old_one_at_work() {
     new.kill();
     // Without --takeover.
     let args = ["run", "--config", &proxy.config_path().display().to_string()].map(str::to_owned);
-    let mut second = Process::start(&Proxy::program().unwrap(), &args, &[], &proxy.config_path().with_file_name("second.log")).unwrap();
+    let mut second =
+        Process::start(&Proxy::program().unwrap(), &args, &[], &proxy.config_path().with_file_name("second.log")).unwrap();
     assert_eq!(second.wait(LIMIT).unwrap().code(), Some(1));
     assert!(second.log_tail(3).contains("--takeover"), "{}", second.log_tail(3));
     drop(proxy.connect("shop").await.unwrap());
@@ -317,7 +325,11 @@ async fn sigusr2_and_the_service_manager() {
 async fn two_processes_keep_nothing() {
     let place = Place::new("cache");
     let schema = schema("upgrade_cache").await;
-    cluster().server("db1").run(&[&format!("CREATE TABLE {schema}.t (a INT PRIMARY KEY)"), &format!("INSERT INTO {schema}.t VALUES (1)")]).await.unwrap();
+    cluster()
+        .server("db1")
+        .run(&[&format!("CREATE TABLE {schema}.t (a INT PRIMARY KEY)"), &format!("INSERT INTO {schema}.t VALUES (1)")])
+        .await
+        .unwrap();
     cluster().settle().await.unwrap();
     let config = place.configure(Proxy::before(cluster())).set("cache.enabled", "true").set("cache.default", "\"all\"");
     let proxy = config.start().await.unwrap();
