@@ -10,6 +10,7 @@ use crate::frontend::errors::ClientError;
 use crate::frontend::query::Job;
 use crate::frontend::registry::ClientState;
 use crate::routing::decision::{Decision, Reason, Target};
+use crate::sql::classify::Class;
 
 /// What becomes of a statement that has its connection.
 pub(super) enum Admitted {
@@ -86,9 +87,11 @@ impl Client {
 
     /// For `SHOW CLIENTS`, and for whoever replaces the master.
     fn show_active(&self, job: &Job<'_>, lease: &mut Lease, decision: &Decision, started: Instant) {
-        // What is pinned stays what it was when it was pinned.
+        // What is pinned stays what it was when it was pinned; what a read pinned on the master, and more than reads now, writes there.
         if !matches!(decision.reason, Reason::Pinned(_)) {
             lease.writes = decision.target == Target::Master && !decision.may_retry;
+        } else if !lease.writes && job.statement.class != Class::Read {
+            lease.writes = self.shared.snapshot.load().master == Some(lease.server);
         }
         let mut view = self.entry.view.lock();
         view.state = ClientState::Active;

@@ -79,6 +79,7 @@ impl Client {
         if lease.bring_to(&self.session.state).await.is_err() {
             return Ok(false);
         }
+        lease.writes = true;
         self.session.pins.set(reason, true);
         self.held = Some(lease);
         Ok(true)

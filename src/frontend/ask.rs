@@ -10,6 +10,7 @@ use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::query::{Failed, Job, Payload};
 use crate::frontend::relay::Told;
+use crate::frontend::replay::Recovered;
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet_with};
@@ -55,6 +56,7 @@ impl Client {
         }
         let own = |leftover: Leftover| match leftover {
             Leftover::ConnectionId => Some(self.entry.id.to_string()),
+            Leftover::LastInsertId if self.session.insert_id_unsure() => None,
             Leftover::LastInsertId => Some(self.session.last_insert_id.to_string()),
             _ => None,
         };
@@ -71,10 +73,10 @@ impl Client {
         };
         let state = self.session.state.clone();
         if lease.bring_to(&state).await.is_err() {
-            return Ok(None);
+            return self.lost_while_asking(job, lease, held).await;
         }
         let sent = Instant::now();
-        let Ok(reply) = lease.raw_reply(job.sql).await else { return Ok(None) };
+        let Ok(reply) = lease.raw_reply(job.sql).await else { return self.lost_while_asking(job, lease, held).await };
         let Some(shape) = Shape::read(&reply, lease.capabilities) else {
             // An error, word for word.
             self.stream.send_all(&reply).await?;
@@ -82,7 +84,13 @@ impl Client {
             return Ok(Some(()));
         };
         let rows = if asks_held { shape.patched(&asked, self.entry.id) } else { rows };
-        let told = Told { status: Some(shape.status), warnings: shape.warnings, rows: rows.len() as u64, ..Told::default() };
+        let told = Told {
+            status: Some(shape.status),
+            warnings: shape.warnings,
+            rows: rows.len() as u64,
+            ends_rows: true,
+            ..Told::default()
+        };
         let out = shape.write(&rows, self.capabilities, job.com == Com::StmtExecute);
         self.session.learn(job.statement, job.sql, &Learned { ok: true, status: told.status, ..Learned::default() });
         self.count(job, Some((lease.server, sent)), decision.target, started.elapsed(), Some((&told, Instant::now())));
@@ -93,6 +101,20 @@ impl Client {
         self.keep_or_give_back(lease, held);
         self.stream.send_all(&out).await?;
         Ok(Some(()))
+    }
+
+    /// The connection broke while it was asked. Where the session was pinned to it, what it held is gone: that must not be taken for a statement
+    /// that may simply be asked again elsewhere.
+    async fn lost_while_asking(&mut self, job: &Job<'_>, mut lease: Lease, held: bool) -> Result<Option<()>, Gone> {
+        lease.tainted = true;
+        if !held {
+            return Ok(None);
+        }
+        self.held = Some(lease);
+        match self.held_lost(job).await? {
+            Recovered::Yes => Ok(None),
+            Recovered::No | Recovered::Told => Ok(Some(())),
+        }
     }
 
     fn keep_or_give_back(&mut self, lease: Lease, held: bool) {
@@ -109,8 +131,14 @@ impl Client {
         if let (Com::StmtPrepare, None, Some(prepared)) = (job.com, told.errno, &told.prepared) {
             return self.left.prepared(job.statement, prepared.warnings, flavor == Flavor::MariaDb);
         }
-        let reply =
-            Reply { failed: told.errno.is_some(), warnings: told.warnings, affected_rows: told.affected_rows, rows: told.rows };
+        let reply = Reply {
+            failed: told.errno.is_some(),
+            warnings: told.warnings,
+            affected_rows: told.affected_rows,
+            rows: told.rows,
+            result_set: told.ends_rows,
+            error: told.errno.zip(told.sqlstate),
+        };
         self.left.learn(job.statement, &reply, flavor == Flavor::MariaDb);
     }
 

@@ -75,6 +75,8 @@ pub struct Client {
     pub(super) record: Option<Box<Record<PreparedText>>>,
     /// What the master was known to have when a statement was sent that may commit.
     pub(super) sent_knowing: Option<Box<GtidSet>>,
+    /// `LAST_INSERT_ID()` for the statement that is being sent, where it may read it and a replay may have to: `None` inside when it is not known.
+    pub(super) sent_insert_id: Option<Option<u64>>,
     /// The challenge of its login, for the next `COM_CHANGE_USER`.
     pub(super) challenge: [u8; NONCE_LEN],
     /// The connection of the last statement as it was given back: (server, thread id, serial).
@@ -138,6 +140,7 @@ impl Client {
             written: Written::default(),
             record: None,
             sent_knowing: None,
+            sent_insert_id: None,
         }
     }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
-use crate::frontend::query::Job;
+use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
 use crate::protocol::command::Com;
 use crate::session::machine::Learned;
+use crate::sql::classify::names_id;
 
 impl Client {
     /// Step 9: what the reply says about the session and the server.
@@ -19,9 +20,10 @@ impl Client {
             && (effects.sets_last_insert_id
                 || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity"));
         lease.dirty_users |= told.state_changed || effects.opaque || !effects.sets_user_variables.is_empty();
-        if told.last_insert_id != 0 {
+        let id_was_made = told.last_insert_id != 0 && made_by_server(job, told.last_insert_id);
+        if id_was_made {
             lease.last_insert_id = told.last_insert_id;
-        } else if set || effects.opaque {
+        } else if set || effects.opaque || told.last_insert_id != 0 {
             // Changed without an OK that says to what: whoever reads it next restores his own.
             lease.last_insert_id = u64::MAX;
         }
@@ -31,6 +33,7 @@ impl Client {
                 errno: told.errno.unwrap_or(0),
                 status: told.status,
                 last_insert_id: told.last_insert_id,
+                id_was_made,
                 variables: &told.variables,
                 schema: told.schema.as_deref(),
                 state_changed: told.state_changed,
@@ -56,4 +59,14 @@ impl Client {
     pub(super) fn show_schema(&self) {
         self.entry.view.lock().schema = self.session.state.schema().map(|s| String::from_utf8_lossy(s).into());
     }
+}
+
+/// Whether the id of the OK is one that `LAST_INSERT_ID()` tells, see [`Classified::ok_tells_insert_id`](crate::sql::classify::Classified).
+fn made_by_server(job: &Job<'_>, id: u64) -> bool {
+    let parameters = match job.payload {
+        Payload::Packet(_) => &[],
+        Payload::Execute(payload) => payload,
+        Payload::Upload => return false,
+    };
+    job.statement.ok_tells_insert_id && !names_id(job.sql, parameters, id)
 }

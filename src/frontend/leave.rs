@@ -7,10 +7,12 @@ use crate::backend::connection::{CommandError, Connection};
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
+use crate::frontend::relay::Told;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::Status;
 use crate::protocol::result_set::{Answer, MAX_DECODED_BYTES, TextResultSet, decode};
+use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::state::{Change, State};
 use crate::session::unread::{self, READ_BACK_MAX, Unread};
@@ -77,6 +79,40 @@ impl Client {
         }
     }
 
+    /// Whether the statement reads `LAST_INSERT_ID()`, and only the connection that is held knows it.
+    pub(super) fn must_ask_insert_id(&self, statement: &Classified) -> bool {
+        Session::may_read_insert_id(statement) && self.held.is_some() && self.session.insert_id_unsure()
+    }
+
+    /// Asks it, and before that for what asking would wipe out.
+    pub(super) async fn ask_held_insert_id(&mut self) {
+        let Some(mut lease) = self.held.take() else { return };
+        if self.left.unasked() {
+            let warnings = self.left.warning_count();
+            self.take_conditions(&mut lease, &Told { warnings, ..Told::default() }).await;
+        }
+        if self.left.uncounted() {
+            self.take_found_rows(&mut lease).await;
+        }
+        self.take_insert_id(&mut lease).await;
+        self.held = Some(lease);
+    }
+
+    /// Asks the connection for `LAST_INSERT_ID()`.
+    pub(super) async fn take_insert_id(&mut self, lease: &mut Lease) {
+        let id = match lease.scalar("SELECT LAST_INSERT_ID()").await {
+            Ok(cell) => cell.and_then(|cell| std::str::from_utf8(&cell).ok()?.parse().ok()),
+            Err(CommandError::Refused(_)) => None,
+            Err(CommandError::Io(_) | CommandError::Nonsense(_)) => {
+                lease.tainted = true;
+                None
+            }
+        };
+        self.session.insert_id_is(id);
+        // Its own may differ from the session's: then whoever reads it next restores his.
+        lease.last_insert_id = id.unwrap_or(u64::MAX);
+    }
+
     /// Reads the user variables that the session cannot leave behind. When that fails, it stays on the connection.
     pub(super) async fn read_back(&mut self, lease: &mut Lease) {
         let Some(unread) = self.session.to_read_back() else { return };
@@ -118,6 +154,9 @@ async fn values(
             let answer = ask(connection, unread::names_question(connection.flavor == Flavor::MariaDb)).await?.0;
             let cell = |row: &Vec<Option<Vec<u8>>>, at: usize| String::from_utf8(row.get(at)?.clone()?).ok();
             counts = answer.rows.first().and_then(|row| Some((cell(row, 0)?.parse().ok()?, cell(row, 1)?.parse().ok()?)));
+            if answer.rows.first().and_then(|row| cell(row, 2)).as_deref() != Some("1") {
+                return Ok((None, counts));
+            }
             let cells = answer.rows.into_iter().skip(1).filter_map(|row| String::from_utf8(row.into_iter().next()??).ok());
             all = cells.map(|name| name.to_lowercase().into()).collect::<Vec<Box<str>>>();
             &all

@@ -145,6 +145,9 @@ impl Client {
             types: statement.types.as_deref(),
             prefer,
         };
+        if self.must_ask_insert_id(&statement.classified) {
+            Box::pin(self.ask_held_insert_id()).await;
+        }
         if !cursor && self.answer_left_boxed(&statement.classified, &job).await? {
             return Ok(());
         }

@@ -137,6 +137,9 @@ impl Client {
             return answer;
         }
         let job = Job { hint: hint.as_ref(), ..plain_job(Com::Query, Expect::Query, &statement, sql, packet) };
+        if self.must_ask_insert_id(&statement) {
+            Box::pin(self.ask_held_insert_id()).await;
+        }
         if !statement.plain && Self::may_ask(&statement) {
             return Box::pin(self.query_left(job)).await;
         }
@@ -355,7 +358,8 @@ impl Client {
                     drop(lease);
                     self.shared.monitor.poke(server, Failure::Io(text.clone()));
                     let error = ClientError::new(Source::Server, LOST, b"08S01", text);
-                    let begun = told.errno == Some(CONNECTION_KILLED) && !self.is_repeatable(job, decision);
+                    // MySQL says the same to what it interrupts as to what it refuses to begin.
+                    let begun = !self.is_repeatable(job, decision);
                     return Ok(Err(if begun { Failed::Unknown(error) } else { Failed::Before(error) }));
                 }
             }
@@ -417,7 +421,8 @@ impl Client {
         let want_warnings = self.left.unasked();
         self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
         let read_back = self.session.to_read_back().is_some();
-        if read_back || (want_warnings || self.left.uncounted()) && !self.session.pins.any() {
+        let ask_id = self.session.insert_id_unsure();
+        if read_back || (want_warnings || self.left.uncounted() || ask_id) && !self.session.pins.any() {
             // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
             // it goes to somebody else, and after the client has its reply.
             // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
@@ -434,6 +439,9 @@ impl Client {
             }
             if read_back {
                 Box::pin(self.read_back(&mut lease)).await;
+            }
+            if ask_id && !self.session.pins.any() {
+                Box::pin(self.take_insert_id(&mut lease)).await;
             }
             self.settle(lease, ended);
             return Ok(Ok(Outcome::of(server, &told)));

@@ -32,6 +32,8 @@ pub const TRACKED_MAX: usize = 512;
 pub struct Told {
     /// The last ERR packet's errno; `None` when the reply ended well.
     pub errno: Option<u16>,
+    /// Its SQLSTATE.
+    pub sqlstate: Option<[u8; 5]>,
     /// The last status flags; meaningless after an error.
     pub status: Option<Status>,
     /// Warnings of the last result.
@@ -253,8 +255,9 @@ impl Relay<'_> {
                     }
                 }
                 PacketKind::Err => {
-                    let errno = ErrPacket::parse(payload).map_or(0, |e| e.errno);
-                    told.errno = Some(errno);
+                    let error = ErrPacket::parse(payload);
+                    let errno = error.as_ref().map_or(0, |e| e.errno);
+                    (told.errno, told.sqlstate) = (Some(errno), error.and_then(|e| e.sqlstate));
                     if let Some(sum) = &mut told.sum {
                         sum.error(errno);
                     }

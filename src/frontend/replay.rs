@@ -19,6 +19,7 @@ use crate::protocol::frame::{HEADER_LEN, put_packet};
 use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status};
 use crate::protocol::prepared::rewrite_execute;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
+use crate::session::machine::Session;
 use crate::session::replay::{Checksum, Open, Record, Sent, Step, Sum, may_commit, repeatable, surely_absent};
 use crate::session::state::State;
 use crate::sql::classify::Class;
@@ -44,6 +45,8 @@ impl Client {
             return None;
         }
         let open = self.session.in_transaction();
+        let id = || (!self.session.insert_id_unsure()).then_some(self.session.last_insert_id);
+        self.sent_insert_id = Session::may_read_insert_id(job.statement).then(id);
         let commits = may_commit(job.statement, job.statement.class == Class::Read, open);
         self.sent_knowing = if commits { self.shared.known.newest(server).map(Box::new) } else { None };
         Some(open)
@@ -68,6 +71,11 @@ impl Client {
         state: &Arc<State>,
     ) -> Result<Step<PreparedText>, &'static str> {
         repeatable(job.statement)?;
+        let insert_id = match self.sent_insert_id {
+            None => None,
+            Some(Some(id)) => Some(id),
+            Some(None) => return Err("it reads an insert id that is not known"),
+        };
         if !Arc::ptr_eq(state, &self.session.state) && *state != self.session.state {
             return Err("it changed the session's variables or its schema");
         }
@@ -87,7 +95,7 @@ impl Client {
             },
             _ => return Err("one of its statements cannot be kept"),
         };
-        Ok(Step { sent, expect: job.expect, sum: sum.ok_or("an answer was not read")?.finish() })
+        Ok(Step { sent, insert_id, expect: job.expect, sum: sum.ok_or("an answer was not read")?.finish() })
     }
 
     /// The connection that the session is pinned to is gone, and nothing was sent on it.
@@ -218,7 +226,8 @@ impl Client {
         }
         lease.tainted = false;
         lease.writes = true;
-        lease.last_insert_id = self.session.last_insert_id;
+        // Its statements made the same ids again; what the session had before them was never there.
+        lease.last_insert_id = u64::MAX;
         Ok(lease)
     }
 
@@ -227,6 +236,9 @@ impl Client {
         lease: &mut Lease,
         step: &Step<PreparedText>,
     ) -> Result<(Sum, Option<Status>), Box<dyn std::error::Error + Send + Sync>> {
+        if let Some(id) = step.insert_id {
+            lease.statement(format!("SET last_insert_id={id}").as_bytes()).await.map_err(|e| e.to_string())?;
+        }
         let mut out = BytesMut::new();
         match &step.sent {
             Sent::Command(payload) => {

@@ -16,7 +16,7 @@ use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::prepared::{ExecuteError, rewrite_bulk, rewrite_execute};
 use crate::routing::decide::{Consistency, MustHave};
 use crate::routing::decision::Decision;
-use crate::session::state::State;
+use crate::session::state::{Change, State};
 use crate::sql::classify::Class;
 use crate::topology::Flavor;
 
@@ -41,7 +41,7 @@ impl Client {
         }
         let same_as_before = self.last == Some((lease.server, lease.thread_id, lease.serial));
         let wait = decision.wait_for_write && !same_as_before;
-        let restore_id = !same_as_before && self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
+        let restore_id = self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
         let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
         let nothing_before = plain && !lease.has_closes() && !restore_id && !wait;
         let composed;
@@ -212,13 +212,25 @@ impl Client {
         text: &Arc<PreparedText>,
         out: &mut Vec<u8>,
     ) -> Result<u32, CommandError> {
-        let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) { &self.session.state } else { &text.state };
+        let other;
+        let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) {
+            &self.session.state
+        } else {
+            // No connection can be brought back to having no schema, and the roles are the session's of now.
+            let schema = text.state.schema().or(lease.have.schema()).map(Into::into);
+            let role = self.session.state.role().map(Into::into);
+            other = Arc::new(text.state.changed(&[Change::Schema(schema), Change::Role(role)]));
+            &other
+        };
         let answers = lease.put_restore(state, out);
         if answers > 0 {
+            // Where one of them is refused nobody knows what state the connection is in: it must not be given back.
+            let tainted = std::mem::replace(&mut lease.tainted, true);
             lease.stream.send_command(out).await?;
             out.clear();
             let mut buffer = Buffer::new();
             lease.expect_oks(&mut buffer, answers).await?;
+            lease.tainted = tainted;
         }
         lease.have = state.clone();
         let mut command = std::mem::take(out);

@@ -23,6 +23,8 @@ pub struct Leftovers {
     unasked: bool,
     warning_count: u64,
     row_count: i64,
+    /// Number and SQLSTATE of the error among the conditions that its statement ended with. The list of conditions has no states.
+    error: Option<(u16, [u8; 5])>,
     /// Unknown behind statements whose rows were not counted here.
     found_rows: Option<u64>,
     /// The last statement was one of those, and the connection was not asked yet.
@@ -40,16 +42,20 @@ pub struct Reply {
     pub affected_rows: u64,
     /// Rows it sent.
     pub rows: u64,
+    /// It ended with a result set, empty or not.
+    pub result_set: bool,
+    /// Number and SQLSTATE of the error it ended with.
+    pub error: Option<(u16, [u8; 5])>,
 }
 
 impl Leftovers {
     /// Learns from a reply.
     pub fn learn(&mut self, statement: &Classified, reply: &Reply, mariadb: bool) {
         let query = matches!(statement.class, Class::Read | Class::LockingRead);
-        let do_nothing = statement.reason == ClassReason::Do;
         self.row_count = match reply.failed {
             true => -1,
-            false if (query && !do_nothing) || reply.rows > 0 => -1,
+            // SELECT ... INTO sends none, and tells how many rows it took.
+            false if reply.result_set => -1,
             false => i64::try_from(reply.affected_rows).unwrap_or(i64::MAX),
         };
         self.uncounted = statement.counts_found_rows && !reply.failed && !statement.effects.calc_found_rows;
@@ -68,6 +74,7 @@ impl Leftovers {
         }
         self.unasked |= has;
         if has {
+            self.error = reply.error;
             self.warning_count = u64::from(reply.warnings);
         }
     }
@@ -88,6 +95,11 @@ impl Leftovers {
     /// Whether the connection must be asked for conditions before the session leaves it.
     pub fn unasked(&self) -> bool {
         self.unasked
+    }
+
+    /// How many conditions the last reply counted.
+    pub fn warning_count(&self) -> u16 {
+        u16::try_from(self.warning_count).unwrap_or(u16::MAX)
     }
 
     /// The counts as the connection told them.
@@ -126,7 +138,11 @@ impl Leftovers {
                 Item::RowCount => self.row_count.to_string().into_bytes(),
                 Item::Errno => unsigned(&text(1)?),
                 Item::Message => string(&text(2)?)?,
-                Item::SqlState => string(sqlstate(std::str::from_utf8(&text(1)?).ok()?.parse().ok()?)?.as_bytes())?,
+                Item::SqlState => {
+                    let errno = std::str::from_utf8(&text(1)?).ok()?.parse().ok()?;
+                    let told = self.error.as_ref().filter(|(of, _)| *of == errno).map(|(_, state)| &state[..]);
+                    string(told.or_else(|| sqlstate(errno).map(str::as_bytes))?)?
+                }
             };
             set.extend_from_slice(if set.is_empty() { b"SET " } else { b", " });
             set.extend_from_slice(format!("@`{}` = ", name.replace('`', "``")).as_bytes());
@@ -238,7 +254,12 @@ mod tests {
             left.learn(&classify(sql.as_bytes(), LexMode::default()), &reply, mariadb);
             left.unasked()
         };
-        assert!(says(&mut left, "SELECT CAST('a' AS SIGNED)", Reply { warnings: 3, rows: 1, ..Reply::default() }, true));
+        assert!(says(
+            &mut left,
+            "SELECT CAST('a' AS SIGNED)",
+            Reply { warnings: 3, rows: 1, result_set: true, ..Reply::default() },
+            true
+        ));
         left.conditions_are(vec![row("Warning", "a"), row("Error", "b"), row("Note", "c")], 3);
         for (sql, expected) in [
             ("SHOW WARNINGS", "Warning 1292 a; Error 1292 b; Note 1292 c"),
@@ -258,7 +279,7 @@ mod tests {
             ("COMMIT", true, "3"),
             ("SELECT * FROM t", true, "0"),
         ] {
-            assert!(!says(&mut left, sql, Reply { rows: 1, ..Reply::default() }, mariadb), "{sql}");
+            assert!(!says(&mut left, sql, Reply { rows: 1, result_set: true, ..Reply::default() }, mariadb), "{sql}");
             assert_eq!(told(&left, "SHOW COUNT(*) WARNINGS"), kept, "{sql}");
         }
         // Preparing does the same to the list.
@@ -282,11 +303,20 @@ mod tests {
              @`s` = _utf8mb3 x'3232303037' COLLATE utf8mb3_general_ci"
         );
         assert_eq!(get("GET DIAGNOSTICS CONDITION 2 @e = MYSQL_ERRNO"), "");
-        says(&mut left, "SELECT 1", Reply { rows: 1, ..Reply::default() }, false);
+        // A state of the user's own comes with the error.
+        let signalled = Reply { failed: true, warnings: 1, error: Some((1644, *b"45000")), ..Reply::default() };
+        says(&mut left, "SIGNAL SQLSTATE '45000'", signalled, false);
+        left.conditions_are(vec![[b"Error"[..].into(), b"1644"[..].into(), b"a"[..].into()]], 1);
+        let parsed = crate::sql::diagnostics::parse(b"GET DIAGNOSTICS CONDITION 1 @s = RETURNED_SQLSTATE", LexMode::default());
+        let set = parsed.and_then(|get| left.get_diagnostics(&get)).unwrap_or_default();
+        assert_eq!(String::from_utf8_lossy(&set), "SET @`s` = _utf8mb3 x'3435303030' COLLATE utf8mb3_general_ci");
+        says(&mut left, "SELECT 1", Reply { rows: 1, result_set: true, ..Reply::default() }, false);
         assert_eq!(told(&left, "SHOW WARNINGS"), "");
         says(&mut left, "UPDATE t SET a = 1", Reply { affected_rows: 5, ..Reply::default() }, false);
         assert_eq!(told(&left, "SELECT ROW_COUNT()"), "5");
         assert_eq!(left.value(Leftover::FoundRows), Some("1".to_owned()), "an UPDATE counts none");
+        says(&mut left, "SELECT 1 INTO @a", Reply { affected_rows: 1, ..Reply::default() }, false);
+        assert_eq!(told(&left, "SELECT ROW_COUNT()"), "1");
         says(&mut left, "INSERT INTO t SELECT * FROM u", Reply { affected_rows: 5, ..Reply::default() }, false);
         assert_eq!(left.value(Leftover::FoundRows), None);
         says(&mut left, "UPDATE t SET a = 1", Reply { failed: true, ..Reply::default() }, false);

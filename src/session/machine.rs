@@ -29,6 +29,8 @@ pub struct Learned<'a> {
     pub status: Option<Status>,
     /// `last_insert_id` of the OK, 0 for none.
     pub last_insert_id: u64,
+    /// It is one that the server made: `LAST_INSERT_ID()` tells the same.
+    pub id_was_made: bool,
     /// Tracked system variables.
     pub variables: &'a [Tracked],
     /// Tracked schema.
@@ -89,6 +91,7 @@ pub struct Session {
     pub status: Status,
     /// The value of `LAST_INSERT_ID()`.
     pub last_insert_id: u64,
+    insert_id: insert_id::InsertId,
     /// The session's last write.
     pub written: Option<GtidSet>,
     /// How its statements are read.
@@ -120,6 +123,7 @@ impl Session {
             pins: Pins::default(),
             status: Status::AUTOCOMMIT,
             last_insert_id: 0,
+            insert_id: insert_id::InsertId::Known,
             written: None,
             temporary_tables: Names::default(),
             text_prepared: TextPrepared::default(),
@@ -188,11 +192,6 @@ impl Session {
         self.status.has(Status::IN_TRANS)
     }
 
-    /// Whether the statement needs `LAST_INSERT_ID()` restored on the connection it runs on, where it is `there` now.
-    pub fn needs_last_insert_id(&self, statement: &Classified, there: u64) -> bool {
-        statement.effects.reads_last_insert_id && self.last_insert_id != there
-    }
-
     /// The state as others hold it, see [`crate::session::state::Interner`].
     pub fn share_state(&mut self, share: impl Fn(Arc<State>) -> Arc<State>) {
         self.state = share(self.state.clone());
@@ -241,9 +240,7 @@ impl Session {
         if let Some(status) = learned.status {
             self.status = status;
         }
-        if learned.last_insert_id != 0 {
-            self.last_insert_id = learned.last_insert_id;
-        }
+        self.learn_insert_id(statement, learned);
         // Most statements change nothing, and all that follows would find that out.
         if statement.plain && learned.is_plain() && !self.pending_transaction {
             self.pins.set(PinReason::FoundRows, false);
@@ -388,6 +385,7 @@ impl Session {
         self.temporary_tables = Names::default();
         self.text_prepared = TextPrepared::default();
         self.unread = Unread::default();
+        self.insert_id = insert_id::InsertId::Known;
         self.handlers = 0;
         self.named_locks = NamedLocks::default();
         self.pending_transaction = false;
@@ -436,6 +434,7 @@ fn second_word_is(sql: &[u8], word: &[u8]) -> bool {
     sql.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).nth(1).is_some_and(|w| w.eq_ignore_ascii_case(word))
 }
 
+mod insert_id;
 mod named_locks;
 mod text_prepared;
 mod variables;

@@ -102,6 +102,8 @@ impl<T> Sent<T> {
 pub struct Step<T> {
     /// What was sent.
     pub sent: Sent<T>,
+    /// `LAST_INSERT_ID()` as it was before, where the statement may read it: the other server's connection has another.
+    pub insert_id: Option<u64>,
     /// How the answer reads.
     pub expect: Expect,
     /// The answer.

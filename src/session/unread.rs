@@ -9,6 +9,9 @@ use crate::session::state::{Change, USER_VARIABLE_BYTES_MAX, Value};
 /// More than this many are not read back: the session stays where they are.
 pub const READ_BACK_MAX: usize = 64;
 
+/// More bytes than this in all variables that are asked for together are not read back.
+pub const READ_BACK_BYTES_MAX: usize = 16 * USER_VARIABLE_BYTES_MAX;
+
 /// What is not known yet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Unread {
@@ -70,18 +73,20 @@ impl Unread {
 }
 
 /// The question for the names of all user variables of a connection; at most one more than can be read. Its first row has
-/// `ROW_COUNT()` and `FOUND_ROWS()`, which asking changes.
+/// `ROW_COUNT()` and `FOUND_ROWS()`, which asking changes, and whether the server keeps the list: one without performance_schema
+/// shows an empty one.
 pub fn names_question(mariadb: bool) -> &'static str {
     if mariadb {
-        "SELECT ROW_COUNT(), FOUND_ROWS() UNION ALL (SELECT VARIABLE_NAME, NULL FROM information_schema.USER_VARIABLES LIMIT 65)"
+        "SELECT ROW_COUNT(), FOUND_ROWS(), 1 UNION ALL (SELECT VARIABLE_NAME, NULL, 1 FROM information_schema.USER_VARIABLES LIMIT 65)"
     } else {
-        "SELECT ROW_COUNT(), FOUND_ROWS() UNION ALL \
-         (SELECT v.VARIABLE_NAME, NULL FROM performance_schema.user_variables_by_thread v \
+        "SELECT ROW_COUNT(), FOUND_ROWS(), @@performance_schema UNION ALL \
+         (SELECT v.VARIABLE_NAME, NULL, 1 FROM performance_schema.user_variables_by_thread v \
          JOIN performance_schema.threads t USING (THREAD_ID) WHERE t.PROCESSLIST_ID = CONNECTION_ID() LIMIT 65)"
     }
 }
 
-/// The question for the values of these variables; `None` when there are too many.
+/// The question for the values of these variables; `None` when there are too many. No row answers it when they are too long to be
+/// taken along: they may be as long as `max_allowed_packet`.
 pub fn question(names: &[Box<str>]) -> Option<String> {
     if names.is_empty() || names.len() > READ_BACK_MAX {
         return None;
@@ -90,7 +95,9 @@ pub fn question(names: &[Box<str>]) -> Option<String> {
         let name = format!("@`{}`", name.replace('`', "``"));
         format!("{name}, HEX({name}), COLLATION({name})")
     });
-    Some(format!("SELECT {}", parts.collect::<Vec<_>>().join(", ")))
+    let parts = parts.collect::<Vec<_>>().join(", ");
+    let lengths = names.iter().map(|name| format!("COALESCE(LENGTH(@`{}`), 0)", name.replace('`', "``")));
+    Some(format!("SELECT {parts} FROM DUAL WHERE {} <= {READ_BACK_BYTES_MAX}", lengths.collect::<Vec<_>>().join(" + ")))
 }
 
 /// A column's type code and flags.
@@ -188,7 +195,11 @@ mod tests {
         unread.add(&["a".to_owned(), "b`c".to_owned(), "a".to_owned()]);
         let Unread::Some(names) = &unread else { panic!("{unread:?}") };
         let sql = question(names).unwrap_or_default();
-        assert_eq!(sql, "SELECT @`a`, HEX(@`a`), COLLATION(@`a`), @`b``c`, HEX(@`b``c`), COLLATION(@`b``c`)");
+        assert_eq!(
+            sql,
+            "SELECT @`a`, HEX(@`a`), COLLATION(@`a`), @`b``c`, HEX(@`b``c`), COLLATION(@`b``c`) FROM DUAL \
+             WHERE COALESCE(LENGTH(@`a`), 0) + COALESCE(LENGTH(@`b``c`), 0) <= 65536"
+        );
         let text = |text: &str| Some(text.as_bytes().to_vec());
         let row = [None, None, text("binary"), text("1"), text("1"), text("binary")];
         let made = changes(names, &[(251, 0), (251, 0), (253, 0), (8, 0), (253, 0), (253, 0)], &row, |name| name == "a");

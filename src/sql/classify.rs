@@ -12,6 +12,7 @@ mod body;
 mod cache;
 mod calls;
 mod effects;
+mod insert_id;
 mod judge;
 mod query;
 mod show;
@@ -22,6 +23,7 @@ mod verdict;
 
 pub use cache::{ClassifyCache, MAX_CACHED_BYTES};
 pub use effects::{Access, Effects, Kill, TransactionEnd, TransactionStart};
+pub use insert_id::names_id;
 pub use template::Templates;
 pub use verdict::{Class, ClassReason, TableName, Uncacheable};
 
@@ -62,6 +64,8 @@ pub struct Classified {
     pub unknown_functions: Vec<String>,
     /// `FOUND_ROWS()` behind it is not the number of rows it sent: a query inside another statement, a UNION with a LIMIT, a call.
     pub counts_found_rows: bool,
+    /// The id in its OK is what `LAST_INSERT_ID()` tells afterwards, unless the statement [names it](names_id) itself.
+    pub ok_tells_insert_id: bool,
     /// What running it has taught.
     pub writes_unseen: Flag,
 }
@@ -107,6 +111,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
     };
     let may_use_table = !tables.is_empty() || !tables_complete && (buf.truncated || has_table_word(&buf.text));
     let counts_found_rows = counts_found_rows(&buf.text, &verdict);
+    let ok_tells_insert_id = verdict.class == Class::Write && insert_id::told_by_ok(&buf.text, mode, &verdict);
     let cacheable = verdict.cacheable(tables_complete, &tables);
     Classified {
         class: verdict.class,
@@ -123,6 +128,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         multi: verdict.multi,
         unknown_functions: verdict.unknown_functions,
         counts_found_rows,
+        ok_tells_insert_id,
         writes_unseen: Flag::default(),
     }
 }

@@ -152,7 +152,8 @@ fn number(cursor: &mut Cursor<'_>) -> Option<usize> {
 }
 
 /// The statement with what is known in the place of these functions, or `None` when none of them stands in it. Columns of a query
-/// keep the names they would have had.
+/// keep the names they would have had. What stands in a definition is not for now: a view
+/// asks when it is read. Of several statements only the first asks for what was before.
 pub fn substitute(sql: &[u8], mode: LexMode, known: impl Fn(Leftover) -> Option<String>) -> Option<Vec<u8>> {
     let tokens = tokens(sql, mode, SUBSTITUTE_TOKENS_MAX, |_, _| false)?;
     let mut out = Vec::with_capacity(sql.len() + 64);
@@ -160,6 +161,8 @@ pub fn substitute(sql: &[u8], mode: LexMode, known: impl Fn(Leftover) -> Option<
     // The item of the outermost list of columns that is being read: where it begins, and whether something was put into it.
     let mut item: Option<(usize, bool)> = None;
     let mut replaced = false;
+    // Where the statement begins that is being read.
+    let mut first = 0;
     while let Some(token) = tokens.get(pos).copied() {
         let cursor = Cursor { pos, ..Cursor::new(sql, &tokens) };
         match token.kind {
@@ -167,18 +170,27 @@ pub fn substitute(sql: &[u8], mode: LexMode, known: impl Fn(Leftover) -> Option<
             TokenKind::RParen => depth = depth.saturating_sub(1),
             _ => {}
         }
-        let ends =
-            depth == 0 && (token.kind == TokenKind::Comma || cursor.is_any(&["FROM", "INTO", "UNION", "LIMIT", "WHERE", "ORDER"]));
+        if pos == first && cursor.is_any(&["CREATE", "ALTER"]) {
+            break;
+        }
+        let semicolon = depth == 0 && token.kind == TokenKind::Semicolon;
+        let ends = semicolon
+            || depth == 0
+                && (token.kind == TokenKind::Comma || cursor.is_any(&["FROM", "INTO", "UNION", "LIMIT", "WHERE", "ORDER"]));
         if ends && let Some((begin, true)) = item {
             name(sql, &tokens, begin, pos, &mut copied, &mut out);
         }
         if ends {
             item = (token.kind == TokenKind::Comma && item.is_some()).then_some((pos + 1, false));
         }
-        if depth == 0 && cursor.is("SELECT") && pos == 0 {
-            item = Some((1, false));
+        if semicolon {
+            first = pos + 1;
+        }
+        if cursor.is("SELECT") && pos == first {
+            item = Some((pos + 1, false));
         }
         if let Some((found, len)) = at(cursor)
+            && (first == 0 || found == Leftover::ConnectionId)
             && let Some(value) = known(found)
             && let Some(last) = tokens.get(pos + len - 1)
         {
@@ -265,6 +277,20 @@ mod tests {
             ("INSERT INTO t VALUES (ROW_COUNT(), FOUND_ROWS())", Some("INSERT INTO t VALUES (3, FOUND_ROWS())")),
             ("SET @a = ROW_COUNT()", Some("SET @a = 3")),
             ("SELECT 'CONNECTION_ID()'", None),
+            ("CREATE VIEW v AS SELECT CONNECTION_ID(), ROW_COUNT()", None),
+            ("CREATE TABLE t (a INT, b BIGINT AS (a + CONNECTION_ID()))", None),
+            ("ALTER VIEW v AS SELECT ROW_COUNT()", None),
+            (
+                "SELECT ROW_COUNT(), 1; SELECT 2, ROW_COUNT(); SELECT CONNECTION_ID()",
+                Some(
+                    "SELECT 3 AS `ROW_COUNT()`, 1; SELECT 2, ROW_COUNT(); \
+                     SELECT 77 AS `CONNECTION_ID()`",
+                ),
+            ),
+            (
+                "SELECT ROW_COUNT(); CREATE VIEW v AS SELECT CONNECTION_ID()",
+                Some("SELECT 3 AS `ROW_COUNT()`; CREATE VIEW v AS SELECT CONNECTION_ID()"),
+            ),
             ("SELECT FOUND_ROWS()", None),
         ] {
             let made = substitute(sql.as_bytes(), LexMode::default(), known);

@@ -95,7 +95,7 @@ impl Session {
         }
         self.pins.set(PinReason::UserVariable, self.unread.any());
         if effects.sets_last_insert_id && learned.last_insert_id == 0 {
-            self.pins.set(PinReason::SessionVariable, true);
+            self.insert_id_changed();
         }
         self.change(&changes);
     }
@@ -133,10 +133,14 @@ impl Session {
                 (Scope::Session, _) if is_tracking(&name) => {}
                 (Scope::Session, SetValue::Literal(text)) if name == "last_insert_id" || name == "identity" => {
                     match std::str::from_utf8(text).ok().and_then(|t| t.trim().parse().ok()) {
-                        Some(id) => self.last_insert_id = id,
-                        None => self.pins.set(PinReason::SessionVariable, true),
+                        Some(id) => {
+                            self.insert_id_changed();
+                            self.insert_id_is(Some(id));
+                        }
+                        None => self.insert_id_changed(),
                     }
                 }
+                (Scope::Session, _) if name == "last_insert_id" || name == "identity" => self.insert_id_changed(),
                 (Scope::Session, _) if BOUND_VARIABLES.contains(&name.as_str()) => {
                     let ended = name == "gtid_next"
                         && matches!(&assignment.value, SetValue::Literal(t) if t.to_ascii_uppercase().windows(9).any(|w| w == b"AUTOMATIC"));

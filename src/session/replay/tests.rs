@@ -10,7 +10,12 @@ fn statement(sql: &str) -> Classified {
 
 fn step(sql: &str) -> Result<Step<()>, &'static str> {
     repeatable(&statement(sql))?;
-    Ok(Step { sent: Sent::Command(sql.as_bytes().into()), expect: Expect::Query, sum: Checksum::default().finish() })
+    Ok(Step {
+        sent: Sent::Command(sql.as_bytes().into()),
+        insert_id: None,
+        expect: Expect::Query,
+        sum: Checksum::default().finish(),
+    })
 }
 
 /// A session that runs these, each with whether a transaction is open after it.

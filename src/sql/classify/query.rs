@@ -69,7 +69,6 @@ struct Frame {
     behind_as: bool,
 }
 
-/// How far the arguments of a function are looked through. A longer call is not proved to be the built-in.
 /// System variables by which one asks which server answers; whichever answers tells its own.
 const IDENTITY: &[&str] = &["hostname", "port", "report_host", "report_port", "server_id", "server_uuid"];
 
@@ -77,6 +76,8 @@ const IDENTITY: &[&str] = &["hostname", "port", "report_host", "report_port", "s
 const OWN_TABLES: &[&str] = &[
     "client_statistics",
     "engines",
+    // Whether an event is on: a replica has its own word for it.
+    "events",
     "global_status",
     "global_variables",
     "index_statistics",
@@ -96,6 +97,10 @@ const OWN_TABLES: &[&str] = &[
     "user_variables",
 ];
 
+/// What a join counts among the operators. No server joins more than 61 tables.
+const JOIN_OPERATORS: usize = 3;
+
+/// How far the arguments of a function are looked through. A longer call is not proved to be the built-in.
 const MAX_ARGUMENT_TOKENS: usize = 4096;
 
 /// Walks over one statement's tokens and raises `verdict` by what it finds.
@@ -271,6 +276,8 @@ impl<'a> Walk<'a, '_> {
     fn keyword(&mut self, at: usize, upper: &[u8], call: bool) -> bool {
         if OPERATOR_WORDS.iter().any(|word| word.as_bytes() == upper) {
             self.verdict.operators += 1;
+        } else if upper == b"JOIN" || upper == b"STRAIGHT_JOIN" {
+            self.verdict.operators += JOIN_OPERATORS;
         }
         match upper {
             b"INTO" => {

@@ -45,6 +45,8 @@ pub(super) fn show(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     cursor.pos += 1;
     let mut verdict = Verdict::new(Class::Read, ClassReason::Show);
     if cursor.eat("CREATE") {
+        // On a replica every event is off, by replication: a dump of it would restore them so.
+        verdict.effects.reads_server_state = cursor.is("EVENT");
         let known = cursor.eat_any(CREATE_KINDS);
         cursor.eat("BODY");
         cursor.eat_all(&["IF", "NOT", "EXISTS"]);
@@ -88,7 +90,7 @@ pub(super) fn show(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
             if !cursor.eat_any(&["STATUS", "TYPES"]) {
                 return unparsed();
             }
-        } else if cursor.eat_any(&["VARIABLES", "PLUGINS", "ENGINES"]) {
+        } else if cursor.eat_any(&["VARIABLES", "PLUGINS", "ENGINES", "EVENTS"]) {
             verdict.effects.reads_server_state = true;
         } else if cursor.eat("INDEX") || cursor.eat_any(SHOWS) {
         } else {

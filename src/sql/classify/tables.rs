@@ -22,6 +22,8 @@ const MAX_PARSED_TOKENS: usize = 4_000;
 const MAX_OPERATORS: usize = 200;
 /// Deepest nesting the parser itself allows.
 const MAX_NESTING: usize = 40;
+/// The stack the parser gets, bytes. A join without ON takes some 7 KiB of it, and every one goes deeper; a thread of a worker has 2 MiB in all.
+const PARSER_STACK: usize = 64 << 20;
 
 /// All tables the statement names, sorted, or `None` when that is not certain.
 pub(super) fn tables(text: &[u8], mode: LexMode, verdict: &Verdict) -> Option<Vec<TableName>> {
@@ -42,6 +44,10 @@ pub(super) fn tables(text: &[u8], mode: LexMode, verdict: &Verdict) -> Option<Ve
     if !parsed || !small || verdict.exec_comments || mode.ansi_quotes {
         return None;
     }
+    stacker::grow(PARSER_STACK, || parsed_tables(text, mode))
+}
+
+fn parsed_tables(text: &[u8], mode: LexMode) -> Option<Vec<TableName>> {
     let text_utf8 = std::str::from_utf8(text).ok()?;
     let statements =
         Parser::new(&MySqlDialect {}).with_recursion_limit(MAX_NESTING).try_with_sql(text_utf8).ok()?.parse_statements().ok()?;
