@@ -80,11 +80,15 @@ async fn post(endpoint: &Endpoint, body: Vec<u8>) -> Result<(), String> {
         .header("connection", "close")
         .body(Full::new(Bytes::from(body)))
         .map_err(|e| say(&e))?;
-    // Both in this task, so that nothing is left when the time is over.
-    let mut connection = std::pin::pin!(connection);
+    // Both in this task, so that nothing is left when the time is over. The connection may end in the same moment as the answer comes.
+    let mut sending = std::pin::pin!(sender.send_request(request));
     let response = tokio::select! {
-        response = sender.send_request(request) => response.map_err(|e| say(&e))?,
-        ended = connection.as_mut() => return Err(ended.map_or_else(|e| say(&e), |()| say(&"it closed the connection"))),
+        biased;
+        response = &mut sending => response.map_err(|e| say(&e))?,
+        ended = connection => {
+            ended.map_err(|e| say(&e))?;
+            sending.await.map_err(|e| say(&e))?
+        }
     };
     match response.status() {
         status if status.is_success() => Ok(()),

@@ -15,7 +15,7 @@ use crate::world::own;
 const DIGESTS: usize = 11_000;
 const USERS: usize = 1_000;
 /// No statement of the client that only watches may take longer, on a debug build with all the others at work.
-const STALL: Duration = Duration::from_secs(2);
+const STALL: Duration = Duration::from_secs(4);
 /// What the process may grow by. Statements take about 2 KiB each in the statistics, and as much again for their classification.
 const GROWTH_KIB_MAX: u64 = 160 << 10;
 /// `/metrics`, whoever comes.

@@ -86,7 +86,8 @@ async fn statements_of_a_trace_are_told() {
         assert_eq!((hex(&span.trace_id), hex(&span.parent_span_id)), (TRACE.to_owned(), PARENT.to_owned()));
     }
     assert!(collector.services().iter().all(|name| name == "shop-db"));
-    assert!(proxy.metric("sluice_spans_total", &["result=\"sent\""]).await.unwrap() >= 2.0);
+    let sent = async || Ok(proxy.metric("sluice_spans_total", &["result=\"sent\""]).await? >= 2.0);
+    until_true("they are counted", LIMIT, sent).await.unwrap();
 }
 
 /// Traces that Sluice begins itself, switched on and off by a reload.
