@@ -18,8 +18,9 @@ pub const EXIT_WRONG_CONFIG: u8 = 2;
 
 /// The bodies of the commands.
 pub trait Program {
-    /// Runs the proxy until it is told to stop. `file` is the configuration's path, for reloads.
-    fn run(&self, config: Config, file: PathBuf) -> ExitCode;
+    /// Runs the proxy until it is told to stop. `file` is the configuration's path, for reloads; `takeover`: in the place of the
+    /// one that runs.
+    fn run(&self, config: Config, file: PathBuf, takeover: bool) -> ExitCode;
 
     /// The routing decision for a statement, as lines to print.
     ///
@@ -60,7 +61,11 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// Run the proxy (what `sluice` alone does)
-    Run,
+    Run {
+        /// Take the listening sockets over from the proxy that runs, which goes on with its sessions until they end
+        #[arg(long)]
+        takeover: bool,
+    },
     /// Read the configuration and say all that is wrong with it
     Check {
         /// Also try the servers
@@ -90,8 +95,8 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, program
         }
     };
     let (out, err) = (&mut std::io::stdout(), &mut std::io::stderr());
-    let verb = arguments.command.unwrap_or(Verb::Run);
-    if matches!(verb, Verb::Run) {
+    let verb = arguments.command.unwrap_or(Verb::Run { takeover: false });
+    if matches!(verb, Verb::Run { .. }) {
         init_logging(arguments.log_format);
     }
     if let Verb::ImportProxysql { file } = &verb {
@@ -118,7 +123,7 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, program
 
 fn obey(verb: Verb, config: Config, file: PathBuf, program: &dyn Program, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     match verb {
-        Verb::Run => program.run(config, file),
+        Verb::Run { takeover } => program.run(config, file, takeover),
         Verb::ImportProxysql { file } => import_proxysql(&file, out, err),
         Verb::Explain { sql } => match program.explain(&config, &sql) {
             Ok(text) => {
@@ -225,7 +230,7 @@ mod tests {
     struct Nothing;
 
     impl Program for Nothing {
-        fn run(&self, _: Config, _: PathBuf) -> ExitCode {
+        fn run(&self, _: Config, _: PathBuf, _: bool) -> ExitCode {
             ExitCode::from(7)
         }
         fn explain(&self, _: &Config, sql: &str) -> Result<String, String> {
@@ -249,6 +254,8 @@ mod tests {
         for (line, fine) in [
             ("sluice", true),
             ("sluice run", true),
+            ("sluice run --takeover", true),
+            ("sluice check --takeover", false),
             ("sluice --config a.toml run", true),
             ("sluice run --config a.toml --log-format json", true),
             ("sluice check --online", true),
@@ -271,7 +278,7 @@ mod tests {
         let (code, text) = said(Verb::Check { online: true });
         assert_eq!(code, ExitCode::FAILURE);
         assert!(text.ends_with("ok     db1\nWRONG  db2: refused\n"), "{text}");
-        assert_eq!(said(Verb::Run).0, ExitCode::from(7));
+        assert_eq!(said(Verb::Run { takeover: false }).0, ExitCode::from(7));
     }
 
     #[test]

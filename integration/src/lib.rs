@@ -27,6 +27,7 @@ pub mod bench;
 pub mod cases;
 pub mod chaos;
 pub mod cluster;
+pub mod collector;
 pub mod driver;
 pub mod fake_server;
 pub mod flavour;

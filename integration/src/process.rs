@@ -28,6 +28,8 @@ pub enum Signal {
     Cont,
     /// Reload, for the proxy.
     Hup,
+    /// Start a new process that takes over, for the proxy.
+    Usr2,
 }
 
 /// A running child.
@@ -69,6 +71,7 @@ impl Process {
             Signal::Stop => "STOP",
             Signal::Cont => "CONT",
             Signal::Hup => "HUP",
+            Signal::Usr2 => "USR2",
         };
         // the shell's own kill: signalling needs unsafe code or one more dependency otherwise
         let status = Command::new("sh").args(["-c", "kill -$0 $1", name, &self.id().to_string()]).status()?;

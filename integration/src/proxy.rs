@@ -366,6 +366,27 @@ impl Proxy {
         .await
     }
 
+    /// Starts the program with `--takeover` and a file, without waiting for anything; its log is `NAME.log` in the proxy's directory.
+    pub fn successor(&self, config: &Path, name: &str) -> Result<Process> {
+        let args = ["run".to_owned(), "--takeover".to_owned(), "--config".to_owned(), config.display().to_string()];
+        Process::start(&Self::program()?, &args, &self.builder.env, &self.dir.join(format!("{name}.log")))
+    }
+
+    /// A new process takes over, and is this proxy's process from now on; what is returned goes on with the sessions it has.
+    pub async fn take_over(&self, name: &str) -> Result<Process> {
+        let mut new = self.successor(&self.config_path(), name)?;
+        crate::wait::until_true("the new process serves clients", READY_LIMIT, || async {
+            let log = std::fs::read_to_string(self.dir.join(format!("{name}.log"))).unwrap_or_default();
+            Ok(log.contains("clients are served"))
+        })
+        .await
+        .with_context(|| format!("its log:\n{}\nthe old one's:\n{}", new.log_tail(30), self.log_tail(30)))?;
+        if let Some(status) = new.ended() {
+            bail!("the new process has ended with {status}");
+        }
+        Ok(std::mem::replace(&mut *self.locked(), new))
+    }
+
     /// Sends a signal, such as HUP.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.locked().signal(signal)

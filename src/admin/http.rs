@@ -2,19 +2,20 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 
 use super::house::House;
-use super::listen::Bound;
+use super::listen::{Bound, Closing};
 use super::{json, tables};
 
 /// Connections at one time: scrapers, probes, a few browsers.
@@ -31,15 +32,19 @@ const STATEMENTS_SHOWN: usize = 15;
 const PINNED_SHOWN: usize = 30;
 const PAGE: &str = include_str!("status.html");
 
-/// Serves the HTTP port until the task is dropped.
-pub async fn serve(bound: Bound, house: Arc<dyn House>) {
+/// Serves the HTTP port until the task is dropped, or until it is told that another process does and its clients have gone.
+pub async fn serve(bound: Bound, house: Arc<dyn House>, mut closing: Closing) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut tasks = tokio::task::JoinSet::new();
     loop {
         while tasks.try_join_next().is_some() {}
         // Unlike an operator's command, a scrape can wait its turn.
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let stream = match bound.accept().await {
+        let accepted = tokio::select! {
+            accepted = bound.accept() => accepted,
+            () = closing.told() => break,
+        };
+        let stream = match accepted {
             Ok(stream) => stream,
             Err(e) => {
                 tracing::warn!("http port: accept failed: {e}");
@@ -47,24 +52,42 @@ pub async fn serve(bound: Bound, house: Arc<dyn House>) {
                 continue;
             }
         };
-        let house = house.clone();
+        let (house, mut closing) = (house.clone(), closing.clone());
         tasks.spawn(async move {
             let _slot = slot;
+            let answered = Arc::new(AtomicBool::new(false));
+            let (told, noted) = (closing.clone(), answered.clone());
             let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(request.method(), request.uri().path(), house.as_ref());
+                let mut response = answer(request.method(), request.uri().path(), house.as_ref());
+                noted.store(true, Ordering::Relaxed);
+                if told.is_told() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 async move { Ok::<_, Infallible>(response) }
             });
-            let served = hyper::server::conn::http1::Builder::new()
+            let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS_TIMEOUT)
                 .max_buf_size(16 * 1024)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+                .serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = closing.told() => {
+                    // Who has just come in is about to ask something; the answer then ends the connection.
+                    if answered.load(Ordering::Relaxed) {
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    connection.await
+                }
+            };
             if let Err(e) = served {
                 tracing::debug!("http port: {e}");
             }
         });
     }
+    drop(bound);
+    while tasks.join_next().await.is_some() {}
 }
 
 /// The answer to a request.

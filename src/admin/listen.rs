@@ -1,9 +1,11 @@
 //! Listening for the admin and HTTP ports, with errors that say what to do.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 
 use crate::net::Stream;
 
@@ -16,7 +18,48 @@ pub enum Bound {
     Unix(UnixListener),
 }
 
+/// Tells a port that it is served by another process from now on: it accepts nobody more and lets who is there go.
+#[derive(Clone, Debug)]
+pub struct Closing(pub watch::Receiver<bool>);
+
+impl Closing {
+    /// Whether it is so.
+    pub fn is_told(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it is so; for ever, when nobody can tell it any more.
+    pub async fn told(&mut self) {
+        if self.0.wait_for(|told| *told).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl Bound {
+    /// A port that another process has bound.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn of_another(socket: OwnedFd, is_unix: bool) -> io::Result<Bound> {
+        Ok(if is_unix {
+            Bound::Unix(UnixListener::from_std(socket.into())?)
+        } else {
+            Bound::Tcp(TcpListener::from_std(socket.into())?)
+        })
+    }
+
+    /// The same port once more.
+    ///
+    /// # Errors
+    /// Those of the system, when file descriptors have run out.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        match self {
+            Bound::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Bound::Unix(listener) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
     /// Binds `host:port` or `unix:/path`. `what` is the key in the configuration, for the message.
     ///
     /// # Errors

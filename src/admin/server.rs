@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::answer::{AdminError, Answer};
 use super::commands::execute_in;
 use super::house::House;
-use super::listen::Bound;
+use super::listen::{Bound, Closing};
 use super::login::{Login, log_in};
 use super::tables;
 use super::variables::SERVER_VERSION;
@@ -43,13 +43,24 @@ impl Access {
     }
 }
 
-/// Serves the admin port until the task is dropped. `access` may be replaced while it runs (a reload).
-pub async fn serve(bound: Bound, access: Arc<ArcSwap<Access>>, tls: Option<TlsAcceptor>, house: Arc<dyn House>) {
+/// Serves the admin port until the task is dropped, or until it is told that another process does and its clients have gone.
+/// `access` may be replaced while it runs (a reload).
+pub async fn serve(
+    bound: Bound,
+    access: Arc<ArcSwap<Access>>,
+    tls: Option<TlsAcceptor>,
+    house: Arc<dyn House>,
+    mut closing: Closing,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut tasks = tokio::task::JoinSet::new();
     loop {
         while tasks.try_join_next().is_some() {}
-        let stream = match bound.accept().await {
+        let accepted = tokio::select! {
+            accepted = bound.accept() => accepted,
+            () = closing.told() => break,
+        };
+        let stream = match accepted {
             Ok(stream) => stream,
             Err(e) => {
                 tracing::warn!("admin port: accept failed: {e}");
@@ -67,7 +78,7 @@ pub async fn serve(bound: Bound, access: Arc<ArcSwap<Access>>, tls: Option<TlsAc
             let _ = timeout(Duration::from_millis(100), wire.send()).await;
             continue;
         };
-        let (access, tls, house) = (access.clone(), tls.clone(), house.clone());
+        let (access, tls, house, closing) = (access.clone(), tls.clone(), house.clone(), closing.clone());
         tasks.spawn(async move {
             let _slot = slot;
             let id = NEXT_ID.fetch_add(1, Relaxed);
@@ -83,11 +94,13 @@ pub async fn serve(bound: Bound, access: Arc<ArcSwap<Access>>, tls: Option<TlsAc
                 Err(_) => return tracing::debug!("admin port: no login within {LOGIN_TIMEOUT:?}"),
             };
             tracing::info!(user = session.user, host = session.host, "admin port: logged in");
-            if let Err(e) = converse(wire, session, house.as_ref()).await {
+            if let Err(e) = converse(wire, session, house.as_ref(), closing).await {
                 tracing::debug!("admin port: connection {id} ended: {e}");
             }
         });
     }
+    drop(bound);
+    while tasks.join_next().await.is_some() {}
 }
 
 /// The commands of <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_command_phase.html> that we take.
@@ -116,11 +129,18 @@ struct Conversation<'h> {
     next_statement: u32,
 }
 
-async fn converse(wire: Wire<Stream>, session: Session, house: &dyn House) -> io::Result<()> {
+async fn converse(wire: Wire<Stream>, session: Session, house: &dyn House, mut closing: Closing) -> io::Result<()> {
     let mut c = Conversation { wire, session, house, prepared: HashMap::new(), next_statement: 1 };
+    let mut answered = false;
     loop {
         c.wire.begin();
-        let packet = match c.wire.read(PACKET_BYTES_MAX).await {
+        let read = tokio::select! {
+            biased;
+            read = c.wire.read(PACKET_BYTES_MAX) => read,
+            // Who has just come in is about to ask something.
+            () = closing.told(), if answered => return Ok(()),
+        };
+        let packet = match read {
             Ok(Some(packet)) => packet,
             Ok(None) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
@@ -136,6 +156,7 @@ async fn converse(wire: Wire<Stream>, session: Session, house: &dyn House) -> io
         }
         c.command(command, body).await;
         c.wire.send().await?;
+        answered = true;
     }
 }
 

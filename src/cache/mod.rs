@@ -67,6 +67,8 @@ pub struct Cache {
     /// Writes at the servers that do not come by us are told of by a reader of the binlog.
     needs_reader: bool,
     following: AtomicBool,
+    /// Another process writes too, and does not tell us.
+    beside: AtomicBool,
     why_lost: Mutex<String>,
     master: AtomicU32,
     unfit: quick_cache::sync::Cache<u64, Instant>,
@@ -123,6 +125,7 @@ impl Cache {
             why_untold: Mutex::new("the master was not asked yet".to_owned()),
             needs_reader,
             following: AtomicBool::new(false),
+            beside: AtomicBool::new(false),
             why_lost: Mutex::new("no reader of the binlog has begun".to_owned()),
             master: AtomicU32::new(NO_MASTER),
             unfit: quick_cache::sync::Cache::new(UNFIT_MAX),
@@ -134,7 +137,17 @@ impl Cache {
 
     /// Whether what changes at the servers is known here.
     pub fn is_told(&self) -> bool {
-        !self.needs_reader || self.following.load(SeqCst)
+        !self.beside.load(SeqCst) && (!self.needs_reader || self.following.load(SeqCst))
+    }
+
+    /// While another process of this proxy serves clients (an upgrade), its writes are not known here before they are in the
+    /// binlog: nothing is served and nothing kept.
+    pub fn beside_another(&self, beside: bool) {
+        if !beside {
+            // Reads that were under way meanwhile are not to be kept; no new one gets leave before the line below.
+            self.everything(VoidReason::Missed, &Need::Master);
+        }
+        self.beside.store(beside, SeqCst);
     }
 
     /// To be asked before anything is served: with another master than before, nothing of what is kept is known to be there.
@@ -241,6 +254,9 @@ impl Cache {
 
     /// `on`, or `bypassed` and why.
     pub fn state(&self) -> String {
+        if self.beside.load(SeqCst) {
+            return "bypassed: another process of this proxy serves clients too (an upgrade)".to_owned();
+        }
         if !self.is_told() {
             return format!("bypassed: {}", self.why_lost.lock());
         }

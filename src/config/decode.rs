@@ -65,6 +65,7 @@ pub fn document(root: &DeTable<'_>, report: &mut Report<'_>, outside: &dyn Outsi
         users,
         admin: admin(&section(root, "admin", keys::ADMIN, report), report, outside),
         http: Http { listen: section(root, "http", keys::HTTP, report).address_or_off("listen", Http::default().listen, report) },
+        tracing: super::watch::tracing(&section(root, "tracing", keys::TRACING, report), report),
         warnings: Vec::new(),
     }
 }
@@ -124,7 +125,21 @@ fn proxy(s: &Section<'_, '_>, r: &mut Report<'_>, outside: &dyn Outside) -> Prox
         proxy_protocol_from: s.get("proxy_protocol_from", d.proxy_protocol_from, r),
         worker_threads: s.number("worker_threads", d.worker_threads, 0..=1024, r),
         slow_statement: s.period("slow_statement", d.slow_statement, Period::default()..=HOUR, r),
+        upgrade_socket: upgrade_socket(s, d.upgrade_socket, r),
+        upgrade_timeout: s.period("upgrade_timeout", d.upgrade_timeout, Period::default()..=YEAR, r),
     }
+}
+
+/// The longest path of a unix socket that something can be bound beside: 107 bytes with `.new` behind it.
+const UPGRADE_SOCKET_BYTES_MAX: usize = 103;
+
+fn upgrade_socket(s: &Section<'_, '_>, default: String, r: &mut Report<'_>) -> String {
+    let path: String = s.get("upgrade_socket", default, r);
+    if !path.is_empty() && (!path.starts_with('/') || path.len() > UPGRADE_SOCKET_BYTES_MAX) {
+        let why = format!("`{path}` is not a whole path of at most {UPGRADE_SOCKET_BYTES_MAX} bytes");
+        r.wrong(&s.path_of("upgrade_socket"), why, "write it like \"/run/sluice/upgrade.sock\"");
+    }
+    path
 }
 
 fn monitor(s: &Section<'_, '_>, r: &mut Report<'_>, outside: &dyn Outside) -> Monitor {

@@ -16,17 +16,27 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("user", USER),
     ("admin", ADMIN),
     ("http", HTTP),
+    ("tracing", TRACING),
 ];
 
 /// Top-level names.
 pub const TOP: &[&str] =
-    &["proxy", "monitor", "server", "failover", "routing", "rule", "cache", "pool", "auth", "user", "admin", "http"];
+    &["proxy", "monitor", "server", "failover", "routing", "rule", "cache", "pool", "auth", "user", "admin", "http", "tracing"];
 /// Those written `[[name]]`.
 pub const LISTS: &[&str] = &["server", "rule", "user"];
 
 /// Keys of `[proxy]`.
-pub const PROXY: &[&str] =
-    &["listen", "tls", "max_clients", "drain_timeout", "proxy_protocol_from", "worker_threads", "slow_statement"];
+pub const PROXY: &[&str] = &[
+    "listen",
+    "tls",
+    "max_clients",
+    "drain_timeout",
+    "proxy_protocol_from",
+    "worker_threads",
+    "slow_statement",
+    "upgrade_socket",
+    "upgrade_timeout",
+];
 /// Keys of `proxy.tls`.
 pub const PROXY_TLS: &[&str] = &["mode", "cert", "key", "client_ca"];
 /// Keys of `[monitor]`.
@@ -54,6 +64,8 @@ pub const USER: &[&str] =
     &["name", "password", "password_file", "password_env", "max_connections", "read_only", "schemas", "hosts"];
 /// Keys of `[admin]`.
 pub const ADMIN: &[&str] = &["listen", "user", "password", "password_file", "password_env"];
+/// Keys of `[tracing]`.
+pub const TRACING: &[&str] = &["otlp_endpoint", "sample_every", "service_name"];
 /// Keys of `[http]`.
 pub const HTTP: &[&str] = &["listen"];
 

@@ -19,6 +19,7 @@ pub mod resolve;
 pub mod secrets;
 pub mod types;
 pub mod units;
+mod watch;
 pub mod words;
 
 #[cfg(test)]

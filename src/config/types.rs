@@ -13,6 +13,7 @@ use super::address::Address;
 use super::mistake::Mistake;
 use super::secrets::Credential;
 use super::units::{Period, Size};
+pub use super::watch::{Http, Tracing};
 pub use super::words::*;
 
 /// The whole file.
@@ -45,6 +46,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[http]`
     pub http: Http,
+    /// `[tracing]`
+    pub tracing: Tracing,
     /// What is doubtful but does not stop the program.
     #[serde(skip)]
     pub warnings: Vec<Mistake>,
@@ -75,6 +78,10 @@ pub struct Proxy {
     pub worker_threads: usize,
     /// A statement that takes this long is logged; 0: none is.
     pub slow_statement: Period,
+    /// The unix socket on which a new process asks for the listening sockets; empty: upgrades need a restart.
+    pub upgrade_socket: String,
+    /// How long the old process serves its sessions after an upgrade, before it drains.
+    pub upgrade_timeout: Period,
 }
 
 impl Default for Proxy {
@@ -87,6 +94,8 @@ impl Default for Proxy {
             proxy_protocol_from: Vec::new(),
             worker_threads: 0,
             slow_statement: Period::default(),
+            upgrade_socket: String::new(),
+            upgrade_timeout: Period::from_secs(600),
         }
     }
 }
@@ -464,20 +473,6 @@ impl Default for Admin {
     }
 }
 
-/// `[http]`: metrics, health, status page.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Http {
-    /// Where it listens; `None` (empty in the file): nowhere.
-    #[serde(serialize_with = "or_empty")]
-    pub listen: Option<Address>,
-}
-
-impl Default for Http {
-    fn default() -> Http {
-        Http { listen: Some(Address::tcp("127.0.0.1", 6070)) }
-    }
-}
-
 fn each_shown<S: Serializer>(nets: &[IpNet], s: S) -> Result<S::Ok, S::Error> {
     s.collect_seq(nets.iter().map(IpNet::to_string))
 }
@@ -486,7 +481,7 @@ fn shown<S: Serializer>(net: &Option<IpNet>, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(&net.map(|n| n.to_string()).unwrap_or_default())
 }
 
-fn or_empty<S: Serializer>(address: &Option<Address>, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn or_empty<S: Serializer>(address: &Option<Address>, s: S) -> Result<S::Ok, S::Error> {
     match address {
         Some(address) => s.collect_str(address),
         None => s.serialize_str(""),

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::frontend::client::Client;
-use crate::frontend::query::Job;
+use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
 use crate::metrics;
+use crate::metrics::spans::StatementSpan;
 use crate::metrics::statements::{StatementRef, StatementStats};
 use crate::protocol::command::Com;
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::query;
 use crate::routing::decision::Target;
 use crate::sql::classify::{Class, Classified};
+use crate::sql::traceparent::{self, TraceParent};
 use crate::topology::ServerId;
 
 fn class(class: Class) -> metrics::Class {
@@ -78,6 +82,10 @@ impl Client {
             self.tell_slow(job, ran, elapsed, told);
         }
         let rows = told.map_or(0, |(t, _)| t.rows);
+        if shared.spans.on() {
+            let errno = told.and_then(|(t, _)| t.errno);
+            self.trace(job, ran, to, ended.checked_sub(elapsed).unwrap_or(ended), ended, (rows, errno));
+        }
         let named = ran.map(|(server, _)| server).filter(|_| to == metrics::Target::Server);
         RECENT.with_borrow_mut(|recent| {
             let key = Known {
@@ -103,6 +111,9 @@ impl Client {
     pub(super) fn count_cached(&self, job: &Job<'_>, ended: Instant, elapsed: Duration, rows: u64) {
         let (class, target) = (metrics::Class::Read, metrics::Target::Cache);
         self.shared.metrics.no_server().statement(class, target, elapsed);
+        if self.shared.spans.on() {
+            self.trace(job, None, target, ended.checked_sub(elapsed).unwrap_or(ended), ended, (rows, None));
+        }
         RECENT.with_borrow_mut(|recent| {
             let (user, schema) = (&self.account.key.user, self.session.state.schema());
             let key = Known { statement: job.statement, user, schema, target, server: None };
@@ -112,6 +123,44 @@ impl Client {
                 stats
             };
             recent.find(key, ended, look_up).record(ended, elapsed, rows, false);
+        });
+    }
+
+    /// Puts the statement's spans into the queue, if its trace is recorded.
+    #[cold]
+    fn trace(
+        &self,
+        job: &Job<'_>,
+        ran: Option<(ServerId, Instant)>,
+        target: metrics::Target,
+        began: Instant,
+        ended: Instant,
+        (rows, errno): (u64, Option<u16>),
+    ) {
+        let spans = &self.shared.spans;
+        let by_attribute = || match job.payload {
+            Payload::Packet(packet) if job.com == Com::Query => {
+                let query = query::Query::parse(packet.get(HEADER_LEN..)?, self.capabilities)?;
+                TraceParent::parse(query.attribute(traceparent::NAME)?)
+            }
+            _ => None,
+        };
+        let told = TraceParent::in_comment(job.sql).or_else(by_attribute);
+        let Some((trace, parent, number)) = spans.begin(told) else { return };
+        spans.put(StatementSpan {
+            trace,
+            parent,
+            number,
+            statement: job.statement.clone(),
+            target: target.as_str(),
+            server: ran.map_or_else(|| "".into(), |(server, _)| self.shared.name(server)),
+            user: self.account.key.user.clone(),
+            schema: String::from_utf8_lossy(self.session.state.schema().unwrap_or_default()).into_owned(),
+            rows,
+            errno,
+            began,
+            sent: ran.map(|(_, sent)| sent),
+            ended,
         });
     }
 

@@ -1,9 +1,11 @@
 //! The doors: accepts clients, one task each.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,11 +45,36 @@ pub struct SocketFile {
     path: PathBuf,
     /// Device and inode: by the end another process may have put its own in the place.
     id: (u64, u64),
+    stays: Stays,
+}
+
+/// Says of all doors of a process whether the files of their sockets stay when they are closed, since another process serves them.
+#[derive(Clone, Debug, Default)]
+pub struct Stays(Arc<AtomicBool>);
+
+impl Stays {
+    /// Whether they stay.
+    pub fn set(&self, stay: bool) {
+        self.0.store(stay, Ordering::SeqCst);
+    }
+}
+
+impl SocketFile {
+    /// The file there is at the path now.
+    ///
+    /// # Errors
+    /// Those of the system, when there is none.
+    pub fn at(path: &std::path::Path, stays: &Stays) -> io::Result<SocketFile> {
+        let made = std::fs::symlink_metadata(path)?;
+        Ok(SocketFile { path: path.to_owned(), id: (made.dev(), made.ino()), stays: stays.clone() })
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.id) {
+        if !self.stays.0.load(Ordering::SeqCst)
+            && std::fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.id)
+        {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -72,7 +99,7 @@ impl Listener {
     /// # Errors
     /// Those of the system; [`io::ErrorKind::AddrInUse`] when somebody listens there, [`io::ErrorKind::AlreadyExists`] when the
     /// path is something else than a socket.
-    pub fn unix(path: &std::path::Path) -> io::Result<Listener> {
+    pub fn unix(path: &std::path::Path, stays: &Stays) -> io::Result<Listener> {
         match std::fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is no socket"));
@@ -85,8 +112,29 @@ impl Listener {
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
-        let made = std::fs::symlink_metadata(path)?;
-        Ok(Listener::Unix(listener, SocketFile { path: path.to_owned(), id: (made.dev(), made.ino()) }))
+        Ok(Listener::Unix(listener, SocketFile::at(path, stays)?))
+    }
+
+    /// A door that another process has opened. `path` is that of a unix socket.
+    ///
+    /// # Errors
+    /// Those of the system; the file of the unix socket may be gone.
+    pub fn of_another(socket: OwnedFd, path: Option<&std::path::Path>, stays: &Stays) -> io::Result<Listener> {
+        match path {
+            None => Ok(Listener::Tcp(TcpListener::from_std(socket.into())?)),
+            Some(path) => Ok(Listener::Unix(UnixListener::from_std(socket.into())?, SocketFile::at(path, stays)?)),
+        }
+    }
+
+    /// The same door once more.
+    ///
+    /// # Errors
+    /// Those of the system, when file descriptors have run out.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Listener::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        }
     }
 
     async fn accept(&self) -> io::Result<(Accepted, Peer)> {
@@ -259,20 +307,36 @@ mod tests {
         let place = Place(std::env::temp_dir().join(format!("sluice-door-{}.sock", std::process::id())));
         let path = &place.0;
         std::fs::write(path, "precious").unwrap();
-        assert_eq!(Listener::unix(path).unwrap_err().kind(), io::ErrorKind::AlreadyExists, "a file is left alone");
+        assert_eq!(
+            Listener::unix(path, &Stays::default()).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists,
+            "a file is left alone"
+        );
         std::fs::remove_file(path).unwrap();
         // Left behind by a process that is gone.
         drop(std::os::unix::net::UnixListener::bind(path).unwrap());
-        let door = Listener::unix(path).unwrap();
+        let door = Listener::unix(path, &Stays::default()).unwrap();
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o777);
-        assert_eq!(Listener::unix(path).unwrap_err().kind(), io::ErrorKind::AddrInUse, "somebody listens there");
+        assert_eq!(Listener::unix(path, &Stays::default()).unwrap_err().kind(), io::ErrorKind::AddrInUse, "somebody listens there");
         drop(door);
         assert!(!path.exists(), "removed with the door");
-        let door = Listener::unix(path).unwrap();
+        let door = Listener::unix(path, &Stays::default()).unwrap();
         std::fs::remove_file(path).unwrap();
         let other = std::os::unix::net::UnixListener::bind(path).unwrap();
         drop(door);
         assert!(path.exists(), "another process's socket is left alone");
         drop(other);
+        std::fs::remove_file(path).unwrap();
+        let stays = Stays::default();
+        let door = Listener::unix(path, &stays).unwrap();
+        let copy = door.copy().unwrap();
+        stays.set(true);
+        drop(door);
+        assert!(path.exists(), "another process serves it");
+        let door = Listener::of_another(copy, Some(path), &Stays::default()).unwrap();
+        let client = std::os::unix::net::UnixStream::connect(path).unwrap();
+        assert!(door.accept().await.is_ok());
+        drop((door, client));
+        assert!(!path.exists());
     }
 }

@@ -343,7 +343,9 @@ impl Client {
                 if told.errno == Some(refused::READ_ONLY_SERVER)
                     && !forwarded
                     && self.upload.is_none()
-                    && let Some(failed) = self.read_only_server(job, decision, &buffer, &mut pending)
+                    && let Some(failed) = self
+                        .read_only_server(job, decision, &buffer, &mut pending)
+                        .or_else(|| self.master_is_read_only(job, server, started, &pending))
                 {
                     Change::none(change);
                     self.settle(lease, Instant::now());

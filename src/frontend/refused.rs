@@ -1,9 +1,11 @@
 //! Errors of a server that are no fault of the client's: it refused to write because it is read-only, its prepared statement is not
 //! what it was, it has no room for another. The statement is run elsewhere or again, and the client hears nothing of it.
 
+use std::time::Instant;
+
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
-use crate::frontend::errors::ClientError;
+use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job};
 use crate::frontend::relay::Pending;
 use crate::net::Buffer;
@@ -12,7 +14,7 @@ use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::routing::decision::Decision;
 use crate::sql::classify::Class;
-use crate::topology::Flavor;
+use crate::topology::{Failure, Flavor, ServerId};
 
 /// ER_OPTION_PREVENTS_STATEMENT.
 pub(super) const READ_ONLY_SERVER: u16 = 1290;
@@ -59,6 +61,25 @@ impl Client {
         }
         let taken_for_read = job.statement.class == Class::Read && decision.may_retry && !job.statement.writes_unseen.is_raised();
         taken_for_read.then_some(Failed::ReadOnlyServer)
+    }
+
+    /// The master refused to write: somebody else has made it read-only, another proxy or the process that took over from this one, and
+    /// the monitor has not seen it yet. Nothing of the statement has happened, and it waits for whoever is master.
+    pub(super) fn master_is_read_only(
+        &self,
+        job: &Job<'_>,
+        server: ServerId,
+        started: Instant,
+        pending: &Pending,
+    ) -> Option<Failed> {
+        let whole = matches!(job.statement.class, Class::Write | Class::LockingRead | Class::Ddl);
+        let master = self.shared.snapshot.load().master == Some(server);
+        if !pending.out.is_empty() || !whole || !master || self.session.pins.any() || started.elapsed() >= self.hold_timeout() {
+            return None;
+        }
+        let text = format!("{} has become read-only, and another master is not known yet", self.shared.name(server));
+        self.shared.monitor.poke(server, Failure::Io(text.clone()));
+        Some(Failed::Before(ClientError::new(Source::Server, READ_ONLY_SERVER, b"HY000", text)))
     }
 
     /// Whether a statement that went well gave the client's own account another password, so that the one it logged in with opens no

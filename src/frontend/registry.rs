@@ -186,6 +186,16 @@ impl Registry {
         entry
     }
 
+    /// How many numbers were given.
+    pub fn numbers_given(&self) -> u32 {
+        self.next_id.load(Ordering::Relaxed)
+    }
+
+    /// Goes on behind the numbers that another process has given, so that no two clients have one.
+    pub fn number_after(&self, given: u32) {
+        self.next_id.store(given, Ordering::Relaxed);
+    }
+
     /// A client has gone.
     pub fn leave(&self, id: u32) {
         let mut clients = self.clients.lock();

@@ -21,6 +21,7 @@ use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
 use crate::frontend::refusals::Refusals;
 use crate::frontend::registry::Registry;
 use crate::metrics::events::EventLog;
+use crate::metrics::spans::Spans;
 use crate::metrics::statements::Statements;
 use crate::metrics::{LoginResult, Metrics};
 use crate::monitor::MonitorHandle;
@@ -98,6 +99,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Statistics by digest.
     pub statement_stats: Arc<Statements>,
+    /// Where spans go.
+    pub spans: Arc<Spans>,
     /// What happened.
     pub events: Arc<EventLog>,
     /// Who is connected.

@@ -5,7 +5,9 @@
 
 pub mod events;
 pub mod histogram;
+pub mod otlp;
 pub mod registry;
+pub mod spans;
 pub mod statements;
 pub mod tally;
 

@@ -192,6 +192,10 @@ pub struct Metrics {
     pub failover_duration: Histogram,
     /// `sluice_held_statements`: waiting for a master now.
     pub held_statements: IntGauge,
+    /// `sluice_spans_total{result="sent"}`
+    pub spans_sent: IntCounter,
+    /// `sluice_spans_total{result="dropped"}`
+    pub spans_dropped: IntCounter,
 }
 
 /// Registration fails only for a wrong or doubled name: all are constants here, and a test makes one of each.
@@ -244,7 +248,10 @@ impl Metrics {
         let clients = gauges("sluice_clients", "Clients connected, by state.", &["state"]);
         let errors = counters("sluice_errors_total", "Errors that clients got, by whose they were.", &["source"]);
         let logins = counters("sluice_logins_total", "Login attempts, by how they ended.", &["result"]);
+        let spans = counters("sluice_spans_total", "Statements whose spans were to be sent, by what came of it.", &["result"]);
         Metrics {
+            spans_sent: spans.with_label_values(&["sent"]),
+            spans_dropped: spans.with_label_values(&["dropped"]),
             none: Arc::new(server_metrics("", None)),
             servers: ArcSwap::from_pointee(Vec::new()),
             clients_active: clients.with_label_values(&["active"]),

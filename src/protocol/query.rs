@@ -30,10 +30,23 @@ impl<'a> Query<'a> {
         }
         let behind_command = r.peek_rest();
         if caps.has(Capabilities::QUERY_ATTRIBUTES) {
-            skip_attributes(&mut r)?;
+            each_attribute(&mut r, &mut |_, _| {})?;
         }
         let attributes = behind_command.get(..behind_command.len() - r.remaining())?;
         Some(Query { text: r.rest(), attributes })
+    }
+
+    /// The value of a text attribute.
+    pub fn attribute(&self, name: &str) -> Option<&'a [u8]> {
+        let mut found = None;
+        if self.has_attributes() {
+            each_attribute(&mut Reader::new(self.attributes), &mut |is, value| {
+                if is == name.as_bytes() {
+                    found = value;
+                }
+            })?;
+        }
+        found
     }
 
     /// Whether any attribute was sent.
@@ -50,7 +63,8 @@ pub fn text(payload: &[u8], caps: Capabilities) -> Option<&[u8]> {
     payload.get(1..)
 }
 
-fn skip_attributes(r: &mut Reader<'_>) -> Option<()> {
+/// Reads them, and tells each by its name; its value when that is text.
+fn each_attribute<'a>(r: &mut Reader<'a>, tell: &mut dyn FnMut(&'a [u8], Option<&'a [u8]>)) -> Option<()> {
     let count = r.lenenc_int().filter(|count| *count <= MAX_ATTRIBUTES)? as usize;
     // The number of parameter sets: always 1.
     if r.lenenc_int()? != 1 {
@@ -71,17 +85,16 @@ fn skip_attributes(r: &mut Reader<'_>) -> Option<()> {
     }
     for n in 0..count {
         let [kind, _sign] = types.u16()?.to_le_bytes();
-        types.lenenc_bytes()?;
+        let name = types.lenenc_bytes()?;
         let null = nulls.get(n / 8).is_some_and(|byte| byte & (1 << (n % 8)) != 0);
-        if !null {
-            skip_binary_value(r, kind)?;
-        }
+        let value = if null { None } else { skip_binary_value(r, kind)? };
+        tell(name, value);
     }
     Some(())
 }
 
-/// Skips one value of the binary protocol by its column type.
-fn skip_binary_value(r: &mut Reader<'_>, kind: u8) -> Option<()> {
+/// Skips one value of the binary protocol by its column type, and gives it when it is text.
+fn skip_binary_value<'a>(r: &mut Reader<'a>, kind: u8) -> Option<Option<&'a [u8]>> {
     let len = match kind {
         0x06 => 0,                                         // NULL
         0x01 => 1,                                         // TINY
@@ -89,9 +102,9 @@ fn skip_binary_value(r: &mut Reader<'_>, kind: u8) -> Option<()> {
         0x03 | 0x04 | 0x09 => 4,                           // LONG, FLOAT, INT24
         0x05 | 0x08 => 8,                                  // DOUBLE, LONGLONG
         0x07 | 0x0a | 0x0b | 0x0c => usize::from(r.u8()?), // TIMESTAMP, DATE, TIME, DATETIME
-        _ => return r.lenenc_bytes().map(|_| ()),
+        _ => return r.lenenc_bytes().map(Some),
     };
-    r.bytes(len).map(|_| ())
+    r.bytes(len).map(|_| None)
 }
 
 #[cfg(test)]
@@ -120,6 +133,17 @@ mod tests {
         for (payload, caps, expected) in table {
             let got = Query::parse(payload, *caps);
             assert_eq!(got.map(|q| (q.text, q.has_attributes())), *expected, "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn attributes_by_name() {
+        let payload = b"\x03\x03\x01\x04\x01\x08\x00\x01a\xfe\x00\x01b\xfe\x00\x01c12345678\x02xyselect 1";
+        let query = Query::parse(payload, ATTRIBUTES).unwrap();
+        assert_eq!(query.text, b"select 1");
+        assert_eq!(query.attribute("b"), Some(&b"xy"[..]));
+        for none in ["a", "c", "d", ""] {
+            assert_eq!(query.attribute(none), None, "{none}");
         }
     }
 }

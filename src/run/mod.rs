@@ -1,48 +1,56 @@
 //! The parts wired together: the running proxy from its configuration to its last client.
 
+pub mod doors;
 pub mod explain;
 pub mod house;
 pub mod keeping;
+mod life;
 pub mod notify;
 pub mod offline;
+pub mod otlp;
 pub mod reload;
 pub mod roster;
 pub mod servers;
+pub mod takeover;
+pub mod talk;
 pub mod traffic;
+pub mod upgrade;
 
-use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
-use crate::admin::{self, Access, Bound};
+use crate::admin::Access;
 use crate::auth::Credentials;
 use crate::backend::pool::ServerPool;
 use crate::backend::pools::{Pools, SERVERS_MAX};
-use crate::config::address::Address;
 use crate::config::{Config, resolve};
-use crate::frontend::listener::{self, Listener};
+use crate::frontend::listener::Stays;
 use crate::frontend::login::{LoginLimits, LoginRoom, LoginServer};
 use crate::frontend::refusals::Refusals;
-use crate::frontend::registry::{ClientState, Registry};
+use crate::frontend::registry::Registry;
 use crate::frontend::shared::Shared;
 use crate::frontend::workers::Workers;
 use crate::metrics::Metrics;
 use crate::metrics::events::EventLog;
+use crate::metrics::spans::Spans;
 use crate::metrics::statements::Statements;
 use crate::monitor::{Monitor, Report};
+use crate::run::doors::{Door, Doors, Served, Staff};
 use crate::run::house::ProxyHouse;
 use crate::run::notify::notify;
 use crate::run::reload::Reloader;
 use crate::run::roster::Roster;
-use crate::run::servers::{monitor_account, monitor_settings, names, open_pools, tells_addresses};
+use crate::run::servers::{monitor_account, monitor_settings, names, only_watches, open_pools, tells_addresses};
+use crate::run::takeover::Takeover;
+use crate::run::talk::Talk;
+use crate::run::upgrade::UpgradeDoor;
 use crate::sql::classify::{ClassifyCache, classify};
 use crate::sql::lexer::LexMode;
 use crate::topology::snapshot::Snapshot;
@@ -50,15 +58,14 @@ use crate::topology::{ServerId, State};
 
 /// How often idle connections are looked through.
 const RETIRE_EVERY: Duration = Duration::from_secs(5);
-/// How often a drain looks whether clients have become idle.
-const DRAIN_EVERY: Duration = Duration::from_millis(50);
 /// Digests whose classification is remembered. Clients make digests, so both bounds hold.
 const CLASSIFIED_MAX: usize = 100_000;
 /// Memory for them.
 const CLASSIFIED_BYTES_MAX: u64 = 64 << 20;
 
-/// Runs the proxy until it is told to end. The exit code is 0 after a drain, 1 when it could not start.
-pub fn run(config: Config, path: PathBuf) -> ExitCode {
+/// Runs the proxy until it is told to end, with `takeover` in the place of the one that runs. The exit code is 0 after a drain,
+/// 1 when it could not start.
+pub fn run(config: Config, path: PathBuf, takeover: bool) -> ExitCode {
     // Clients live on workers of their own (frontend::workers). Here run the doors, the monitor and the admin port, so that a
     // busy proxy takes none of its own stalls for a server's.
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().thread_name("sluice").build() {
@@ -69,7 +76,7 @@ pub fn run(config: Config, path: PathBuf) -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
-        match Proxy::start(config, path).await {
+        match Proxy::start(config, path, takeover).await {
             Ok(proxy) => {
                 proxy.until_told().await;
                 ExitCode::SUCCESS
@@ -90,18 +97,26 @@ pub struct Proxy {
     config: Arc<ArcSwap<Config>>,
     reloader: Arc<Reloader>,
     shutdown: Arc<Notify>,
-    doors: Vec<tokio::task::JoinHandle<()>>,
-    /// Clients live as long as this does.
-    workers: Arc<Workers>,
+    served: Served,
+    /// The same doors, for a new process, or for this one when the new one fails at the last moment; empty: no upgrades.
+    copies: Vec<Door>,
+    staff: Staff,
+    stays: Stays,
+    /// Answers new processes.
+    upgrades: Option<tokio::task::JoinHandle<()>>,
+    /// Those that are ready.
+    successors: mpsc::Receiver<Talk>,
+    /// The program's file.
+    program: Option<PathBuf>,
 }
 
 impl Proxy {
     /// Opens the doors. Servers that are down are reported, not fatal.
     ///
     /// # Errors
-    /// An address that cannot be bound, a TLS file that cannot be used.
-    pub async fn start(config: Config, path: PathBuf) -> Result<Proxy, String> {
-        let started = Instant::now();
+    /// An address that cannot be bound, a TLS file that cannot be used; with `takeover`, that the process that runs keeps its clients.
+    pub async fn start(config: Config, path: PathBuf, takeover: bool) -> Result<Proxy, String> {
+        let (started, program) = (Instant::now(), std::env::current_exe().ok());
         raise_file_limit(&config);
         let events = Arc::new(EventLog::new());
         let metrics = Arc::new(Metrics::new());
@@ -112,24 +127,32 @@ impl Proxy {
         let monitored = open_pools(&roster, &config, &pools, &metrics)?;
 
         // The doors are bound first, so that nothing is started when one is taken.
-        let mut listeners = Vec::new();
-        for address in &config.proxy.listen {
-            listeners.push(bind(address)?);
-        }
-        let admin_port = match &config.admin.listen {
-            Some(address) => Some(Bound::bind(&address.to_string(), "admin.listen").await?),
-            None => None,
+        let (stays, upgrade_path) = (Stays::default(), config.proxy.upgrade_socket.clone());
+        let (mut predecessor, taken) = match takeover {
+            true => Takeover::begin(&upgrade_path).await.map(|(predecessor, doors)| (Some(predecessor), doors))?,
+            false => (None, Vec::new()),
         };
-        let http_port = match &config.http.listen {
-            Some(address) => Some(Bound::bind(&address.to_string(), "http.listen").await?),
-            None => None,
+        // Until the old process gives them away, the files of unix sockets are its own.
+        stays.set(takeover);
+        let mut upgrade_door = match upgrade_path.is_empty() || takeover {
+            true => None,
+            false => Some(UpgradeDoor::open(&upgrade_path, false, &stays)?),
+        };
+        let doors = Doors::open(&config, taken, &stays).await?;
+        let copies = match upgrade_path.is_empty() {
+            true => Vec::new(),
+            false => doors.copies().map_err(|e| format!("cannot keep the listening sockets for an upgrade: {e}"))?,
         };
 
         let run = random()?;
         let topology = resolve::topology(&config);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::starting(&topology, None, std::time::SystemTime::now())));
+        let mut watching = monitor_settings(&config, run);
+        if takeover {
+            only_watches(&mut watching);
+        }
         let monitor = Monitor::spawn(
-            monitor_settings(&config, run),
+            watching,
             monitored,
             monitor_account(&config),
             snapshot.clone(),
@@ -165,6 +188,7 @@ impl Proxy {
                 tells_addresses,
             )
         };
+        let (spans, spans_out) = Spans::new(random()?, metrics.spans_dropped.clone());
         let (paused, paused_receiver) = watch::channel(false);
         let stored = keeping::stored(&config, &events)?;
         let shared = Arc::new(Shared {
@@ -183,6 +207,7 @@ impl Proxy {
             settings: ArcSwap::from_pointee(resolve::frontend(&config)?),
             metrics,
             statement_stats: Arc::new(Statements::default()),
+            spans: Arc::new(spans),
             events,
             registry: Registry::default(),
             newest_write: Mutex::new(None),
@@ -201,8 +226,10 @@ impl Proxy {
 
         shared.monitor.watch_traffic(Arc::new(traffic::ClientTraffic::of(&shared)));
         keeping::start(&shared, &config);
+        otlp::configure(&shared, &config);
         let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.admin.user, config.admin.secret.expose())));
         let config = Arc::new(ArcSwap::from_pointee(config));
+        tokio::spawn(otlp::run(spans_out, shared.clone(), config.clone()));
         let reloader = Arc::new(Reloader {
             path,
             config: config.clone(),
@@ -210,6 +237,7 @@ impl Proxy {
             access: access.clone(),
             roster: tokio::sync::Mutex::new(roster),
             run,
+            given_away: AtomicBool::new(false),
         });
         let shutdown = Arc::new(Notify::new());
         let house = Arc::new(ProxyHouse {
@@ -221,88 +249,30 @@ impl Proxy {
             started,
         });
 
-        let mut doors = Vec::new();
         let workers = Workers::start(config.load().proxy.worker_threads).map_err(|e| format!("cannot start threads: {e}"))?;
-        let workers = Arc::new(workers);
-        for (listener, address) in listeners {
-            tracing::info!(%address, "clients are served");
-            doors.push(tokio::spawn(listener::serve(shared.clone(), listener, workers.clone())));
-        }
-        if let Some(bound) = admin_port {
-            tracing::info!(address = bound.address(), "admin port");
-            let tls = shared.login.tls.load().acceptor().cloned();
-            tokio::spawn(admin::server::serve(bound, access, tls, house.clone()));
-        }
-        if let Some(bound) = http_port {
-            tracing::info!(address = bound.address(), "http port");
-            tokio::spawn(admin::http::serve(bound, house.clone()));
-        }
+        let staff = Staff { shared: shared.clone(), workers: Arc::new(workers), access, house };
         tokio::spawn(housekeeping(shared.clone()));
         let room = shared.clone();
-        tokio::spawn(async move { room.login.password_key().await.map(|_| ()) });
-        Ok(Proxy { shared, config, reloader, shutdown, doors, workers })
-    }
-
-    /// Serves until SIGTERM, SIGINT or `SHUTDOWN`, then drains. SIGHUP reloads.
-    pub async fn until_told(self) {
-        let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-        else {
-            tracing::error!("cannot listen for signals");
-            return;
+        let key = tokio::spawn(async move { room.login.password_key().await.map(|_| ()) });
+        if let Some(predecessor) = &mut predecessor {
+            let _ = key.await;
+            takeover::succeed(predecessor, &shared, &reloader).await?;
+            stays.set(false);
+            upgrade_door = UpgradeDoor::open(&upgrade_path, true, &stays).map_err(|e| tracing::error!("{e}")).ok();
+        }
+        let served = doors.serve(&staff);
+        if let Some(predecessor) = predecessor {
+            tokio::spawn(predecessor.is_done(shared.clone()));
+        }
+        let (tell, successors) = mpsc::channel(1);
+        let upgrades = match upgrade_door {
+            None => None,
+            Some(door) => {
+                let doors = upgrade::copies(&copies).map_err(|e| format!("cannot keep the listening sockets: {e}"))?;
+                Some(tokio::spawn(door.serve(doors, tell)))
+            }
         };
-        notify("READY=1");
-        loop {
-            tokio::select! {
-                _ = term.recv() => break,
-                _ = int.recv() => break,
-                () = self.shutdown.notified() => break,
-                _ = hup.recv() => {
-                    match self.reloader.reload().await {
-                        Ok(text) => tracing::info!("reload: {text}"),
-                        Err(text) => tracing::error!("reload refused: {text}"),
-                    }
-                }
-            }
-        }
-        notify("STOPPING=1");
-        self.drain(&mut term, &mut int).await;
-    }
-
-    /// Stops accepting, lets transactions end, closes idle clients; bounded by `proxy.drain_timeout`, and ended at once by a
-    /// second signal.
-    async fn drain(self, term: &mut tokio::signal::unix::Signal, int: &mut tokio::signal::unix::Signal) {
-        let limit = self.config.load().proxy.drain_timeout.0;
-        let deadline = tokio::time::Instant::now() + limit;
-        for door in &self.doors {
-            door.abort();
-        }
-        self.shared.draining.store(true, Ordering::Relaxed);
-        self.shared.events.push(
-            "drain",
-            None,
-            format!("{} clients are connected; at most {limit:?}", self.shared.registry.count()),
-        );
-        loop {
-            for client in self.shared.registry.all() {
-                let state = client.view.lock().state;
-                match state {
-                    ClientState::Login => client.end(),
-                    ClientState::Idle => client.nudge(),
-                    _ => {}
-                }
-            }
-            if self.shared.registry.count() == 0 || tokio::time::Instant::now() >= deadline {
-                break;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(DRAIN_EVERY) => {}
-                _ = term.recv() => break,
-                _ = int.recv() => break,
-            }
-        }
-        tracing::info!(left = self.shared.registry.count(), "drained");
-        drop(self.workers);
+        Ok(Proxy { shared, config, reloader, shutdown, served, copies, staff, stays, upgrades, successors, program })
     }
 }
 
@@ -330,20 +300,6 @@ fn random() -> Result<u64, String> {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "the system gives no random numbers".to_owned())?;
     Ok(u64::from_le_bytes(bytes) >> 1)
-}
-
-fn bind(address: &Address) -> Result<(Listener, String), String> {
-    let explain = |e: std::io::Error| {
-        format!("cannot listen on {address} (proxy.listen): {e}; stop what listens there or choose another address")
-    };
-    match address {
-        Address::Unix(path) => Listener::unix(path).map(|l| (l, address.to_string())).map_err(explain),
-        Address::Tcp { host, port } => {
-            let socket = (host.as_str(), *port).to_socket_addrs().map_err(explain)?.next();
-            let socket = socket.ok_or_else(|| explain(std::io::ErrorKind::NotFound.into()))?;
-            Listener::tcp(socket).map(|l| (l, address.to_string())).map_err(explain)
-        }
-    }
 }
 
 /// Clients, server connections and some for ourselves need a file descriptor each. The limit is raised by whoever starts us

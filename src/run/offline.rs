@@ -26,8 +26,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Program;
 
 impl cli::Program for Program {
-    fn run(&self, config: Config, file: PathBuf) -> ExitCode {
-        super::run(config, file)
+    fn run(&self, config: Config, file: PathBuf, takeover: bool) -> ExitCode {
+        super::run(config, file, takeover)
     }
 
     fn explain(&self, config: &Config, sql: &str) -> Result<String, String> {

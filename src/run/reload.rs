@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -13,9 +14,9 @@ use crate::config::reload::{Change, diff};
 use crate::config::types::ServerRole;
 use crate::config::{self, Config, Mistake, resolve};
 use crate::frontend::shared::Shared;
-use crate::run::keeping;
 use crate::run::roster::Roster;
-use crate::run::servers::{configure_pools, monitor_account, monitor_settings, names, open_pools, tells_addresses};
+use crate::run::servers::{configure_pools, monitor_account, monitor_settings, names, only_watches, open_pools, tells_addresses};
+use crate::run::{keeping, otlp};
 use crate::topology::ServerId;
 use crate::topology::settings::ConfiguredRole;
 
@@ -33,6 +34,8 @@ pub struct Reloader {
     pub roster: tokio::sync::Mutex<Roster>,
     /// Names this process in the heartbeat row.
     pub run: u64,
+    /// Another process has taken over: this one only watches, and keeps the configuration it has.
+    pub given_away: AtomicBool,
 }
 
 impl Reloader {
@@ -105,8 +108,28 @@ impl Reloader {
         result
     }
 
+    /// Whether this process writes the heartbeat and replaces masters, or only watches, as the old one of an upgrade does.
+    ///
+    /// # Errors
+    /// A master is being replaced; nothing has changed then.
+    pub async fn act(&self, acts: bool) -> Result<(), String> {
+        let roster = self.roster.lock().await;
+        let running = self.running();
+        let monitored = open_pools(&roster, &running, &self.shared.pools, &self.shared.metrics)?;
+        let mut settings = monitor_settings(&roster.numbered(&running), self.run);
+        if !acts {
+            only_watches(&mut settings);
+        }
+        self.shared.monitor.rewatch(settings, monitored, monitor_account(&running)).await?;
+        self.given_away.store(!acts, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn apply(&self) -> Result<String, String> {
         let mut roster = self.roster.lock().await;
+        if self.given_away.load(Ordering::Relaxed) {
+            return Err("nothing was changed: another process has taken over".to_owned());
+        }
         let new = self.read()?;
         let old = self.running();
         let changes = diff(&old, &new);
@@ -153,6 +176,7 @@ impl Reloader {
         }
         self.shared.login.accounts.store(Arc::new(resolve::accounts(&new)));
         configure_pools(&next, &new, &self.shared.pools);
+        otlp::configure(&self.shared, &new);
         *roster = next;
         self.access.store(Arc::new(Access::new(&new.admin.user, new.admin.secret.expose())));
         self.config.store(Arc::new(new));

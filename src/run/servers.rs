@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::monitor::{Account, MonitorSettings, MonitoredServer};
 use crate::run::roster::Roster;
 use crate::topology::ServerId;
+use crate::topology::failover::Mode;
 
 /// Makes the pools that there are not yet, and tells how all servers are reached. Nothing is opened. Servers that left are told too: each has its
 /// number.
@@ -60,6 +61,12 @@ pub fn monitor_settings(numbered: &Config, run: u64) -> MonitorSettings {
         failover: resolve::failover(numbered),
         run,
     }
+}
+
+/// Takes from a monitor's settings all that two processes must not do at a time: the heartbeat and the replacing of masters.
+pub fn only_watches(settings: &mut MonitorSettings) {
+    settings.heartbeat = None;
+    settings.failover.mode = Mode::Off;
 }
 
 /// The monitor's account.

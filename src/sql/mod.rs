@@ -19,6 +19,7 @@ pub mod lexer;
 pub mod literal;
 pub mod long;
 pub mod set;
+pub mod traceparent;
 pub mod transaction;
 
 pub use classify::{Class, ClassReason, Classified, ClassifyCache, Effects, TableName, Uncacheable, classify};

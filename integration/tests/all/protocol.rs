@@ -14,7 +14,7 @@ use sluice::protocol::reply::Expect;
 use crate::world::{cluster, flavour, pair, proxy, same, schema};
 
 /// What a client of today asks for, by family; `SESSION_TRACK` is looked at by itself, since through Sluice more is tracked.
-fn modern() -> Capabilities {
+pub fn modern() -> Capabilities {
     let both = Capabilities::DEPRECATE_EOF
         | Capabilities::MULTI_STATEMENTS
         | Capabilities::MULTI_RESULTS
@@ -158,7 +158,7 @@ async fn mariadb_has_typed_columns() {
 }
 
 /// A COM_QUERY with one attribute, a string.
-fn with_attribute(name: &str, value: &str, sql: &str) -> Vec<u8> {
+pub fn with_attribute(name: &str, value: &str, sql: &str) -> Vec<u8> {
     let mut out = vec![0x03, 1, 1, 0, 1, 0xfe, 0, name.len() as u8];
     out.extend_from_slice(name.as_bytes());
     out.push(value.len() as u8);

@@ -1,0 +1,53 @@
+//! What is told to those who watch: `[http]` and `[tracing]`.
+
+use serde::Serialize;
+
+use super::address::Address;
+use super::read::{Report, Section};
+use crate::metrics::otlp::Endpoint;
+
+/// `[http]`: metrics, health, status page.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Http {
+    /// Where it listens; `None` (empty in the file): nowhere.
+    #[serde(serialize_with = "super::types::or_empty")]
+    pub listen: Option<Address>,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http { listen: Some(Address::tcp("127.0.0.1", 6070)) }
+    }
+}
+
+/// `[tracing]`: spans of statements, by OTLP.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Tracing {
+    /// Where the collector takes them, `http://host:port/path`; empty: no spans are made.
+    pub otlp_endpoint: String,
+    /// Of statements that belong to no trace yet every so manieth begins one; 0: none.
+    pub sample_every: u64,
+    /// What the collector shows them as.
+    pub service_name: String,
+}
+
+impl Default for Tracing {
+    fn default() -> Tracing {
+        Tracing { otlp_endpoint: String::new(), sample_every: 0, service_name: "sluice".to_owned() }
+    }
+}
+
+/// Reads the section.
+pub fn tracing(s: &Section<'_, '_>, r: &mut Report<'_>) -> Tracing {
+    let d = Tracing::default();
+    let otlp_endpoint: String = s.get("otlp_endpoint", d.otlp_endpoint, r);
+    if !otlp_endpoint.is_empty() && Endpoint::parse(&otlp_endpoint).is_none() {
+        let why = format!("`{otlp_endpoint}` is no address of a collector without TLS");
+        r.wrong(&s.path_of("otlp_endpoint"), why, "write it like \"http://127.0.0.1:4318/v1/traces\"");
+    }
+    Tracing {
+        otlp_endpoint,
+        sample_every: s.number("sample_every", d.sample_every, 0..=1_000_000_000, r),
+        service_name: s.get("service_name", d.service_name, r),
+    }
+}

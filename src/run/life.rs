@@ -1,0 +1,195 @@
+//! The life of a running proxy, from its open doors to the last client: signals, the handing over to a new process, the drain.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::frontend::registry::ClientState;
+use crate::run::doors::Doors;
+use crate::run::notify::notify;
+use crate::run::talk::Talk;
+use crate::run::{Proxy, upgrade};
+
+/// How often a drain looks whether clients have become idle.
+const DRAIN_EVERY: Duration = Duration::from_millis(50);
+
+impl Proxy {
+    /// Serves until SIGTERM, SIGINT or `SHUTDOWN`, then drains. SIGHUP reloads, SIGUSR2 starts a new process that takes over.
+    pub async fn until_told(mut self) {
+        let Ok(mut signals) = Signals::new() else {
+            tracing::error!("cannot listen for signals");
+            return;
+        };
+        notify("READY=1");
+        let mut successor = None;
+        loop {
+            tokio::select! {
+                _ = signals.term.recv() => break,
+                _ = signals.int.recv() => break,
+                () = self.shutdown.notified() => break,
+                _ = signals.hup.recv() => {
+                    match self.reloader.reload().await {
+                        Ok(text) => tracing::info!("reload: {text}"),
+                        Err(text) => tracing::error!("reload refused: {text}"),
+                    }
+                }
+                _ = signals.usr2.recv() => match &self.program {
+                    _ if self.upgrades.is_none() => tracing::error!("SIGUSR2: an upgrade needs proxy.upgrade_socket"),
+                    Some(program) => upgrade::start(program),
+                    None => tracing::error!("SIGUSR2: it is not known which file this program is"),
+                },
+                Some(talk) = self.successors.recv() => {
+                    successor = self.hand_over(talk).await;
+                    if successor.is_some() {
+                        self.serve_to_the_end(&mut signals).await;
+                        break;
+                    }
+                }
+            }
+        }
+        if successor.is_none() {
+            notify("STOPPING=1");
+        }
+        self.drain(&mut signals).await;
+        drop(successor);
+    }
+
+    /// Gives the clients to come to the process that asks for them, in an order in which no two processes ever accept, beat or replace a
+    /// master: first this one stops. When the other one dies before it has said that it has them, this one goes on.
+    async fn hand_over(&mut self, mut talk: Talk) -> Option<Talk> {
+        if self.shared.is_paused.load(Ordering::Relaxed) {
+            let _ = talk.say("no it is paused; RESUME first").await;
+            return None;
+        }
+        if let Err(why) = self.reloader.act(false).await {
+            let _ = talk.say(&format!("no {}", why.replace('\n', " "))).await;
+            return None;
+        }
+        self.stays.set(true);
+        self.served.close_to_clients().await;
+        if let Some(cache) = &self.shared.cache {
+            cache.beside_another(true);
+        }
+        let given = self.shared.registry.numbers_given();
+        let said = talk.say(&format!("yours {given}")).await;
+        // However long: the other one lives, and may have accepted clients already.
+        let answer = if said.is_ok() { talk.line().await } else { Ok(String::new()) };
+        if answer.as_deref().is_ok_and(|line| line == "taken") {
+            let pid = talk.peer();
+            self.shared.events.push("upgrade", None, format!("process {} has taken over", pid.unwrap_or_default()));
+            if let Some(pid) = pid {
+                notify(&format!("MAINPID={pid}"));
+            }
+            self.served.close_ports();
+            self.copies.clear();
+            if let Some(upgrades) = self.upgrades.take() {
+                upgrades.abort();
+            }
+            return Some(talk);
+        }
+        tracing::error!("the new process has ended before it had taken over; this one goes on");
+        self.resume().await;
+        None
+    }
+
+    /// Opens the doors again.
+    async fn resume(&mut self) {
+        if let Some(cache) = &self.shared.cache {
+            cache.beside_another(false);
+        }
+        if let Err(why) = self.reloader.act(true).await {
+            tracing::error!("masters are not replaced by this process any more: {why}");
+        }
+        let doors = upgrade::copies(&self.copies).map_err(|e| e.to_string());
+        let config = self.config.load_full();
+        let opened = match doors {
+            Ok(doors) => Doors::open(&config, doors, &self.stays).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(doors) => {
+                self.served.close_ports();
+                self.served = doors.serve(&self.staff);
+                self.stays.set(false);
+            }
+            Err(why) => tracing::error!("the doors stay closed: {why}"),
+        }
+    }
+
+    /// Serves who is connected, until they have gone, `proxy.upgrade_timeout` has passed or a signal comes.
+    async fn serve_to_the_end(&self, signals: &mut Signals) {
+        let limit = self.config.load().proxy.upgrade_timeout.0;
+        let count = || self.shared.registry.count();
+        self.shared.events.push("upgrade", None, format!("{} clients stay with this process for at most {limit:?}", count()));
+        let deadline = tokio::time::Instant::now() + limit;
+        while count() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::select! {
+                () = tokio::time::sleep(DRAIN_EVERY) => {}
+                _ = signals.term.recv() => return,
+                _ = signals.int.recv() => return,
+                _ = signals.hup.recv() => tracing::warn!("SIGHUP: another process has taken over; the file is read by that one"),
+                _ = signals.usr2.recv() => tracing::warn!("SIGUSR2: another process has taken over already"),
+            }
+        }
+    }
+
+    /// Stops accepting, lets transactions end, closes idle clients; bounded by `proxy.drain_timeout`, and ended at once by a
+    /// second signal.
+    async fn drain(mut self, signals: &mut Signals) {
+        let limit = self.config.load().proxy.drain_timeout.0;
+        let deadline = tokio::time::Instant::now() + limit;
+        // No copy of a door may keep it open.
+        if let Some(upgrades) = self.upgrades.take() {
+            upgrades.abort();
+            let _ = upgrades.await;
+        }
+        self.copies.clear();
+        self.served.close_to_clients().await;
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.shared.events.push(
+            "drain",
+            None,
+            format!("{} clients are connected; at most {limit:?}", self.shared.registry.count()),
+        );
+        loop {
+            for client in self.shared.registry.all() {
+                let state = client.view.lock().state;
+                match state {
+                    ClientState::Login => client.end(),
+                    ClientState::Idle => client.nudge(),
+                    _ => {}
+                }
+            }
+            if self.shared.registry.count() == 0 || tokio::time::Instant::now() >= deadline {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(DRAIN_EVERY) => {}
+                _ = signals.term.recv() => break,
+                _ = signals.int.recv() => break,
+            }
+        }
+        tracing::info!(left = self.shared.registry.count(), "drained");
+        drop(self.staff);
+    }
+}
+
+/// The signals the proxy listens to.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+    usr2: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+            usr2: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
