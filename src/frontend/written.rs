@@ -6,8 +6,8 @@ use crate::frontend::query::Job;
 use crate::protocol::command::Com;
 use crate::routing::decide::Consistency;
 use crate::sql::classify::Class;
-use crate::topology::gtid::GtidSet;
 use crate::topology::Flavor;
+use crate::topology::gtid::GtidSet;
 
 /// A session's writes are remembered in so many parts before they are simplified.
 const WRITTEN_PARTS_MAX: usize = 16;

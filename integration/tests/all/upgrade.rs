@@ -111,11 +111,9 @@ impl Load {
     async fn came(&self, more: u64) {
         let until = self.came.load(Ordering::Relaxed) + more;
         let enough = until_true("clients come", LIMIT, || async { Ok(self.came.load(Ordering::Relaxed) >= until) }).await;
-        if enough.is_err() {
-            for task in &self.tasks {
-                assert!(!task.is_finished(), "a client has met an error");
-            }
-            enough.unwrap();
+        if let Err(error) = enough {
+            let ended = self.tasks.iter().filter(|task| task.is_finished()).count();
+            panic!("{ended} clients have met an error; {error:#}");
         }
     }
 
