@@ -63,6 +63,10 @@ pub trait Changes: Send + Sync {
         self.everything_changed(reason, None);
     }
 
+    /// Definitions of tables changed: which tables change with which is to be asked for anew. Called like the others when it is read, and again when it can be
+    /// seen: what was asked in between may be the old ones.
+    fn definitions_changed(&self) {}
+
     /// The reader does not follow the master any more: from now on nothing is answered or kept, until [`Changes::following`].
     /// May be called again with another reason.
     fn lost(&self, reason: &str);

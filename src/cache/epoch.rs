@@ -370,6 +370,13 @@ impl Epochs {
         self.everything.void(need);
     }
 
+    /// Which transactions were our own is forgotten: another master gives the numbers of those it has never seen to others' (MariaDB).
+    pub fn forget_acknowledged(&self) {
+        for cell in self.tables.read().values().chain([&self.everything]) {
+            cell.inner.lock().acknowledged = None;
+        }
+    }
+
     /// Whether servers are known to have anything is forgotten: one of them may have gone back in time.
     pub fn distrust_servers(&self) {
         self.everything.needs_more(&Need::Master);

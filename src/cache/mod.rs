@@ -197,6 +197,9 @@ impl Cache {
         if matches!(reason, VoidReason::Ddl | VoidReason::Missed | VoidReason::Master) {
             self.forget_definitions();
         }
+        if matches!(reason, VoidReason::Missed | VoidReason::Master) {
+            self.epochs.forget_acknowledged();
+        }
         self.epochs.everything_changed(need);
     }
 

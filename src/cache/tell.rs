@@ -46,6 +46,10 @@ impl Changes for Cache {
         self.everything_changed(reason, gtid);
     }
 
+    fn definitions_changed(&self) {
+        self.forget_definitions();
+    }
+
     fn lost(&self, reason: &str) {
         reason.clone_into(&mut self.why_lost.lock());
         self.following.store(false, SeqCst);
@@ -124,6 +128,28 @@ mod tests {
         let b = ticket("b");
         changes.everything_changed(VoidReason::Ddl, Some("0-1-7"));
         assert!(!b.is_current() && cache.wants_definitions().is_some());
+    }
+
+    #[test]
+    fn what_another_one_defines_is_asked_for() {
+        let cache = cache();
+        assert!(cache.wants_definitions().is_none());
+        as_changes(&cache).definitions_changed();
+        assert!(cache.wants_definitions().is_some());
+    }
+
+    #[test]
+    fn after_a_failover_what_another_one_writes_is_not_taken_for_our_own() {
+        let (cache, now) = (cache(), Instant::now());
+        cache.master_is(Some(crate::topology::ServerId(0)));
+        let definitions = cache.definitions().unwrap();
+        let cells = || definitions.write([key(b"s", b"a")].iter().map(Option::as_deref));
+        cache.epochs.write(cells(), now).end(&Need::Gtid(parsed(Some("0-1-1000")).unwrap()));
+        // The new master has never seen the last ten, and somebody writes under one of their numbers.
+        cache.master_is(Some(crate::topology::ServerId(1)));
+        let ticket = cache.epochs.ticket(&cells().unwrap(), now).unwrap().ticket;
+        cache.epochs.changed(&cells().unwrap(), parsed(Some("0-2-991")).as_ref());
+        assert!(!ticket.is_current());
     }
 
     #[test]

@@ -443,8 +443,9 @@ impl Client {
             } else if self.left.uncounted() && !read_back {
                 Box::pin(self.take_found_rows(&mut lease)).await;
             }
-            if told.errno.is_some_and(|errno| written::may_have_written(job, errno)) {
-                Box::pin(self.learn_position(&mut lease)).await;
+            if told.errno.is_some_and(|errno| written::may_have_written(job, errno))
+                && Box::pin(self.learn_position(&mut lease)).await
+            {
                 self.change_learned(job);
             }
             if read_back {

@@ -28,14 +28,21 @@ impl Client {
 
     /// A statement that failed may have written all the same: rows of a table without transactions, what a procedure did before
     /// it failed, the tables that `DROP TABLE a, missing` did find. The error tells no GTID, so the server is asked.
-    pub(super) async fn learn_position(&mut self, lease: &mut Lease) {
+    /// `false`: it could not be asked.
+    pub(super) async fn learn_position(&mut self, lease: &mut Lease) -> bool {
         let sql = match lease.flavor {
             Flavor::MySql => "SELECT @@GLOBAL.gtid_executed",
             Flavor::MariaDb => "SELECT @@last_gtid",
         };
         match lease.scalar(sql).await {
-            Ok(position) => self.learn_gtid(lease, position.as_deref()),
-            Err(_) => lease.tainted = true,
+            Ok(position) => {
+                self.learn_gtid(lease, position.as_deref());
+                true
+            }
+            Err(_) => {
+                lease.tainted = true;
+                false
+            }
         }
     }
 }

@@ -290,7 +290,7 @@ impl Reader {
             Step::Changed(change) => {
                 course.idle_since = None;
                 let what = self.widen(&change, beside).await?;
-                let number = self.settling.tell(what, change.gtid.as_ref(), change.end);
+                let number = self.settling.tell(what, change.gtid.as_ref(), change.end, change.definitions);
                 if change.definitions {
                     self.defined = number;
                 }
@@ -343,7 +343,7 @@ impl Reader {
         if self.missed {
             self.since_us = clock_us;
             // What stood at the end of its log when it was asked is perhaps not to be seen yet.
-            self.settling.tell(What::Everything(Why::Missed), None, facts.end.clone());
+            self.settling.tell(What::Everything(Why::Missed), None, facts.end.clone(), false);
         }
         self.reader.changes.following(self.missed);
         self.reader.changes.begins(Term::new(&facts.identity, facts.flavor, (clock_us, course.asked_at), self.since_us));

@@ -80,6 +80,8 @@ struct Told {
     settled: u64,
     /// How far the log was read, and how many changes had been told then.
     read: Option<(u64, GtidSet)>,
+    /// The last change of definitions, until it can be seen.
+    defined: Option<u64>,
     /// The same for what waits to be seen.
     waiting: Option<GtidSet>,
 }
@@ -123,13 +125,18 @@ impl Settling {
     }
 
     /// Tells a change for the first time, and returns its number.
-    pub(super) fn tell(&self, what: What, gtid: Option<&GtidSet>, end: (String, u32)) -> u64 {
+    /// `defines`: definitions changed.
+    pub(super) fn tell(&self, what: What, gtid: Option<&GtidSet>, end: (String, u32), defines: bool) -> u64 {
         let mut told = self.state.lock();
         if what.is_nothing() {
             return told.count;
         }
         told.count += 1;
         let last = told.count;
+        if defines {
+            told.defined = Some(last);
+            self.changes.definitions_changed();
+        }
         tell(&*self.changes, &what, gtid, false);
         let none = || Pending { changes: Vec::new(), gtids: None, end: end.clone(), last };
         told.pending.get_or_insert_with(none).add(what, gtid, end.clone(), last);
@@ -143,6 +150,9 @@ impl Settling {
         let mut told = self.state.lock();
         for (what, gtid) in &pending.changes {
             tell(&*self.changes, what, gtid.as_ref(), true);
+        }
+        if told.defined.take_if(|number| *number <= pending.last).is_some() {
+            self.changes.definitions_changed();
         }
         told.settled = pending.last;
         if let Some(position) = told.waiting.take() {
@@ -286,6 +296,9 @@ mod tests {
         fn everything_seen(&self, reason: VoidReason, gtid: Option<&str>) {
             self.0.lock().push(format!("seen {reason} {gtid:?}"));
         }
+        fn definitions_changed(&self) {
+            self.0.lock().push("definitions".to_owned());
+        }
         fn lost(&self, _: &str) {}
         fn following(&self, _: bool) {}
     }
@@ -297,9 +310,9 @@ mod tests {
         let table = |name: &str| What::Tables([("s".to_owned(), name.to_owned())].into());
         let gtid = |text: &str| GtidSet::parse(Flavor::MariaDb, text).ok();
         let end = |at| ("binlog.000001".to_owned(), at);
-        assert_eq!(settling.tell(table("a"), gtid("0-1-5").as_ref(), end(100)), 1);
-        assert_eq!(settling.tell(What::nothing(), gtid("0-1-6").as_ref(), end(200)), 1, "nothing is told of nothing");
-        assert_eq!(settling.tell(What::Everything(Why::Ddl), gtid("0-1-7").as_ref(), end(300)), 2);
+        assert_eq!(settling.tell(table("a"), gtid("0-1-5").as_ref(), end(100), false), 1);
+        assert_eq!(settling.tell(What::nothing(), gtid("0-1-6").as_ref(), end(200), false), 1, "nothing is told of nothing");
+        assert_eq!(settling.tell(What::Everything(Why::Ddl), gtid("0-1-7").as_ref(), end(300), true), 2);
         assert_eq!(settling.settled(), 0);
         let pending = settling.state.lock().pending.take().unwrap();
         assert_eq!((pending.end.1, pending.gtids.as_ref().map(GtidSet::to_string).as_deref()), (300, Some("0-1-7")));
@@ -309,13 +322,15 @@ mod tests {
             *heard.0.lock(),
             [
                 "[(\"s\", \"a\")] Some(\"0-1-5\")",
+                "definitions",
                 "ddl Some(\"0-1-7\")",
                 "seen [(\"s\", \"a\")] Some(\"0-1-5\")",
                 "seen ddl Some(\"0-1-7\")",
+                "definitions",
             ]
         );
         for n in 0..2 * APART_MAX {
-            settling.tell(table(&n.to_string()), None, end(400));
+            settling.tell(table(&n.to_string()), None, end(400), false);
         }
         assert_eq!(settling.state.lock().pending.as_ref().unwrap().changes.len(), APART_MAX, "no more than that is kept apart");
     }
