@@ -216,7 +216,7 @@ impl Client {
         }
         cache.hits.fetch_add(1, Relaxed);
         entry.hits.fetch_add(1, Relaxed);
-        let told = Told { status: Some(status), rows: entry.rows, ..Told::default() };
+        let told = Told { status: Some(status), rows: entry.rows, ends_rows: true, ..Told::default() };
         self.session.learn(job.statement, job.sql, &Learned { ok: true, status: Some(status), ..Learned::default() });
         self.note_left(job, &told, self.shared.flavor().unwrap_or(Flavor::MySql));
         // Its connection has seen none of this.

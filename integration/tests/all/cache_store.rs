@@ -54,8 +54,9 @@ async fn shares(from: &mut Conn, (to, conn): (&Proxy, &mut Conn), next: &mut u32
         }
         let hits: u64 = figure(to, "hits").await.parse().unwrap();
         assert_eq!(cell(conn, &sql).await, expected);
-        if count(to, "hits_total").await > before {
-            assert_eq!(figure(to, "hits").await, (hits + 1).to_string(), "it is a hit like any other");
+        // Found there and void a moment later is no hit: definitions may just have been asked for.
+        let hit = count(to, "hits_total").await > before;
+        if hit && figure(to, "hits").await == (hits + 1).to_string() {
             assert_eq!(cell(conn, &sql).await, expected);
             return;
         }
