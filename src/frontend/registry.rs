@@ -66,6 +66,8 @@ pub struct ClientView {
     pub thread_id: u64,
     /// Why it is pinned.
     pub pins: Pins,
+    /// It holds a lock there under which nobody can write.
+    pub read_lock: bool,
     /// What runs now or ran last.
     pub statement: Option<Arc<Classified>>,
     /// Since when it is in this state.

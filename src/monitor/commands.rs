@@ -37,7 +37,7 @@ pub const WRITERS: &str = "SELECT t.trx_mysql_thread_id AS id FROM information_s
 pub fn own_writers(account: &str) -> String {
     format!(
         "SELECT id AS id FROM information_schema.processlist WHERE user = {} AND command = 'Query' AND id <> CONNECTION_ID() \
-         AND (info LIKE 'UPDATE %' OR info LIKE 'INSERT %')",
+         AND (info LIKE 'UPDATE %' OR info LIKE 'INSERT %' OR info LIKE 'CREATE %')",
         literal(account)
     )
 }

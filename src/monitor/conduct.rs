@@ -10,7 +10,9 @@ use tokio::time::{sleep, timeout};
 use super::Report;
 use super::hands::Hands;
 use super::publish::Input;
-use crate::topology::failover::{Action, Event, FailoverSettings, Machine, Mode, Order, OrderId, Outcome, StepDone, Ticket};
+use crate::topology::failover::{
+    Action, Event, FailoverSettings, Machine, Mode, Order, OrderId, Outcome, StepDone, Ticket, Writes,
+};
 use crate::topology::{Facts, Hold, ServerId, Settings, Snapshot};
 
 /// Outcomes and commands that may wait for the task.
@@ -29,6 +31,8 @@ pub trait Traffic: Send + Sync + 'static {
     /// How many clients have something open there that has to end before the server may become read-only: a statement that runs, a transaction, a
     /// table lock.
     fn open_on(&self, server: ServerId) -> usize;
+    /// Who of our clients holds `FLUSH TABLES WITH READ LOCK` or its like there, so that nothing can be written by their own will.
+    fn locks(&self, server: ServerId) -> Option<String>;
     /// Closes the connections clients have there. What is open is rolled back, and they are told.
     fn end(&self, server: ServerId);
 }
@@ -145,8 +149,18 @@ impl Conductor {
             Action::Release(master) => self.publish(|done| Input::Release(master, done)).await,
             Action::Accept(server) => self.publish(|done| Input::Rejoin(server, done)).await,
             Action::Ask { ticket, unless, probe, write } => {
-                let done = done.clone();
-                tokio::spawn(async move { done.send((ticket, hands.ask_all(unless, probe, write).await)).await });
+                let (done, traffic) = (done.clone(), self.traffic.clone());
+                tokio::spawn(async move {
+                    let mut outcome = hands.ask_all(unless, probe, write).await;
+                    // A client of ours has locked it, for a backup: that is as it was meant, and ends when the client wants.
+                    if let (Outcome::Answers { writes, .. }, Some(server)) = (&mut outcome, write)
+                        && matches!(writes, Writes::Blocked(_))
+                        && let Some(why) = traffic.get().and_then(|traffic| traffic.locks(server))
+                    {
+                        *writes = Writes::Unclear(why);
+                    }
+                    done.send((ticket, outcome)).await
+                });
             }
             Action::AwaitOpen { ticket, server, limit } => {
                 let (done, traffic) = (done.clone(), self.traffic.clone());

@@ -28,6 +28,12 @@ impl Traffic for ClientTraffic {
         })
     }
 
+    fn locks(&self, server: ServerId) -> Option<String> {
+        let shared = self.0.upgrade()?;
+        let held = shared.registry.count_where(|view| view.server == Some(server) && view.read_lock);
+        (held > 0).then(|| format!("{held} of Sluice's clients hold a global read lock there (FLUSH TABLES WITH READ LOCK, BACKUP STAGE or LOCK INSTANCE)"))
+    }
+
     fn end(&self, server: ServerId) {
         let Some(shared) = self.0.upgrade() else { return };
         if let Some(pool) = shared.pools.get(server.index()) {

@@ -85,6 +85,8 @@ pub struct Session {
     initial: Arc<State>,
     /// Why it must stay on its connection.
     pub pins: Pins,
+    /// Its connection holds a lock under which nobody can write (`FLUSH TABLES WITH READ LOCK` and its like).
+    pub read_lock: bool,
     /// What the client was last told of its status.
     pub status: Status,
     /// The value of `LAST_INSERT_ID()`.
@@ -122,6 +124,7 @@ impl Session {
             initial: state.clone(),
             state,
             pins: Pins::default(),
+            read_lock: false,
             status: Status::AUTOCOMMIT,
             last_insert_id: 0,
             insert_id: insert_id::InsertId::Known,
@@ -309,6 +312,7 @@ impl Session {
         if ok && effects.unlock_tables {
             self.pins.set(PinReason::LockTables, false);
         }
+        self.read_lock = (self.read_lock && !(ok && effects.unlock_tables)) || (ok && effects.flush_tables_with_read_lock);
         if effects.lock_tables || effects.flush_tables_with_read_lock {
             self.pins.set(PinReason::LockTables, true);
         }
@@ -394,6 +398,7 @@ impl Session {
     pub fn connection_lost(&mut self) {
         self.status = Status(self.status.0 & !(Status::IN_TRANS.0 | Status::IN_TRANS_READONLY.0));
         self.pins = Pins::default();
+        self.read_lock = false;
         self.temporary_tables = Names::default();
         self.text_prepared = TextPrepared::default();
         self.unread = Unread::default();

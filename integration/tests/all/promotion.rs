@@ -130,6 +130,31 @@ async fn a_lock_on_the_heartbeats_table_replaces_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_clients_own_read_lock_replaces_nobody() {
+    let (cluster, proxy) = marked(|proxy| proxy).await;
+    let mut backup = proxy.connect("shop").await.unwrap();
+    backup.query_drop("FLUSH TABLES WITH READ LOCK").await.unwrap();
+    let told = until_true("it is told", Duration::from_secs(10), async || {
+        let told = events(&proxy).await;
+        Ok(told.contains("master_writes_blocked") && told.contains("hold a global read lock there"))
+    });
+    told.await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(backup.query_first::<u64, _>("SELECT COUNT(*) FROM marks").await.unwrap(), Some(0));
+    let waiting = {
+        let mut conn = proxy.connect("shop").await.unwrap();
+        tokio::spawn(async move { conn.query_drop("INSERT INTO marks VALUES (1)").await })
+    };
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    backup.query_drop("UNLOCK TABLES").await.unwrap();
+    waiting.await.unwrap().unwrap();
+    backup.query_drop("INSERT INTO marks VALUES (2)").await.unwrap();
+    let told = events(&proxy).await;
+    assert!(!told.contains("a new master"), "{told}");
+    assert_eq!(marks(&cluster, "db1").await, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_check_online_names_what_the_account_lacks() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
     let config = proxy.config_path().display().to_string();
