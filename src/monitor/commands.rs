@@ -33,7 +33,8 @@ pub const WRITERS: &str = "SELECT t.trx_mysql_thread_id AS id FROM information_s
      WHERE (t.trx_rows_modified > 0 OR t.trx_rows_locked > 0) AND p.user NOT IN ('system user', 'event_scheduler') AND p.id <> CONNECTION_ID()";
 
 /// The threads of our own account whose write hangs: a heartbeat that waits for a lock or a disk would be written when that is over, on a server that is
-/// no master any more. An account that may change `read_only` writes in spite of it.
+/// no master any more. An account that may change `read_only` writes in spite of it; the rows' statements look at `read_only` themselves, those that make the
+/// schema and the table cannot.
 pub fn own_writers(account: &str) -> String {
     format!(
         "SELECT id AS id FROM information_schema.processlist WHERE user = {} AND command = 'Query' AND id <> CONNECTION_ID() \
