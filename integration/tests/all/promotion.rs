@@ -132,6 +132,8 @@ async fn a_lock_on_the_heartbeats_table_replaces_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_clients_own_read_lock_replaces_nobody() {
     let (cluster, proxy) = marked(|proxy| proxy).await;
+    cluster.server("db1").run(&["GRANT RELOAD ON *.* TO app"]).await.unwrap();
+    cluster.settle().await.unwrap();
     let mut backup = proxy.connect("shop").await.unwrap();
     backup.query_drop("FLUSH TABLES WITH READ LOCK").await.unwrap();
     let told = until_true("it is told", Duration::from_secs(10), async || {
