@@ -16,7 +16,7 @@
 //!  cache      may a result be kept, and until when is it true; what does a write void; the memory
 //!  ------------------------------ below this line things may await ------------------------------
 //!  clock      the one place that reads the wall clock for logs and tables  DO (I/O)
-//!  metrics    counters, statement statistics, the log of events
+//!  metrics    counters, statement statistics, the log of events, spans
 //!  net        a socket, plain, TLS or compressed, the buffer to read it with, and whose thread it belongs to
 //!  stores     Redis or memcached, where several proxies keep the cache's results in one place
 //!  backend    logging in at servers, connections, their pools, KILL
@@ -26,7 +26,7 @@
 //!  admin      the proxy's own SQL and HTTP ports
 //!  config     the file, its mistakes, its translation into each room's settings
 //!  cli        the command line
-//!  run        parts wired together: the running proxy
+//!  run        parts wired together: the running proxy, and how it hands its sockets over to a new one
 //! ```
 //!
 //! # The way of one query
@@ -42,6 +42,7 @@
 //!                   2  session::machine                       where do we stand, pinned why
 //!                   3  routing::rules                         what the operator says
 //!                   4  frontend::cached                       is it kept: answered; is it to be kept: noted, and fetched for all
+//!                      frontend::shared_cache                 has another proxy kept it in the store that they share
 //!                   5  routing::decide                        where does it go, and why
 //!                   6  backend::pool                          a connection, the one in the right state if there is one
 //!                      frontend::admit                        is its server still the one to write to

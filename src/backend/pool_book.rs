@@ -250,6 +250,22 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn a_higher_limit_serves_who_waits_first_and_no_more_than_it_allows() {
+        let mut book: PoolBook<&str, u32> = PoolBook::new(1);
+        assert_eq!(book.checkout(&"app", |_| Some(0)), Checkout::Open { evict: None });
+        let waits = |book: &mut PoolBook<&str, u32>| match book.checkout(&"app", |_| Some(0)) {
+            Checkout::Wait(ticket) => ticket,
+            other => panic!("{other:?}"),
+        };
+        let (first, second, third) = (waits(&mut book), waits(&mut book), waits(&mut book));
+        assert!(book.set_max(3).is_empty());
+        assert_eq!(book.new_places(), [first, second]);
+        assert_eq!((book.counts().used, book.counts().waiting), (3, 1));
+        assert!(book.new_places().is_empty());
+        assert!(book.give_up(third));
+    }
+
+    #[test]
     fn an_idle_connection_is_used_before_one_is_opened() {
         let now = Instant::now();
         let mut book: PoolBook<&str, u32> = PoolBook::new(2);

@@ -96,7 +96,7 @@ impl Client {
         self.count(job, Some((lease.server, sent)), decision.target, started.elapsed(), Some((&told, Instant::now())));
         self.note_left(job, &told, lease.flavor);
         if self.left.unasked() {
-            self.take_conditions(&mut lease, &told).await;
+            self.take_conditions(&mut lease, told.warnings).await;
         }
         self.keep_or_give_back(lease, held);
         self.stream.send_all(&out).await?;
@@ -149,8 +149,8 @@ impl Client {
         shape.rows.first()?.first().map(|cell| cell.to_vec()).filter(|cell| !cell.is_empty())
     }
 
-    /// Asks the connection for the conditions of the statement before.
-    pub(super) async fn take_conditions(&mut self, lease: &mut Lease, told: &Told) {
+    /// Asks the connection for the conditions of the statement before, of which its reply `counted` so many.
+    pub(super) async fn take_conditions(&mut self, lease: &mut Lease, counted: u16) {
         let shape = match lease.raw_reply(b"SHOW WARNINGS").await {
             Ok(reply) => Shape::read(&reply, lease.capabilities),
             Err(_) => {
@@ -160,7 +160,7 @@ impl Client {
         };
         let rows = shape.map(|shape| shape.rows).unwrap_or_default();
         let conditions: Vec<Condition> = rows.into_iter().filter_map(|row| row.try_into().ok()).collect();
-        self.left.conditions_are(conditions, told.warnings);
+        self.left.conditions_are(conditions, counted);
     }
 
     /// The statement with what is known put in the place of the functions that ask for it, where it does more than ask.

@@ -133,7 +133,11 @@ impl Client {
             return self.serve(&cache, job, &entry, started).await.map(Some);
         }
         let Some(key) = key else { return Ok(None) };
-        Box::pin(self.miss(cache, job, key, ttl, started)).await
+        let answered = Box::pin(self.miss(cache.clone(), job, key, ttl, started)).await?;
+        if answered.is_none() {
+            cache.misses.fetch_add(1, Relaxed);
+        }
+        Ok(answered)
     }
 
     async fn miss(
@@ -146,16 +150,12 @@ impl Client {
     ) -> Result<Option<Outcome>, Gone> {
         let digest = job.statement.digest_hash;
         if cache.is_unfit(digest, started) {
-            cache.misses.fetch_add(1, Relaxed);
             return Ok(None);
         }
         // Before the ticket: what is known of the log is then not newer than it.
         let term = cache.term();
         let schema = job.text.map_or_else(|| self.session.state.schema(), |text| text.state.schema());
-        let Ok(mut granted) = cache.may_keep(job.statement, schema, started) else {
-            cache.misses.fetch_add(1, Relaxed);
-            return Ok(None);
-        };
+        let Ok(mut granted) = cache.may_keep(job.statement, schema, started) else { return Ok(None) };
         let mut leader = None;
         if granted.quiet {
             match self.shared.flights.board(&key) {
@@ -187,15 +187,11 @@ impl Client {
                     let schema = job.text.map_or_else(|| self.session.state.schema(), |text| text.state.schema());
                     match cache.may_keep(job.statement, schema, now) {
                         Ok(again) => granted = again,
-                        Err(_) => {
-                            cache.misses.fetch_add(1, Relaxed);
-                            return Ok(None);
-                        }
+                        Err(_) => return Ok(None),
                     }
                 }
             }
         }
-        cache.misses.fetch_add(1, Relaxed);
         let capture = Capture::new(cache.store.reply_max());
         self.fill = Some(Box::new(Fill { cache, key, granted, ttl, fresh: false, capture, leader }));
         Ok(None)

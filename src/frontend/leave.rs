@@ -7,7 +7,6 @@ use crate::backend::connection::{CommandError, Connection};
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
-use crate::frontend::relay::Told;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::Status;
@@ -88,8 +87,8 @@ impl Client {
     pub(super) async fn ask_held_insert_id(&mut self) {
         let Some(mut lease) = self.held.take() else { return };
         if self.left.unasked() {
-            let warnings = self.left.warning_count();
-            self.take_conditions(&mut lease, &Told { warnings, ..Told::default() }).await;
+            let counted = self.left.warning_count();
+            self.take_conditions(&mut lease, counted).await;
         }
         if self.left.uncounted() {
             self.take_found_rows(&mut lease).await;

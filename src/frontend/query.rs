@@ -439,7 +439,7 @@ impl Client {
             self.entry.view.lock().pins = self.session.pins;
             write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
             if want_warnings {
-                Box::pin(self.take_conditions(&mut lease, &told)).await;
+                Box::pin(self.take_conditions(&mut lease, told.warnings)).await;
             } else if self.left.uncounted() && !read_back {
                 Box::pin(self.take_found_rows(&mut lease)).await;
             }

@@ -152,12 +152,11 @@ impl Conductor {
                 let (done, traffic) = (done.clone(), self.traffic.clone());
                 tokio::spawn(async move {
                     let mut outcome = hands.ask_all(unless, probe, write).await;
-                    // A client of ours has locked it, for a backup: that is as it was meant, and ends when the client wants.
                     if let (Outcome::Answers { writes, .. }, Some(server)) = (&mut outcome, write)
                         && matches!(writes, Writes::Blocked(_))
                         && let Some(why) = traffic.get().and_then(|traffic| traffic.locks(server))
                     {
-                        *writes = Writes::Unclear(why);
+                        *writes = Writes::Locked(why);
                     }
                     done.send((ticket, outcome)).await
                 });

@@ -202,7 +202,7 @@ mod tests {
             (Redis, Value, b"*1\r\n"),
             (Redis, Done, b"HTTP/1.1 400 Bad Request\r\n"),
             (Memcached, Value, b"VALUE k 0 11\r\n"),
-            (Memcached, Value, b"VALUE k 0 1\r\na\r\nXXXXX"),
+            (Memcached, Value, b"VALUE k 0 1\r\na\r\nNOEND"),
             (Memcached, Done, b"ERROR\r\n"),
             (Memcached, Done, b"CLIENT_ERROR bad data chunk\r\n"),
         ] {

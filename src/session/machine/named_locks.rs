@@ -24,8 +24,9 @@ impl NamedLocks {
 
     /// Learns from the calls in a statement. `ok`: it ended well; what a failed one took stays taken, what it released may not be.
     pub(super) fn learn(&mut self, sql: &[u8], mode: LexMode, ok: bool) {
-        let words = || Lexer::new(sql, mode).filter(|token| token.kind == TokenKind::Word);
-        let by_row = words().any(|token| sql.get(token.start..token.end).is_some_and(|word| word.eq_ignore_ascii_case(b"FROM")));
+        let by_row = Lexer::new(sql, mode).any(|token| {
+            token.kind == TokenKind::Word && sql.get(token.start..token.end).is_some_and(|word| word.eq_ignore_ascii_case(b"FROM"))
+        });
         let mut tokens = Lexer::new(sql, mode).filter(|token| token.kind != TokenKind::Comment);
         while let Some(token) = tokens.next() {
             let word = sql.get(token.start..token.end).unwrap_or_default();

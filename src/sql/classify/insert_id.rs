@@ -5,6 +5,7 @@
 //!
 //! Sources: MySQL 8.4 Reference Manual, "Information Functions", LAST_INSERT_ID(); C API Guide, "mysql_insert_id()".
 
+use super::verbs::table;
 use super::verdict::Verdict;
 use crate::sql::cursor::{Cursor, tokens};
 use crate::sql::lexer::{LexMode, TokenKind};
@@ -34,10 +35,7 @@ pub(super) fn told_by_ok(digest: &[u8], mode: LexMode, verdict: &Verdict) -> boo
 fn values(mut cursor: Cursor<'_>) -> Option<()> {
     cursor.eat_any(&["LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY"]);
     cursor.eat("INTO");
-    cursor.name()?;
-    if cursor.eat_kind(TokenKind::Dot) {
-        cursor.name()?;
-    }
+    table(&mut cursor)?;
     if cursor.eat("SET") {
         loop {
             cursor.name()?;
@@ -84,12 +82,24 @@ fn value(cursor: &mut Cursor<'_>) -> Option<()> {
 
 /// Whether the id stands in the text or among the parameters as they are sent. In doubt it does.
 pub fn names_id(text: &[u8], parameters: &[u8], id: u64) -> bool {
-    let digits = id.to_string();
+    // Without an allocation: every INSERT that made an id comes by here.
+    let (mut place, mut rest, mut at) = ([0u8; 20], id, 20);
+    loop {
+        at -= 1;
+        if let Some(digit) = place.get_mut(at) {
+            *digit = b'0' + (rest % 10) as u8;
+        }
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = place.get(at..).unwrap_or_default();
     let bytes = id.to_le_bytes();
     let used = bytes.len() - (id.leading_zeros() / 8) as usize;
     let number = bytes.get(..used.max(1)).unwrap_or(&bytes);
     let has = |place: &[u8], what: &[u8]| place.len() > SEARCHED_MAX || place.windows(what.len()).any(|part| part == what);
-    has(text, digits.as_bytes()) || has(parameters, digits.as_bytes()) || has(parameters, number)
+    has(text, digits) || has(parameters, digits) || has(parameters, number)
 }
 
 #[cfg(test)]
@@ -131,6 +141,8 @@ mod tests {
             (b"INSERT INTO t VALUES (?)", &[0, 1, 0, 0, 0], 70_000, false),
             (b"INSERT INTO t VALUES (?)", &[0x70, 0x11, 0x01], 70_000, true),
             (b"INSERT INTO t VALUES (?)", b"\x0570000", 70_000, true),
+            (b"INSERT INTO t VALUES (18446744073709551615)", b"", u64::MAX, true),
+            (b"INSERT INTO t VALUES (1844674407370955161)", b"", u64::MAX, false),
             (&[b'x'; SEARCHED_MAX + 1], b"", 1, true),
         ] {
             assert_eq!(names_id(text, parameters, id), expected, "{id} in {parameters:?}");

@@ -86,7 +86,7 @@ fn assign_all_variables(cursor: Cursor<'_>, verdict: &mut Verdict) {
 }
 
 /// `name`, `schema.name`
-fn table(cursor: &mut Cursor<'_>) -> Option<TableName> {
+pub(super) fn table(cursor: &mut Cursor<'_>) -> Option<TableName> {
     let first = cursor.name()?;
     if cursor.eat_kind(TokenKind::Dot) {
         return Some(TableName { schema: Some(first), name: cursor.name()? });

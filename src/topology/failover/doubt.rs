@@ -46,7 +46,8 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
                 Writes::NotTried | Writes::Work => Opinion::Lives,
                 Writes::Blocked(_) if stalled => Opinion::Stalled,
                 Writes::Blocked(why) => Opinion::Blocked(why.clone()),
-                Writes::Unclear(why) => Opinion::Unsettled(why.clone()),
+                // For a backup, say: that is as it was meant, and ends when the client wants.
+                Writes::Locked(why) | Writes::Unclear(why) => Opinion::Unsettled(why.clone()),
             };
         }
         Some(Ok(_)) => return Opinion::ReadOnly,

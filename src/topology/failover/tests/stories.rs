@@ -219,7 +219,8 @@ fn a_stall_of_our_own_is_no_proof_that_a_master_cannot_write() {
 
 #[test]
 fn a_heartbeat_alone_that_does_not_come_back_replaces_nobody() {
-    for writes in [Writes::Work, Writes::Unclear("somebody has locked the table".to_owned())] {
+    let unclear = Writes::Unclear("somebody has locked the table".to_owned());
+    for writes in [Writes::Work, unclear, Writes::Locked("a client of ours makes a backup".to_owned())] {
         let mut world = cannot_write();
         let answer = tried(&mut world, 1, writes.clone());
         assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "{writes:?}");
