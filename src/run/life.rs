@@ -67,7 +67,8 @@ impl Proxy {
             return None;
         }
         self.stays.set(true);
-        self.served.close_to_clients().await;
+        // The ports too: a command for the proxy is to reach the process that acts.
+        self.served.close().await;
         if let Some(cache) = &self.shared.cache {
             cache.beside_another(true);
         }
@@ -81,7 +82,7 @@ impl Proxy {
             if let Some(pid) = pid {
                 notify(&format!("MAINPID={pid}"));
             }
-            self.served.close_ports();
+            self.served.let_go();
             self.copies.clear();
             if let Some(upgrades) = self.upgrades.take() {
                 upgrades.abort();
@@ -109,8 +110,7 @@ impl Proxy {
         };
         match opened {
             Ok(doors) => {
-                self.served.close_ports();
-                self.served = doors.serve(&self.staff);
+                self.served.open(doors, &self.staff);
                 self.stays.set(false);
             }
             Err(why) => tracing::error!("the doors stay closed: {why}"),

@@ -120,9 +120,11 @@ impl Reloader {
         if !acts {
             only_watches(&mut settings);
         }
-        self.shared.monitor.rewatch(settings, monitored, monitor_account(&running)).await?;
-        self.given_away.store(!acts, Ordering::Relaxed);
-        Ok(())
+        // Said before it is so, and taken back: whoever is refused by a monitor that only watches is told why.
+        let before = self.given_away.fetch_or(!acts, Ordering::SeqCst);
+        let done = self.shared.monitor.rewatch(settings, monitored, monitor_account(&running)).await;
+        self.given_away.store(if done.is_ok() { !acts } else { before }, Ordering::SeqCst);
+        done
     }
 
     async fn apply(&self) -> Result<String, String> {
