@@ -388,7 +388,7 @@ pub enum Command {
     },
     /// `RELOAD CONFIG`
     ReloadConfig,
-    /// `SAVE CONFIG`: what commands changed goes into the file.
+    /// `SAVE CONFIG`: what commands changed goes into the file, as far as it has keys for it.
     SaveConfig,
     /// `SHUTDOWN`: as SIGTERM.
     Shutdown,

@@ -433,7 +433,9 @@ async fn a_new_process_that_hangs_is_ended() {
     drop(proxy.connect("shop").await.unwrap());
     // Told to end while it waits, it does not wait.
     let mut mute = start("");
-    until_true("it is given the clients", LIMIT, || async { Ok(mute.log_tail(5).contains("was given the clients")) }).await.unwrap();
+    until_true("it is given the clients", LIMIT, || async { Ok(mute.log_tail(5).contains("was given the clients")) })
+        .await
+        .unwrap();
     proxy.stop().unwrap();
     mute.kill();
 }
