@@ -48,7 +48,7 @@ impl Cell for bool {
 
 /// UTC, as MySQL writes a `DATETIME(3)`.
 impl Cell for SystemTime {
-    const KIND: Kind = Kind::Text;
+    const KIND: Kind = Kind::Time;
     fn cell(&self) -> Value {
         Value::Text(utc(*self))
     }

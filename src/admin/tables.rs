@@ -1,6 +1,7 @@
 //! The admin's tables by name: what `SHOW x` and `SELECT ... FROM x` read, and what tools see of them.
 
 use super::answer::{AdminError, Column, Kind, Table, Value};
+use super::foreign;
 use super::house::*;
 use super::information_schema;
 use super::nearest::nearest;
@@ -98,7 +99,10 @@ pub fn of_row<R: Row>(row: &R) -> Table {
 pub fn table(schema: Option<&str>, name: &str, house: &dyn House) -> Result<Table, AdminError> {
     let lower = name.to_lowercase();
     if schema.is_some_and(is_information_schema) {
-        return information_schema::table(&lower);
+        return match lower.as_str() {
+            "processlist" => Ok(processlist(&house.clients())),
+            _ => information_schema::table(&lower),
+        };
     }
     Ok(match lower.as_str() {
         "servers" => of(&house.servers()),
@@ -132,9 +136,12 @@ pub fn table(schema: Option<&str>, name: &str, house: &dyn House) -> Result<Tabl
             HELP.iter().map(|(statement, meaning)| vec![(*statement).to_owned(), (*meaning).to_owned()]).collect(),
         ),
         _ => {
-            let advice = match nearest(&lower, TABLES.iter().map(|(name, _)| *name)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("there are {}", TABLES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
+            let advice = match foreign::instead_of_table(&lower).map(str::to_owned) {
+                Some(instead) => instead,
+                None => match nearest(&lower, TABLES.iter().map(|(name, _)| *name)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are {}", TABLES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
+                },
             };
             return Err(AdminError::new(1146, "42S02", format_args!("no table is called `{name}`; {advice}")));
         }
