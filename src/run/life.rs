@@ -12,6 +12,8 @@ use crate::run::doors::Doors;
 use crate::run::notify::notify;
 use crate::run::talk::Talk;
 use crate::run::upgrade::{self, UpgradeDoor};
+use crate::topology::State;
+use crate::topology::snapshot::ServerView;
 
 /// How long the new process may take to say that it serves the clients it was given. It takes milliseconds; until then nobody accepts.
 const TAKEN_LIMIT: Duration = Duration::from_secs(10);
@@ -84,7 +86,7 @@ impl Proxy {
         let given = self.shared.registry.numbers_given();
         let pid = talk.peer();
         let named = pid.unwrap_or_default();
-        let taken = match talk.say(&format!("yours {given}")).await {
+        let taken = match talk.say(&format!("{}yours {given}", self.taken_out())).await {
             Ok(()) => {
                 tokio::select! {
                     taken = self.is_taken(&mut talk) => taken,
@@ -112,6 +114,17 @@ impl Proxy {
         self.shared.events.push("upgrade", None, text);
         self.resume().await;
         HandOver::CameToNothing
+    }
+
+    /// The servers that an operator has taken out, as they are told to the new process.
+    fn taken_out(&self) -> String {
+        let snapshot = self.shared.snapshot.load();
+        let line = |server: &ServerView| match server.state {
+            State::Draining => Some(format!("drain {}\n", server.name)),
+            State::Offline => Some(format!("offline {}\n", server.name)),
+            _ => None,
+        };
+        snapshot.current().filter_map(line).collect()
     }
 
     /// Whether the new process says that it serves the clients. One that is there and does not is ended: the doors are closed

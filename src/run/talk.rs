@@ -6,6 +6,7 @@
 //! sluice-upgrade 1 VERSION         ->
 //!                                  <-   doors N, and N names, a line each; the sockets beside them
 //! ready                            ->   (it has looked at the servers)
+//!                                  <-   drain NAME, offline NAME: servers that an operator has taken out, a line each
 //!                                  <-   yours NUMBER (it accepts nobody and replaces no master any more; clients' numbers so far)
 //! taken                            ->   (it does)
 //!                                       (the end: its last session has ended)

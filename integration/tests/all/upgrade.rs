@@ -421,7 +421,7 @@ async fn a_new_process_that_hangs_is_ended() {
     assert!(events.contains("it was ended") && events.contains("this one goes on"), "{events}");
     // It acts again, for the operator who has stayed too.
     operator.query_drop("DRAIN SERVER db4").await.unwrap();
-    operator.query_drop("ONLINE SERVER db4").await.unwrap();
+    operator.query_drop("OFFLINE SERVER db3").await.unwrap();
     let mut mute = start("served");
     let status = mute.wait(LIMIT).unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
@@ -431,6 +431,10 @@ async fn a_new_process_that_hangs_is_ended() {
     stays.disconnect().await.unwrap();
     ends(&mut old).await;
     drop(proxy.connect("shop").await.unwrap());
+    // What an operator has taken out stays out.
+    let servers = proxy.admin("SHOW SERVERS").await.unwrap();
+    assert_eq!(servers.cell("name", "db4", "state"), Some("draining"));
+    assert_eq!(servers.cell("name", "db3", "state"), Some("offline"));
     // Told to end while it waits, it does not wait.
     let mut mute = start("");
     until_true("it is given the clients", LIMIT, || async { Ok(mute.log_tail(5).contains("was given the clients")) })
