@@ -176,14 +176,17 @@ fn names_and_values(all: Vec<(String, String)>) -> Table {
     Table::of_text(&["Variable_name", "Value"], all.into_iter().map(|(name, value)| vec![name, value]).collect())
 }
 
-/// One row for each key: `proxy.listen`, `server[0].name`.
+/// One row for each key: `proxy.listen`, `server.db1.address`, `rule[0].action`.
 fn config(text: &str) -> Table {
     fn walk(path: &str, value: &toml::Value, rows: &mut Vec<Vec<String>>) {
         let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         match value {
             toml::Value::Table(table) => table.iter().for_each(|(key, value)| walk(&join(key), value, rows)),
             toml::Value::Array(all) if all.iter().any(toml::Value::is_table) => {
-                all.iter().enumerate().for_each(|(i, value)| walk(&format!("{path}[{i}]"), value, rows));
+                for (i, value) in all.iter().enumerate() {
+                    let name = value.get("name").and_then(toml::Value::as_str);
+                    walk(&name.map_or_else(|| format!("{path}[{i}]"), |name| join(name)), value, rows);
+                }
             }
             toml::Value::String(text) => rows.push(vec![path.to_owned(), text.clone()]),
             leaf => rows.push(vec![path.to_owned(), leaf.to_string()]),

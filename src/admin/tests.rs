@@ -213,7 +213,7 @@ fn shows() {
             "SHOW VARIABLES WHERE Variable_name = 'max_clients' OR Variable_name = 'license'",
             "Variable_name Value | license Apache-2.0 | max_clients 10",
         ),
-        ("SHOW CONFIG", "name value | proxy.listen [\"0.0.0.0:3306\"] | proxy.max_clients 10 | server[0].name db1"),
+        ("SHOW CONFIG", "name value | proxy.listen [\"0.0.0.0:3306\"] | proxy.max_clients 10 | server.db1.name db1"),
         ("SHOW METRICS", "name labels value | sluice_server_up server=\"db1\" 1 | sluice_held_statements  0"),
         (
             "SHOW PROCESSLIST",
