@@ -87,10 +87,13 @@ async fn long_commands_stream() {
         // soon as a heartbeat has seen that the replicas are there again.
         cluster.settle().await.unwrap();
         if !stays {
-            let leaves = integration::wait::until_true("the session reads from a replica", Duration::from_secs(10), async || {
+            let leaves = integration::wait::until_true("the session reads from a replica", Duration::from_secs(30), async || {
                 Ok(where_am_i(&mut through).await != "\"\\x011\"")
             });
-            leaves.await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+            if let Err(error) = leaves.await {
+                let servers = proxy.admin("SHOW SERVERS").await;
+                panic!("{what}: {error:#}; {servers:?}; {:?}", proxy.admin("SHOW EVENTS").await);
+            }
         } else {
             assert_eq!(where_am_i(&mut through).await, "\"\\x011\"", "{what}");
             assert_eq!(format!("{:?}", through.query("SELECT @kept").await.unwrap()[2]), "\"\\x017\"");
