@@ -185,7 +185,7 @@ fn config(text: &str) -> Table {
             toml::Value::Array(all) if all.iter().any(toml::Value::is_table) => {
                 for (i, value) in all.iter().enumerate() {
                     let name = value.get("name").and_then(toml::Value::as_str);
-                    walk(&name.map_or_else(|| format!("{path}[{i}]"), |name| join(name)), value, rows);
+                    walk(&name.map_or_else(|| format!("{path}[{i}]"), &join), value, rows);
                 }
             }
             toml::Value::String(text) => rows.push(vec![path.to_owned(), text.clone()]),

@@ -57,6 +57,9 @@ pub const NAMES: &[&str] = &[
     "LEAST",
     "REGEXP_LIKE",
     "FIELD",
+    "FIND_IN_SET",
+    "LOCATE",
+    "SUBSTRING_INDEX",
     "DATE_FORMAT",
     "TIMESTAMPDIFF",
 ];
@@ -167,6 +170,30 @@ pub fn register(db: &Connection, session: &Session) -> Result<()> {
         }
         Ok(Some(all))
     })?;
+    for count in [2, 3] {
+        db.create_scalar_function("locate", count, flags, move |c| {
+            let (Some(wanted), Some(text)) = (text(c.get_raw(0)), text(c.get_raw(1))) else { return Ok(None) };
+            let from = if count == 3 { number(c.get_raw(2)).unwrap_or(0.0) } else { 1.0 };
+            Ok(Some(place(&wanted.to_lowercase(), &text.to_lowercase(), from as usize)))
+        })?;
+    }
+    two("find_in_set", |c| {
+        let (Some(wanted), Some(set)) = (text(c.get_raw(0)), text(c.get_raw(1))) else { return Ok(Cell::Null) };
+        let found = set.split(',').position(|part| part.to_lowercase() == wanted.to_lowercase() && !set.is_empty());
+        Ok(Cell::Integer(found.map_or(0, |i| i as i64 + 1)))
+    })?;
+    db.create_scalar_function("substring_index", 3, flags, |c| {
+        let (Some(text), Some(mark), Some(count)) = (text(c.get_raw(0)), text(c.get_raw(1)), number(c.get_raw(2))) else {
+            return Ok(None);
+        };
+        if mark.is_empty() || count == 0.0 {
+            return Ok(Some(String::new()));
+        }
+        let parts: Vec<&str> = text.split(&mark).collect();
+        let count = (count.abs() as usize).min(parts.len());
+        let taken = if c.get_raw(2).as_i64().is_ok_and(|n| n < 0) { &parts[parts.len() - count..] } else { &parts[..count] };
+        Ok(Some(taken.join(&mark)))
+    })?;
     db.create_scalar_function("field", -1, flags, |c| {
         let Some(wanted) = text(c.get_raw(0)) else { return Ok(0) };
         let found = (1..c.len()).find(|i| text(c.get_raw(*i)).is_some_and(|t| t.to_lowercase() == wanted.to_lowercase()));
@@ -201,6 +228,15 @@ pub fn register(db: &Connection, session: &Session) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// The letter, from 1, at which `wanted` stands in `text`, looked for from the letter `from` on; 0 when it does not.
+fn place(wanted: &str, text: &str, from: usize) -> i64 {
+    let Some(skipped) = from.checked_sub(1) else { return 0 };
+    let Some(rest) = text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(skipped).and_then(|at| text.get(at..)) else {
+        return 0;
+    };
+    rest.find(wanted).and_then(|at| rest.get(..at)).map_or(0, |before| (skipped + before.chars().count() + 1) as i64)
 }
 
 /// A time as `DATE_FORMAT` writes it, by the marks that stand for numbers; `None` for what is no time.

@@ -192,5 +192,21 @@ fn times_are_written_and_subtracted() {
     assert_eq!(cells("SELECT TIMESTAMPDIFF(SECOND, '2026-11-23', '2026-11-22')"), "-86400");
     assert!(ask("SELECT TIMESTAMPDIFF(YEAR, '2026-11-23', '2026-11-22')").contains("not YEAR"));
     assert_eq!(cells("SELECT FIELD('B', 'a', 'b', 'c')"), "2");
+    assert_eq!(
+        cells("SELECT CONCAT(LOCATE('B', 'aäbb'), LOCATE('b', 'abab', 3), LOCATE('x', 'a'), LOCATE('', 'a'), LOCATE('a', 'a', 9))"),
+        "34010"
+    );
+    assert_eq!(cells("SELECT CONCAT(FIND_IN_SET('b', 'a,B'), FIND_IN_SET('', ''), FIND_IN_SET('c', 'a,b'))"), "200");
+    assert_eq!(
+        cells(
+            "SELECT CONCAT(SUBSTRING_INDEX('10.0.0.1:3306', ':', 1), SUBSTRING_INDEX('a.b.c', '.', -2), SUBSTRING_INDEX('a', '.', 5))"
+        ),
+        "10.0.0.1b.ca"
+    );
+    // MariaDB Connector/J's getColumns.
+    let sql = "SELECT UCASE(IF( COLUMN_TYPE LIKE '%(%)%', CONCAT(SUBSTRING( COLUMN_TYPE,1, LOCATE('(',COLUMN_TYPE) - 1 ), \
+        SUBSTRING(COLUMN_TYPE ,1+locate(')', COLUMN_TYPE))), COLUMN_TYPE)) TYPE_NAME FROM information_schema.columns \
+        WHERE table_name = 'events' AND column_name = 'at'";
+    assert_eq!(cells(sql), "DATETIME");
     assert_eq!(cells("SELECT COUNT(*) FROM servers WHERE since > '1969' AND since < '2100'"), "3");
 }
