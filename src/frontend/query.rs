@@ -176,7 +176,7 @@ impl Client {
         }
         loop {
             let decision = self.decide(job, &failed);
-            self.note_rule(&decision);
+            self.note_decision(&decision);
             match decision.target {
                 Target::Deny => {
                     self.refuse(self.denied(job, &decision)).await?;
