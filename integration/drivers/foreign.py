@@ -53,7 +53,8 @@ def mysql_async():
 
 def mysql_async_at(port, out, label, only):
     user, password = account()
-    env = {"DATABASE_URL": f"mysql://{user}:{password}@127.0.0.1:{port}/mysql", "CARGO_TARGET_DIR": os.path.join(sources.HOME, "cargo"), "RUST_BACKTRACE": "0"}
+    # Without `prefer_socket=false` it asks for @@socket, and talks to the server past Sluice from then on.
+    env = {"DATABASE_URL": f"mysql://{user}:{password}@127.0.0.1:{port}/mysql?prefer_socket=false", "CARGO_TARGET_DIR": os.path.join(sources.HOME, "cargo"), "RUST_BACKTRACE": "0"}
     log = os.path.join(out, label + ".log")
     ended(["cargo", "test", "--lib", "--", "--test-threads=1", *only], log, mysql_async(), env, LIMIT_S)
     return cargo_lines(log)
@@ -91,7 +92,7 @@ def sqlx_at(port, out, label, only):
     time.sleep(1)  # written past Sluice, which does not wait for replicas to have it
     # the toolchain that is here, and not the oldest one that the project names
     env = {"DATABASE_URL": f"mysql://{user}:{password}@127.0.0.1:{port}/sqlx", "RUSTUP_TOOLCHAIN": "stable"}
-    env |= {"CARGO_TARGET_DIR": os.path.join(sources.HOME, "cargo"), "CARGO_PROFILE_DEV_DEBUG": "0", "RUST_BACKTRACE": "0"}
+    env |= {"CARGO_TARGET_DIR": os.path.join(sources.HOME, "cargo-sqlx"), "CARGO_PROFILE_DEV_DEBUG": "0", "RUST_BACKTRACE": "0"}
     command = ["cargo", "test", "--locked", "--no-default-features", "--features", SQLX_FEATURES, "--no-fail-fast"]
     command += [word for test in SQLX_TESTS for word in ("--test", test)]
     log = os.path.join(out, label + ".log")
