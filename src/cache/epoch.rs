@@ -85,6 +85,9 @@ struct Inner {
     /// A write's outcome was not learned.
     doubt: Doubt,
     need: Need,
+    /// While [`Inner::need`] is the master: what is needed beside the writes whose names did not come, and how many these are.
+    named: Need,
+    unnamed: u32,
     /// Transactions whose OK came to us: what is kept was read after it. A transaction that is only logged cannot be seen by others yet.
     acknowledged: Option<GtidSet>,
     /// Since when [`Inner::need`] is the master; `None` until a sweep has seen it.
@@ -159,6 +162,33 @@ enum Doubt {
 }
 
 impl Inner {
+    fn hear(&mut self, need: &Need) {
+        if self.need != Need::Master {
+            let named = if *need == Need::Master { self.need.clone() } else { Need::Nothing };
+            self.need.merge(need);
+            if self.need == Need::Master {
+                // With too many names, or those of two families, no single name is what is missing.
+                (self.named, self.unnamed) = (named, if *need == Need::Master { 1 } else { u32::MAX });
+            }
+            return;
+        }
+        if *need != Need::Master {
+            self.named.merge(need);
+        }
+        if *need == Need::Master || self.named == Need::Master {
+            self.unnamed = self.unnamed.saturating_add(1);
+        }
+    }
+
+    /// The only name that was missing.
+    fn learn(&mut self, gtid: &GtidSet) {
+        if self.need == Need::Master && self.unnamed == 1 && self.writers == 0 {
+            self.need = std::mem::take(&mut self.named);
+            self.master_since = None;
+            self.hear(&Need::Gtid(gtid.clone()));
+        }
+    }
+
     fn acknowledge(&mut self, need: &Need) {
         let Need::Gtid(set) = need else { return };
         match &mut self.acknowledged {
@@ -174,7 +204,7 @@ impl Cell {
     }
 
     fn heard(&self, inner: &mut Inner, need: &Need) {
-        inner.need.merge(need);
+        inner.hear(need);
         if self.shares {
             inner.known.add(need);
         }
@@ -426,11 +456,7 @@ impl Epochs {
     /// A transaction that was not known when the write of these cells ended.
     pub fn learned(&self, cells: &[Arc<Cell>], gtid: &GtidSet) {
         for cell in cells {
-            let mut inner = cell.inner.lock();
-            if inner.need == Need::Master && inner.writers == 0 {
-                inner.need = Need::Gtid(gtid.clone());
-                inner.master_since = None;
-            }
+            cell.inner.lock().learn(gtid);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! * [`definitions`]: which tables a name stands for, and what changes with them.
 //! * [`touch`]: what does a statement change?
 //! * [`store`]: the memory.
+//! * [`worth`]: is a result worth keeping before anybody has asked for it twice?
 //! * [`shared`]: what several proxies keep in one place, and when one's result is good for another.
 //! * [`Changes`]: what a reader of the binlog calls.
 //!
@@ -21,6 +22,7 @@ pub mod shared;
 pub mod store;
 mod tell;
 pub mod touch;
+pub mod worth;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -35,6 +37,7 @@ use epoch::{Epochs, Granted, Need, NoTicket};
 use policy::Settings;
 use store::{Entry, Store};
 pub use tell::as_changes;
+use worth::Keeps;
 
 use crate::sql::classify::Classified;
 use crate::sql::lexer::LexMode;
@@ -72,6 +75,7 @@ pub struct Cache {
     why_lost: Mutex<String>,
     master: AtomicU32,
     unfit: quick_cache::sync::Cache<u64, Instant>,
+    asked_once: worth::AskedOnce,
     /// Which accounts readers are, as the servers say; forgotten when rights change.
     pub accounts: shared::Accounts,
     /// Reads answered.
@@ -129,6 +133,7 @@ impl Cache {
             why_lost: Mutex::new("no reader of the binlog has begun".to_owned()),
             master: AtomicU32::new(NO_MASTER),
             unfit: quick_cache::sync::Cache::new(UNFIT_MAX),
+            asked_once: worth::AskedOnce::default(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             stores: AtomicU64::new(0),
@@ -180,10 +185,26 @@ impl Cache {
         self.epochs.ticket(&cells, now).map_err(Refused::Ticket)
     }
 
+    /// Whether the result of a read that is not kept yet is to be: by how useful it was to keep those of its digest. `hash`: of its key.
+    pub fn is_worth_keeping(&self, statement: &Classified, hash: u64) -> bool {
+        let (kept, again) = statement.worth.get();
+        match worth::keeps(kept, again) {
+            Keeps::AtOnce => true,
+            Keeps::AskedAgain => {
+                let before = self.asked_once.before(hash);
+                if before {
+                    statement.worth.again();
+                }
+                before
+            }
+        }
+    }
+
     /// Keeps a result, unless one of its tables was written meanwhile.
     pub fn keep(&self, key: Arc<key::Key>, entry: Arc<Entry>) -> bool {
         let current = entry.ticket.is_current() && self.is_told();
         if current {
+            entry.statement.worth.kept();
             self.store.insert(key, entry);
             self.stores.fetch_add(1, Relaxed);
         }

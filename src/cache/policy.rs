@@ -16,6 +16,8 @@ pub struct Settings {
     pub ttl: Duration,
     /// `cache.default = "all"`: what no rule and no hint speaks of is kept, too.
     pub all: bool,
+    /// `cache.refresh_ahead`: a read asks a server again when its result ends within this time; zero: never before it has ended.
+    pub refresh_ahead: Duration,
 }
 
 /// Why a statement goes past the cache.
@@ -148,7 +150,7 @@ mod tests {
     fn of(sql: &str, all: bool, rule: Option<&Action>) -> String {
         let mut buffer = DigestBuf::default();
         digest(sql.as_bytes(), LexMode::default(), &mut buffer);
-        let settings = Settings { ttl: Duration::from_secs(60), all };
+        let settings = Settings { ttl: Duration::from_secs(60), all, refresh_ahead: Duration::ZERO };
         let statement = classify(sql.as_bytes(), LexMode::default());
         match asked(&settings, &statement, buffer.hint.as_ref(), rule.map(|action| (2, action))) {
             Ok(ttl) => format!("{}s", ttl.as_secs()),

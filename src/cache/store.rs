@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
@@ -60,6 +60,13 @@ impl Entry {
     ) -> Entry {
         let (hits, shared_ms, voided) = (AtomicU64::new(0), AtomicU64::new(u64::MAX), AtomicBool::new(false));
         Entry { reply, status_at, status, rows, ticket, stored, until, statement, hits, shared_ms, voided }
+    }
+}
+
+impl Entry {
+    /// Whether it ends within this time, and was of use so far; never within none at all.
+    pub fn ends_within(&self, time: Duration, now: Instant) -> bool {
+        !time.is_zero() && self.hits.load(Relaxed) > 0 && self.until.saturating_duration_since(now) < time
     }
 }
 
@@ -210,8 +217,6 @@ const REPLY_MAX: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::cache::epoch::{Epochs, Need};
     use crate::cache::key::Reader;

@@ -92,7 +92,11 @@ mod tests {
     use crate::sql::lexer::LexMode;
 
     fn cache() -> Arc<Cache> {
-        let cache = Arc::new(Cache::new(Settings { ttl: Duration::from_secs(60), all: true }, 1 << 20, true));
+        let cache = Arc::new(Cache::new(
+            Settings { ttl: Duration::from_secs(60), all: true, refresh_ahead: Duration::ZERO },
+            1 << 20,
+            true,
+        ));
         let table = |name: &str| (("s".to_owned(), name.to_owned()), "BASE TABLE".to_owned(), "InnoDB".to_owned());
         let told = Told { tables: vec![table("a"), table("b")], ..Told::default() };
         cache.told(cache.version(), told, LexMode::default());

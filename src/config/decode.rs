@@ -296,6 +296,7 @@ fn cache(s: &Section<'_, '_>, r: &mut Report<'_>) -> Cache {
         enabled: s.get("enabled", d.enabled, r),
         max_memory,
         ttl: s.period("ttl", d.ttl, Period::from_millis(1)..=YEAR, r),
+        refresh_ahead: s.period("refresh_ahead", d.refresh_ahead, Period::from_millis(0)..=YEAR, r),
         default: s.get("default", d.default, r),
         store: s.get("store", d.store, r),
         invalidate: s.get("invalidate", d.invalidate, r),

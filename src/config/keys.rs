@@ -54,7 +54,7 @@ pub const ROUTING: &[&str] = &["read_balance", "consistency", "read_from_master"
 /// Keys of `[[rule]]`.
 pub const RULE: &[&str] = &["user", "schema", "pattern", "digest", "client", "action", "message"];
 /// Keys of `[cache]`.
-pub const CACHE: &[&str] = &["enabled", "max_memory", "ttl", "default", "store", "invalidate"];
+pub const CACHE: &[&str] = &["enabled", "max_memory", "ttl", "refresh_ahead", "default", "store", "invalidate"];
 /// Keys of `[pool]`.
 pub const POOL: &[&str] = &["idle_timeout", "max_lifetime", "checkout_timeout", "max_prepared_per_connection"];
 /// Keys of `[auth]`.

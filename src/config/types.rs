@@ -346,6 +346,8 @@ pub struct Cache {
     pub max_memory: Size,
     /// Upper bound of any entry's life.
     pub ttl: Period,
+    /// So long before its end a result that was of use is read anew by the next who asks for it; zero: not before it has ended.
+    pub refresh_ahead: Period,
     /// Which reads may be cached.
     pub default: CacheDefault,
     /// Where entries live.
@@ -360,6 +362,7 @@ impl Default for Cache {
             enabled: false,
             max_memory: Size::from_mib(256),
             ttl: Period::from_secs(60),
+            refresh_ahead: Period::from_millis(0),
             default: CacheDefault::OptIn,
             store: CacheStore::Memory,
             invalidate: vec![Invalidate::Proxy, Invalidate::Binlog],

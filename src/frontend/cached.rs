@@ -115,29 +115,58 @@ impl Client {
         let Some(cache) = self.shared.cache.clone() else { return Ok(None) };
         let Ok(ttl) = self.may_use(&cache, job) else { return Ok(None) };
         cache.master_is(self.shared.snapshot.load().master);
+        let renewed = cache.settings.load().refresh_ahead;
         let reader = self.reader();
         let (found, key) = {
             let Some(key) = self.key_of(&reader, job) else { return Ok(None) };
             let found = cache.store.get(&key, started);
             // The key is wanted for what is to be kept, or is to be put where others look once more.
             let wanted = match &found {
-                Some(entry) => self.shared.stored.is_some() && shared_cache::is_due(entry, started),
-                None => true,
+                Some(entry) => {
+                    entry.ends_within(renewed, started) || self.shared.stored.is_some() && shared_cache::is_due(entry, started)
+                }
+                None => cache.is_worth_keeping(job.statement, key.hash_code()),
             };
             (found, wanted.then(|| Arc::new(key.to_owned())))
         };
         if let Some(entry) = found {
             if let Some(key) = key {
                 shared_cache::share(&self.shared, &cache, &key, &entry, started);
+                if entry.ends_within(renewed, started) && self.renews(&cache, job, key, ttl, started) {
+                    return Ok(None);
+                }
             }
             return self.serve(&cache, job, &entry, started).await.map(Some);
         }
-        let Some(key) = key else { return Ok(None) };
+        let Some(key) = key else {
+            cache.misses.fetch_add(1, Relaxed);
+            return Ok(None);
+        };
         let answered = Box::pin(self.miss(cache.clone(), job, key, ttl, started)).await?;
         if answered.is_none() {
             cache.misses.fetch_add(1, Relaxed);
         }
         Ok(answered)
+    }
+
+    /// Whether this read is sent to a server though there is a result, since that ends soon: one client asks in time, and the others are
+    /// answered from what there is meanwhile.
+    fn renews(&mut self, cache: &Arc<Cache>, job: &Job<'_>, key: Arc<Key>, ttl: Duration, now: Instant) -> bool {
+        let Boarding::Leads(leader) = self.shared.flights.board(&key) else { return false };
+        let Ok(granted) = cache.may_keep(job.statement, self.schema_of(job), now) else { return false };
+        if !granted.quiet {
+            return false;
+        }
+        cache.misses.fetch_add(1, Relaxed);
+        let capture = Capture::new(cache.store.reply_max());
+        let cache = cache.clone();
+        self.fill = Some(Box::new(Fill { cache, key, granted, ttl, fresh: false, capture, leader: Some(leader) }));
+        true
+    }
+
+    /// The schema that names without one are of.
+    fn schema_of<'a>(&'a self, job: &'a Job<'_>) -> Option<&'a [u8]> {
+        job.text.map_or_else(|| self.session.state.schema(), |text| text.state.schema())
     }
 
     async fn miss(
@@ -154,8 +183,7 @@ impl Client {
         }
         // Before the ticket: what is known of the log is then not newer than it.
         let term = cache.term();
-        let schema = job.text.map_or_else(|| self.session.state.schema(), |text| text.state.schema());
-        let Ok(mut granted) = cache.may_keep(job.statement, schema, started) else { return Ok(None) };
+        let Ok(mut granted) = cache.may_keep(job.statement, self.schema_of(job), started) else { return Ok(None) };
         let mut leader = None;
         if granted.quiet {
             match self.shared.flights.board(&key) {
@@ -184,8 +212,7 @@ impl Client {
                     {
                         return self.serve(&cache, job, &entry, started).await.map(Some);
                     }
-                    let schema = job.text.map_or_else(|| self.session.state.schema(), |text| text.state.schema());
-                    match cache.may_keep(job.statement, schema, now) {
+                    match cache.may_keep(job.statement, self.schema_of(job), now) {
                         Ok(again) => granted = again,
                         Err(_) => return Ok(None),
                     }
@@ -212,6 +239,7 @@ impl Client {
         }
         cache.hits.fetch_add(1, Relaxed);
         entry.hits.fetch_add(1, Relaxed);
+        entry.statement.worth.again();
         let told = Told { status: Some(status), rows: entry.rows, ends_rows: true, ..Told::default() };
         self.session.learn(job.statement, job.sql, &Learned { ok: true, status: Some(status), ..Learned::default() });
         self.note_left(job, &told, self.shared.flavor().unwrap_or(Flavor::MySql));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::admin::house::ExplainRow;
 use crate::cache::policy::{self, Bypass, Settings};
+use crate::cache::worth::{self, Keeps};
 use crate::cache::{Cache, Refused};
 use crate::routing::balance::Load;
 use crate::routing::decide::{MustHave, Question, decide};
@@ -91,7 +92,7 @@ fn cacheable(
     schema: Option<&str>,
     sql: &str,
 ) -> String {
-    let all = Settings { ttl: Duration::MAX, all: true };
+    let all = Settings { ttl: Duration::MAX, all: true, refresh_ahead: Duration::ZERO };
     let known = parts.cache.map(|cache| cache.settings.load());
     let settings = known.as_ref().map_or(&all, |known| &**known);
     let schema = schema.map(str::as_bytes);
@@ -104,9 +105,15 @@ fn cacheable(
         Ok(_) if schema.is_none() && statement.tables.iter().any(|table| table.schema.is_none()) => "yes".to_owned(),
         Ok(_) => match parts.cache.map(|cache| cache.may_keep(statement, schema, Instant::now())) {
             Some(Err(Refused::Tables(why))) => format!("no: {}", why.as_str()),
+            _ if seldom_asked_again(statement) => "yes, when it is asked for again".to_owned(),
             _ => "yes".to_owned(),
         },
     }
+}
+
+fn seldom_asked_again(statement: &Classified) -> bool {
+    let (kept, again) = statement.worth.get();
+    worth::keeps(kept, again) == Keeps::AskedAgain
 }
 
 /// `master`, `replica`, `server:NAME`, `proxy`, `deny`.

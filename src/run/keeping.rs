@@ -36,7 +36,8 @@ const SHOWN_MAX: usize = 10_000;
 
 /// `[cache]`, as far as it may be changed under running clients.
 pub fn settings(config: &Config) -> policy::Settings {
-    policy::Settings { ttl: config.cache.ttl.0, all: config.cache.default == CacheDefault::All }
+    let all = config.cache.default == CacheDefault::All;
+    policy::Settings { ttl: config.cache.ttl.0, all, refresh_ahead: config.cache.refresh_ahead.0 }
 }
 
 /// The cache, if there is one.

@@ -29,7 +29,7 @@ pub use template::Templates;
 pub use verdict::{Class, ClassReason, TableName, Uncacheable};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::digest::{DigestBuf, digest};
 use super::lexer::LexMode;
@@ -69,6 +69,8 @@ pub struct Classified {
     pub ok_tells_insert_id: bool,
     /// What running it has taught.
     pub writes_unseen: Flag,
+    /// How useful it was to keep its results.
+    pub worth: Tally,
 }
 
 impl Classified {
@@ -125,6 +127,51 @@ impl PartialEq for Flag {
 
 impl Eq for Flag {}
 
+/// How many results of a digest were kept, and how often one of them was asked for again. Copies share it; not a part of what the
+/// statement is, so that all are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Arc<[AtomicU32; 2]>);
+
+impl Tally {
+    /// At this many both are halved, so that what was long ago does not count for ever.
+    const MANY: u32 = 1 << 16;
+
+    fn count(&self, which: usize) {
+        let [kept, again] = &*self.0;
+        let many = [kept, again].get(which).is_some_and(|counter| counter.fetch_add(1, Ordering::Relaxed) >= Self::MANY);
+        if many {
+            // Two who halve at once halve twice: nobody depends on these being exact.
+            for counter in [kept, again] {
+                counter.store(counter.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A result was kept.
+    pub fn kept(&self) {
+        self.count(0);
+    }
+
+    /// One was asked for again.
+    pub fn again(&self) {
+        self.count(1);
+    }
+
+    /// Kept, and asked for again.
+    pub fn get(&self) -> (u32, u32) {
+        let [kept, again] = &*self.0;
+        (kept.load(Ordering::Relaxed), again.load(Ordering::Relaxed))
+    }
+}
+
+impl PartialEq for Tally {
+    fn eq(&self, _: &Tally) -> bool {
+        true
+    }
+}
+
+impl Eq for Tally {}
+
 /// Judges one text. Costs microseconds; [`ClassifyCache`] remembers.
 pub fn classify(sql: &[u8], mode: LexMode) -> Classified {
     let mut buf = DigestBuf::default();
@@ -160,6 +207,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         counts_found_rows,
         ok_tells_insert_id,
         writes_unseen: Flag::default(),
+        worth: Tally::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use integration::wait::until_true;
 use mysql_async::prelude::Queryable;
 
 use crate::cache::{cell, figure, hits, keep, on};
+use crate::cache_store::cut_the_log;
 use crate::world::{flavour, schema_on};
 
 /// What the log may take on a busy machine; on an idle one it is milliseconds.
@@ -119,10 +120,7 @@ async fn nothing_older_than_the_logs_delay_is_served() {
         cluster.server(master).run(&[&format!("UPDATE {schema}.c SET n = {n} WHERE id = 1")]).await.unwrap();
         history.lock().unwrap().push((Instant::now(), n));
         if round % 8 == 3 {
-            let dumps = cluster.server(master).query("SELECT id, user, command FROM information_schema.processlist").await.unwrap();
-            for dump in dumps.rows.iter().filter(|row| row[1] == "sluice" && row[2].starts_with("Binlog Dump")) {
-                let _ = cluster.server(master).run(&[&format!("KILL {}", dump[0])]).await;
-            }
+            cut_the_log(&cluster, master).await;
         }
         if round == 13 {
             proxy.admin("SWITCHOVER TO db2").await.unwrap();

@@ -10,6 +10,7 @@ mod bad_input;
 mod binlog;
 mod cache;
 mod cache_binlog;
+mod cache_life;
 mod cache_store;
 mod cases;
 mod commands;

@@ -275,3 +275,42 @@ fn needs_that_grow_too_long_come_to_the_master() {
     mixed.merge(&Need::Gtid(gtid(1)));
     assert_eq!(mixed, Need::Master);
 }
+
+/// A name that comes late stands for its own write alone.
+#[test]
+fn a_name_that_is_learned_takes_the_masters_place_only_when_no_other_is_missing() {
+    let now = Instant::now();
+    let my = |sets: &str| GtidSet::parse(Flavor::MySql, sets).unwrap();
+    let (a, b) = ("00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b");
+    let one = |n: u64| my(&format!("{a}:{n}"));
+    let named = |n: u64| Need::Gtid(one(n));
+    for (ended, learned, needed) in [
+        // What was known before stays needed.
+        (vec![named(5), Need::Master], vec![one(7)], Need::Gtid(my(&format!("{a}:5:7")))),
+        (vec![Need::Master, named(5)], vec![one(7)], Need::Gtid(my(&format!("{a}:5:7")))),
+        (vec![Need::Master], vec![one(7)], named(7)),
+        // Two are missing, and one is learned.
+        (vec![Need::Master, Need::Master], vec![one(7)], Need::Master),
+        // Nothing is missing: what another has learned changes nothing.
+        (vec![named(5)], vec![my(&format!("{b}:1"))], named(5)),
+        (vec![], vec![one(7)], Need::Nothing),
+    ] {
+        let epochs = Epochs::default();
+        let cell = epochs.cell(b"s\0t", "s.t").unwrap();
+        for need in &ended {
+            epochs.write(Some(SmallVec::from_iter([cell.clone()])), now).end(need);
+        }
+        for gtid in &learned {
+            epochs.learned(&[cell.clone()], gtid);
+        }
+        assert_eq!(epochs.ticket(&[cell], now).unwrap().need, needed, "{ended:?} {learned:?}");
+    }
+    // Too many names to be told one by one: the master, whatever is learned.
+    let epochs = Epochs::default();
+    let cell = epochs.cell(b"s\0t", "s.t").unwrap();
+    for n in 0..400 {
+        epochs.write(Some(SmallVec::from_iter([cell.clone()])), now).end(&named(2 * n + 1));
+    }
+    epochs.learned(&[cell.clone()], &one(7));
+    assert_eq!(epochs.ticket(&[cell], now).unwrap().need, Need::Master);
+}
