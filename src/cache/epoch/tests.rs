@@ -301,7 +301,7 @@ fn a_name_that_is_learned_takes_the_masters_place_only_when_no_other_is_missing(
             epochs.write(Some(SmallVec::from_iter([cell.clone()])), now).end(need);
         }
         for gtid in &learned {
-            epochs.learned(&[cell.clone()], gtid);
+            epochs.learned(std::slice::from_ref(&cell), gtid);
         }
         assert_eq!(epochs.ticket(&[cell], now).unwrap().need, needed, "{ended:?} {learned:?}");
     }
@@ -311,6 +311,6 @@ fn a_name_that_is_learned_takes_the_masters_place_only_when_no_other_is_missing(
     for n in 0..400 {
         epochs.write(Some(SmallVec::from_iter([cell.clone()])), now).end(&named(2 * n + 1));
     }
-    epochs.learned(&[cell.clone()], &one(7));
+    epochs.learned(std::slice::from_ref(&cell), &one(7));
     assert_eq!(epochs.ticket(&[cell], now).unwrap().need, Need::Master);
 }
