@@ -2,10 +2,12 @@
 //! state it was last brought to, and the statements prepared on it.
 
 mod error;
+mod guard;
 mod reset;
 mod statements;
 
 pub use error::CommandError;
+pub use guard::Guard;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -176,6 +178,8 @@ pub struct Connection {
     pub last_insert_id: u64,
     /// It was handed out for writing: what is pinned to it ends when its server is no longer master.
     pub writes: bool,
+    /// Its server may write nothing for it, see [`guard`](self).
+    pub guard: Guard,
     /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
     pub tainted: bool,
 }
@@ -220,6 +224,7 @@ impl Connection {
             last_insert_id: 0,
             severer: None,
             writes: false,
+            guard: Guard::default(),
             tainted: false,
         }
     }
@@ -310,7 +315,7 @@ impl Connection {
             let mut buffer = Buffer::new();
             self.expect_oks(&mut buffer, answers).await?;
         }
-        self.have = want.clone();
+        self.stands_at(want);
         Ok(())
     }
 
@@ -386,34 +391,6 @@ impl Connection {
         PrepareOk::parse(payload)
             .map(|ok| ok.statement_id)
             .ok_or_else(|| CommandError::Nonsense("an unreadable answer to COM_STMT_PREPARE".to_owned()))
-    }
-
-    /// Commands that bring this connection to `want`, appended to `out`; how many replies they will bring. The caller sets
-    /// [`Connection::have`] once they have been answered.
-    pub fn put_restore(&mut self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
-        if Arc::ptr_eq(&self.have, want) {
-            return 0;
-        }
-        let restore = self.have.restore(want);
-        let mut count = 0;
-        if let Some(set) = &restore.role {
-            put_query(out, self.capabilities, set);
-            count += 1;
-        }
-        if let Some(set) = &restore.system {
-            put_query(out, self.capabilities, set);
-            count += 1;
-        }
-        if let Some(schema) = &restore.schema {
-            put_command(out, Com::InitDb, schema);
-            count += 1;
-        }
-        if let Some(set) = &restore.user {
-            self.dirty_users = true;
-            put_query(out, self.capabilities, set);
-            count += 1;
-        }
-        count
     }
 
     /// Moves its socket to the reactor of this thread, if it belongs to another worker.

@@ -19,6 +19,7 @@ mod docs;
 mod doors;
 mod failover;
 mod grafana;
+mod guard;
 mod harness;
 mod health;
 mod kill;
