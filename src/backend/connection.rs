@@ -1,11 +1,13 @@
 //! One connection to a server, as the pool keeps it and a statement uses it: the stream, what it negotiated, the session
 //! state it was last brought to, and the statements prepared on it.
 
+mod begins;
 mod error;
 mod guard;
 mod reset;
 mod statements;
 
+pub use begins::with;
 pub use error::CommandError;
 pub use guard::Guard;
 
@@ -25,7 +27,7 @@ use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::query::NO_ATTRIBUTES;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
-use crate::session::state::State;
+use crate::session::state::{Change, State};
 use crate::topology::{Flavor, ServerId};
 
 /// What makes connections interchangeable: everything that changes a reply's bytes and cannot be changed by a statement.
@@ -158,6 +160,8 @@ pub struct Connection {
     pub key: Arc<PoolKey>,
     /// The state it was last brought to.
     pub have: Arc<State>,
+    /// What its session began with that the login does not name: a sign of how the server is configured.
+    pub begins: Arc<[Change]>,
     /// After this it is closed instead of given back.
     pub expires: Instant,
     /// The worker to whose reactor its socket belongs.
@@ -213,6 +217,7 @@ impl Connection {
             capabilities: connected.capabilities,
             key,
             have,
+            begins: [].into(),
             expires,
             home: Worker::here(),
             prepared: HashMap::default(),
@@ -331,8 +336,12 @@ impl Connection {
 
     async fn read_raw(&mut self, command: Vec<u8>, expect: Expect) -> Result<Vec<u8>, CommandError> {
         self.stream.send_command(&command).await?;
+        self.read_reply(&mut Buffer::new(), expect).await
+    }
+
+    /// Reads one whole reply; what follows it stays in `buffer`.
+    async fn read_reply(&mut self, buffer: &mut Buffer, expect: Expect) -> Result<Vec<u8>, CommandError> {
         let mut reply = Vec::new();
-        let mut buffer = Buffer::new();
         let mut tracker = ReplyTracker::new(expect, self.capabilities);
         while !tracker.is_done() {
             let walk = tracker.walk(buffer.filled()).map_err(|e| CommandError::Nonsense(e.to_string()))?;

@@ -216,6 +216,7 @@ impl Proxy {
             refusals: Refusals::default(),
             draining: AtomicBool::new(false),
             schemas: Mutex::default(),
+            beginnings: Mutex::default(),
             states: Mutex::default(),
             keys: Mutex::default(),
             attributes: Mutex::default(),

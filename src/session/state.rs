@@ -123,7 +123,12 @@ impl State {
         self.system.get(name).map(Value::bytes)
     }
 
-    /// The same, as a `SET` that restores it writes it.
+    /// Whether a system variable has just this value.
+    pub fn has_system(&self, name: &str, value: &Value) -> bool {
+        self.system.get(name) == Some(value)
+    }
+
+    /// The value of a system variable, as a `SET` that restores it writes it.
     pub fn system_sql(&self, name: &str) -> Option<Vec<u8>> {
         self.system.get(name).map(|value| value.sql(name))
     }

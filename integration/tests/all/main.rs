@@ -7,6 +7,7 @@
 mod accounts;
 mod admin;
 mod bad_input;
+mod beginnings;
 mod binlog;
 mod cache;
 mod cache_binlog;
