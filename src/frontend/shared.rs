@@ -43,6 +43,8 @@ pub const SCHEMA_CONFIRMED_FOR: Duration = Duration::from_secs(5);
 const KEYS_SWEPT_AT: usize = 1024;
 /// Confirmed schemas kept; beyond it the table is emptied.
 const SCHEMAS_CONFIRMED_MAX: usize = 10_000;
+/// Whose sessions begin alike: a user, and the collation of the login.
+type Beginner = (Arc<str>, u16);
 /// Users whose beginnings are remembered; at the limit all are forgotten, and asked for again.
 const BEGINNINGS_MAX: usize = 10_000;
 
@@ -121,7 +123,7 @@ pub struct Shared {
     /// (user, schema) that a server confirmed, and when.
     pub schemas: Mutex<HashMap<Confirmed, Instant>>,
     /// What the sessions of each user and collation begin with, see [`Connection::begins`](crate::backend::connection::Connection::begins).
-    pub beginnings: Mutex<HashMap<(Arc<str>, u16), Arc<[Change]>>>,
+    pub beginnings: Mutex<HashMap<Beginner, Arc<[Change]>>>,
     /// Session states, each once.
     pub states: Mutex<Interner>,
     /// Pool keys, each once, for as long as a client uses them.
