@@ -137,7 +137,8 @@ impl Wire {
             match wire.receive().await?.context("closed during the login")? {
                 (_, payload) if payload.first() == Some(&0) => {
                     let mut reader = Reader(&payload[1..]);
-                    (reader.lenenc(), reader.lenenc());
+                    reader.lenenc();
+                    reader.lenenc();
                     wire.login_status = reader.number(2) as u16;
                     return Ok(wire);
                 }
