@@ -5,9 +5,10 @@ import json
 import os
 import re
 import shutil
+import time
 
 import sources
-from common import account, ended
+from common import account, direct_connection, ended
 from python_suites import Suite
 
 LIMIT_S = 1500  # for a whole suite
@@ -52,12 +53,51 @@ def mysql_async():
 
 def mysql_async_at(port, out, label, only):
     user, password = account()
-    env = {"DATABASE_URL": f"mysql://{user}:{password}@127.0.0.1:{port}/mysql", "CARGO_TARGET_DIR": os.path.join(sources.HOME, "cargo"), "RUST_BACKTRACE": "0"}
+    # Without `prefer_socket=false` it asks for @@socket, and talks to the server past Sluice from then on.
+    env = {"DATABASE_URL": f"mysql://{user}:{password}@127.0.0.1:{port}/mysql?prefer_socket=false", "CARGO_TARGET_DIR": os.path.join(sources.HOME, "cargo"), "RUST_BACKTRACE": "0"}
     log = os.path.join(out, label + ".log")
     ended(["cargo", "test", "--lib", "--", "--test-threads=1", *only], log, mysql_async(), env, LIMIT_S)
+    return cargo_lines(log)
+
+
+def cargo_lines(log):
+    """How tests ended, from what `cargo test` prints; those of a folder of tests with the name of their file before them."""
+    found = {}
     with open(log, encoding="utf-8", errors="replace") as text:
-        lines = re.findall(r"^test (\S+)(?: - should panic)? \.\.\. .*?(ok|FAILED|ignored)", text.read(), re.M | re.S)
-    return {name: {"ok": "passed", "FAILED": "failed", "ignored": "skipped"}[end] for name, end in lines}
+        parts = re.split(r"^ +Running (?:unittests )?(\S+) .*$", text.read(), flags=re.M)
+    for file, part in zip(parts[1::2], parts[2::2]):
+        prefix = f"{os.path.basename(file)[:-3]}::" if file.startswith("tests/") else ""
+        for name, end in re.findall(r"^test (\S+)(?: - should panic)? \.\.\. .*?(ok|FAILED|ignored)", part, re.M | re.S):
+            found[prefix + name] = {"ok": "passed", "FAILED": "failed", "ignored": "skipped"}[end]
+    return found
+
+
+SQLX = "0.8.6"
+SQLX_FEATURES = "any,mysql,macros,migrate,_unstable-all-types,runtime-tokio,tls-rustls-ring"
+# Those of its checked macros are built against a server, one build for each, and `rustsec` sends some GiB: they are left out.
+SQLX_TESTS = ["mysql", "mysql-types", "mysql-describe", "mysql-derives", "mysql-error", "mysql-test-attr", "mysql-migrate"]
+
+
+def sqlx():
+    return sources.repository("sqlx", "https://github.com/launchbadge/sqlx", f"v{SQLX}")
+
+
+def sqlx_at(port, out, label, only):
+    folder, (user, password) = sqlx(), account()
+    with open(os.path.join(folder, "tests/mysql/setup.sql"), encoding="utf-8") as text, direct_connection(database="sqlx") as root:
+        lines = [line for line in text.read().splitlines() if not line.startswith("--")]
+        for statement in ["DROP USER IF EXISTS 'no_password'@'%'", *"\n".join(lines).split(";")]:
+            if statement.strip():
+                root.cursor().execute(statement)
+    time.sleep(1)  # written past Sluice, which does not wait for replicas to have it
+    # the toolchain that is here, and not the oldest one that the project names
+    env = {"DATABASE_URL": f"mysql://{user}:{password}@127.0.0.1:{port}/sqlx", "RUSTUP_TOOLCHAIN": "stable"}
+    env |= {"CARGO_TARGET_DIR": os.path.join(sources.HOME, "cargo-sqlx"), "CARGO_PROFILE_DEV_DEBUG": "0", "RUST_BACKTRACE": "0"}
+    command = ["cargo", "test", "--locked", "--no-default-features", "--features", SQLX_FEATURES, "--no-fail-fast"]
+    command += [word for test in SQLX_TESTS for word in ("--test", test)]
+    log = os.path.join(out, label + ".log")
+    ended([*command, "--", "--test-threads=1", *only], log, folder, env, LIMIT_S)
+    return cargo_lines(log)
 
 
 # -- PHP ---------------------------------------------------------------------------------------------------------------------
@@ -166,6 +206,7 @@ def tool(name, get):
 SUITES = [
     Suite("mysql2", f"mysql2 {MYSQL2}", tool("node", mysql2), mysql2_at),
     Suite("mysql_async", "mysql_async 0.37.1", tool("cargo", mysql_async), mysql_async_at),
+    Suite("sqlx", f"sqlx {SQLX}", tool("cargo", sqlx), sqlx_at),
     Suite("go", "go-sql-driver 1.5.0", tool("go", go), go_at),
     Suite("mysqli", "PHP mysqli 8.2", tool("php", php), php_at("mysqli")),
     Suite("pdo_mysql", "PHP pdo_mysql 8.2", tool("php", php), php_at("pdo_mysql")),

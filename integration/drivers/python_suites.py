@@ -1,5 +1,6 @@
 """Suites that run under Python: those of its drivers, of SQLAlchemy and of Django."""
 
+import glob
 import json
 import os
 import re
@@ -82,22 +83,45 @@ def sqlalchemy_at(dialect):
     return at
 
 
+# Files of Connector/Python's tests that are left out: they want its examples or Django, wait for timeouts, or keep the client busy
+# for minutes.
+CONNECTOR_LEFT_OUT = {"test_examples", "test_django", "test_qa_timeout", "test_qa_aio_timeout", "test_qa_vector_type"}
+CONNECTOR_FILE_LIMIT_S = 240
+
 
 def connector_at(port, out, label, only):
-    """MySQL Connector/Python brings a runner of its own on `unittest`; `unittest_report.py` has it tell each test's end."""
+    """MySQL Connector/Python brings a runner of its own on `unittest`, here with one process for each file of tests;
+    `unittest_report.py` has it tell each test's end. `only`: names of files."""
     folder = connector()
     user, password = account()
-    report = os.path.join(out, label + ".json")
+    files = [os.path.relpath(path, folder)[:-3] for path in sorted(glob.glob(os.path.join(folder, "tests/**/test_*.py"), recursive=True))]
+    files = [file for file in files if os.path.basename(file) not in CONNECTOR_LEFT_OUT and "/ai/" not in file and "/otel/" not in file]
+    found = {}
+    for file in files:
+        name = os.path.basename(file)
+        if only and name not in only:
+            continue
+        report = os.path.join(out, f"{label}-{name}.json")
+        if os.path.exists(report):
+            os.remove(report)
+        command = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "unittest_report.py"), report, "--use-external-server"]
+        command += ["--host=127.0.0.1", f"--port={port}", f"--user={user}", f"--password={password}", "--skip-install", f"--test={file.replace('/', '.')}"]
+        ended(command, os.path.join(out, f"{label}-{name}.log"), folder, {"PYTHONPATH": folder}, CONNECTOR_FILE_LIMIT_S)
+        found.update(connector_report(report))
+    return found
+
+
+def connector_report(report):
+    """How tests ended, by what was told last but for a success that follows a failure."""
+    found = {}
     if os.path.exists(report):
-        os.remove(report)
-    command = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "unittest_report.py"), report, "--use-external-server"]
-    command += ["--host=127.0.0.1", f"--port={port}", f"--user={user}", f"--password={password}", "--skip-install"]
-    command += [word for test in only for word in ("-t", test)]
-    ended(command, os.path.join(out, label + ".log"), folder, {"PYTHONPATH": folder}, LIMIT_S)
-    if not os.path.exists(report):
-        return {}
-    with open(report, encoding="utf-8") as text:
-        return json.load(text)
+        with open(report, encoding="utf-8") as lines:
+            for test, kind in map(json.loads, lines):
+                if found.get(test, "begun") == "begun":
+                    found[test] = kind
+    # some get another name while they run, which says with what they run
+    renamed = {test.split(" (")[0] for test in found if " (" in test}
+    return {test: "failed" if kind == "begun" else kind for test, kind in found.items() if kind != "begun" or test not in renamed}
 
 
 DJANGO_APPS = ["backends", "transactions", "introspection", "inspectdb", "schema", "basic", "bulk_create", "queries", "aggregation", "db_functions", "datatypes", "model_fields", "select_for_update", "get_or_create"]

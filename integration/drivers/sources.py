@@ -71,6 +71,12 @@ def crate(name, version):
             pass
         run(["cargo", "vendor", "--quiet", "--versioned-dirs", "vendor"], seed)
         shutil.copytree(os.path.join(seed, "vendor", f"{name}-{version}"), folder, dirs_exist_ok=True)
+        manifest = os.path.join(folder, "Cargo.toml")
+        with open(manifest, encoding="utf-8") as text:
+            is_alone = "[workspace" not in text.read()
+        if is_alone:  # else cargo takes it for a stray member of Sluice's own workspace, in whose folder it lies
+            with open(manifest, "a", encoding="utf-8") as text:
+                text.write("\n[workspace]\n")
 
     return fetched(f"{name}-{version}", get)
 

@@ -29,6 +29,8 @@ pub enum Kind {
     Float,
     /// `VARCHAR`, utf8mb4
     Text,
+    /// `DATETIME(3)` in UTC; its values are text
+    Time,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Kind::UInt => "bigint unsigned",
             Kind::Float => "double",
             Kind::Text => "varchar(255)",
+            Kind::Time => "datetime(3)",
         }
     }
 }

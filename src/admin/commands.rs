@@ -49,6 +49,16 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
     let command = match first.as_str() {
         "SHOW" => return show(words, session, house).await.map(Answer::Table),
         "DESC" | "DESCRIBE" | "EXPLAIN" => {
+            if matches!(
+                words.peek(),
+                "SELECT" | "WITH" | "TABLE" | "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "ANALYZE" | "FORMAT"
+            ) {
+                let text = "there are no plans here; EXPLAIN ROUTE SELECT ... says where a statement of a client would go";
+                return Err(AdminError::syntax(text));
+            }
+            if !words.is_last() && nearest(words.peek(), ["ROUTE"]).is_some() {
+                return Err(AdminError::syntax("did you mean EXPLAIN ROUTE [FOR USER name] statement?"));
+            }
             let table = words.table()?;
             return columns(&table, false).map(Answer::Table);
         }
@@ -60,15 +70,18 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
         }
         // Drivers open and close transactions around everything; there is nothing here to roll back.
         "BEGIN" | "COMMIT" | "ROLLBACK" | "START" => return Ok(Answer::done()),
+        // Nobody else can change what a dump reads.
+        "LOCK" | "UNLOCK" if matches!(words.peek(), "TABLE" | "TABLES") => return Ok(Answer::done()),
+        "SAVEPOINT" | "RELEASE" => return Ok(Answer::done()),
         "PING" | "DO" => return Ok(Answer::done()),
-        "SET" => match set(&mut words)? {
+        "SET" => match set(&mut words, house)? {
             Some(command) => command,
             None => return Ok(Answer::done()),
         },
-        "DRAIN" => Command::DrainServer(words.server("DRAIN SERVER db3")?),
-        "ONLINE" => Command::OnlineServer(words.server("ONLINE SERVER db3")?),
-        "OFFLINE" => Command::OfflineServer(words.server("OFFLINE SERVER db3")?),
-        "REJOIN" => Command::RejoinServer(words.server("REJOIN SERVER db1")?),
+        "DRAIN" => Command::DrainServer(words.server("DRAIN")?),
+        "ONLINE" => Command::OnlineServer(words.server("ONLINE")?),
+        "OFFLINE" => Command::OfflineServer(words.server("OFFLINE")?),
+        "REJOIN" => Command::RejoinServer(words.server("REJOIN")?),
         "SWITCHOVER" => {
             let form = "SWITCHOVER TO db2 [DRY RUN]";
             words.expect("TO", form)?;
@@ -105,7 +118,7 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
             Some("STATEMENTS") => words.end("FLUSH STATEMENTS").map(|()| Command::FlushStatements)?,
             Some("CACHE") => {
                 let form = "FLUSH CACHE [TABLE shop.items]";
-                let table = if words.is("TABLE") { Some(words.name("the table")?) } else { None };
+                let table = if words.is("TABLE") { Some(words.whole_name()?) } else { None };
                 words.end(form)?;
                 Command::FlushCache(table)
             }
@@ -199,7 +212,7 @@ fn explain_route(rest: &str, session: &Session, house: &dyn House) -> Result<Opt
 
 /// `SET SERVER x WEIGHT n` is a command; what drivers set for themselves is taken and forgotten; anything that would be
 /// expected to change the proxy is refused, never silently taken.
-fn set(words: &mut Words<'_>) -> Result<Option<Command>> {
+fn set(words: &mut Words<'_>, house: &dyn House) -> Result<Option<Command>> {
     let form = "SET SERVER db3 WEIGHT 5";
     if words.is("SERVER") {
         let server = words.name("the server")?;
@@ -216,6 +229,11 @@ fn set(words: &mut Words<'_>) -> Result<Option<Command>> {
     if matches!(next, "GLOBAL" | "PERSIST" | "PERSIST_ONLY") || next.starts_with("@@GLOBAL.") || next.starts_with("@@PERSIST") {
         return Err(AdminError::new(1235, "42000", "settings are changed in the configuration file, then RELOAD CONFIG"));
     }
+    let at = usize::from(matches!(next, "SESSION" | "LOCAL")) + words.next;
+    if let Some(key) = words.words.get(at).and_then(|word| key(&word.text, house)) {
+        let text = format!("{key} is changed in the configuration file, then RELOAD CONFIG");
+        return Err(AdminError::new(1235, "42000", text));
+    }
     let harmless = matches!(next, "NAMES" | "CHARACTER" | "CHARSET" | "SESSION" | "LOCAL" | "TRANSACTION")
         || next.starts_with('@')
         || words.words.iter().any(|t| t.upper == "=" || t.upper.ends_with(':'));
@@ -223,6 +241,13 @@ fn set(words: &mut Words<'_>) -> Result<Option<Command>> {
         return Err(AdminError::syntax(format_args!("SET what? {form}")));
     }
     Ok(None)
+}
+
+/// The key of the configuration that is meant by `monitor.max_lag`, or by `max_lag` alone.
+fn key(typed: &str, house: &dyn House) -> Option<String> {
+    let keys = house.variables().into_iter().map(|(key, _)| key);
+    let last = |key: &str| key.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(typed));
+    keys.filter(|key| key.contains('.')).find(|key| key.eq_ignore_ascii_case(typed) || last(key))
 }
 
 /// What to say to a statement that begins like nothing we know.
@@ -313,11 +338,30 @@ impl Words<'_> {
     }
 
     /// `SERVER name` and nothing behind it.
-    fn server(&mut self, form: &str) -> Result<String> {
-        self.expect("SERVER", form)?;
+    fn server(&mut self, verb: &str) -> Result<String> {
+        let is_there = self.is("SERVER");
+        let typed = self.words.get(self.next).map_or("db3", |token| token.text.as_str());
+        let form = format!("{verb} SERVER {typed}");
+        if !is_there {
+            return Err(AdminError::syntax(format_args!("SERVER is missing; write {form}")));
+        }
         let name = self.name("the server")?;
-        self.end(form)?;
+        self.end(&form)?;
         Ok(name)
+    }
+
+    /// A table's name with its schema, however it is quoted: `shop.items`.
+    fn whole_name(&mut self) -> Result<String> {
+        let mut name = self.name("the table")?;
+        while self.is(".") {
+            name = format!("{name}.{}", self.name("the table")?);
+        }
+        Ok(name)
+    }
+
+    /// Whether at most one word follows.
+    fn is_last(&self) -> bool {
+        self.next + 1 >= self.words.len()
     }
 
     pub(super) fn end(&self, form: &str) -> Result<()> {

@@ -47,6 +47,21 @@ const SAME: &[(&str, &str)] = &[
     ("SHOW BANS", "SELECT name, state, since, reason FROM servers WHERE state <> 'online'"),
     ("SHOW STATS", "SHOW STATUS"),
     ("SHOW LISTS", "SHOW STATUS"),
+    ("SHOW TOTALS", "SHOW STATUS"),
+    ("SHOW AVERAGES", "SHOW STATUS"),
+    ("SHOW STATS_TOTALS", "SHOW STATUS"),
+    ("SHOW STATS_AVERAGES", "SHOW STATUS"),
+    ("SHOW STATE", "SHOW STATUS LIKE 'Paused'"),
+    ("SHOW SESSIONS", "SHOW CLIENTS"),
+    ("SHOW CONNECTIONS", "SHOW CLIENTS"),
+    ("SHOW QUERIES", "SHOW STATEMENTS"),
+    ("SHOW DIGESTS", "SHOW STATEMENTS"),
+    ("SHOW BACKENDS", "SHOW SERVERS"),
+    ("SHOW HOSTS", "SHOW SERVERS"),
+    ("SHOW TOPOLOGY", "SHOW SERVERS"),
+    ("SHOW LAG", "SELECT name, role, state, lag_ms FROM servers"),
+    ("SHOW SETTINGS", "SHOW VARIABLES"),
+    ("SHOW LOG", "SHOW EVENTS"),
     ("SHOW LISTENERS", "SHOW VARIABLES LIKE '%.listen'"),
     ("SHOW REPLICATION", "SELECT name, role, state, lag_ms, gtid FROM servers"),
     ("SHOW REPLICAS", "SELECT * FROM servers WHERE role = 'replica'"),
@@ -91,32 +106,90 @@ const INSTEAD: &[(&str, &str)] = &[
     ("PROXYSQL FLUSH CONFIGDB", FILE),
     ("PROXYSQL FLUSH MYSQL CLIENT HOSTS", "clients' hosts are not counted or blocked"),
     ("CHECKSUM", "SHOW CONFIG DIFF compares the file with what runs"),
-    ("INSERT INTO MYSQL_SERVERS", SERVERS),
-    ("UPDATE MYSQL_SERVERS", SERVERS),
-    ("DELETE FROM MYSQL_SERVERS", SERVERS),
-    ("REPLACE INTO MYSQL_SERVERS", SERVERS),
-    ("INSERT INTO MYSQL_USERS", USERS),
-    ("UPDATE MYSQL_USERS", USERS),
-    ("DELETE FROM MYSQL_USERS", USERS),
-    ("REPLACE INTO MYSQL_USERS", USERS),
-    ("INSERT INTO MYSQL_QUERY_RULES", RULES),
-    ("UPDATE MYSQL_QUERY_RULES", RULES),
-    ("DELETE FROM MYSQL_QUERY_RULES", RULES),
-    ("REPLACE INTO MYSQL_QUERY_RULES", RULES),
-    ("UPDATE GLOBAL_VARIABLES", FILE),
     ("RECONNECT", "DRAIN SERVER db3 closes its idle connections, ONLINE SERVER db3 brings it back"),
     ("WAIT_CLOSE", "SHOW POOLS shows when nothing is used any more"),
     ("SHOW PREPARED", "prepared statements belong to sessions: SHOW CLIENTS; their digests are in SHOW STATEMENTS"),
     ("SHOW DNS_HOSTS", "names are resolved anew for each connection; nothing is kept"),
+    ("SHOW DNS_ZONES", "names are resolved anew for each connection; nothing is kept"),
+    ("SHOW FDS", "SHOW CLIENTS and SHOW POOLS show the connections of clients and to servers"),
+    ("SHOW SOCKETS", "SHOW CLIENTS and SHOW POOLS show the connections of clients and to servers"),
+    ("SHOW ACTIVE_SOCKETS", "SHOW CLIENTS and SHOW POOLS show the connections of clients and to servers"),
+    ("DISABLE", "PAUSE holds new statements of all; OFFLINE SERVER db3 takes a server out"),
+    ("ENABLE", "RESUME lets statements go; ONLINE SERVER db3 brings a server back"),
+    ("KILL_CLIENT", "KILL id ends a client; SHOW CLIENTS lists the ids"),
+    ("SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN lets transactions end, for proxy.drain_timeout at most, and exits"),
+    ("SHUTDOWN WAIT_FOR_SERVERS", "SHUTDOWN lets transactions end, for proxy.drain_timeout at most, and exits"),
+    ("SHOW MASTER STATUS", REPLICATION),
+    ("SHOW SLAVE STATUS", REPLICATION),
+    ("SHOW ALL SLAVES STATUS", REPLICATION),
+    ("SHOW REPLICA STATUS", REPLICATION),
+    ("SHOW SLAVE HOSTS", REPLICATION),
+    ("SHOW BINARY LOG STATUS", REPLICATION),
+    ("SHOW BINARY LOGS", REPLICATION),
+    ("SHOW ENGINE", "this is the proxy; its servers' engines are asked on the port of the clients"),
     ("SHOW PEERS", "each proxy stands alone; there are no peers"),
     ("SHOW MEM", "the process's memory is what the system says; SHOW METRICS has what is counted"),
     ("HEALTHCHECK", "every server is asked several times a second: SHOW SERVERS"),
-    ("CLEAR SERVER", "ONLINE SERVER db3"),
-    ("CALL COMMAND MARIADBMON SWITCHOVER", "SWITCHOVER TO db2"),
-    ("CALL COMMAND MARIADBMON ASYNC-SWITCHOVER", "SWITCHOVER TO db2"),
-    ("CALL COMMAND MARIADBMON FAILOVER", "FAILOVER TO db2"),
+    ("CALL COMMAND MARIADBMON SWITCHOVER", "write SWITCHOVER TO db2"),
+    ("CALL COMMAND MARIADBMON ASYNC-SWITCHOVER", "write SWITCHOVER TO db2"),
+    ("CALL COMMAND MARIADBMON FAILOVER", "write FAILOVER TO db2"),
+    ("CALL COMMAND", "here there are SWITCHOVER TO db2, FAILOVER TO db2 and REJOIN SERVER db1"),
     ("ROUTER SET", "the hint /* sluice: master */ or /* sluice: replica */ in a statement, or [routing] in the file"),
 ];
+
+const REPLICATION: &str =
+    "SHOW SERVERS has each server's role, lag_ms and gtid; a server's own words are asked on the port of the clients";
+const HOSTGROUPS: &str = "there are no hostgroups: [[server]] of the file has roles, and SHOW SERVERS says who is master now";
+const SEEN: &str = "SHOW SERVERS has what is known of the servers, SHOW EVENTS what has changed";
+
+/// Tables of ProxySQL that no view answers for, with what to ask instead.
+const TABLES_INSTEAD: &[(&str, &str)] = &[
+    ("stats_mysql_commands_counters", "SELECT class, SUM(count), SUM(sum_us) FROM statements GROUP BY class"),
+    ("stats_mysql_errors", "SELECT text, errors FROM statements WHERE errors > 0"),
+    ("stats_mysql_prepared_statements_info", "SHOW STATEMENTS counts prepared statements with the others"),
+    ("stats_mysql_free_connections", "SHOW POOLS has the idle connections"),
+    ("stats_mysql_client_host_cache", "clients' hosts are not counted or blocked"),
+    ("stats_memory_metrics", "SHOW METRICS has what is counted"),
+    ("mysql_replication_hostgroups", HOSTGROUPS),
+    ("mysql_group_replication_hostgroups", HOSTGROUPS),
+    ("mysql_galera_hostgroups", HOSTGROUPS),
+    ("mysql_hostgroup_attributes", HOSTGROUPS),
+    ("mysql_server_connect_log", SEEN),
+    ("mysql_server_ping_log", SEEN),
+    ("mysql_server_read_only_log", SEEN),
+    ("mysql_server_replication_lag_log", SEEN),
+    ("mysql_query_rules_fast_routing", RULES),
+    ("proxysql_servers", "each proxy stands alone; there are no peers"),
+    ("scheduler", "there is no scheduler; failover needs no scripts here"),
+];
+
+/// What to ask in the place of a table of ProxySQL.
+pub fn instead_of_table(name: &str) -> Option<&'static str> {
+    let bare = name.strip_prefix("runtime_").unwrap_or(name);
+    TABLES_INSTEAD.iter().find(|(table, _)| *table == bare).map(|(_, instead)| *instead)
+}
+
+/// What to type in the place of `INSERT`, `UPDATE`, `DELETE`, `REPLACE` or `TRUNCATE`: nothing is changed by changing rows.
+fn instead_of_change(sql: &str) -> Option<&'static str> {
+    let mut words = sql.split(|c: char| c.is_whitespace() || matches!(c, '(' | ';' | '`' | '.')).filter(|word| !word.is_empty());
+    let verb = words.next()?;
+    if !["INSERT", "UPDATE", "DELETE", "REPLACE", "TRUNCATE"].iter().any(|v| v.eq_ignore_ascii_case(verb)) {
+        return None;
+    }
+    const BETWEEN: &[&str] = &["INTO", "FROM", "TABLE", "IGNORE", "OR", "REPLACE", "MAIN", "STATS", "DISK", "SLUICE"];
+    let table = words.find(|word| !BETWEEN.iter().any(|w| w.eq_ignore_ascii_case(word)))?.to_lowercase();
+    let bare = table.strip_prefix("runtime_").unwrap_or(&table);
+    Some(match bare {
+        "mysql_servers" | "servers" => SERVERS,
+        "mysql_users" | "users" => USERS,
+        "mysql_query_rules" | "rules" => RULES,
+        "global_variables" | "config" | "variables" => FILE,
+        "statements" | "stats_mysql_query_digest" => "FLUSH STATEMENTS forgets the statistics",
+        "clients" | "processlist" => "KILL id ends a client",
+        "cache" | "cache_entries" => "FLUSH CACHE [TABLE shop.items] forgets results",
+        other => return instead_of_table(other),
+    })
+}
 
 /// What a statement of another proxy means here; `None`: it is none.
 pub fn meant(sql: &str) -> Option<Meant> {
@@ -157,6 +230,16 @@ pub fn meant(sql: &str) -> Option<Meant> {
             None => format!("{name} has no counterpart here; SHOW CONFIG lists the keys there are"),
         };
         return Some(Meant::Instead(AdminError::new(1235, "42000", text)));
+    }
+    if let [clear, server, name, _] = typed.as_slice()
+        && clear.eq_ignore_ascii_case("CLEAR")
+        && server.eq_ignore_ascii_case("SERVER")
+    {
+        // maxctrl clear server db3 maintenance|drain
+        return Some(Meant::Statement(format!("ONLINE SERVER {name}")));
+    }
+    if let Some(instead) = instead_of_change(sql) {
+        return Some(Meant::Instead(AdminError::new(1235, "42000", instead)));
     }
     let (_, instead) = INSTEAD.iter().find(|(theirs, _)| begins(theirs).is_some())?;
     Some(Meant::Instead(AdminError::new(1235, "42000", instead)))

@@ -48,7 +48,7 @@ impl Cell for bool {
 
 /// UTC, as MySQL writes a `DATETIME(3)`.
 impl Cell for SystemTime {
-    const KIND: Kind = Kind::Text;
+    const KIND: Kind = Kind::Time;
     fn cell(&self) -> Value {
         Value::Text(utc(*self))
     }
@@ -388,7 +388,7 @@ pub enum Command {
     },
     /// `RELOAD CONFIG`
     ReloadConfig,
-    /// `SAVE CONFIG`: what commands changed goes into the file.
+    /// `SAVE CONFIG`: what commands changed goes into the file, as far as it has keys for it.
     SaveConfig,
     /// `SHUTDOWN`: as SIGTERM.
     Shutdown,

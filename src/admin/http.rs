@@ -32,7 +32,8 @@ const STATEMENTS_SHOWN: usize = 15;
 const PINNED_SHOWN: usize = 30;
 const PAGE: &str = include_str!("status.html");
 
-/// Serves the HTTP port until the task is dropped, or until it is told that another process does and its clients have gone.
+/// Serves the HTTP port until the task is dropped, or until it is told to accept nobody: the port is closed then, and who is
+/// there stays.
 pub async fn serve(bound: Bound, house: Arc<dyn House>, mut closing: Closing) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut tasks = tokio::task::JoinSet::new();
@@ -42,7 +43,7 @@ pub async fn serve(bound: Bound, house: Arc<dyn House>, mut closing: Closing) {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = bound.accept() => accepted,
-            () = closing.told() => break,
+            () = closing.accepts_nobody() => break,
         };
         let stream = match accepted {
             Ok(stream) => stream,
@@ -86,8 +87,7 @@ pub async fn serve(bound: Bound, house: Arc<dyn House>, mut closing: Closing) {
             }
         });
     }
-    drop(bound);
-    while tasks.join_next().await.is_some() {}
+    tasks.detach_all();
 }
 
 /// The answer to a request.

@@ -154,6 +154,8 @@ fn columns() -> Table {
             if column.kind == Kind::Text {
                 cells.extend([Value::UInt(255), Value::UInt(1020), Value::Null, Value::Null, Value::Null]);
                 cells.extend([Value::from("utf8mb4"), Value::from("utf8mb4_general_ci")]);
+            } else if column.kind == Kind::Time {
+                cells.extend([Value::Null, Value::Null, Value::Null, Value::Null, Value::UInt(3), Value::Null, Value::Null]);
             } else {
                 let digits = if column.kind == Kind::Float { 22 } else { 20 };
                 let scale = if column.kind == Kind::Float { Value::Null } else { Value::UInt(0) };

@@ -18,19 +18,39 @@ pub enum Bound {
     Unix(UnixListener),
 }
 
-/// Tells a port that it is served by another process from now on: it accepts nobody more and lets who is there go.
+/// How a port stands to a process that takes its place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
+pub enum Standing {
+    /// There is none.
+    Serves,
+    /// It is about to: nobody is accepted here, and waits in the socket until one of the two goes on. Who is there stays.
+    AcceptsNobody,
+    /// It does: who is there is let go.
+    LetsGo,
+}
+
+/// Tells a port how it stands.
 #[derive(Clone, Debug)]
-pub struct Closing(pub watch::Receiver<bool>);
+pub struct Closing(pub watch::Receiver<Standing>);
 
 impl Closing {
-    /// Whether it is so.
+    /// Whether who is there is to go.
     pub fn is_told(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() >= Standing::LetsGo
     }
 
-    /// Waits until it is so; for ever, when nobody can tell it any more.
+    /// Waits until who is there is to go; for ever, when nobody can tell it any more.
     pub async fn told(&mut self) {
-        if self.0.wait_for(|told| *told).await.is_err() {
+        self.reaches(Standing::LetsGo).await;
+    }
+
+    /// Waits until nobody is to be accepted; for ever, when nobody can tell it any more.
+    pub async fn accepts_nobody(&mut self) {
+        self.reaches(Standing::AcceptsNobody).await;
+    }
+
+    async fn reaches(&mut self, standing: Standing) {
+        if self.0.wait_for(|is| *is >= standing).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -33,7 +33,7 @@ pub use house::{
     CacheEntryRow, CacheRow, ClientRow, Command, ConfigDiffRow, EventRow, ExplainRow, House, PoolRow, RuleRow, ServerRow,
     StatementRow, UserRow,
 };
-pub use listen::{Bound, Closing};
+pub use listen::{Bound, Closing, Standing};
 pub use variables::SERVER_VERSION;
 
 /// The one account of the admin port.

@@ -43,7 +43,8 @@ impl Access {
     }
 }
 
-/// Serves the admin port until the task is dropped, or until it is told that another process does and its clients have gone.
+/// Serves the admin port until the task is dropped, or until it is told to accept nobody: the port is closed then, and who is
+/// there stays.
 /// `access` may be replaced while it runs (a reload).
 pub async fn serve(
     bound: Bound,
@@ -58,7 +59,7 @@ pub async fn serve(
         while tasks.try_join_next().is_some() {}
         let accepted = tokio::select! {
             accepted = bound.accept() => accepted,
-            () = closing.told() => break,
+            () = closing.accepts_nobody() => break,
         };
         let stream = match accepted {
             Ok(stream) => stream,
@@ -99,8 +100,7 @@ pub async fn serve(
             }
         });
     }
-    drop(bound);
-    while tasks.join_next().await.is_some() {}
+    tasks.detach_all();
 }
 
 /// The commands of <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_command_phase.html> that we take.

@@ -67,6 +67,12 @@ pub async fn show(mut words: Words<'_>, session: &Session, house: &dyn House) ->
         }
         "CREATE" => create(&mut words)?,
         "GRANTS" => {
+            // There is one account, whoever is asked about.
+            if words.is("FOR") {
+                while !words.rest().is_empty() {
+                    words.take();
+                }
+            }
             let user = format!("Grants for {}@%", session.user);
             Table::of_text(&[&user], vec![vec![format!("GRANT ALL PRIVILEGES ON `{SCHEMA}`.* TO `{}`@`%`", session.user)]])
         }
@@ -95,6 +101,10 @@ pub async fn show(mut words: Words<'_>, session: &Session, house: &dyn House) ->
         // Asked by tools that draw a tree; there are none of them here.
         "PLUGINS" => Table::of_text(&["Name", "Status", "Type", "Library", "License"], Vec::new()),
         "PRIVILEGES" => Table::of_text(&["Privilege", "Context", "Comment"], Vec::new()),
+        "OPEN" if words.is("TABLES") => {
+            names_behind_from(&mut words)?;
+            Table::of_text(&["Database", "Table", "In_use", "Name_locked"], Vec::new())
+        }
         "TRIGGERS" => {
             names_behind_from(&mut words)?;
             Table::of_text(&["Trigger", "Event", "Table", "Statement", "Timing"], Vec::new())
@@ -113,7 +123,7 @@ pub async fn show(mut words: Words<'_>, session: &Session, house: &dyn House) ->
                 Some(near) => format!("did you mean SHOW {near}?"),
                 None => "HELP lists what there is".to_owned(),
             };
-            return Err(AdminError::syntax(format_args!("unknown statement SHOW {other}; {advice}")));
+            return Err(AdminError::syntax(format_args!("unknown statement `SHOW {other}`; {advice}")));
         }
     };
     narrow(table, &mut words, &what, session).await

@@ -1,6 +1,7 @@
 //! The admin's tables by name: what `SHOW x` and `SELECT ... FROM x` read, and what tools see of them.
 
 use super::answer::{AdminError, Column, Kind, Table, Value};
+use super::foreign;
 use super::house::*;
 use super::information_schema;
 use super::nearest::nearest;
@@ -98,7 +99,10 @@ pub fn of_row<R: Row>(row: &R) -> Table {
 pub fn table(schema: Option<&str>, name: &str, house: &dyn House) -> Result<Table, AdminError> {
     let lower = name.to_lowercase();
     if schema.is_some_and(is_information_schema) {
-        return information_schema::table(&lower);
+        return match lower.as_str() {
+            "processlist" => Ok(processlist(&house.clients())),
+            _ => information_schema::table(&lower),
+        };
     }
     Ok(match lower.as_str() {
         "servers" => of(&house.servers()),
@@ -132,9 +136,12 @@ pub fn table(schema: Option<&str>, name: &str, house: &dyn House) -> Result<Tabl
             HELP.iter().map(|(statement, meaning)| vec![(*statement).to_owned(), (*meaning).to_owned()]).collect(),
         ),
         _ => {
-            let advice = match nearest(&lower, TABLES.iter().map(|(name, _)| *name)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("there are {}", TABLES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
+            let advice = match foreign::instead_of_table(&lower).map(str::to_owned) {
+                Some(instead) => instead,
+                None => match nearest(&lower, TABLES.iter().map(|(name, _)| *name)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are {}", TABLES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
+                },
             };
             return Err(AdminError::new(1146, "42S02", format_args!("no table is called `{name}`; {advice}")));
         }
@@ -169,14 +176,17 @@ fn names_and_values(all: Vec<(String, String)>) -> Table {
     Table::of_text(&["Variable_name", "Value"], all.into_iter().map(|(name, value)| vec![name, value]).collect())
 }
 
-/// One row for each key: `proxy.listen`, `server[0].name`.
+/// One row for each key: `proxy.listen`, `server.db1.address`, `rule[0].action`.
 fn config(text: &str) -> Table {
     fn walk(path: &str, value: &toml::Value, rows: &mut Vec<Vec<String>>) {
         let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         match value {
             toml::Value::Table(table) => table.iter().for_each(|(key, value)| walk(&join(key), value, rows)),
             toml::Value::Array(all) if all.iter().any(toml::Value::is_table) => {
-                all.iter().enumerate().for_each(|(i, value)| walk(&format!("{path}[{i}]"), value, rows));
+                for (i, value) in all.iter().enumerate() {
+                    let name = value.get("name").and_then(toml::Value::as_str);
+                    walk(&name.map_or_else(|| format!("{path}[{i}]"), &join), value, rows);
+                }
             }
             toml::Value::String(text) => rows.push(vec![path.to_owned(), text.clone()]),
             leaf => rows.push(vec![path.to_owned(), leaf.to_string()]),

@@ -107,7 +107,7 @@ impl House for Model {
         vec![("Uptime".into(), "12".into()), ("Questions".into(), "470".into())]
     }
     fn variables(&self) -> Vec<(String, String)> {
-        vec![("max_clients".into(), "10".into())]
+        vec![("max_clients".into(), "10".into()), ("monitor.max_lag".into(), "\"5s\"".into())]
     }
     fn metrics_text(&self) -> String {
         "# HELP sluice_server_up x\n# TYPE sluice_server_up gauge\nsluice_server_up{server=\"db1\"} 1\nsluice_held_statements 0\n"
@@ -213,7 +213,7 @@ fn shows() {
             "SHOW VARIABLES WHERE Variable_name = 'max_clients' OR Variable_name = 'license'",
             "Variable_name Value | license Apache-2.0 | max_clients 10",
         ),
-        ("SHOW CONFIG", "name value | proxy.listen [\"0.0.0.0:3306\"] | proxy.max_clients 10 | server[0].name db1"),
+        ("SHOW CONFIG", "name value | proxy.listen [\"0.0.0.0:3306\"] | proxy.max_clients 10 | server.db1.name db1"),
         ("SHOW METRICS", "name labels value | sluice_server_up server=\"db1\" 1 | sluice_held_statements  0"),
         (
             "SHOW PROCESSLIST",
@@ -226,7 +226,7 @@ fn shows() {
         ("SHOW TABLES FROM information_schema", "Tables_in_information_schema"),
         (
             "DESCRIBE events",
-            "Field Type Null Key Default Extra | at varchar(255) YES  NULL  | kind varchar(255) YES  NULL  | server varchar(255) YES  NULL  | detail varchar(255) YES  NULL ",
+            "Field Type Null Key Default Extra | at datetime(3) YES  NULL  | kind varchar(255) YES  NULL  | server varchar(255) YES  NULL  | detail varchar(255) YES  NULL ",
         ),
         ("SHOW WARNINGS", "Level Code Message"),
         (
@@ -286,8 +286,8 @@ fn replacing_the_master_answers_with_the_steps() {
 fn wrong_statements_say_what_would_have_been_right() {
     all(&[
         ("SHWO SERVERS", "1064 42000 sluice: unknown statement `SHWO SERVERS`; did you mean SHOW SERVERS?"),
-        ("SHOW SERVRES", "1064 42000 sluice: unknown statement SHOW SERVRES; did you mean SHOW SERVERS?"),
-        ("SHOW banana", "1064 42000 sluice: unknown statement SHOW BANANA; HELP lists what there is"),
+        ("SHOW SERVRES", "1064 42000 sluice: unknown statement `SHOW SERVRES`; did you mean SHOW SERVERS?"),
+        ("SHOW banana", "1064 42000 sluice: unknown statement `SHOW BANANA`; HELP lists what there is"),
         ("SHOW SERVERS now", "1064 42000 sluice: `now` cannot follow SHOW SERVERS; LIKE 'pattern', WHERE, ORDER BY and LIMIT can"),
         ("DRIAN SERVER db3", "1064 42000 sluice: unknown statement `DRIAN SERVER db3`; did you mean DRAIN SERVER server?"),
         ("DRAIN db3", "1064 42000 sluice: SERVER is missing; write DRAIN SERVER db3"),
@@ -470,7 +470,7 @@ fn tools_connect_and_find_the_tables() {
     all(&[
         ("SHOW DATABASES LIKE 'slu%'", "Database | sluice"),
         ("SHOW TABLES WHERE Tables_in_sluice LIKE 'p%' ORDER BY 1 DESC LIMIT 1", "Tables_in_sluice | processlist"),
-        ("SHOW COLUMNS FROM events WHERE Field = 'at'", "Field Type Null Key Default Extra | at varchar(255) YES  NULL "),
+        ("SHOW COLUMNS FROM events WHERE Field = 'at'", "Field Type Null Key Default Extra | at datetime(3) YES  NULL "),
         ("SHOW STATUS LIKE '%' WHERE Value > '300'", "Variable_name Value | Questions 470"),
         ("SELECT COUNT(*) FROM information_schema.tables", "COUNT(*) | 17"),
     ]);
@@ -489,6 +489,9 @@ fn words_of_other_proxies() {
         ("SET SERVER db3 maintenance", Command::OfflineServer("db3".into())),
         ("BAN db3", Command::OfflineServer("db3".into())),
         ("MAINTENANCE ON", Command::Pause),
+        ("clear server db3 maintenance", Command::OnlineServer("db3".into())),
+        ("FLUSH CACHE TABLE `shop`.`items`", Command::FlushCache(Some("shop.items".into()))),
+        ("FLUSH CACHE TABLE `shop`.items", Command::FlushCache(Some("shop.items".into()))),
     ] {
         assert_eq!(shown(&run_in(theirs, &mut session, &house)), "OK done", "{theirs}");
         assert_eq!(house.commands.lock().pop(), Some(ours), "{theirs}");
@@ -498,6 +501,11 @@ fn words_of_other_proxies() {
         ("SHOW MYSQL VARIABLES LIKE 'max_c%'", "SHOW VARIABLES LIKE 'max_c%'"),
         ("SHOW PINNED SESSIONS", "SHOW CLIENTS"),
         ("LIST SERVERS", "SHOW SERVERS"),
+        ("SHOW SESSIONS", "SHOW CLIENTS"),
+        ("SHOW TOTALS", "SHOW STATUS"),
+        ("/*!40101 SHOW /*!50002 GLOBAL */ STATUS */", "SHOW STATUS"),
+        ("SHOW GRANTS FOR 'admin'@'%'", "SHOW GRANTS"),
+        ("SELECT * FROM information_schema.PROCESSLIST", "SHOW PROCESSLIST"),
     ] {
         assert_eq!(run(theirs), run(ours), "{theirs}");
     }
@@ -509,7 +517,23 @@ fn words_of_other_proxies() {
         ("INSERT INTO mysql_users (username) VALUES ('x')", "whoever may log in at the servers"),
         ("SET mysql-max_connections=200", "`proxy.max_clients`"),
         ("set mysql-default_charset='utf8'", "no counterpart"),
-        ("SELECT * FROM monitor.mysql_server_ping_log", "no table is called"),
+        ("SELECT * FROM monitor.mysql_server_ping_log", "SHOW SERVERS has what is known"),
+        ("SELECT * FROM stats_mysql_commands_counters", "GROUP BY class"),
+        ("SELECT * FROM runtime_mysql_replication_hostgroups", "no hostgroups"),
+        ("INSERT INTO mysql_servers(hostgroup_id,hostname) VALUES (1,'x')", "[[server]] in the file"),
+        ("insert ignore into main.`mysql_servers` values (1)", "[[server]] in the file"),
+        ("TRUNCATE TABLE mysql_query_rules", "[[rule]]"),
+        ("UPDATE servers SET weight = 5 WHERE name = 'db3'", "SET SERVER db3 WEIGHT 5"),
+        ("DELETE FROM sluice.statements", "FLUSH STATEMENTS"),
+        ("SHOW SLAVE STATUS", "SHOW SERVERS"),
+        ("SHOW FDS", "SHOW POOLS"),
+        ("DISABLE shop", "PAUSE"),
+        ("EXPLAIN SELECT * FROM servers", "EXPLAIN ROUTE SELECT"),
+        ("EXPLAIN ROUT SELECT 1", "EXPLAIN ROUTE"),
+        ("SET monitor.max_lag = '9s'", "monitor.max_lag is changed in the configuration file"),
+        ("SET SESSION max_lag = 9", "monitor.max_lag is changed in the configuration file"),
+        ("DRAIN db4", "write DRAIN SERVER db4"),
+        ("call command mariadbmon switchover monitor db2", "write SWITCHOVER TO db2"),
     ] {
         let answer = shown(&run(theirs));
         assert!(answer.contains(instead) && matches!(run(theirs), Answer::Error(_)), "{theirs}: {answer}");

@@ -233,6 +233,7 @@ fn definition(column: &Column) -> Vec<u8> {
         Kind::UInt => (BINARY, 20, 8, IS_BINARY | UNSIGNED, 0),
         Kind::Float => (BINARY, 22, 5, IS_BINARY, NOT_FIXED),
         Kind::Text => (UTF8MB4, 1024, 253, 0, NOT_FIXED),
+        Kind::Time => (BINARY, 23, 12, IS_BINARY, 3),
     };
     let mut p = Vec::with_capacity(48 + column.name.len() * 2);
     text(&mut p, b"def");
@@ -276,6 +277,7 @@ fn binary_row(columns: &[Column], row: &[Value]) -> Vec<u8> {
         };
         match (column.kind, value) {
             (Kind::Text, value) => text(&mut cells, value.text().unwrap_or_default().as_bytes()),
+            (Kind::Time, value) => time(&mut cells, &value.text().unwrap_or_default()),
             (Kind::Float, _) => cells.extend_from_slice(&number.to_le_bytes()),
             (_, Value::Int(v)) => cells.extend_from_slice(&v.to_le_bytes()),
             (_, Value::UInt(v)) => cells.extend_from_slice(&v.to_le_bytes()),
@@ -287,6 +289,22 @@ fn binary_row(columns: &[Column], row: &[Value]) -> Vec<u8> {
     p.append(&mut nulls);
     p.append(&mut cells);
     p
+}
+
+/// `2026-11-22 21:04:05.123` as `ProtocolBinary::MYSQL_TYPE_DATETIME`. What is no time becomes the time of zeros.
+fn time(out: &mut Vec<u8>, text: &str) {
+    let mut parts = text.split(['-', ' ', ':', '.']).map(|part| part.parse::<u32>().ok());
+    let mut next = || parts.next().flatten();
+    let (Some(year), Some(month), Some(day), Some(hour), Some(minute), Some(second)) =
+        (next(), next(), next(), next(), next(), next())
+    else {
+        return out.push(0);
+    };
+    let micros = next().unwrap_or(0) * 1000;
+    out.push(11);
+    out.extend_from_slice(&u16::try_from(year).unwrap_or(0).to_le_bytes());
+    out.extend([month, day, hour, minute, second].map(|part| u8::try_from(part).unwrap_or(0)));
+    out.extend_from_slice(&micros.to_le_bytes());
 }
 
 #[cfg(test)]
@@ -314,11 +332,14 @@ mod tests {
             Column::new("b", Kind::Text),
             Column::new("c", Kind::Float),
             Column::new("d", Kind::Int),
+            Column::new("e", Kind::Time),
         ];
-        let row = [Value::UInt(7), Value::Null, Value::Float(1.5), Value::Null];
+        let row = [Value::UInt(7), Value::Null, Value::Float(1.5), Value::Null, Value::from("2026-11-22 21:04:05.123")];
         let mut wanted = vec![0x00, 0b0010_1000];
         wanted.extend_from_slice(&7u64.to_le_bytes());
         wanted.extend_from_slice(&1.5f64.to_le_bytes());
+        wanted.extend_from_slice(&[11, 0xEA, 0x07, 11, 22, 21, 4, 5]);
+        wanted.extend_from_slice(&123_000u32.to_le_bytes());
         assert_eq!(binary_row(&columns, &row), wanted);
     }
 

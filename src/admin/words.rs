@@ -70,7 +70,7 @@ pub fn executable(sql: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(sql.len());
     let mut quote = None;
-    let mut inside = false;
+    let mut inside = 0u32;
     let mut i = 0;
     while let Some(c) = sql[i..].chars().next() {
         let rest = &sql[i..];
@@ -80,11 +80,11 @@ pub fn executable(sql: &str) -> Cow<'_, str> {
         {
             let digits = rest[opening.len()..].chars().take_while(char::is_ascii_digit).count();
             i += opening.len() + digits;
-            inside = true;
+            inside += 1;
             continue;
         }
-        if quote.is_none() && inside && rest.starts_with("*/") {
-            inside = false;
+        if quote.is_none() && inside > 0 && rest.starts_with("*/") {
+            inside -= 1;
             i += 2;
             continue;
         }

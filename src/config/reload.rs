@@ -75,7 +75,12 @@ pub fn all_live(changes: &[Change]) -> bool {
 
 /// Every key with its value as it is shown, for `SHOW VARIABLES`.
 pub fn listed(config: &Config) -> Vec<(String, String)> {
-    flatten(config).into_iter().map(|(path, entry)| (path, entry.shown)).collect()
+    // Text as it is, without the quotes of TOML.
+    let bare = |shown: String| match shown.parse::<toml::Value>() {
+        Ok(toml::Value::String(text)) => text,
+        _ => shown,
+    };
+    flatten(config).into_iter().map(|(path, entry)| (path, bare(entry.shown))).collect()
 }
 
 /// A value as it is shown, and what is compared besides (a password, which is not shown).

@@ -28,10 +28,10 @@ impl Client {
         {
             return Ok(Some(shown));
         }
-        if effects.kill.is_some()
-            && let Some(killed) = Box::pin(self.kill_statement(sql)).await
-        {
-            return Ok(Some(killed));
+        if effects.kill.is_some() {
+            let killed =
+                if statement.multi { Box::pin(self.kill_and_more(sql)).await } else { Box::pin(self.kill_statement(sql)).await };
+            return Ok(killed);
         }
         Ok(None)
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::Credential;
 use crate::auth::attributes::passed_on;
-use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, PoolKey, key_capabilities, with};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, MUST_CHANGE_PASSWORD, PoolKey, key_capabilities, with};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Account, Client, Gone, unknown_command};
 use crate::frontend::login::{ChangeUserRequest, First, LoggedIn, Peer, change_user};
@@ -17,6 +17,7 @@ use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::handshake::ServerError;
+use crate::protocol::ok_err_eof::ErrPacket;
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::state::{Change, State, charset_of_collation};
@@ -267,8 +268,9 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
         };
         match use_schema(shared, &mut lease, schema).await {
             Ok(entered) => {
+                let is_there = entered.is_ok() && lease.have.schema() == Some(schema);
                 lease.give_back(Instant::now());
-                if entered.is_ok() {
+                if is_there {
                     shared.confirm_schema(&account.key, schema, Instant::now());
                 }
                 return entered;
@@ -285,6 +287,11 @@ async fn use_schema(shared: &Shared, lease: &mut Lease, schema: &[u8]) -> Result
     match lease.command(Com::InitDb, schema).await {
         Ok(()) => {
             lease.have = shared.share(Arc::new(lease.have.changed(&[Change::Schema(Some(schema.into()))])));
+            Ok(Ok(()))
+        }
+        // The login of an expired password, which a server lets into its schema: it is entered once the password is a new one.
+        Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
+            lease.tainted = true;
             Ok(Ok(()))
         }
         Err(CommandError::Refused(payload)) => {

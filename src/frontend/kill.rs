@@ -9,17 +9,21 @@ use std::sync::atomic::Ordering;
 
 use crate::backend::kill::{KillError, kill};
 use crate::backend::pool::{Lease, Wanted};
+use crate::frontend::answers::plain_job;
 use crate::frontend::client::{Account, Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Job, Payload};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
+use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::handshake::ServerError;
 use crate::protocol::prepared::ExecuteHeader;
+use crate::protocol::query::NO_ATTRIBUTES;
 use crate::protocol::reply::Expect;
 use crate::sql::kill::{KillStatement, Victim, parse};
+use crate::sql::lexer::statements;
 use crate::topology::{Flavor, ServerId};
 
 /// ER_NO_SUCH_THREAD.
@@ -195,6 +199,47 @@ fn as_it_came(error: &ServerError) -> ClientError {
 }
 
 impl Client {
+    /// A text that begins with KILLs of clients. They are carried out here, and the rest goes to a server, with a statement that does
+    /// nothing in the place of each, so that the client gets as many replies as it sent statements. A KILL behind another
+    /// statement is the server's, which may know its number or not: it cannot be known here whether it is ever reached.
+    /// `None`: all of it is the server's.
+    pub(super) async fn kill_and_more(&mut self, sql: &[u8]) -> Option<Result<(), Gone>> {
+        if !self.account.key.capabilities.has(Capabilities::MULTI_STATEMENTS) {
+            return None; // a mistake, as the server says
+        }
+        let statements = statements(sql, self.session.lex);
+        let mut done = 0;
+        for statement in &statements {
+            let Some(KillStatement { query_only, hardness, victim: Victim::Thread(id) }) = parse(statement, self.session.lex)
+            else {
+                break;
+            };
+            match self.kill_thread(id, Manner { query_only, hardness }).await {
+                Some(Ok(())) => done += 1,
+                Some(Err(error)) if done == 0 => return Some(self.refuse(error).await),
+                // The server refuses a number that it does not know, behind the replies before it.
+                Some(Err(_)) | None => break,
+            }
+        }
+        if done == 0 {
+            return None;
+        }
+        let rest = statements.iter().skip(done).copied();
+        let text = std::iter::repeat_n(&b"DO 0"[..], done).chain(rest).collect::<Vec<_>>().join(&b';');
+        let mut packet = vec![0; HEADER_LEN];
+        packet.push(Com::Query.byte());
+        if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+            packet.extend_from_slice(NO_ATTRIBUTES);
+        }
+        packet.extend_from_slice(&text);
+        let length = (packet.len() - HEADER_LEN) as u32;
+        // No longer than what came, and that was one packet.
+        packet.iter_mut().zip(length.to_le_bytes()).take(3).for_each(|(to, from)| *to = from);
+        let (statement, hint) = self.classify(&text);
+        let job = Job { hint: hint.as_ref(), ..plain_job(Com::Query, Expect::Query, &statement, &text, &packet) };
+        Some(self.run_job(&job).await.map(|_| ()))
+    }
+
     /// A KILL statement. `None`: it is the server's.
     pub(super) async fn kill_statement(&mut self, sql: &[u8]) -> Option<Result<(), Gone>> {
         let KillStatement { query_only, hardness, victim } = parse(sql, self.session.lex)?;
@@ -257,42 +302,48 @@ impl Client {
         self.run_job(&job).await.map(|_| ())
     }
 
-    /// Kills by number. `None`: no client has it, and it may be a connection of the master that is not Sluice's.
+    /// Kills by number, and tells the client. `None` as in [`kill_thread`](Self::kill_thread).
     async fn kill(&mut self, id: u64, manner: Manner) -> Option<Result<(), Gone>> {
+        Some(match self.kill_thread(id, manner).await? {
+            Ok(()) => self.ok("").await,
+            Err(error) => self.refuse(error).await,
+        })
+    }
+
+    /// Kills by number. `None`: no client has it, and it may be a connection of the master that is not Sluice's.
+    async fn kill_thread(&mut self, id: u64, manner: Manner) -> Option<Result<(), ClientError>> {
         let mut target = u32::try_from(id).ok().and_then(|id| self.shared.registry.get(id));
         if target.is_none() {
             // A server's number, as information_schema.processlist tells it.
             let mut users = self.shared.registry.on_connection(id);
             if users.len() > 1 {
                 let text = format!("thread id {id} is in use on several servers; take the id that SHOW PROCESSLIST tells");
-                return Some(self.refuse(ClientError::new(Source::Client, NO_SUCH_THREAD, b"HY000", text)).await);
+                return Some(Err(ClientError::new(Source::Client, NO_SUCH_THREAD, b"HY000", text)));
             }
             target = users.pop();
         }
         let Some(target) = target else {
             // An idle connection of a pool may be anybody's in a moment.
             let pooled = self.shared.pools.iter().any(|pool| pool.owns(id));
-            return if pooled { Some(self.refuse(unknown(id)).await) } else { None };
+            return pooled.then(|| Err(unknown(id)));
         };
         if target.id == self.entry.id {
             // As a server does it: the statement that is killed is this one.
-            return Some(self.killed_itself(manner).await);
+            return Some(Err(self.killed_itself(manner)));
         }
         let (shared, account) = (self.shared.clone(), self.account.clone());
-        Some(match shared.kill_client(&target, manner, By::Account(&account)).await {
-            Ok(()) => self.ok("").await,
-            Err(error) => self.refuse(error).await,
-        })
+        Some(shared.kill_client(&target, manner, By::Account(&account)).await)
     }
 
-    async fn killed_itself(&mut self, manner: Manner) -> Result<(), Gone> {
+    /// What a client is told that killed itself.
+    fn killed_itself(&self, manner: Manner) -> ClientError {
         let interrupted = ClientError::of_server(1317, b"70100", "Query execution was interrupted");
         if manner.query_only {
-            return self.refuse(interrupted).await;
+            return interrupted;
         }
         let mariadb = self.shared.flavor() == Some(Flavor::MariaDb);
         let error = if mariadb { ClientError::of_server(1927, b"70100", "Connection was killed") } else { interrupted };
-        self.refuse(error.fatal()).await
+        error.fatal()
     }
 
     /// `KILL USER`, which MariaDB's servers do for their own connections; the user's clients without one are ended here.
@@ -323,7 +374,7 @@ impl Client {
             }
         }
         if *account.key.user == *user && !manner.query_only {
-            return self.killed_itself(manner).await;
+            return self.refuse(self.killed_itself(manner)).await;
         }
         self.ok("").await
     }

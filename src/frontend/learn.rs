@@ -9,7 +9,7 @@ use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
 use crate::protocol::command::Com;
 use crate::session::machine::Learned;
-use crate::sql::classify::names_id;
+use crate::sql::classify::{Class, names_id};
 
 impl Client {
     /// Step 9: what the reply says about the session and the server.
@@ -64,6 +64,7 @@ impl Client {
             lease.note_prepared(text.clone(), prepared.statement_id);
         }
         self.learn_gtid(lease, told.gtid.as_deref());
+        self.session.defined |= job.statement.class == Class::Ddl && told.gtid.is_some();
     }
 
     pub(super) fn show_schema(&self) {

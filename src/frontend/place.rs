@@ -65,6 +65,7 @@ impl Client {
             completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
             written,
+            defined: self.session.defined,
             must_have: self.must_have(),
             snapshot: &snapshot,
             rules: &settings.rules,
@@ -98,11 +99,15 @@ impl Client {
         job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry && self.upload.is_none()
     }
 
-    pub(super) fn note_rule(&self, decision: &Decision) {
+    pub(super) fn note_decision(&mut self, decision: &Decision) {
         if let Reason::Rule(number) = decision.reason
             && let Some(rule) = self.shared.settings.load().rules.0.get(number - 1)
         {
             rule.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        // A replica has all that the session wrote.
+        if decision.reason == Reason::ReadYourWrites {
+            self.session.defined = false;
         }
     }
 

@@ -176,7 +176,7 @@ impl Client {
         }
         loop {
             let decision = self.decide(job, &failed);
-            self.note_rule(&decision);
+            self.note_decision(&decision);
             match decision.target {
                 Target::Deny => {
                     self.refuse(self.denied(job, &decision)).await?;
@@ -418,8 +418,12 @@ impl Client {
         }
         self.note_upload();
         if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
-            if told.errno.is_none() && lease.tainted && lease.track_session().await.is_err() {
-                return Err(Gone);
+            if told.errno.is_none() && lease.tainted {
+                if lease.track_session().await.is_err() {
+                    return Err(Gone);
+                }
+                // Nothing of the session's state could be brought there until now.
+                lease.have = self.account.fresh.clone();
             }
             if told.errno.is_none() {
                 self.shared.forget_credential(&self.account.key);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::backend::connection::{CommandError, PreparedText, put_command, put_query};
+use crate::backend::connection::{CommandError, MUST_CHANGE_PASSWORD, PreparedText, put_command, put_query};
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
@@ -199,6 +199,11 @@ impl Client {
         match lease.expect_oks(buffer, answers).await {
             Ok(()) => {
                 lease.stands_at(&self.session.state);
+                Ok(None)
+            }
+            // The sandbox of an expired password, where every statement is told so. The client's own may be the one that ends it.
+            Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
+                lease.tainted = true;
                 Ok(None)
             }
             Err(CommandError::Refused(payload)) => {

@@ -1,19 +1,28 @@
-//! Spans as OTLP's protobuf: `ExportTraceServiceRequest`.
-//! Source: <https://github.com/open-telemetry/opentelemetry-proto> v1, `trace/v1/trace.proto`; the names of attributes are those of
-//! OpenTelemetry's conventions for database clients.
+//! Spans as OTLP's protobuf: `ExportTraceServiceRequest`, and where they are sent.
+//! The names of attributes are those of OpenTelemetry's conventions for database clients.
 
 use std::time::{Duration, Instant};
+
+use hyper::Uri;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use prost::Message;
 
 use super::spans::{StatementSpan, mixed};
 
 /// A statement's text is sent up to here.
 const TEXT_BYTES_MAX: usize = 2048;
-/// `SPAN_KIND_INTERNAL`, `SPAN_KIND_SERVER`, `SPAN_KIND_CLIENT`
-const INTERNAL: u64 = 1;
-const SERVER: u64 = 2;
-const CLIENT: u64 = 3;
-/// `STATUS_CODE_ERROR`
-const ERROR: u64 = 2;
+/// The name of a span is a statement's first word, up to here.
+const NAME_LETTERS_MAX: usize = 32;
+/// The port of `http://` when none is named.
+const HTTP_PORT: u16 = 80;
+/// OTLP's own path, when none is named.
+const PATH: &str = "/v1/traces";
 
 /// Where a collector listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,72 +36,23 @@ pub struct Endpoint {
 impl Endpoint {
     /// Reads `http://host[:port][/path]`; without a path it is OTLP's own.
     pub fn parse(url: &str) -> Option<Endpoint> {
-        let rest = url.strip_prefix("http://")?;
-        let (host, path) = rest.split_once('/').map_or((rest, "v1/traces"), |(host, path)| (host, path));
-        let fine = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#');
-        if host.is_empty() || !host.chars().all(fine) || !path.chars().all(|c| c.is_ascii_graphic()) {
+        let uri: Uri = url.parse().ok()?;
+        let authority = uri.authority()?;
+        // The parser takes what is no port for none, and leaves a fragment out.
+        let said = match authority.port() {
+            Some(port) => format!("{}:{port}", authority.host()),
+            None => authority.host().to_owned(),
+        };
+        let is_plain = authority.as_str() == said && !authority.host().is_empty() && !url.contains('#');
+        if uri.scheme_str() != Some("http") || !is_plain {
             return None;
         }
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let is_v6 = host.starts_with('[') && host.ends_with(']');
-        if !has_port && host.contains(':') && !is_v6 {
-            return None;
-        }
-        let authority = if has_port { host.to_owned() } else { format!("{host}:80") };
-        let path = if path.is_empty() { "v1/traces" } else { path };
-        Some(Endpoint { authority, path: format!("/{path}") })
-    }
-}
-
-/// A message that is being written.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value.to_le_bytes()[0] | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value.to_le_bytes()[0]);
-    }
-
-    fn number(&mut self, field: u64, value: u64) {
-        self.varint(field << 3);
-        self.varint(value);
-    }
-
-    fn fixed(&mut self, field: u64, value: u64) {
-        self.varint(field << 3 | 1);
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, value: &[u8]) {
-        self.varint(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend_from_slice(value);
-    }
-
-    fn message(&mut self, field: u64, write: impl FnOnce(&mut Message)) {
-        let mut inner = Message::default();
-        write(&mut inner);
-        self.bytes(field, &inner.0);
-    }
-
-    /// A `KeyValue` with text.
-    fn text(&mut self, field: u64, key: &str, value: &str) {
-        self.message(field, |pair| {
-            pair.bytes(1, key.as_bytes());
-            pair.message(2, |any| any.bytes(1, value.as_bytes()));
-        });
-    }
-
-    /// A `KeyValue` with a number.
-    fn count(&mut self, field: u64, key: &str, value: u64) {
-        self.message(field, |pair| {
-            pair.bytes(1, key.as_bytes());
-            pair.message(2, |any| any.number(3, value));
-        });
+        let path = match uri.path() {
+            "/" => PATH,
+            _ => uri.path_and_query()?.as_str(),
+        };
+        let port = authority.port_u16().unwrap_or(HTTP_PORT);
+        Some(Endpoint { authority: format!("{}:{port}", authority.host()), path: path.to_owned() })
     }
 }
 
@@ -100,82 +60,76 @@ impl Message {
 pub fn request(spans: &[StatementSpan], service: &str, now: Instant, unix_ns: u64) -> Vec<u8> {
     let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
     let at = |moment: Instant| unix_ns.saturating_sub(ns(now.saturating_duration_since(moment)));
-    let mut request = Message::default();
-    request.message(1, |resource_spans| {
-        resource_spans.message(1, |resource| {
-            resource.text(1, "service.name", service);
-            resource.text(1, "service.version", env!("CARGO_PKG_VERSION"));
-        });
-        resource_spans.message(2, |scope_spans| {
-            scope_spans.message(1, |scope| scope.bytes(1, b"sluice"));
-            for span in spans {
-                statement(scope_spans, span, &at);
-            }
-        });
-    });
-    request.0
+    let attributes = vec![text("service.name", service), text("service.version", env!("CARGO_PKG_VERSION"))];
+    let scope = InstrumentationScope { name: "sluice".to_owned(), ..InstrumentationScope::default() };
+    let scope_spans = ScopeSpans {
+        scope: Some(scope),
+        spans: spans.iter().flat_map(|span| statement(span, &at)).collect(),
+        ..ScopeSpans::default()
+    };
+    let resource_spans = ResourceSpans {
+        resource: Some(Resource { attributes, ..Resource::default() }),
+        scope_spans: vec![scope_spans],
+        ..ResourceSpans::default()
+    };
+    ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec()
 }
 
-fn statement(out: &mut Message, span: &StatementSpan, at: &dyn Fn(Instant) -> u64) {
+/// The statement, the time it waited for a connection, and its time at the server.
+fn statement(span: &StatementSpan, at: &dyn Fn(Instant) -> u64) -> Vec<Span> {
     let id = |n: u64| mixed(span.number.wrapping_add(n)).max(1).to_be_bytes();
     let own = id(0);
-    out.message(2, |message| {
-        head(message, span, own, span.parent);
-        let verb: String = span.statement.digest_text.split(' ').next().unwrap_or_default().chars().take(32).collect();
-        message.bytes(5, if verb.is_empty() { b"statement" } else { verb.as_bytes() });
-        message.number(6, SERVER);
-        message.fixed(7, at(span.began));
-        message.fixed(8, at(span.ended));
-        message.text(9, "db.system.name", "mysql");
-        let text: &str = &span.statement.digest_text;
-        let end = (0..=text.len().min(TEXT_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        message.text(9, "db.query.text", text.get(..end).unwrap_or_default());
-        message.text(9, "db.query.summary", span.statement.class.as_str());
-        message.text(9, "db.namespace", &span.schema);
-        message.text(9, "sluice.user", &span.user);
-        message.text(9, "sluice.digest", &format!("{:016x}", span.statement.digest_hash));
-        message.text(9, "sluice.target", span.target);
-        if !span.server.is_empty() {
-            message.text(9, "sluice.server", &span.server);
-        }
-        message.count(9, "db.response.returned_rows", span.rows);
-        failure(message, span);
-    });
-    let Some(sent) = span.sent else { return };
-    out.message(2, |message| {
-        head(message, span, id(1), Some(own));
-        message.bytes(5, b"wait for a connection");
-        message.number(6, INTERNAL);
-        message.fixed(7, at(span.began));
-        message.fixed(8, at(sent));
-    });
-    out.message(2, |message| {
-        head(message, span, id(2), Some(own));
-        message.bytes(5, b"server");
-        message.number(6, CLIENT);
-        message.fixed(7, at(sent));
-        message.fixed(8, at(span.ended));
-        message.text(9, "sluice.server", &span.server);
-        failure(message, span);
-    });
-}
-
-fn head(message: &mut Message, span: &StatementSpan, id: [u8; 8], parent: Option<[u8; 8]>) {
-    message.bytes(1, &span.trace);
-    message.bytes(2, &id);
-    if let Some(parent) = parent {
-        message.bytes(4, &parent);
+    let made = |n: u64, parent: Option<[u8; 8]>, name: &str, kind: SpanKind, (from, to): (Instant, Instant)| Span {
+        trace_id: span.trace.to_vec(),
+        span_id: id(n).to_vec(),
+        parent_span_id: parent.map(|parent| parent.to_vec()).unwrap_or_default(),
+        name: name.to_owned(),
+        kind: kind.into(),
+        start_time_unix_nano: at(from),
+        end_time_unix_nano: at(to),
+        ..Span::default()
+    };
+    let query: &str = &span.statement.digest_text;
+    let verb: String = query.split(' ').next().unwrap_or_default().chars().take(NAME_LETTERS_MAX).collect();
+    let name = if verb.is_empty() { "statement" } else { &verb };
+    let end = (0..=query.len().min(TEXT_BYTES_MAX)).rev().find(|end| query.is_char_boundary(*end)).unwrap_or(0);
+    let mut whole = made(0, span.parent, name, SpanKind::Server, (span.began, span.ended));
+    whole.attributes = vec![
+        text("db.system.name", "mysql"),
+        text("db.query.text", query.get(..end).unwrap_or_default()),
+        text("db.query.summary", span.statement.class.as_str()),
+        text("db.namespace", &span.schema),
+        text("sluice.user", &span.user),
+        text("sluice.digest", &format!("{:016x}", span.statement.digest_hash)),
+        text("sluice.target", span.target),
+    ];
+    if !span.server.is_empty() {
+        whole.attributes.push(text("sluice.server", &span.server));
     }
+    let rows = Value::IntValue(i64::try_from(span.rows).unwrap_or(i64::MAX));
+    whole.attributes.push(attribute("db.response.returned_rows", rows));
+    failure(&mut whole, span);
+    let Some(sent) = span.sent else { return vec![whole] };
+    let wait = made(1, Some(own), "wait for a connection", SpanKind::Internal, (span.began, sent));
+    let mut server = made(2, Some(own), "server", SpanKind::Client, (sent, span.ended));
+    server.attributes.push(text("sluice.server", &span.server));
+    failure(&mut server, span);
+    vec![whole, wait, server]
 }
 
-fn failure(message: &mut Message, span: &StatementSpan) {
+fn failure(out: &mut Span, span: &StatementSpan) {
     if let Some(errno) = span.errno {
-        message.text(9, "db.response.status_code", &errno.to_string());
-        message.message(15, |status| {
-            status.bytes(2, format!("error {errno}").as_bytes());
-            status.number(3, ERROR);
-        });
+        out.attributes.push(text("db.response.status_code", &errno.to_string()));
+        out.status = Some(Status { message: format!("error {errno}"), code: StatusCode::Error.into() });
     }
+}
+
+fn text(key: &str, value: &str) -> KeyValue {
+    attribute(key, Value::StringValue(value.to_owned()))
+}
+
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 #[cfg(test)]
@@ -189,21 +143,48 @@ mod tests {
         assert_eq!(parsed("http://collector").unwrap(), "collector:80 /v1/traces");
         assert_eq!(parsed("http://collector:4318/").unwrap(), "collector:4318 /v1/traces");
         assert_eq!(parsed("http://[::1]:4318/x").unwrap(), "[::1]:4318 /x");
-        for wrong in ["", "collector:4318", "https://collector", "http://", "http://a b/", "http://u@h/", "http://h:port/"] {
+        assert_eq!(parsed("http://[::1]").unwrap(), "[::1]:80 /v1/traces");
+        assert_eq!(parsed("http://collector/x?token=1").unwrap(), "collector:80 /x?token=1");
+        let wrong =
+            ["", "/", "collector", "collector:4318", "https://collector", "http://", "http:///x", "http://:4318/", "http://a b/"];
+        let too =
+            ["http://u@h/", "http://u:p@h:1/", "http://h:port/", "http://h:70000/", "http://h:/", "http://::1/", "http://h/#x"];
+        for wrong in wrong.into_iter().chain(too) {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
     }
 
     #[test]
-    fn numbers_as_protobuf_has_them() {
-        let mut message = Message::default();
-        message.number(1, 150);
-        message.bytes(2, b"testing");
-        // The examples of protobuf's own description of its encoding.
-        assert_eq!(message.0, b"\x08\x96\x01\x12\x07testing");
-        let mut message = Message::default();
-        message.fixed(7, 1);
-        message.number(15, u64::MAX);
-        assert_eq!(message.0, b"\x39\x01\0\0\0\0\0\0\0\x78\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01");
+    fn a_statement_is_three_spans_and_a_long_text_is_cut_at_a_letter() {
+        let now = Instant::now();
+        let sql = format!("SELECT {} FROM t", "ä".repeat(TEXT_BYTES_MAX));
+        let span = |sent| StatementSpan {
+            trace: [1; 16],
+            parent: Some([2; 8]),
+            number: 7,
+            statement: std::sync::Arc::new(crate::sql::classify::classify(sql.as_bytes(), crate::sql::lexer::LexMode::default())),
+            target: "replica",
+            server: "db3".into(),
+            user: "app".into(),
+            schema: "shop".to_owned(),
+            rows: u64::MAX,
+            errno: Some(1054),
+            began: now,
+            sent,
+            ended: now + Duration::from_millis(1),
+        };
+        let (unix_ns, later) = (1_000_000_000_000_000_000, now + Duration::from_millis(1));
+        let bytes = request(&[span(Some(now)), span(None)], "shop-db", later, unix_ns);
+        let read = ExportTraceServiceRequest::decode(&*bytes).unwrap();
+        let spans = &read.resource_spans[0].scope_spans[0].spans;
+        assert_eq!(spans.len(), 4);
+        assert_eq!((spans[0].start_time_unix_nano, spans[0].end_time_unix_nano), (unix_ns - 1_000_000, unix_ns));
+        assert_eq!(spans[1].parent_span_id, spans[0].span_id);
+        assert_eq!(spans[0].parent_span_id, [2; 8]);
+        let value = |key: &str| spans[0].attributes.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone());
+        let Some(AnyValue { value: Some(Value::StringValue(query)) }) = value("db.query.text") else { panic!("no text") };
+        assert!(query.len() <= TEXT_BYTES_MAX && query.len() > TEXT_BYTES_MAX - 4, "{}", query.len());
+        assert_eq!(value("db.response.returned_rows"), Some(AnyValue { value: Some(Value::IntValue(i64::MAX)) }));
+        assert_eq!(spans[2].status.as_ref().unwrap().message, "error 1054");
     }
 }

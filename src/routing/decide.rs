@@ -93,6 +93,8 @@ pub struct Question<'a> {
     pub read_only_account: bool,
     /// What the session's reads must have seen: its own last write, or with global consistency the newest known write.
     pub written: Option<&'a GtidSet>,
+    /// The session has changed a definition, and no replica was known to have that since.
+    pub defined: bool,
     /// What others must be able to see in its answer.
     pub must_have: MustHave<'a>,
     /// The servers as they are now.
@@ -367,9 +369,13 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
         };
     }
     if let Some(server) = choose(q, &behind) {
-        // A replica that was well behind at its last heartbeat will not have it in a moment either.
-        let hopeless = q.snapshot.server(server).and_then(|s| s.lag_ms).is_some_and(|lag| lag > WAITING_LAG_MS_MAX);
-        if !hopeless || q.settings.read_from_master == ReadFromMaster::Never || q.snapshot.writer().is_none() {
+        // A replica that was well behind at its last heartbeat will not have it in a moment either. Nor will the next one, where one
+        // was waited for in vain; nor any, where a definition was changed: that takes a replica as long as it took the master, and
+        // it begins when the master is done.
+        let lags = q.snapshot.server(server).and_then(|s| s.lag_ms).is_some_and(|lag| lag > WAITING_LAG_MS_MAX);
+        let hopeless = lags || q.defined || !q.failed.is_empty();
+        let master_serves = q.snapshot.writer().is_some_and(|master| !q.failed.contains(&master.id));
+        if !hopeless || never || !master_serves {
             return Decision {
                 target: Target::Replica,
                 server: Some(server),

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, Access, Bound, Closing};
+use crate::admin::{self, Access, Bound, Closing, Standing};
 use crate::config::Config;
 use crate::config::address::Address;
 use crate::frontend::listener::{self, Listener, Stays};
@@ -85,23 +85,9 @@ impl Doors {
 
     /// Lets people in.
     pub fn serve(self, staff: &Staff) -> Served {
-        let mut accepting = Vec::new();
-        for (listener, name) in self.clients {
-            tracing::info!(address = name.trim_start_matches("clients "), "clients are served");
-            accepting.push(tokio::spawn(listener::serve(staff.shared.clone(), listener, staff.workers.clone())));
-        }
-        let (closing, told) = watch::channel(false);
-        let told = Closing(told);
-        if let Some((bound, _)) = self.admin {
-            tracing::info!(address = bound.address(), "admin port");
-            let tls = staff.shared.login.tls.load().acceptor().cloned();
-            tokio::spawn(admin::server::serve(bound, staff.access.clone(), tls, staff.house.clone(), told.clone()));
-        }
-        if let Some((bound, _)) = self.http {
-            tracing::info!(address = bound.address(), "http port");
-            tokio::spawn(admin::http::serve(bound, staff.house.clone(), told));
-        }
-        Served { accepting, closing }
+        let mut served = Served { accepting: Vec::new(), ports: Vec::new(), standing: watch::channel(Standing::Serves).0 };
+        served.open(self, staff);
+        served
     }
 }
 
@@ -121,10 +107,32 @@ pub struct Staff {
 /// Doors that are served.
 pub struct Served {
     accepting: Vec<JoinHandle<()>>,
-    closing: watch::Sender<bool>,
+    /// The admin and HTTP ports.
+    ports: Vec<JoinHandle<()>>,
+    standing: watch::Sender<Standing>,
 }
 
 impl Served {
+    /// Serves these doors, too, or again: who came in by the ports before has stayed.
+    pub fn open(&mut self, doors: Doors, staff: &Staff) {
+        self.standing.send_replace(Standing::Serves);
+        for (listener, name) in doors.clients {
+            tracing::info!(address = name.trim_start_matches("clients "), "clients are served");
+            self.accepting.push(tokio::spawn(listener::serve(staff.shared.clone(), listener, staff.workers.clone())));
+        }
+        let told = Closing(self.standing.subscribe());
+        if let Some((bound, _)) = doors.admin {
+            tracing::info!(address = bound.address(), "admin port");
+            let tls = staff.shared.login.tls.load().acceptor().cloned();
+            let port = admin::server::serve(bound, staff.access.clone(), tls, staff.house.clone(), told.clone());
+            self.ports.push(tokio::spawn(port));
+        }
+        if let Some((bound, _)) = doors.http {
+            tracing::info!(address = bound.address(), "http port");
+            self.ports.push(tokio::spawn(admin::http::serve(bound, staff.house.clone(), told)));
+        }
+    }
+
     /// No client is accepted any more when this has returned; those that are in stay. The other ports stay.
     pub async fn close_to_clients(&mut self) {
         for door in self.accepting.drain(..) {
@@ -134,9 +142,19 @@ impl Served {
         }
     }
 
-    /// The other ports too, since another process serves them: who is there is let go.
-    pub fn close_ports(&self) {
-        self.closing.send_replace(true);
+    /// Nobody is accepted at any door any more when this has returned; who is in stays. With the sockets kept elsewhere, whoever
+    /// comes waits in them.
+    pub async fn close(&mut self) {
+        self.standing.send_replace(Standing::AcceptsNobody);
+        self.close_to_clients().await;
+        for port in self.ports.drain(..) {
+            let _ = port.await;
+        }
+    }
+
+    /// Who came in by the ports is let go, since another process serves them.
+    pub fn let_go(&self) {
+        self.standing.send_replace(Standing::LetsGo);
     }
 }
 

@@ -46,6 +46,14 @@ impl ProxyHouse {
         traffic::server_id(&self.shared, name)
     }
 
+    /// What an operator is told who came in by this process before another began to take its place.
+    fn acts(&self) -> Result<(), AdminError> {
+        if !self.reloader.given_away.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(AdminError::failed("nothing was done: another process takes the place of this one; connect again and tell that one"))
+    }
+
     fn event(&self, kind: &'static str, server: Option<&str>, detail: impl Into<String>) {
         self.shared.events.push(kind, server, detail);
     }
@@ -307,6 +315,10 @@ impl House for ProxyHouse {
     }
 
     async fn command(&self, command: Command) -> Result<String, AdminError> {
+        // Clients that have stayed here are known to no other process.
+        if !matches!(command, Command::Kill { .. }) {
+            self.acts()?;
+        }
         match command {
             Command::DrainServer(name) => self.set_override(&name, Override::Drain).await,
             Command::OfflineServer(name) => self.set_override(&name, Override::Offline).await,
@@ -359,7 +371,9 @@ impl House for ProxyHouse {
     }
 
     async fn steps(&self, command: Command) -> Result<Vec<StepRow>, AdminError> {
-        traffic::steps(&self.shared, command).await
+        self.acts()?;
+        // Why the monitor refuses is about this process alone, when it has just given its work away.
+        traffic::steps(&self.shared, command).await.map_err(|why| self.acts().err().unwrap_or(why))
     }
 
     fn note(&self, who: &str, what: &str) {

@@ -1,16 +1,22 @@
 //! The life of a running proxy, from its open doors to the last client: signals, the handing over to a new process, the drain.
 
+use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::frontend::registry::ClientState;
+use crate::run::Proxy;
 use crate::run::doors::Doors;
 use crate::run::notify::notify;
 use crate::run::talk::Talk;
-use crate::run::{Proxy, upgrade};
+use crate::run::upgrade::{self, UpgradeDoor};
+use crate::topology::State;
+use crate::topology::snapshot::ServerView;
 
+/// How long the new process may take to say that it serves the clients it was given. It takes milliseconds; until then nobody accepts.
+const TAKEN_LIMIT: Duration = Duration::from_secs(10);
 /// How often a drain looks whether clients have become idle.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
 
@@ -40,10 +46,14 @@ impl Proxy {
                     None => tracing::error!("SIGUSR2: it is not known which file this program is"),
                 },
                 Some(talk) = self.successors.recv() => {
-                    successor = self.hand_over(talk).await;
-                    if successor.is_some() {
-                        self.serve_to_the_end(&mut signals).await;
-                        break;
+                    match self.hand_over(talk, &mut signals).await {
+                        HandOver::Done(talk) => {
+                            successor = Some(talk);
+                            self.serve_to_the_end(&mut signals).await;
+                            break;
+                        }
+                        HandOver::ToEnd => break,
+                        HandOver::CameToNothing => {}
                     }
                 }
             }
@@ -56,44 +66,101 @@ impl Proxy {
     }
 
     /// Gives the clients to come to the process that asks for them, in an order in which no two processes ever accept, beat or replace a
-    /// master: first this one stops. When the other one dies before it has said that it has them, this one goes on.
-    async fn hand_over(&mut self, mut talk: Talk) -> Option<Talk> {
+    /// master: first this one stops. When the other one dies before it has said that it has them, this one goes on; when it says
+    /// nothing for too long, it is ended.
+    async fn hand_over(&mut self, mut talk: Talk, signals: &mut Signals) -> HandOver {
         if self.shared.is_paused.load(Ordering::Relaxed) {
             let _ = talk.say("no it is paused; RESUME first").await;
-            return None;
+            return HandOver::CameToNothing;
         }
         if let Err(why) = self.reloader.act(false).await {
             let _ = talk.say(&format!("no {}", why.replace('\n', " "))).await;
-            return None;
+            return HandOver::CameToNothing;
         }
         self.stays.set(true);
-        self.served.close_to_clients().await;
+        // The ports too: a command for the proxy is to reach the process that acts.
+        self.served.close().await;
         if let Some(cache) = &self.shared.cache {
             cache.beside_another(true);
         }
         let given = self.shared.registry.numbers_given();
-        let said = talk.say(&format!("yours {given}")).await;
-        // However long: the other one lives, and may have accepted clients already.
-        let answer = if said.is_ok() { talk.line().await } else { Ok(String::new()) };
-        if answer.as_deref().is_ok_and(|line| line == "taken") {
-            let pid = talk.peer();
-            self.shared.events.push("upgrade", None, format!("process {} has taken over", pid.unwrap_or_default()));
+        let pid = talk.peer();
+        let named = pid.unwrap_or_default();
+        let taken = match talk.say(&format!("{}yours {given}", self.taken_out())).await {
+            Ok(()) => {
+                tokio::select! {
+                    taken = self.is_taken(&mut talk) => taken,
+                    // Nothing is left here but to end, whatever the other one does.
+                    _ = signals.term.recv() => return HandOver::ToEnd,
+                    _ = signals.int.recv() => return HandOver::ToEnd,
+                }
+            }
+            Err(_) => false,
+        };
+        if taken {
+            self.shared.events.push("upgrade", None, format!("process {named} has taken over"));
             if let Some(pid) = pid {
                 notify(&format!("MAINPID={pid}"));
             }
-            self.served.close_ports();
+            self.served.let_go();
             self.copies.clear();
             if let Some(upgrades) = self.upgrades.take() {
                 upgrades.abort();
             }
-            return Some(talk);
+            return HandOver::Done(talk);
         }
-        tracing::error!("the new process has ended before it had taken over; this one goes on");
+        let text = format!("process {named} has ended before it had taken over; this one goes on");
+        tracing::error!("{text}");
+        self.shared.events.push("upgrade", None, text);
         self.resume().await;
-        None
+        HandOver::CameToNothing
     }
 
-    /// Opens the doors again.
+    /// The servers that an operator has taken out, as they are told to the new process.
+    fn taken_out(&self) -> String {
+        let snapshot = self.shared.snapshot.load();
+        let line = |server: &ServerView| match server.state {
+            State::Draining => Some(format!("drain {}\n", server.name)),
+            State::Offline => Some(format!("offline {}\n", server.name)),
+            _ => None,
+        };
+        snapshot.current().filter_map(line).collect()
+    }
+
+    /// Whether the new process says that it serves the clients. One that is there and does not is ended: the doors are closed
+    /// here, and two processes never stand at them.
+    async fn is_taken(&self, talk: &mut Talk) -> bool {
+        let named = talk.peer().unwrap_or_default();
+        loop {
+            let why = match tokio::time::timeout(TAKEN_LIMIT, talk.line()).await {
+                Ok(Ok(line)) if line == "taken" => return true,
+                Ok(Err(error)) if error.kind() != ErrorKind::InvalidData => return false,
+                Ok(Ok(_) | Err(_)) => "says what is not understood".to_owned(),
+                Err(_) => format!("has not said within {TAKEN_LIMIT:?} that it serves them"),
+            };
+            match talk.end_peer() {
+                Ok(true) => {
+                    let text = format!("process {named}, which was given the clients, {why}: it was ended");
+                    tracing::error!("{text}");
+                    self.shared.events.push("upgrade", None, text);
+                    // Its end of the socket is closed when nothing of it is left.
+                    while talk.line().await.is_ok() {}
+                    return false;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    let text = format!(
+                        "process {named}, which was given the clients, {why}, and cannot be ended ({error}): clients that come wait \
+                         until it serves them or ends; end it with kill -9 {named}"
+                    );
+                    tracing::error!("{text}");
+                    self.shared.events.push("upgrade", None, text);
+                }
+            }
+        }
+    }
+
+    /// Opens the doors again, and that for upgrades: the new process may have put its own in the place of it.
     async fn resume(&mut self) {
         if let Some(cache) = &self.shared.cache {
             cache.beside_another(false);
@@ -109,12 +176,25 @@ impl Proxy {
         };
         match opened {
             Ok(doors) => {
-                self.served.close_ports();
-                self.served = doors.serve(&self.staff);
+                self.served.open(doors, &self.staff);
                 self.stays.set(false);
             }
-            Err(why) => tracing::error!("the doors stay closed: {why}"),
+            Err(why) => return tracing::error!("the doors stay closed: {why}"),
         }
+        if let Err(why) = self.answer_upgrades().await {
+            tracing::error!("there are no more upgrades without a refused client: {why}");
+        }
+    }
+
+    async fn answer_upgrades(&mut self) -> Result<(), String> {
+        let door = UpgradeDoor::open(&self.config.load().proxy.upgrade_socket, true, &self.stays)?;
+        if let Some(before) = self.upgrades.take() {
+            before.abort();
+            let _ = before.await;
+        }
+        let (upgrades, successors) = door.answer(&self.copies)?;
+        (self.upgrades, self.successors) = (Some(upgrades), successors);
+        Ok(())
     }
 
     /// Serves who is connected, until they have gone, `proxy.upgrade_timeout` has passed or a signal comes.
@@ -173,6 +253,16 @@ impl Proxy {
         tracing::info!(left = self.shared.registry.count(), "drained");
         drop(self.staff);
     }
+}
+
+/// What has come of handing over.
+enum HandOver {
+    /// Another process serves the clients that come; it is told by this when the last one here has gone.
+    Done(Talk),
+    /// This process goes on.
+    CameToNothing,
+    /// A signal has come that ends this process.
+    ToEnd,
 }
 
 /// The signals the proxy listens to.

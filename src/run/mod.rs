@@ -265,13 +265,9 @@ impl Proxy {
         if let Some(predecessor) = predecessor {
             tokio::spawn(predecessor.is_done(shared.clone()));
         }
-        let (tell, successors) = mpsc::channel(1);
-        let upgrades = match upgrade_door {
-            None => None,
-            Some(door) => {
-                let doors = upgrade::copies(&copies).map_err(|e| format!("cannot keep the listening sockets: {e}"))?;
-                Some(tokio::spawn(door.serve(doors, tell)))
-            }
+        let (upgrades, successors) = match upgrade_door {
+            None => (None, mpsc::channel(1).1),
+            Some(door) => door.answer(&copies).map(|(upgrades, successors)| (Some(upgrades), successors))?,
         };
         Ok(Proxy { shared, config, reloader, shutdown, served, copies, staff, stays, upgrades, successors, program })
     }

@@ -1,6 +1,7 @@
 //! `RELOAD CONFIG` and SIGHUP: the file is read again and applied whole, or not at all.
 
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +18,8 @@ use crate::frontend::shared::Shared;
 use crate::run::roster::Roster;
 use crate::run::servers::{configure_pools, monitor_account, monitor_settings, names, only_watches, open_pools, tells_addresses};
 use crate::run::{keeping, otlp};
-use crate::topology::ServerId;
 use crate::topology::settings::ConfiguredRole;
+use crate::topology::{ServerId, State};
 
 /// Reads and applies the configuration file of the running proxy.
 pub struct Reloader {
@@ -67,8 +68,12 @@ impl Reloader {
         let changed = config.servers.iter().zip(&running.servers).filter(|(was, is)| was.weight != is.weight);
         let changes: Vec<edit::Change> =
             changed.map(|(_, is)| edit::Change { server: is.name.clone(), key: "weight", value: i64::from(is.weight) }).collect();
+        let kept = match self.unwritten() {
+            others if others.is_empty() => String::new(),
+            others => format!("; not in the file: {}", others.join(", ")),
+        };
         if changes.is_empty() {
-            return Ok("no command has changed anything that the file can hold".to_owned());
+            return Ok(format!("no command has changed anything that the file can hold{kept}"));
         }
         let name = self.path.display();
         let text = std::fs::read_to_string(&self.path).map_err(|e| format!("cannot read {name}: {e}"))?;
@@ -77,7 +82,24 @@ impl Reloader {
         replace_file(&self.path, &text).map_err(|e| format!("cannot write {name}: {e}; nothing was changed"))?;
         self.config.store(Arc::new(running));
         let all: Vec<String> = changes.iter().map(|c| format!("server.{}.{} = {}", c.server, c.key, c.value)).collect();
-        Ok(format!("written to {name}: {}", all.join(", ")))
+        Ok(format!("written to {name}: {}{kept}", all.join(", ")))
+    }
+
+    /// What commands have changed and no key of the file holds: it is for this process, and ends with it.
+    fn unwritten(&self) -> Vec<String> {
+        let snapshot = self.shared.snapshot.load();
+        let mut all = Vec::new();
+        for server in snapshot.current() {
+            match server.state {
+                State::Draining => all.push(format!("{0} is drained (until ONLINE SERVER {0} or a restart)", server.name)),
+                State::Offline => all.push(format!("{0} is offline (until ONLINE SERVER {0} or a restart)", server.name)),
+                _ => {}
+            }
+        }
+        if self.shared.is_paused.load(Ordering::Relaxed) {
+            all.push("statements are held (until RESUME or a restart)".to_owned());
+        }
+        all
     }
 
     /// What a reload would change.
@@ -120,9 +142,11 @@ impl Reloader {
         if !acts {
             only_watches(&mut settings);
         }
-        self.shared.monitor.rewatch(settings, monitored, monitor_account(&running)).await?;
-        self.given_away.store(!acts, Ordering::Relaxed);
-        Ok(())
+        // Said before it is so, and taken back: whoever is refused by a monitor that only watches is told why.
+        let before = self.given_away.fetch_or(!acts, Ordering::SeqCst);
+        let done = self.shared.monitor.rewatch(settings, monitored, monitor_account(&running)).await;
+        self.given_away.store(if done.is_ok() { !acts } else { before }, Ordering::SeqCst);
+        done
     }
 
     async fn apply(&self) -> Result<String, String> {
@@ -219,12 +243,23 @@ impl Reloader {
     }
 }
 
-/// Puts a text in a file's place at once: whoever reads it sees the old one or the new one. Its mode stays.
+/// Puts a text in a file's place at once: whoever reads it sees the old one or the new one. Its mode stays,
+/// its owner where this user may say so, and a symbolic link to it is one still.
 fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
+    let path = &path.canonicalize()?;
+    let old = std::fs::metadata(path)?;
     let beside = path.with_extension("toml.new");
-    let mut file = std::fs::File::create(&beside)?;
-    let written = std::fs::metadata(path)
-        .and_then(|old| file.set_permissions(old.permissions()))
+    // One that a process left behind which died here.
+    let _ = std::fs::remove_file(&beside);
+    // It may hold passwords: nobody else reads it before its mode is that of the old one.
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let new = file.metadata()?;
+    // Who is not root may not give a file away: then it is this user's, whose group may be the old one at least.
+    if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+        let _ = fchown(&file, Some(old.uid()), Some(old.gid())).or_else(|_| fchown(&file, None, Some(old.gid())));
+    }
+    let written = file
+        .set_permissions(old.permissions())
         .and_then(|()| file.write_all(text.as_bytes()))
         .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::rename(&beside, path));
@@ -238,4 +273,28 @@ fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
 fn watches_otherwise(changes: &[Change]) -> bool {
     let light = |path: &str| path.ends_with(".weight") || path.ends_with(".max_connections");
     changes.iter().any(|c| c.path.starts_with("monitor.") || c.path.starts_with("server.") && !light(&c.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_is_replaced_whole_behind_its_link_with_its_mode() {
+        let place = std::env::temp_dir().join(format!("sluice-replace-{}", std::process::id()));
+        std::fs::create_dir_all(&place).unwrap();
+        let (file, link) = (place.join("real.toml"), place.join("sluice.toml"));
+        std::fs::write(&file, "old").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::fs::write(place.join("real.toml.new"), "left behind").unwrap();
+        replace_file(&link, "new").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(&place).unwrap().count(), 2);
+        assert!(replace_file(&place.join("none.toml"), "new").is_err());
+        std::fs::remove_dir_all(&place).unwrap();
+    }
 }

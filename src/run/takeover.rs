@@ -7,14 +7,27 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 
+use crate::backend::pools::SERVERS_MAX;
 use crate::frontend::shared::Shared;
 use crate::run::doors::Door;
 use crate::run::offline;
 use crate::run::reload::Reloader;
 use crate::run::talk::{HELLO, Talk, refusal};
+use crate::topology::{Override, State};
 
 /// How long a new process looks at its servers before it says that it cannot take over.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
+/// How long it takes at most until a server that is taken out is seen to be so; nobody accepts meanwhile.
+const OUT_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the old process gives beside its clients.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// How many numbers of clients were given.
+    numbers: u32,
+    /// Servers that an operator has taken out.
+    taken_out: Vec<(String, Override)>,
+}
 
 /// What there is of the old process until it has said `yours`.
 #[derive(Debug)]
@@ -41,29 +54,48 @@ impl Takeover {
         Ok((Takeover { talk, path: path.to_owned() }, doors))
     }
 
-    /// Says that this process is ready, and waits for the clients. Gives how many numbers of clients were given.
+    /// Says that this process is ready, and waits for the clients.
     ///
     /// # Errors
     /// The old process refuses. One that has died has left everything to this one.
-    pub async fn is_ready(&mut self) -> Result<u32, String> {
+    pub async fn is_ready(&mut self) -> Result<Given, String> {
+        let mut given = Given::default();
         let answer = match self.talk.say("ready").await {
-            Ok(()) => self.talk.line_soon().await,
+            Ok(()) => self.given(&mut given).await,
             Err(e) => Err(e),
         };
         match answer {
-            Ok(line) => {
-                let given = line.strip_prefix("yours ").and_then(|number| number.parse().ok());
-                given.ok_or_else(|| format!("the old process at {} keeps its clients: {}", self.path, refusal(&line)))
-            }
+            Ok(None) => Ok(given),
+            Ok(Some(line)) => Err(format!("the old process at {} keeps its clients: {}", self.path, refusal(&line))),
             // Whether it has ended, or only this conversation, its socket tells.
             Err(error) => match UnixStream::connect(Path::new(&self.path)).await {
                 Err(_) => {
                     tracing::warn!("the old process has ended before it handed its clients over: {error}");
-                    Ok(0)
+                    Ok(Given::default())
                 }
                 Ok(_) => Err(format!("the old process at {} says nothing: {error}", self.path)),
             },
         }
+    }
+
+    /// Hears what is given, up to `yours`; a line that is something else is returned.
+    async fn given(&mut self, given: &mut Given) -> io::Result<Option<String>> {
+        for _ in 0..=SERVERS_MAX {
+            let line = self.talk.line_soon().await?;
+            match line.split_once(' ') {
+                Some(("drain", server)) => given.taken_out.push((server.to_owned(), Override::Drain)),
+                Some(("offline", server)) => given.taken_out.push((server.to_owned(), Override::Offline)),
+                Some(("yours", number)) => match number.parse() {
+                    Ok(number) => {
+                        given.numbers = number;
+                        return Ok(None);
+                    }
+                    Err(_) => return Ok(Some(line)),
+                },
+                _ => return Ok(Some(line)),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it tells of more servers than there can be"))
     }
 
     /// Tells that this process serves the clients, and waits beside it for the end of the old one: until then its sessions write
@@ -103,7 +135,23 @@ pub async fn succeed(predecessor: &mut Takeover, shared: &Arc<Shared>, reloader:
         cache.beside_another(true);
     }
     let given = predecessor.is_ready().await?;
-    shared.registry.number_after(given);
+    shared.registry.number_after(given.numbers);
     shared.events.push("upgrade", None, "this process has taken over from another".to_owned());
-    reloader.act(true).await
+    reloader.act(true).await?;
+    take_out(&given.taken_out, shared).await;
+    Ok(())
+}
+
+/// What an operator has taken out stays out: no statement goes there before that is so.
+async fn take_out(servers: &[(String, Override)], shared: &Arc<Shared>) {
+    let mut changed = shared.changed.clone();
+    for (name, over) in servers {
+        // It may have left the file.
+        let Some(id) = shared.snapshot.load().by_name(name).map(|server| server.id) else { continue };
+        shared.monitor.set_override(id, *over).await;
+        shared.events.push("override", Some(name), "taken out by an operator before this process took over");
+        let is_out = || shared.snapshot.load().server(id).is_none_or(|s| matches!(s.state, State::Draining | State::Offline));
+        let out = async { while !is_out() && changed.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(OUT_LIMIT, out).await;
+    }
 }

@@ -6,20 +6,23 @@
 //! sluice-upgrade 1 VERSION         ->
 //!                                  <-   doors N, and N names, a line each; the sockets beside them
 //! ready                            ->   (it has looked at the servers)
+//!                                  <-   drain NAME, offline NAME: servers that an operator has taken out, a line each
 //!                                  <-   yours NUMBER (it accepts nobody and replaces no master any more; clients' numbers so far)
 //! taken                            ->   (it does)
 //!                                       (the end: its last session has ended)
 //! ```
-//! In the place of each of its answers the old one may say `no REASON`.
+//! When `taken` does not come, the old one ends the new one and goes on. In the place of each of its answers the old one may say `no REASON`.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -60,6 +63,27 @@ impl Talk {
     /// The process at the other end.
     pub fn peer(&self) -> Option<i32> {
         self.stream.peer_cred().ok().and_then(|peer| peer.pid())
+    }
+
+    /// Ends the process at the other end with SIGKILL, whatever it does. Tells whether that was done: it is not when the process
+    /// has gone.
+    ///
+    /// # Errors
+    /// The process is not known, or the system does not allow it.
+    pub fn end_peer(&self) -> io::Result<bool> {
+        let pid = self.peer().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "which process it is cannot be told"))?;
+        let process = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(rustix::io::Errno::SRCH) => return Ok(false),
+            process => process?,
+        };
+        // Its end of the socket is open still: so it lived when it was looked up by its number, which nobody else had then.
+        let mut end = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+        if poll(&mut end, Some(&Timespec::default()))? > 0 {
+            return Ok(false);
+        }
+        pidfd_send_signal(process, Signal::KILL)?;
+        Ok(true)
     }
 
     /// Says a line.
@@ -203,6 +227,19 @@ mod tests {
             let _client = std::net::TcpStream::connect(address).unwrap();
             assert_eq!(listener.accept().unwrap().0.local_addr().unwrap(), address);
         }
+    }
+
+    /// The other end is of this process, which would not live to fail here.
+    #[tokio::test]
+    async fn a_process_that_has_gone_is_not_ended() {
+        let (old, new) = pair();
+        drop(new);
+        assert!(!old.end_peer().unwrap());
+        let (mut old, mut new) = pair();
+        new.say("taken").await.unwrap();
+        drop(new);
+        assert!(!old.end_peer().unwrap());
+        assert_eq!(old.line().await.unwrap(), "taken");
     }
 
     #[tokio::test]

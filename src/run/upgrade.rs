@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::frontend::listener::{SocketFile, Stays};
@@ -52,8 +53,18 @@ impl UpgradeDoor {
         Ok(UpgradeDoor { listener, _file: SocketFile::at(path, stays).map_err(explain)? })
     }
 
+    /// Begins to answer new processes with these doors. Those that become ready come out of what is returned.
+    ///
+    /// # Errors
+    /// File descriptors have run out.
+    pub fn answer(self, doors: &[Door]) -> Result<(JoinHandle<()>, mpsc::Receiver<Talk>), String> {
+        let doors = copies(doors).map_err(|e| format!("cannot keep the listening sockets: {e}"))?;
+        let (ready, successors) = mpsc::channel(1);
+        Ok((tokio::spawn(self.serve(doors, ready)), successors))
+    }
+
     /// Answers new processes, one after the other; those that become ready are given to `ready`.
-    pub async fn serve(self, doors: Vec<Door>, ready: mpsc::Sender<Talk>) {
+    async fn serve(self, doors: Vec<Door>, ready: mpsc::Sender<Talk>) {
         loop {
             let talk = match self.listener.accept().await {
                 Ok((stream, _)) => Talk::on(stream),

@@ -94,6 +94,8 @@ pub struct Session {
     insert_id: insert_id::InsertId,
     /// The session's last write.
     pub written: Option<GtidSet>,
+    /// Among what it wrote is a definition (`CREATE`, `ALTER`, ...) that no replica is known to have.
+    pub defined: bool,
     /// How its statements are read.
     pub lex: LexMode,
     /// A reset, and `DEFAULT`, bring back the charset of the login, as MariaDB does it; in MySQL they bring that of the server.
@@ -133,6 +135,7 @@ impl Session {
             last_insert_id: 0,
             insert_id: insert_id::InsertId::Known,
             written: None,
+            defined: false,
             temporary_tables: Names::default(),
             text_prepared: TextPrepared::default(),
             unread: Unread::default(),

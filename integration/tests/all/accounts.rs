@@ -117,19 +117,26 @@ async fn an_expired_password_can_be_replaced_through_sluice() {
     } else {
         "ALTER USER CURRENT_USER() IDENTIFIED BY 'new'"
     };
-    let sql = format!("{change}; SELECT 7; SELECT CURRENT_USER()");
-    let mut told = Vec::new();
-    for port in [cluster().server("db1").port(), proxy().port()] {
-        on_db1(&["DROP USER IF EXISTS t_expired", "CREATE USER t_expired IDENTIFIED BY 'old' PASSWORD EXPIRE"]).await;
-        let sandbox = client(port, old, &["--connect-expired-password"], "SELECT 1");
-        let changed = client(port, old, &["--connect-expired-password"], &sql);
-        let after = client(port, new, &[], "SELECT 8");
-        let text = |output: Output| (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-        told.push((text(sandbox), text(changed), text(after)));
+    let sql = format!("{change}; SELECT 7; SELECT CURRENT_USER(); SELECT DATABASE()");
+    let create = [
+        "DROP USER IF EXISTS t_expired",
+        "CREATE USER t_expired IDENTIFIED BY 'old' PASSWORD EXPIRE",
+        "GRANT SELECT ON shop.* TO t_expired",
+    ];
+    for login in [&["--connect-expired-password"][..], &["--connect-expired-password", "--database=shop"]] {
+        let mut told = Vec::new();
+        for port in [cluster().server("db1").port(), proxy().port()] {
+            on_db1(&create).await;
+            let sandbox = client(port, old, login, "SELECT 1");
+            let changed = client(port, old, login, &sql);
+            let after = client(port, new, &[], "SELECT 8");
+            let text = |output: Output| (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+            told.push((text(sandbox), text(changed), text(after)));
+        }
+        let (through, direct) = (told.pop().unwrap(), told.pop().unwrap());
+        assert!(direct.0.1.contains("1820") && direct.1.0.contains('7') && direct.2.0.contains('8'), "{login:?}: {direct:?}");
+        assert_eq!(through, direct, "{login:?}: {sql}");
     }
-    let (through, direct) = (told.pop().unwrap(), told.pop().unwrap());
-    assert!(direct.0.1.contains("1820") && direct.1.0.contains('7') && direct.2.0.contains('8'), "{direct:?}");
-    assert_eq!(through, direct, "{sql}");
     // Who does not say that it can handle it is refused in the server's words.
     on_db1(&["DROP USER IF EXISTS t_expired", "CREATE USER t_expired IDENTIFIED BY 'old' PASSWORD EXPIRE"]).await;
     let port = cluster().server("db1").port();

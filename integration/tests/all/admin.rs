@@ -119,6 +119,24 @@ async fn prepared_and_preamble_statements_of_tools_are_answered() {
     }
 }
 
+/// Times are times for drivers, in both protocols: Grafana takes no text for one.
+#[tokio::test]
+async fn times_are_times() {
+    use mysql_async::Value;
+    use mysql_async::consts::ColumnType;
+    let mut conn = driver::connect(driver::options(proxy().admin_port(), ADMIN)).await.unwrap();
+    let sql = "SELECT at, kind FROM events ORDER BY at LIMIT 1";
+    let text: mysql_async::Row = conn.query_first(sql).await.unwrap().unwrap();
+    assert_eq!(text.columns_ref()[0].column_type(), ColumnType::MYSQL_TYPE_DATETIME);
+    let said: String = text.get(0).unwrap();
+    let prepared: mysql_async::Row = conn.exec_first(sql, ()).await.unwrap().unwrap();
+    let Some(Value::Date(year, month, day, hour, minute, second, micros)) = prepared.as_ref(0) else { panic!("{prepared:?}") };
+    let read = format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03}", micros / 1000);
+    assert_eq!(read, said);
+    let kind: String = prepared.get(1).unwrap();
+    assert!(!kind.is_empty(), "what follows a time is read at its place");
+}
+
 #[tokio::test]
 async fn the_admin_port_wants_its_password() {
     for account in [Account { name: "admin", password: "wrong" }, Account { name: "app", password: "password" }] {

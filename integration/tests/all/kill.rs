@@ -121,6 +121,25 @@ async fn a_killed_client_is_closed_and_so_is_its_statement() {
     assert!(killer.query_drop("SELECT 1").await.is_err());
 }
 
+#[tokio::test]
+async fn kills_at_the_head_of_several_statements() {
+    let mut killer = proxy().connect("shop").await.unwrap();
+    let mut victims = [proxy().connect("shop").await.unwrap(), proxy().connect("shop").await.unwrap()];
+    let [first, second] = [victims[0].id(), victims[1].id()];
+    let mut replies = killer.query_iter(format!("KILL {first}; kill connection {second} ; SELECT 7")).await.unwrap();
+    assert!(replies.collect::<u32>().await.unwrap().is_empty());
+    assert!(replies.collect::<u32>().await.unwrap().is_empty());
+    assert_eq!(replies.collect::<u32>().await.unwrap(), [7]);
+    assert!(replies.is_empty(), "no more replies than statements");
+    drop(replies);
+    for victim in &mut victims {
+        assert!(victim.query_drop("SELECT 1").await.is_err());
+    }
+    let error = killer.query_drop(format!("KILL {first}; SELECT 7")).await.unwrap_err();
+    assert_eq!(code(&error), 1094, "it is gone");
+    assert_eq!(killer.query_first::<u32, _>("SELECT 7").await.unwrap(), Some(7));
+}
+
 async fn raw_kill(raw: &mut RawClient, id: u32) -> Reply {
     raw.send(0, &[&[0x0c], &id.to_le_bytes()[..]].concat()).await.unwrap();
     raw.receive().await.unwrap()

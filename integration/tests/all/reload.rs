@@ -175,7 +175,15 @@ async fn save_config_writes_what_commands_changed_and_keeps_comments() {
     proxy.admin("SET SERVER db3 WEIGHT 9").await.unwrap();
     let diff = proxy.admin("SHOW CONFIG DIFF").await.unwrap();
     assert_eq!(diff.rows, [["server.db3.weight", "9", "1", ""].map(str::to_owned).to_vec()], "{diff:?}");
+    proxy.admin("DRAIN SERVER db4").await.unwrap();
+    until_true("it is drained", Duration::from_secs(5), || async {
+        Ok(proxy.admin("SHOW SERVERS").await?.cell("name", "db4", "state") == Some("draining"))
+    })
+    .await
+    .unwrap();
     proxy.admin("SAVE CONFIG").await.unwrap();
+    let told = format!("{:?}", proxy.admin("SELECT detail FROM events WHERE kind = 'command'").await.unwrap());
+    assert!(told.contains("server.db3.weight = 9; not in the file: db4 is drained"), "{told}");
     let saved = std::fs::read_to_string(&path).unwrap();
     assert!(saved.starts_with("# mine\n") && saved.ends_with("# the end\n") && saved.contains("weight = 9\n"), "{saved}");
     assert_eq!(saved.lines().count(), text.lines().count() + 3, "{saved}");

@@ -358,3 +358,88 @@ async fn two_processes_keep_nothing() {
     old_client.disconnect().await.unwrap();
     state("\"on").await;
 }
+
+const MUTE: &str = "SLUICE_TEST_MUTE";
+
+/// No test: the new process that the test below starts. It asks for the doors, is given the clients, puts its own socket in the place
+/// of the old one's, and never says that it serves. What it says instead is the second word of the variable.
+#[test]
+#[ignore = "a process that a test starts"]
+fn a_process_that_never_serves() {
+    use std::io::{BufRead, BufReader, Write};
+    let Ok(variable) = std::env::var(MUTE) else { return };
+    let (path, instead) = variable.split_once(' ').unwrap_or((&variable, ""));
+    let mut old = std::os::unix::net::UnixStream::connect(path).unwrap();
+    old.write_all(b"sluice-upgrade 1 0.0.0\nready\n").unwrap();
+    let mut lines = BufReader::new(old.try_clone().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("yours ")));
+    let beside = format!("{path}.mute");
+    let _own = std::os::unix::net::UnixListener::bind(&beside).unwrap();
+    std::fs::rename(&beside, path).unwrap();
+    eprintln!("was given the clients");
+    if !instead.is_empty() {
+        old.write_all(format!("{instead}\n").as_bytes()).unwrap();
+    }
+    std::thread::sleep(LIMIT * 3);
+}
+
+/// A new process that was given the clients and hangs is ended, and so is one that says what nobody understands: the old one serves
+/// again, whoever came meanwhile too, and can be taken over from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_that_hangs_is_ended() {
+    let place = Place::new("hangs");
+    let proxy = place.configure(Proxy::before(cluster())).start().await.unwrap();
+    let mut stays = proxy.connect("shop").await.unwrap();
+    let admin = integration::driver::options(proxy.admin_port(), integration::proxy::ADMIN);
+    let mut operator = integration::driver::connect(admin).await.unwrap();
+    let start = |instead: &str| {
+        let args = ["--exact", "upgrade::a_process_that_never_serves", "--ignored", "--nocapture"].map(str::to_owned);
+        let env = [(MUTE.to_owned(), format!("{} {instead}", place.join("upgrade.sock")))];
+        Process::start(&std::env::current_exe().unwrap(), &args, &env, &proxy.config_path().with_file_name("mute.log")).unwrap()
+    };
+    let mut mute = start("");
+    until_true("it is given the clients", LIMIT, || async { Ok(mute.log_tail(5).contains("was given the clients")) })
+        .await
+        .unwrap();
+    let began = Instant::now();
+    let options = proxy.options(accounts::APP);
+    let waits = tokio::spawn(async move {
+        integration::driver::connect(options).await?.query_drop("SELECT 1").await?;
+        anyhow::Ok(())
+    });
+    stays.query_drop("UPDATE shop.items SET stock = stock WHERE id = 1").await.unwrap();
+    for order in ["DRAIN SERVER db3", "SWITCHOVER TO db2", "RELOAD CONFIG", "SAVE CONFIG", "PAUSE", "SHUTDOWN", "FLUSH CACHE"] {
+        let error = operator.query_drop(order).await.unwrap_err().to_string();
+        assert!(error.contains("another process takes the place of this one"), "{order}: {error}");
+    }
+    assert!(!waits.is_finished(), "nobody accepts");
+    waits.await.unwrap().unwrap();
+    assert!(began.elapsed() > Duration::from_secs(5), "{:?}", began.elapsed());
+    let status = mute.wait(LIMIT).unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
+    let events = format!("{:?}", proxy.admin("SELECT detail FROM events WHERE kind = 'upgrade'").await.unwrap());
+    assert!(events.contains("it was ended") && events.contains("this one goes on"), "{events}");
+    // It acts again, for the operator who has stayed too.
+    operator.query_drop("DRAIN SERVER db4").await.unwrap();
+    operator.query_drop("OFFLINE SERVER db3").await.unwrap();
+    let mut mute = start("served");
+    let status = mute.wait(LIMIT).unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
+    drop(proxy.connect("shop").await.unwrap());
+    stays.query_drop("SELECT 1").await.unwrap();
+    let mut old = proxy.take_over("right").await.unwrap();
+    stays.disconnect().await.unwrap();
+    ends(&mut old).await;
+    drop(proxy.connect("shop").await.unwrap());
+    // What an operator has taken out stays out.
+    let servers = proxy.admin("SHOW SERVERS").await.unwrap();
+    assert_eq!(servers.cell("name", "db4", "state"), Some("draining"));
+    assert_eq!(servers.cell("name", "db3", "state"), Some("offline"));
+    // Told to end while it waits, it does not wait.
+    let mut mute = start("");
+    until_true("it is given the clients", LIMIT, || async { Ok(mute.log_tail(5).contains("was given the clients")) })
+        .await
+        .unwrap();
+    proxy.stop().unwrap();
+    mute.kill();
+}

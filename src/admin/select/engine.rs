@@ -85,6 +85,8 @@ fn declared(kind: Kind) -> &'static str {
         Kind::UInt => "BIGINT UNSIGNED",
         Kind::Float => "DOUBLE",
         Kind::Text => "TEXT COLLATE NOCASE",
+        // Said so that SQLite takes it for text all the same.
+        Kind::Time => "DATETIME TEXT",
     }
 }
 
@@ -125,6 +127,7 @@ fn read(statement: &mut Statement<'_>) -> Result<Table, Error> {
                 "BIGINT" => Some(Kind::Int),
                 "DOUBLE" => Some(Kind::Float),
                 "TEXT" => Some(Kind::Text),
+                "DATETIME TEXT" => Some(Kind::Time),
                 _ => None,
             });
             (column.name().to_owned(), kind)

@@ -56,6 +56,12 @@ pub const NAMES: &[&str] = &[
     "GREATEST",
     "LEAST",
     "REGEXP_LIKE",
+    "FIELD",
+    "FIND_IN_SET",
+    "LOCATE",
+    "SUBSTRING_INDEX",
+    "DATE_FORMAT",
+    "TIMESTAMPDIFF",
 ];
 /// A compiled pattern may take this much memory.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
@@ -164,6 +170,53 @@ pub fn register(db: &Connection, session: &Session) -> Result<()> {
         }
         Ok(Some(all))
     })?;
+    for count in [2, 3] {
+        db.create_scalar_function("locate", count, flags, move |c| {
+            let (Some(wanted), Some(text)) = (text(c.get_raw(0)), text(c.get_raw(1))) else { return Ok(None) };
+            let from = if count == 3 { number(c.get_raw(2)).unwrap_or(0.0) } else { 1.0 };
+            Ok(Some(place(&wanted.to_lowercase(), &text.to_lowercase(), from as usize)))
+        })?;
+    }
+    two("find_in_set", |c| {
+        let (Some(wanted), Some(set)) = (text(c.get_raw(0)), text(c.get_raw(1))) else { return Ok(Cell::Null) };
+        let found = set.split(',').position(|part| part.to_lowercase() == wanted.to_lowercase() && !set.is_empty());
+        Ok(Cell::Integer(found.map_or(0, |i| i as i64 + 1)))
+    })?;
+    db.create_scalar_function("substring_index", 3, flags, |c| {
+        let (Some(text), Some(mark), Some(count)) = (text(c.get_raw(0)), text(c.get_raw(1)), number(c.get_raw(2))) else {
+            return Ok(None);
+        };
+        if mark.is_empty() || count == 0.0 {
+            return Ok(Some(String::new()));
+        }
+        let parts: Vec<&str> = text.split(&mark).collect();
+        let count = (count.abs() as usize).min(parts.len());
+        let taken = if c.get_raw(2).as_i64().is_ok_and(|n| n < 0) { &parts[parts.len() - count..] } else { &parts[..count] };
+        Ok(Some(taken.join(&mark)))
+    })?;
+    db.create_scalar_function("field", -1, flags, |c| {
+        let Some(wanted) = text(c.get_raw(0)) else { return Ok(0) };
+        let found = (1..c.len()).find(|i| text(c.get_raw(*i)).is_some_and(|t| t.to_lowercase() == wanted.to_lowercase()));
+        Ok(found.map_or(0, |i| i as i64))
+    })?;
+    two("date_format", |c| {
+        let (Some(time), Some(format)) = (text(c.get_raw(0)), text(c.get_raw(1))) else { return Ok(Cell::Null) };
+        formatted(&time, &format).map(|text| text.map_or(Cell::Null, Cell::Text))
+    })?;
+    db.create_scalar_function("timestampdiff", 3, flags, |c| {
+        let unit = text(c.get_raw(0)).unwrap_or_default().to_uppercase();
+        let length = match unit.as_str() {
+            "MICROSECOND" => 1e-6,
+            "SECOND" => 1.0,
+            "MINUTE" => 60.0,
+            "HOUR" => 3_600.0,
+            "DAY" => 86_400.0,
+            "WEEK" => 604_800.0,
+            _ => return Err(failed(format!("TIMESTAMPDIFF knows MICROSECOND, SECOND, MINUTE, HOUR, DAY and WEEK, not {unit}"))),
+        };
+        let time = |i: usize| text(c.get_raw(i)).and_then(|t| unix_seconds(&t));
+        Ok(time(1).zip(time(2)).map(|(from, to)| ((to - from) / length).trunc() as i64))
+    })?;
     for (name, greatest) in [("greatest", true), ("least", false)] {
         db.create_scalar_function(name, -1, flags, move |c| {
             let mut best: Option<f64> = None;
@@ -175,6 +228,47 @@ pub fn register(db: &Connection, session: &Session) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// The letter, from 1, at which `wanted` stands in `text`, looked for from the letter `from` on; 0 when it does not.
+fn place(wanted: &str, text: &str, from: usize) -> i64 {
+    let Some(skipped) = from.checked_sub(1) else { return 0 };
+    let Some(rest) = text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(skipped).and_then(|at| text.get(at..)) else {
+        return 0;
+    };
+    rest.find(wanted).and_then(|at| rest.get(..at)).map_or(0, |before| (skipped + before.chars().count() + 1) as i64)
+}
+
+/// A time as `DATE_FORMAT` writes it, by the marks that stand for numbers; `None` for what is no time.
+fn formatted(time: &str, format: &str) -> Result<Option<String>> {
+    let Some(seconds) = unix_seconds(time) else { return Ok(None) };
+    let Some(whole) = time_of(seconds) else { return Ok(None) };
+    let (date, clock) = whole.split_once(' ').unwrap_or((&whole, ""));
+    let (clock, millis) = clock.split_once('.').unwrap_or((clock, "000"));
+    let (date, clock): (Vec<&str>, Vec<&str>) = (date.split('-').collect(), clock.split(':').collect());
+    let ([year, month, day], [hour, minute, second]) = (date.as_slice(), clock.as_slice()) else { return Ok(None) };
+    let mut out = String::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            out.push(letter);
+            continue;
+        }
+        match letters.next() {
+            Some('Y') => out.push_str(year),
+            Some('y') => out.push_str(year.get(2..).unwrap_or(year)),
+            Some('m') => out.push_str(month),
+            Some('d') => out.push_str(day),
+            Some('H') => out.push_str(hour),
+            Some('i') => out.push_str(minute),
+            Some('s' | 'S') => out.push_str(second),
+            Some('f') => out.extend([millis, "000"]),
+            Some('T') => out.push_str(&clock.join(":")),
+            Some('%') => out.push('%'),
+            other => return Err(failed(format!("DATE_FORMAT knows %Y %y %m %d %H %i %s %f %T, not %{}", other.unwrap_or(' ')))),
+        }
+    }
+    Ok(Some(out))
 }
 
 fn quotient(c: &Context<'_>) -> Option<f64> {

@@ -194,6 +194,13 @@ fn function_words(function: &mut Function) -> Flow {
     {
         arguments.args.push(argument(Expr::Value(value)));
     }
+    // Its unit looks like the name of a column.
+    if let ("TIMESTAMPDIFF", [FunctionArg::Unnamed(FunctionArgExpr::Expr(unit)), ..]) =
+        (name.as_str(), arguments.args.as_mut_slice())
+        && let Expr::Identifier(word) = unit
+    {
+        *unit = Expr::value(Value::SingleQuotedString(word.value.clone()));
+    }
     if let ("DATE_ADD" | "DATE_SUB", [time, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Interval(interval)))]) =
         (name.as_str(), arguments.args.as_slice())
     {

@@ -173,8 +173,40 @@ fn statements_built_to_exhaust_us() {
 
 #[test]
 fn columns_are_typed() {
-    let table = answer("SELECT name, lag_ms, COUNT(*), AVG(queries), 'x', NULL, 1.5, -1 FROM servers GROUP BY name").unwrap();
+    let table =
+        answer("SELECT name, lag_ms, COUNT(*), AVG(queries), 'x', NULL, 1.5, -1, since FROM servers GROUP BY name").unwrap();
     let kinds: Vec<Kind> = table.columns.iter().map(|c| c.kind).collect();
     use Kind::*;
-    assert_eq!(kinds, [Text, UInt, Int, Float, Text, Text, Float, Int]);
+    assert_eq!(kinds, [Text, UInt, Int, Float, Text, Text, Float, Int, Time]);
+}
+
+#[test]
+fn times_are_written_and_subtracted() {
+    let cells = |sql: &str| ask(sql).split(" | ").last().unwrap_or_default().to_owned();
+    assert_eq!(
+        cells("SELECT DATE_FORMAT('2026-11-22 21:04:05.123', '%Y/%m/%d %H:%i:%s %f %y %T %%')"),
+        "2026/11/22 21:04:05 123000 26 21:04:05 %"
+    );
+    assert!(ask("SELECT DATE_FORMAT('2026-11-22', '%W')").contains("not %W"));
+    assert_eq!(cells("SELECT TIMESTAMPDIFF(MINUTE, '2026-11-22 21:04:05', '2026-11-22 22:04:04')"), "59");
+    assert_eq!(cells("SELECT TIMESTAMPDIFF(SECOND, '2026-11-23', '2026-11-22')"), "-86400");
+    assert!(ask("SELECT TIMESTAMPDIFF(YEAR, '2026-11-23', '2026-11-22')").contains("not YEAR"));
+    assert_eq!(cells("SELECT FIELD('B', 'a', 'b', 'c')"), "2");
+    assert_eq!(
+        cells("SELECT CONCAT(LOCATE('B', 'aäbb'), LOCATE('b', 'abab', 3), LOCATE('x', 'a'), LOCATE('', 'a'), LOCATE('a', 'a', 9))"),
+        "34010"
+    );
+    assert_eq!(cells("SELECT CONCAT(FIND_IN_SET('b', 'a,B'), FIND_IN_SET('', ''), FIND_IN_SET('c', 'a,b'))"), "200");
+    assert_eq!(
+        cells(
+            "SELECT CONCAT(SUBSTRING_INDEX('10.0.0.1:3306', ':', 1), SUBSTRING_INDEX('a.b.c', '.', -2), SUBSTRING_INDEX('a', '.', 5))"
+        ),
+        "10.0.0.1b.ca"
+    );
+    // MariaDB Connector/J's getColumns.
+    let sql = "SELECT UCASE(IF( COLUMN_TYPE LIKE '%(%)%', CONCAT(SUBSTRING( COLUMN_TYPE,1, LOCATE('(',COLUMN_TYPE) - 1 ), \
+        SUBSTRING(COLUMN_TYPE ,1+locate(')', COLUMN_TYPE))), COLUMN_TYPE)) TYPE_NAME FROM information_schema.columns \
+        WHERE table_name = 'events' AND column_name = 'at'";
+    assert_eq!(cells(sql), "DATETIME");
+    assert_eq!(cells("SELECT COUNT(*) FROM servers WHERE since > '1969' AND since < '2100'"), "3");
 }

@@ -233,6 +233,9 @@ impl Import<'_> {
             }
             for row in &rows {
                 self.groups.members.entry(hostgroup(row).to_owned()).or_default().push(name.clone());
+                if get(row, "weight") == Some("0") {
+                    self.note(format!("{name} has weight 0 there, for no new connections; here DRAIN SERVER takes it out"));
+                }
                 let status = get(row, "status").unwrap_or("ONLINE");
                 if status.starts_with("OFFLINE") {
                     self.note(format!(
@@ -254,10 +257,16 @@ impl Import<'_> {
         let mut rows = self.rows("mysql_query_rules");
         rows.retain(|row| get(row, "active") != Some("0"));
         rows.sort_by_key(|row| get(row, "rule_id").and_then(|id| id.parse::<u64>().ok()).unwrap_or(u64::MAX));
+        let mut kept: Vec<u64> = Vec::new();
         for row in rows {
             let id = get(&row, "rule_id").unwrap_or("?").to_owned();
             match self.rule(&row) {
-                Ok(text) => self.out.push_str(&text),
+                Ok(text) => {
+                    if text.contains("\naction = \"cache\"\n") {
+                        kept.extend(get(&row, "cache_ttl").and_then(|ttl| ttl.parse::<u64>().ok()));
+                    }
+                    self.out.push_str(&text);
+                }
                 Err(why) => self.note(format!("rule {id} was left out: {why}")),
             }
             let ignored: Vec<&str> =
@@ -266,6 +275,25 @@ impl Import<'_> {
                 self.note(format!("rule {id}: {} has no counterpart", ignored.join(", ")));
             }
         }
+        self.cache(kept.into_iter().max());
+    }
+
+    /// `[cache]`, when a rule asks for it. `ttl` in ms is the longest of theirs.
+    fn cache(&mut self, ttl: Option<u64>) {
+        let memory = self.variable("mysql-query_cache_size_MB").and_then(|v| v.parse::<u64>().ok());
+        let Some(ttl) = ttl else {
+            if memory.is_some() {
+                self.note("mysql-query_cache_size_MB: no rule has a cache_ttl; the cache stays off");
+            }
+            return;
+        };
+        let _ = write!(self.out, "\n[cache]\nenabled = true\nttl = \"{ttl}ms\"\n");
+        if let Some(memory) = memory.filter(|memory| *memory > 0) {
+            self.key("max_memory", format_args!("\"{memory}MiB\""));
+        }
+        self.note(
+            "cached results are void when their tables are written to; cache.ttl is only the longest that one is kept, the same for all rules",
+        );
     }
 
     fn rule(&self, row: &Row) -> Result<String, String> {
@@ -353,6 +381,14 @@ impl Import<'_> {
 
     /// Tables and variables that nobody has looked at.
     fn rest(&mut self) {
+        for (name, key, how) in [
+            ("mysql-ssl_p2s_ca", "server.tls.ca", "tls = { mode = \"verify_ca\", ca = \"FILE\" } in each [[server]]"),
+            ("admin-restapi_port", "http.listen", "/metrics is on http.listen, 127.0.0.1:6070 if nothing is said"),
+        ] {
+            if let Some(value) = self.variable(name) {
+                self.note(format!("{name} = {value} was not taken ({key}): {how}"));
+            }
+        }
         let known = ["mysql_servers", "mysql_users", "mysql_query_rules", "mysql_replication_hostgroups"];
         let others: Vec<String> = self
             .source

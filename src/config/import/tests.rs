@@ -44,6 +44,39 @@ mysql_replication_hostgroups= ( { writer_hostgroup=10 reader_hostgroup=20 commen
 scheduler= ( { id=1 filename="/bin/x" } )
 "#;
 
+#[test]
+fn a_cache_and_what_was_passed_over_in_silence() {
+    let imported = proxysql(
+        r#"
+mysql_variables= { query_cache_size_MB=64 ssl_p2s_ca="/etc/ca.pem" }
+admin_variables= { restapi_port=6070 }
+mysql_servers = ( { address="10.0.0.11", hostgroup=1 }, { address="10.0.0.12", hostgroup=2, weight=0 } )
+mysql_replication_hostgroups= ( { writer_hostgroup=1 reader_hostgroup=2 } )
+mysql_query_rules: (
+	{ rule_id=1 active=1 match_digest="FROM items" cache_ttl=5000 apply=1 },
+	{ rule_id=2 active=1 match_digest="FROM tags" cache_ttl=90000 apply=1 }
+)
+"#,
+    )
+    .unwrap();
+    let config = readable(&imported);
+    assert!(config.cache.enabled);
+    assert_eq!(config.cache.ttl.0, std::time::Duration::from_secs(90));
+    assert_eq!(config.cache.max_memory.0, 64 << 20);
+    let notes = imported.notes.join("\n");
+    for note in [
+        "db2 has weight 0 there",
+        "mysql-ssl_p2s_ca = /etc/ca.pem was not taken",
+        "admin-restapi_port = 6070",
+        "the same for all rules",
+    ] {
+        assert!(notes.contains(note), "{note}: {notes}");
+    }
+    let without = proxysql("mysql_variables= { query_cache_size_MB=64 }\nmysql_servers= ( { address=\"10.0.0.11\" } )").unwrap();
+    assert!(!readable(&without).cache.enabled);
+    assert!(without.notes.iter().any(|note| note.contains("the cache stays off")), "{:?}", without.notes);
+}
+
 fn readable(imported: &Imported) -> crate::config::Config {
     crate::config::parse(&imported.toml, "/etc/sluice/sluice.toml").unwrap_or_else(|mistakes| {
         let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();

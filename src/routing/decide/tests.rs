@@ -54,6 +54,7 @@ struct Case<'a> {
     rules: Vec<Rule>,
     settings: RoutingSettings,
     written: Option<&'a str>,
+    defined: bool,
     /// Who has it.
     has: &'a [u16],
     failed: &'a [ServerId],
@@ -81,6 +82,7 @@ fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
         read_only_account: case.read_only,
         must_have: MustHave::Any,
         written: written.as_ref(),
+        defined: case.defined,
         snapshot,
         rules: &Rules(case.rules.clone()),
         settings: &case.settings,
@@ -240,6 +242,17 @@ fn a_session_reads_its_own_writes() {
     let waits = ask(&servers(), &case(&[]));
     assert_eq!(told(&waits), "replica db2 read_your_writes_wait");
     assert!(waits.wait_for_write);
+    let defined = Case { defined: true, ..case(&[]) };
+    assert_eq!(
+        told(&ask(&servers(), &defined)),
+        "master db1 replicas_behind",
+        "a definition takes a replica as long as the master"
+    );
+    assert_eq!(told(&ask(&servers(), &Case { defined: true, ..case(&[3]) })), "replica db4 read_your_writes");
+    let one_failed = Case { failed: &[ServerId(1)], ..case(&[]) };
+    assert_eq!(told(&ask(&servers(), &one_failed)), "master db1 replicas_behind", "waited for one in vain");
+    let master_failed = Case { failed: &[ServerId(0)], ..case(&[]) };
+    assert_eq!(told(&ask(&servers(), &master_failed)), "replica db2 read_your_writes_wait", "the master cannot answer either");
     let mut behind = servers();
     for server in &mut behind.servers[1..] {
         server.lag_ms = Some(WAITING_LAG_MS_MAX + 1);
