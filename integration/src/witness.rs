@@ -51,6 +51,8 @@ pub struct Wire {
     deprecate_eof: bool,
     /// The connection id of the greeting.
     pub id: u32,
+    /// The status flags of the OK that ended the login.
+    pub login_status: u16,
 }
 
 /// A packet read from its front.
@@ -103,7 +105,7 @@ impl Wire {
     pub async fn connect(port: u16, schema: &str, collation: u8, deprecate_eof: bool) -> Result<Wire> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
-        let mut wire = Wire { stream, deprecate_eof, id: 0 };
+        let mut wire = Wire { stream, deprecate_eof, id: 0, login_status: 0 };
         let (_, greeting) = wire.receive().await?.context("closed before the greeting")?;
         let mut reader = Reader(&greeting);
         if reader.number(1) != 10 {
@@ -133,7 +135,13 @@ impl Wire {
         wire.send(1, &payload).await?;
         loop {
             match wire.receive().await?.context("closed during the login")? {
-                (_, payload) if payload.first() == Some(&0) => return Ok(wire),
+                (_, payload) if payload.first() == Some(&0) => {
+                    let mut reader = Reader(&payload[1..]);
+                    reader.lenenc();
+                    reader.lenenc();
+                    wire.login_status = reader.number(2) as u16;
+                    return Ok(wire);
+                }
                 (sequence, payload) if payload.first() == Some(&0xfe) => wire.send(sequence.wrapping_add(1), &[]).await?,
                 (_, payload) if payload.first() == Some(&1) => {} // caching_sha2_password: the fast path succeeded
                 (_, payload) => bail!("login as {}: {}", EMPTY.name, readable(&payload)),

@@ -25,6 +25,7 @@ const COM_QUIT: u8 = 0x01;
 const COM_QUERY: u8 = 0x03;
 const COM_PING: u8 = 0x0E;
 const SERVER_MORE_RESULTS_EXISTS: u16 = 0x0008;
+const SERVER_STATUS_AUTOCOMMIT: u16 = 0x0002;
 const COLLATION_UTF8MB4_GENERAL_CI: u16 = 45;
 
 /// One result of a query. A statement without rows has no columns.
@@ -168,7 +169,13 @@ impl AdminConnection {
     /// See [`QueryError`].
     pub async fn query(&mut self, sql: &str) -> Result<Vec<TextResult>, QueryError> {
         let limit = self.timeout;
-        timeout(limit, run_query(&mut self.stream, sql, Capabilities::NONE)).await.map_err(|_| QueryError::Timeout(limit))?
+        let late = |_| QueryError::Timeout(limit);
+        let results = timeout(limit, run_query(&mut self.stream, sql, Capabilities::NONE)).await.map_err(late)??;
+        if results.last().is_some_and(|result| result.status & SERVER_STATUS_AUTOCOMMIT == 0) {
+            // The server is configured so that nothing commits by itself. This commits what was just done, and whatever follows.
+            timeout(limit, run_query(&mut self.stream, "SET autocommit=1", Capabilities::NONE)).await.map_err(late)??;
+        }
+        Ok(results)
     }
 
     /// The stream, for a command whose answer is no result. The next packet is a command.

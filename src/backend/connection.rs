@@ -1,11 +1,15 @@
 //! One connection to a server, as the pool keeps it and a statement uses it: the stream, what it negotiated, the session
 //! state it was last brought to, and the statements prepared on it.
 
+mod begins;
 mod error;
+mod guard;
 mod reset;
 mod statements;
 
+pub use begins::with;
 pub use error::CommandError;
+pub use guard::Guard;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -23,7 +27,7 @@ use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::query::NO_ATTRIBUTES;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
-use crate::session::state::State;
+use crate::session::state::{Change, State};
 use crate::topology::{Flavor, ServerId};
 
 /// What makes connections interchangeable: everything that changes a reply's bytes and cannot be changed by a statement.
@@ -156,6 +160,8 @@ pub struct Connection {
     pub key: Arc<PoolKey>,
     /// The state it was last brought to.
     pub have: Arc<State>,
+    /// What its session began with that the login does not name: a sign of how the server is configured.
+    pub begins: Arc<[Change]>,
     /// After this it is closed instead of given back.
     pub expires: Instant,
     /// The worker to whose reactor its socket belongs.
@@ -176,6 +182,8 @@ pub struct Connection {
     pub last_insert_id: u64,
     /// It was handed out for writing: what is pinned to it ends when its server is no longer master.
     pub writes: bool,
+    /// Its server may write nothing for it, see [`guard`](self).
+    pub guard: Guard,
     /// It carries something that no `SET` can take away (a temporary table, a lock): close it instead of giving it back.
     pub tainted: bool,
 }
@@ -209,6 +217,7 @@ impl Connection {
             capabilities: connected.capabilities,
             key,
             have,
+            begins: [].into(),
             expires,
             home: Worker::here(),
             prepared: HashMap::default(),
@@ -220,6 +229,7 @@ impl Connection {
             last_insert_id: 0,
             severer: None,
             writes: false,
+            guard: Guard::default(),
             tainted: false,
         }
     }
@@ -310,7 +320,7 @@ impl Connection {
             let mut buffer = Buffer::new();
             self.expect_oks(&mut buffer, answers).await?;
         }
-        self.have = want.clone();
+        self.stands_at(want);
         Ok(())
     }
 
@@ -326,8 +336,12 @@ impl Connection {
 
     async fn read_raw(&mut self, command: Vec<u8>, expect: Expect) -> Result<Vec<u8>, CommandError> {
         self.stream.send_command(&command).await?;
+        self.read_reply(&mut Buffer::new(), expect).await
+    }
+
+    /// Reads one whole reply; what follows it stays in `buffer`.
+    async fn read_reply(&mut self, buffer: &mut Buffer, expect: Expect) -> Result<Vec<u8>, CommandError> {
         let mut reply = Vec::new();
-        let mut buffer = Buffer::new();
         let mut tracker = ReplyTracker::new(expect, self.capabilities);
         while !tracker.is_done() {
             let walk = tracker.walk(buffer.filled()).map_err(|e| CommandError::Nonsense(e.to_string()))?;
@@ -386,34 +400,6 @@ impl Connection {
         PrepareOk::parse(payload)
             .map(|ok| ok.statement_id)
             .ok_or_else(|| CommandError::Nonsense("an unreadable answer to COM_STMT_PREPARE".to_owned()))
-    }
-
-    /// Commands that bring this connection to `want`, appended to `out`; how many replies they will bring. The caller sets
-    /// [`Connection::have`] once they have been answered.
-    pub fn put_restore(&mut self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
-        if Arc::ptr_eq(&self.have, want) {
-            return 0;
-        }
-        let restore = self.have.restore(want);
-        let mut count = 0;
-        if let Some(set) = &restore.role {
-            put_query(out, self.capabilities, set);
-            count += 1;
-        }
-        if let Some(set) = &restore.system {
-            put_query(out, self.capabilities, set);
-            count += 1;
-        }
-        if let Some(schema) = &restore.schema {
-            put_command(out, Com::InitDb, schema);
-            count += 1;
-        }
-        if let Some(set) = &restore.user {
-            self.dirty_users = true;
-            put_query(out, self.capabilities, set);
-            count += 1;
-        }
-        count
     }
 
     /// Moves its socket to the reactor of this thread, if it belongs to another worker.

@@ -27,7 +27,7 @@ use crate::metrics::histogram::AtomicHistogram;
 use crate::net::{Severer, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::compress::Algorithm;
-use crate::session::state::State;
+use crate::session::state::{Change, State};
 use crate::topology::{Flavor, ServerId};
 
 type Handed = Option<Box<Connection>>;
@@ -380,15 +380,19 @@ impl ServerPool {
     }
 
     /// Takes in a connection that a login opened, when there is room for it; else it is closed.
-    pub async fn adopt(self: &Arc<Self>, connected: Connected, key: &Arc<PoolKey>, fresh: &Arc<State>) {
+    /// What it [began with](Connection::begins), where it was taken in.
+    pub async fn adopt(self: &Arc<Self>, connected: Connected, key: &Arc<PoolKey>, fresh: &Arc<State>) -> Option<Arc<[Change]>> {
         let counts = self.counts();
         // A login's connection is not compressed.
         if self.compression.is_none()
             && counts.used + counts.idle < counts.max
             && let Some(lease) = self.take_in(connected, key, fresh).await
         {
+            let begins = lease.begins.clone();
             lease.give_back(Instant::now());
+            return Some(begins);
         }
+        None
     }
 
     /// Takes in a connection that a login opened, in place of an idle one if need be. `None`: all are in use, or it broke.

@@ -76,6 +76,7 @@ impl Client {
         // A session that stays where it is may write there.
         let Some(pool) = snapshot.master.and_then(|s| self.shared.pools.get(s.index())) else { return Ok(false) };
         let Ok(mut lease) = pool.checkout(self.wanted(Some(text))).await else { return Ok(false) };
+        lease.guard.wanted = false;
         if lease.bring_to(&self.session.state).await.is_err() {
             return Ok(false);
         }

@@ -1,11 +1,11 @@
 //! From a login to a session: the account's place in the pools, the first state, the schema it wants to start in.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::auth::Credential;
 use crate::auth::attributes::passed_on;
-use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, MUST_CHANGE_PASSWORD, PoolKey, key_capabilities};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, MUST_CHANGE_PASSWORD, PoolKey, key_capabilities, with};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Account, Client, Gone, unknown_command};
 use crate::frontend::login::{ChangeUserRequest, First, LoggedIn, Peer, change_user};
@@ -28,6 +28,9 @@ use crate::topology::{Flavor, ServerId};
 const FAILED_CHANGES_MAX: u8 = 3;
 /// Marks pool keys of one client alone; generations of learned passwords are far below.
 const LOGIN_ONLY: u64 = 1 << 63;
+
+/// How long a login waits for a connection that tells what its sessions begin with.
+const BEGINNING_WAIT: Duration = Duration::from_secs(1);
 
 /// No server takes statements in these: the bytes of ASCII are others in them.
 const NO_CLIENT_CHARSETS: [&str; 4] = ["ucs2", "utf16", "utf16le", "utf32"];
@@ -69,10 +72,16 @@ pub async fn enter(
     let ignore_space = login.capabilities.has(Capabilities::IGNORE_SPACE);
     let charset = ByteCharset::from_collation_id(login.collation);
     let lex = LexMode { charset, dialect, ignore_space, ..LexMode::default() };
-    let session = Session::new(account.fresh.clone(), lex);
-    if let Some(first) = login.first.take() {
-        adopt(&shared, first, &account).await;
-    }
+    let adopted = match login.first.take() {
+        Some(first) => adopt(&shared, first, &account).await,
+        None => None,
+    };
+    let told = held.as_ref().map(|lease| lease.begins.clone()).or(adopted);
+    let begins = match told.or_else(|| shared.known_beginning(&account)) {
+        Some(begins) => Some(begins),
+        None => Box::pin(ask_beginning(&shared, &account)).await,
+    };
+    let session = begin(&shared, &account, begins, lex);
     let schema = login.schema.take().filter(|s| !s.is_empty());
     let capabilities = login.capabilities;
     // The session exists before the OK is sent, because its schema is tried with its own connections.
@@ -158,8 +167,43 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
     }
 }
 
+/// A session that begins so. A reset runs no `init_connect`: of all that it comes back to `autocommit` alone, which is the server's own.
+fn begin(shared: &Shared, account: &Account, begins: Option<Arc<[Change]>>, lex: LexMode) -> Session {
+    let Some(begins) = begins else { return Session::new(account.fresh.clone(), lex) };
+    let is_own = |change: &&Change| matches!(change, Change::System(name, _) if **name == *"autocommit");
+    let own: Vec<Change> = begins.iter().filter(is_own).cloned().collect();
+    let state = if own.is_empty() { account.fresh.clone() } else { Arc::new(with(&account.fresh, &own)) };
+    let mut session = Session::new(state, lex);
+    if own.len() < begins.len() {
+        session.begins_in(Arc::new(with(&account.fresh, &begins)));
+    }
+    shared.note_beginning(account, begins);
+    session
+}
+
+/// What the account's sessions begin with (see [`Connection::begins`](crate::backend::connection::Connection::begins)), asked of a server that is up. What
+/// none tells at once is taken for nothing, as with servers that are configured as most are.
+async fn ask_beginning(shared: &Shared, account: &Account) -> Option<Arc<[Change]>> {
+    let snapshot = shared.snapshot.load_full();
+    let server = snapshot.writer().map(|master| master.id).or_else(|| snapshot.readers().map(|s| s.id).next());
+    let pool = shared.pools.get(server?.index())?;
+    let wanted = Wanted {
+        key: &account.key,
+        credential: &account.credential,
+        collation: account.collation,
+        state: &account.fresh,
+        fresh: &account.fresh,
+        attributes: &account.attributes,
+        text: None,
+    };
+    let lease = timer::timeout(BEGINNING_WAIT, pool.checkout(wanted)).await.ok()?.ok()?;
+    let begins = lease.begins.clone();
+    lease.give_back(Instant::now());
+    Some(begins)
+}
+
 /// Takes the login's connection into the pool when it is what the pool would have opened.
-async fn adopt(shared: &Shared, first: First, account: &Account) {
+async fn adopt(shared: &Shared, first: First, account: &Account) -> Option<Arc<[Change]>> {
     let wanted = ALWAYS_CAPABILITIES | account.key.capabilities;
     let relevant = crate::backend::connection::KEY_CAPABILITIES | Capabilities::SESSION_TRACK;
     let offered = first.connected.greeting.capabilities;
@@ -168,8 +212,9 @@ async fn adopt(shared: &Shared, first: First, account: &Account) {
         && first.connected.collation == account.collation
         && let Some(pool) = shared.pools.get(first.server.index())
     {
-        pool.adopt(first.connected, &account.key, &account.fresh).await;
+        return pool.adopt(first.connected, &account.key, &account.fresh).await;
     }
+    None
 }
 
 /// The servers that may be asked, the master first. While there is none (the proxy has just started, all were lost) a login waits

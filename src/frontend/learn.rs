@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::backend::connection::Guard;
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::{Job, Payload};
@@ -47,6 +48,12 @@ impl Client {
             self.session.learn(job.statement, job.sql, &learned);
             if job.com == Com::InitDb && ok {
                 self.session.schema_is(job.sql);
+            }
+            if told.overflow
+                || told.variables.iter().any(|(name, _)| Guard::is_variable(name))
+                || effects.sets_system_variables.iter().any(|name| Guard::is_variable(name.as_bytes()))
+            {
+                lease.guard.was_assigned();
             }
             if before.is_some_and(|before| !Arc::ptr_eq(&before, &self.session.state)) {
                 self.session.state = self.shared.share(self.session.state.clone());

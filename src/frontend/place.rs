@@ -13,6 +13,7 @@ use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job, LOST};
+use crate::frontend::refused::bound_to;
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::net::timer;
@@ -299,7 +300,7 @@ impl Client {
             }
             Reason::PinnedElsewhere(pin) => {
                 let server = self.held.as_ref().map_or_else(|| "a server".into(), |lease| self.shared.name(lease.server));
-                format!("this session is bound to {server}, which is not the master, by {}; end that, then write", pin.as_str())
+                bound_to(&server, pin)
             }
             other => format!("refused: {other}"),
         };

@@ -340,12 +340,12 @@ impl Client {
                 if told.errno.is_some() && self.entry.doomed.load(Ordering::Relaxed) {
                     return Err(Gone);
                 }
-                if told.errno == Some(refused::READ_ONLY_SERVER)
+                if refused::may_not_write(told.errno)
                     && !forwarded
                     && self.upload.is_none()
                     && let Some(failed) = self
-                        .read_only_server(job, decision, &buffer, &mut pending)
-                        .or_else(|| self.master_is_read_only(job, server, started, &pending))
+                        .read_only_server(job, decision, &buffer, &mut pending, told.errno)
+                        .or_else(|| self.master_is_read_only(job, server, started, &pending, told.errno))
                 {
                     Change::none(change);
                     self.settle(lease, Instant::now());

@@ -12,12 +12,15 @@ use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
-use crate::routing::decision::Decision;
+use crate::routing::decision::{Decision, Reason};
+use crate::session::pin::PinReason;
 use crate::sql::classify::Class;
 use crate::topology::{Failure, Flavor, ServerId};
 
 /// ER_OPTION_PREVENTS_STATEMENT.
-pub(super) const READ_ONLY_SERVER: u16 = 1290;
+const READ_ONLY_SERVER: u16 = 1290;
+/// ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION.
+const READ_ONLY_TRANSACTION: u16 = 1792;
 /// ER_MAX_PREPARED_STMT_COUNT_REACHED.
 const TOO_MANY_PREPARED: u16 = 1461;
 /// ER_NEED_REPREPARE.
@@ -25,18 +28,42 @@ const NEED_REPREPARE: u16 = 1615;
 /// ER_UNKNOWN_STMT_HANDLER.
 const UNKNOWN_STATEMENT: u16 = 1243;
 
+/// What the client of a session that must stay on a server other than the master is told when it writes.
+pub(super) fn bound_to(server: &str, pin: PinReason) -> String {
+    format!("this session is bound to {server}, which is not the master, by {}; end that, then write", pin.as_str())
+}
+
+/// Whether a server said that it may not write.
+pub(super) fn may_not_write(errno: Option<u16>) -> bool {
+    matches!(errno, Some(READ_ONLY_SERVER | READ_ONLY_TRANSACTION))
+}
+
 impl Client {
     /// A server other than the master refused to write. A statement taken for a read is run on the master instead; in a read-only
     /// transaction, which is on this server because Sluice chose it, the client is told what the master would say.
     pub(super) fn read_only_server(
-        &self,
+        &mut self,
         job: &Job<'_>,
         decision: &Decision,
         buffer: &Buffer,
         pending: &mut Pending,
+        errno: Option<u16>,
     ) -> Option<Failed> {
         if !pending.out.is_empty() {
             return None;
+        }
+        if errno == Some(READ_ONLY_TRANSACTION) {
+            if self.session.status.has(Status::IN_TRANS_READONLY) || self.is_on_master(decision) {
+                return None;
+            }
+            let failed = self.runs_on_master(job, decision);
+            if let (None, Reason::Pinned(pin), Some(server)) = (&failed, decision.reason, decision.server) {
+                let seq = buffer.filled().get(3).copied()?;
+                pending.out =
+                    ClientError::new(Source::Client, 1290, b"HY000", bound_to(&self.shared.name(server), pin)).packet(seq);
+                pending.from_buffer = 0;
+            }
+            return failed;
         }
         let reply = buffer.filled().get(..pending.from_buffer)?;
         // Behind the columns of a result that came to nothing, or alone.
@@ -47,7 +74,7 @@ impl Client {
         let seq = reply.get(3).copied()?;
         let error = ErrPacket::parse(last.get(HEADER_LEN..)?)?;
         let by_option = error.message.windows(9).any(|w| w == b"read-only" || w == b"read_only");
-        if !by_option || decision.server.is_none() || self.shared.snapshot.load().master == decision.server {
+        if !by_option || self.is_on_master(decision) {
             return None;
         }
         if self.session.status.has(Status::IN_TRANS_READONLY) {
@@ -59,8 +86,23 @@ impl Client {
             pending.from_buffer = 0;
             return None;
         }
-        let taken_for_read = job.statement.class == Class::Read && decision.may_retry && !job.statement.writes_unseen.is_raised();
-        taken_for_read.then_some(Failed::ReadOnlyServer)
+        self.runs_on_master(job, decision)
+    }
+
+    fn is_on_master(&self, decision: &Decision) -> bool {
+        decision.server.is_none() || self.shared.snapshot.load().master == decision.server
+    }
+
+    /// A statement that was taken for a read, or that an operator took for one by naming a server. What keeps the session on the server it was
+    /// sent to must not be lost with it; `FOUND_ROWS()` is another after this statement anyway.
+    fn runs_on_master(&mut self, job: &Job<'_>, decision: &Decision) -> Option<Failed> {
+        let counts_only = matches!(decision.reason, Reason::Pinned(_)) && self.session.pins.only(PinReason::FoundRows);
+        let first = !job.statement.writes_unseen.is_raised();
+        if !(decision.may_retry && first || counts_only) || !matches!(job.statement.class, Class::Read | Class::Write) {
+            return None;
+        }
+        self.session.pins.set(PinReason::FoundRows, false);
+        Some(Failed::ReadOnlyServer)
     }
 
     /// The master refused to write: somebody else has made it read-only, another proxy or the process that took over from this one, and
@@ -71,8 +113,10 @@ impl Client {
         server: ServerId,
         started: Instant,
         pending: &Pending,
+        errno: Option<u16>,
     ) -> Option<Failed> {
-        let whole = matches!(job.statement.class, Class::Write | Class::LockingRead | Class::Ddl);
+        let by_server = errno == Some(READ_ONLY_SERVER);
+        let whole = by_server && matches!(job.statement.class, Class::Write | Class::LockingRead | Class::Ddl);
         let master = self.shared.snapshot.load().master == Some(server);
         if !pending.out.is_empty() || !whole || !master || self.session.pins.any() || started.elapsed() >= self.hold_timeout() {
             return None;

@@ -218,6 +218,7 @@ impl Client {
         let mut lease = pool.checkout(self.wanted(None)).await.map_err(|_| "no connection could be had".to_owned())?;
         // Whatever ends this early leaves a transaction behind: then the connection is closed.
         lease.tainted = true;
+        lease.guard.wanted = false;
         lease.bring_to(&self.session.state).await.map_err(|e| lost(&e))?;
         for (n, step) in steps.iter().enumerate() {
             let (sum, status) = self.run_step(&mut lease, step).await.map_err(|e| lost(&e))?;

@@ -12,7 +12,7 @@ use crate::frontend::query::{Failed, Job, LOST, Payload};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, put_packet_with};
-use crate::protocol::ok_err_eof::ErrPacket;
+use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::protocol::prepared::{ExecuteError, rewrite_bulk, rewrite_execute};
 use crate::routing::decide::{Consistency, MustHave};
 use crate::routing::decision::Decision;
@@ -31,6 +31,7 @@ impl Client {
         buffer: &mut Buffer,
     ) -> Result<Result<(), Failed>, Gone> {
         self.fill_from(lease.server);
+        lease.guard.wanted = self.only_reads(job, lease);
         if !job.statement.plain
             && lease.dirty_users
             && self.session.state.lacks_user(&job.statement.effects.reads_user_variables)
@@ -43,7 +44,7 @@ impl Client {
         let wait = decision.wait_for_write && !same_as_before;
         let restore_id = self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
         let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
-        let nothing_before = plain && !lease.has_closes() && !restore_id && !wait;
+        let nothing_before = plain && lease.guard.is_right() && !lease.has_closes() && !restore_id && !wait;
         let composed;
         let packet = match (&job.payload, job.text) {
             _ if !nothing_before => None,
@@ -61,6 +62,17 @@ impl Client {
             return Ok(lease.stream.send_command(packet).await.map_err(|e| self.broken(lease, &e)));
         }
         Box::pin(self.send_composed(job, lease, buffer, wait, restore_id)).await
+    }
+
+    /// Whether the statement must not write on this server, see [`Guard`](crate::backend::connection::Guard). Definitions are looked at without. And a read-only
+    /// transaction of the client's own writes nothing by itself: who asks in it for variables is to see his own.
+    fn only_reads(&self, job: &Job<'_>, lease: &Lease) -> bool {
+        if self.shared.snapshot.load().master == Some(lease.server) || job.statement.asks_definitions {
+            return false;
+        }
+        let there = self.session.state.schema().is_some_and(|schema| schema.eq_ignore_ascii_case(b"information_schema"));
+        let shows = job.statement.effects.reads_server_state && self.session.status.has(Status::IN_TRANS_READONLY);
+        !(shows || there && job.statement.asks_definitions_there())
     }
 
     /// The rest of [`Client::send`]: something must go before the statement, or into it.
@@ -137,9 +149,7 @@ impl Client {
         {
             return Ok(Err(failed));
         }
-        if !Arc::ptr_eq(&lease.have, &self.session.state) {
-            lease.have = self.session.state.clone();
-        }
+        lease.stands_at(&self.session.state);
         if restore_id {
             lease.last_insert_id = self.session.last_insert_id;
         }
@@ -188,7 +198,7 @@ impl Client {
     ) -> Result<Option<Failed>, Gone> {
         match lease.expect_oks(buffer, answers).await {
             Ok(()) => {
-                lease.have = self.session.state.clone();
+                lease.stands_at(&self.session.state);
                 Ok(None)
             }
             // The sandbox of an expired password, where every statement is told so. The client's own may be the one that ends it.
@@ -237,7 +247,7 @@ impl Client {
             lease.expect_oks(&mut buffer, answers).await?;
             lease.tainted = tainted;
         }
-        lease.have = state.clone();
+        lease.stands_at(state);
         let mut command = std::mem::take(out);
         put_command(&mut command, Com::StmtPrepare, &text.sql);
         lease.stream.send_command(&command).await?;

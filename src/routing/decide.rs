@@ -9,6 +9,7 @@ use crate::routing::balance::{self, Candidate, Load, ReadBalance};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::routing::rules::{Action, Rules, Subject};
 use crate::session::pin::PinReason;
+use crate::session::state::READ_ONLY;
 use crate::sql::classify::{Access, Class, ClassReason, Classified};
 use crate::sql::hint::{Hint, HintTarget};
 use crate::topology::gtid::GtidSet;
@@ -188,6 +189,7 @@ fn by_class(q: &Question<'_>) -> Decision {
         }
         Class::Read => read(q, Reason::Read),
         Class::Transaction if begins_read_only(q.statement) => read(q, Reason::ReadOnlyTransaction),
+        Class::Session if frees_next_transaction(q.statement) => master(q, Reason::Session),
         Class::Session => match q.snapshot.writer() {
             Some(_) => master(q, Reason::Session),
             None => read(q, Reason::Session),
@@ -201,10 +203,19 @@ fn by_class(q: &Question<'_>) -> Decision {
     }
 }
 
+/// Whether the transaction that follows may write although the session's do not: a server that is not the master is guarded by that (see `backend::connection`).
+fn frees_next_transaction(statement: &Classified) -> bool {
+    let effects = &statement.effects;
+    effects.set_transaction == Some(false)
+        || effects.begins_transaction.is_some_and(|start| start.access == Access::ReadWrite)
+        || effects.sets_system_variables.iter().any(|name| READ_ONLY.contains(&name.as_str()))
+}
+
 /// Whether it may change what replicas copy from the master: all that is not known to speak of the connection only, or to read.
 fn writes(statement: &Classified) -> bool {
     match statement.class {
-        Class::Read | Class::LockingRead | Class::Session | Class::Transaction | Class::Administrative => false,
+        Class::Session | Class::Transaction => frees_next_transaction(statement),
+        Class::Read | Class::LockingRead | Class::Administrative => false,
         Class::Ddl | Class::Unknown => true,
         Class::Write => match &statement.reason {
             ClassReason::PreparedInText => statement.effects.text_execute.is_some(),
@@ -270,7 +281,7 @@ fn aim(q: &Question<'_>, aim: Aim<'_>, may_read: bool, reason: Reason) -> Option
 fn readable(statement: &Classified) -> bool {
     match statement.class {
         Class::Read => !statement.writes_unseen.is_raised(),
-        Class::Write => matches!(statement.reason, ClassReason::UnknownFunction(_)),
+        Class::Write => matches!(statement.reason, ClassReason::UnknownFunction(_)) && !statement.writes_unseen.is_raised(),
         Class::Transaction => begins_read_only(statement),
         _ => false,
     }

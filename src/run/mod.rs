@@ -51,7 +51,7 @@ use crate::run::servers::{monitor_account, monitor_settings, names, only_watches
 use crate::run::takeover::Takeover;
 use crate::run::talk::Talk;
 use crate::run::upgrade::UpgradeDoor;
-use crate::sql::classify::{ClassifyCache, classify};
+use crate::sql::classify::{Classified, ClassifyCache, classify};
 use crate::sql::lexer::LexMode;
 use crate::topology::snapshot::Snapshot;
 use crate::topology::{ServerId, State};
@@ -200,7 +200,7 @@ impl Proxy {
             pools,
             classify: ClassifyCache::new(CLASSIFIED_MAX, CLASSIFIED_BYTES_MAX),
             class_use: Arc::new(classify(b"USE s", LexMode::default())),
-            class_read: Arc::new(classify(b"SELECT 1", LexMode::default())),
+            class_read: Arc::new(Classified { asks_definitions: true, ..classify(b"SELECT 1", LexMode::default()) }),
             cache: keeping::cache(&config)?,
             stored,
             flights: Arc::default(),
@@ -216,6 +216,7 @@ impl Proxy {
             refusals: Refusals::default(),
             draining: AtomicBool::new(false),
             schemas: Mutex::default(),
+            beginnings: Mutex::default(),
             states: Mutex::default(),
             keys: Mutex::default(),
             attributes: Mutex::default(),

@@ -109,6 +109,8 @@ pub struct Session {
     handlers: u32,
     named_locks: NamedLocks,
     pending_transaction: bool,
+    /// `autocommit` is off by the server's configuration or by a `SET`; kept apart, because every statement asks.
+    autocommit_is_off: bool,
     /// `wait_timeout` was set; kept apart, because every command asks.
     limits_idleness: bool,
     /// The statement being learned from assigned to a variable in the form that is for the next transaction only.
@@ -118,6 +120,7 @@ pub struct Session {
 impl Session {
     /// A session right after its login.
     pub fn new(state: Arc<State>, lex_default: LexMode) -> Session {
+        let off = autocommit_is_off(&state);
         Session {
             lex: state.lex_mode(lex_default),
             lex_default,
@@ -127,7 +130,8 @@ impl Session {
             state,
             pins: Pins::default(),
             read_lock: false,
-            status: Status::AUTOCOMMIT,
+            status: if off && lex_default.dialect != Dialect::MySql { Status(0) } else { Status::AUTOCOMMIT },
+            autocommit_is_off: off,
             last_insert_id: 0,
             insert_id: insert_id::InsertId::Known,
             written: None,
@@ -141,6 +145,12 @@ impl Session {
             limits_idleness: false,
             sets_next_transaction: false,
         }
+    }
+
+    /// It begins in another state than a reset comes back to.
+    pub fn begins_in(&mut self, state: Arc<State>) {
+        self.state = state;
+        self.state_is_new();
     }
 
     /// `COM_RESET_CONNECTION`: as right after the login, but for what was written (reads must still see it) and the schema,
@@ -165,9 +175,9 @@ impl Session {
         self.pins.set(PinReason::Role, role);
     }
 
-    /// Whether statements commit by themselves.
+    /// Whether statements commit by themselves. MySQL's status flags say so of a session that begins with it off, until it is set.
     pub fn autocommit(&self) -> bool {
-        self.status.has(Status::AUTOCOMMIT)
+        self.status.has(Status::AUTOCOMMIT) && !self.autocommit_is_off
     }
 
     /// Whether `COMMIT` and `ROLLBACK` do no more than they say (`completion_type` is `NO_CHAIN`).
@@ -213,7 +223,7 @@ impl Session {
     /// The schema that the login named: a reset comes back to it.
     pub fn schema_at_login(&mut self, name: &[u8]) {
         self.schema_is(name);
-        self.initial = self.state.clone();
+        self.initial = Arc::new(self.initial.changed(&[Change::Schema(Some(name.into()))]));
     }
 
     fn change(&mut self, changes: &[Change]) {
@@ -221,8 +231,13 @@ impl Session {
             return;
         }
         self.state = Arc::new(self.state.changed(changes));
+        self.state_is_new();
+    }
+
+    fn state_is_new(&mut self) {
         self.lex = self.state.lex_mode(self.lex_default);
         self.limits_idleness = self.state.system("wait_timeout").is_some();
+        self.autocommit_is_off = autocommit_is_off(&self.state);
         if self.state.too_large() {
             self.pins.set(PinReason::SessionVariable, true);
         }
@@ -442,6 +457,10 @@ fn is_word(value: &[u8], word: &[u8], number: &[u8]) -> bool {
     let value = value.trim_ascii();
     let value = value.strip_prefix(b"'").and_then(|v| v.strip_suffix(b"'")).unwrap_or(value);
     value.eq_ignore_ascii_case(word) || value == number
+}
+
+fn autocommit_is_off(state: &State) -> bool {
+    state.system("autocommit").is_some_and(|value| is_word(value, b"OFF", b"0"))
 }
 
 fn last_word_is(sql: &[u8], word: &[u8]) -> bool {

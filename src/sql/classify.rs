@@ -5,12 +5,13 @@
 //! its executable comments. The proof is done on the digest's text by our own scan of the tokens. sqlparser only adds the tables and is asked only
 //! where it cannot be hurt (see [`tables`]); it never turns anything into a read.
 //!
-//! Limits of the proof, which no look at a text can pass: a view may call a stored function. A server that is read-only refuses that one (1290); it is
-//! then run on the master, and remembered ([`Flag`]).
+//! Limits of the proof, which no look at a text can pass: a view may call a stored function. A server that is not the master refuses that one (1792 in a
+//! read-only transaction, 1290 when it is read-only); it is then run on the master, and remembered ([`Flag`]).
 
 mod body;
 mod cache;
 mod calls;
+mod definitions;
 mod effects;
 mod insert_id;
 mod judge;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::digest::{DigestBuf, digest};
-use super::lexer::LexMode;
+use super::lexer::{Dialect, LexMode};
 
 /// All that is known about a statement from its digest.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,6 +68,9 @@ pub struct Classified {
     pub counts_found_rows: bool,
     /// The id in its OK is what `LAST_INSERT_ID()` tells afterwards, unless the statement [names it](names_id) itself.
     pub ok_tells_insert_id: bool,
+    /// MariaDB: it asks for nothing but definitions. The server opens each view for that, and in a read-only transaction would say of one that
+    /// writes that it cannot be opened.
+    pub asks_definitions: bool,
     /// What running it has taught.
     pub writes_unseen: Flag,
     /// How useful it was to keep its results.
@@ -74,6 +78,12 @@ pub struct Classified {
 }
 
 impl Classified {
+    /// Whether it asks for nothing but definitions (see [`Classified::asks_definitions`]) where `information_schema` is the current schema.
+    pub fn asks_definitions_there(&self) -> bool {
+        let named = |table: &TableName| table.schema.as_deref().is_none_or(|s| s.eq_ignore_ascii_case("information_schema"));
+        self.reason == ClassReason::PlainSelect && self.tables_complete && !self.multi && self.tables.iter().all(named)
+    }
+
     /// Whether it may change who logs in with what: `ALTER USER`, `SET PASSWORD`, `GRANT ... IDENTIFIED BY`, `FLUSH PRIVILEGES` and
     /// the like. What a procedure does is not seen.
     pub fn changes_accounts(&self) -> bool {
@@ -181,7 +191,7 @@ pub fn classify(sql: &[u8], mode: LexMode) -> Classified {
 
 /// Judges a digest.
 pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
-    let verdict = judge::judge(&buf.text, mode, buf.truncated);
+    let mut verdict = judge::judge(&buf.text, mode, buf.truncated);
     let (tables, tables_complete) = match tables::tables(&buf.text, mode, &verdict) {
         Some(tables) => (tables, true),
         None => (verdict.tables.clone(), false),
@@ -190,6 +200,11 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
     let counts_found_rows = counts_found_rows(&buf.text, &verdict);
     let ok_tells_insert_id = verdict.class == Class::Write && insert_id::told_by_ok(&buf.text, mode, &verdict);
     let cacheable = verdict.cacheable(tables_complete, &tables);
+    let asks_definitions =
+        mode.dialect == Dialect::MariaDb && definitions::asks_only(&buf.text, &verdict, &tables, tables_complete);
+    // What asks for them and reads something beside them gets the whole answer from the master only.
+    let mixed = mode.dialect == Dialect::MariaDb && verdict.class == Class::Read && verdict.effects.system_schemas;
+    verdict.effects.reads_server_state |= mixed && !asks_definitions && !(tables_complete && definitions::are_apart(&tables));
     Classified {
         class: verdict.class,
         reason: verdict.reason,
@@ -206,6 +221,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         unknown_functions: verdict.unknown_functions,
         counts_found_rows,
         ok_tells_insert_id,
+        asks_definitions,
         writes_unseen: Flag::default(),
         worth: Tally::default(),
     }

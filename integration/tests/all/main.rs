@@ -7,6 +7,7 @@
 mod accounts;
 mod admin;
 mod bad_input;
+mod beginnings;
 mod binlog;
 mod cache;
 mod cache_binlog;
@@ -19,6 +20,7 @@ mod docs;
 mod doors;
 mod failover;
 mod grafana;
+mod guard;
 mod harness;
 mod health;
 mod kill;

@@ -71,6 +71,12 @@ pub async fn where_am_i(conn: &mut Conn) -> u32 {
     conn.query_first(WHERE_AM_I).await.unwrap().expect("item 1 is there")
 }
 
+/// Waits until this client's reads go to a server other than db1; a replica that lags is not asked for a moment.
+pub async fn reads_on_a_replica(conn: &mut Conn) {
+    let limit = std::time::Duration::from_secs(20);
+    integration::wait::until_true("a read on a replica", limit, async || Ok(where_am_i(conn).await != 1)).await.unwrap();
+}
+
 /// A client of the shared proxy and one straight at db1, both in `schema`.
 pub async fn pair(schema: &str) -> (Conn, Conn) {
     let through = proxy().connect(schema).await.unwrap();

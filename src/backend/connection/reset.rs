@@ -18,11 +18,15 @@ impl Connection {
         self.to_close.clear();
         self.last_insert_id = 0;
         self.dirty_users = false;
-        self.track_session().await?;
+        self.guard_is_gone();
         // The names are the server's own now, whatever those are: nobody asks for these, so they are always set anew.
         // Both families let the roles that were set stand.
         let role = Change::Role(self.have.role().map(Into::into));
         self.have = Arc::new(State::at_login(self.have.schema(), Some(("binary", "binary"))).changed(&[role]));
+        // A reset runs no `init_connect`: what new sessions begin with is still what this one began with.
+        let begins = self.begins.clone();
+        self.track_session().await?;
+        self.begins = begins;
         self.bring_to(want).await
     }
 }

@@ -1,11 +1,16 @@
 //! What a server connection is told to track, at its beginning and after a reset.
 
-use super::{CommandError, Connection, MUST_CHANGE_PASSWORD};
+use super::begins::QUESTION;
+use super::{CommandError, Connection, MUST_CHANGE_PASSWORD, put_query};
+use crate::net::Buffer;
+use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::ErrPacket;
+use crate::protocol::reply::Expect;
 use crate::topology::Flavor;
 
 impl Connection {
-    /// Has the server track what sessions change and which GTIDs they write: one command, once per connection.
+    /// Has the server track what sessions change and which GTIDs they write: one command, once per connection. Along with it
+    /// goes the question what its session begins with.
     /// A server refuses it while the account's password is expired: the connection is good for a new password then, and for nobody else.
     ///
     /// # Errors
@@ -37,12 +42,28 @@ select_into_buffer_size,query_alloc_block_size,query_prealloc_size,transaction_a
 binlog_row_image,binlog_rows_query_log_events,innodb_strict_mode,innodb_table_locks,innodb_ft_enable_stopword'"
             }
         };
-        match self.statement(sql).await {
-            Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
+        let mut buffer = Buffer::new();
+        let mut out = Vec::new();
+        put_query(&mut out, self.capabilities, sql);
+        // A compressed connection is asked one thing at a time.
+        let apart = self.stream.is_compressed();
+        if !apart {
+            put_query(&mut out, self.capabilities, QUESTION.as_bytes());
+        }
+        self.stream.send_command(&out).await?;
+        let reply = self.read_reply(&mut buffer, Expect::Query).await?;
+        let beginning = match apart {
+            true => self.raw_reply(QUESTION.as_bytes()).await?,
+            false => self.read_reply(&mut buffer, Expect::Query).await?,
+        };
+        let payload = Header::parse(&reply).and_then(|header| reply.get(HEADER_LEN..header.packet_len())).unwrap_or_default();
+        match ErrPacket::parse(payload) {
+            Some(error) if error.errno == MUST_CHANGE_PASSWORD => {
                 self.tainted = true;
                 Ok(())
             }
-            done => done,
+            Some(_) => Err(CommandError::Refused(payload.to_vec())),
+            None => self.learn_beginning(&beginning).await,
         }
     }
 }

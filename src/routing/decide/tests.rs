@@ -133,6 +133,13 @@ fn a_write_goes_to_no_replica_that_a_session_is_pinned_to() {
         "the server refuses it"
     );
     assert_eq!(pinned("SELECT * FROM t", 2, PinReason::Cursor, false), "server db3 pinned: cursor");
+    // These would let the next transaction write where nothing else may.
+    for sql in ["SET TRANSACTION READ WRITE", "SET @@tx_read_only = 0", "START TRANSACTION READ WRITE"] {
+        assert_eq!(pinned(sql, 2, PinReason::Cursor, false), "deny - pinned_elsewhere", "{sql}");
+    }
+    for sql in ["SET SESSION TRANSACTION READ WRITE", "SET sql_mode = ''", "START TRANSACTION"] {
+        assert_eq!(pinned(sql, 2, PinReason::Cursor, false), "server db3 pinned: cursor", "{sql}");
+    }
     let case = Case { sql: "SELECT * FROM t", stays: true, ..Case::default() };
     assert_eq!(told(&ask(&servers(), &case)), "master db1 stays");
 }

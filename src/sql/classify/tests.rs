@@ -405,6 +405,33 @@ fn tables_and_cacheability() {
     }
 }
 
+/// Such statements run without the guard of servers that are not the master, so nothing else may be in them.
+#[test]
+fn what_asks_for_definitions_alone() {
+    let mode = LexMode { dialect: Dialect::MariaDb, ..LexMode::default() };
+    for (sql, alone, of_server) in [
+        ("SHOW TABLES", true, false),
+        ("SHOW FULL COLUMNS FROM v LIKE 'a%'", true, false),
+        ("DESCRIBE v", true, false),
+        ("SELECT * FROM information_schema.columns WHERE table_name = 'v'", true, false),
+        ("SELECT * FROM information_schema.tables t JOIN INFORMATION_SCHEMA.columns c USING (table_name)", true, false),
+        ("SELECT * FROM information_schema.columns, v", false, true),
+        ("SELECT * FROM information_schema.columns WHERE column_name IN (SELECT a FROM v)", false, true),
+        ("SELECT * FROM mysql.user", false, false),
+        ("SHOW TABLES WHERE (SELECT a FROM v) = 1", false, false),
+        ("SELECT f() FROM information_schema.tables", false, false),
+        ("SHOW TABLES; SELECT * FROM v", false, false),
+        ("SELECT * FROM v", false, false),
+        ("SELECT 1", false, false),
+    ] {
+        let found = classify(sql.as_bytes(), mode);
+        assert_eq!((found.asks_definitions, found.effects.reads_server_state), (alone, of_server), "{sql}");
+        assert!(!classify(sql.as_bytes(), LexMode { dialect: Dialect::MySql, ..mode }).asks_definitions, "{sql}");
+    }
+    assert!(classify(b"SELECT * FROM columns, information_schema.tables", mode).asks_definitions_there());
+    assert!(!classify(b"SELECT * FROM columns, shop.v", mode).asks_definitions_there());
+}
+
 #[test]
 fn modes_change_the_judgement() {
     let mode = |change: fn(&mut LexMode)| {
