@@ -114,13 +114,14 @@ impl Cache {
 
     /// The same; `shares`: there is a store that other proxies use, too.
     pub fn with_store(settings: Settings, bytes_max: u64, needs_reader: bool, shares: bool) -> Cache {
-        let epochs = Epochs::new(shares);
+        let (epochs, store) = (Epochs::new(shares), Store::new(bytes_max));
+        store.life_is(settings.ttl);
         // Whoever wrote before the start may be ahead of what replicas have.
         epochs.distrust_servers();
         Cache {
             settings: ArcSwap::from_pointee(settings),
             epochs,
-            store: Store::new(bytes_max),
+            store,
             term: ArcSwapOption::empty(),
             shares,
             accounts: shared::Accounts::default(),
@@ -138,6 +139,12 @@ impl Cache {
             misses: AtomicU64::new(0),
             stores: AtomicU64::new(0),
         }
+    }
+
+    /// What the operator has changed holds from now on, for what is kept as well.
+    pub fn set(&self, settings: Settings) {
+        self.store.life_is(settings.ttl);
+        self.settings.store(Arc::new(settings));
     }
 
     /// Whether what changes at the servers is known here.

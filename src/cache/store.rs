@@ -106,6 +106,8 @@ pub struct Store {
     evictions: Arc<AtomicU64>,
     invalidations: AtomicU64,
     reply_max: usize,
+    /// No entry lives longer, milliseconds; an operator may have shortened it after it was kept.
+    life_max_ms: AtomicU64,
 }
 
 impl std::fmt::Debug for Store {
@@ -136,7 +138,7 @@ impl Store {
         let map = Cache::with_options(options, ByMemory, DefaultHashBuilder::default(), Count(evictions.clone()));
         // A share must hold several of the largest.
         let reply_max = usize::try_from(map.shard_capacity() / 4).unwrap_or(usize::MAX).min(REPLY_MAX);
-        Store { map, evictions, invalidations: AtomicU64::new(0), reply_max }
+        Store { map, evictions, invalidations: AtomicU64::new(0), reply_max, life_max_ms: AtomicU64::new(u64::MAX) }
     }
 
     /// The longest reply that is kept, bytes.
@@ -144,10 +146,25 @@ impl Store {
         self.reply_max
     }
 
+    /// No entry lives longer than this, those included that are kept already.
+    pub fn life_is(&self, ttl: Duration) {
+        self.life_max_ms.store(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// When an entry ends.
+    pub fn ends(&self, entry: &Entry) -> Instant {
+        let most = Duration::from_millis(self.life_max_ms.load(Relaxed));
+        entry.stored.checked_add(most).map_or(entry.until, |end| end.min(entry.until))
+    }
+
+    fn is_true(&self, entry: &Entry, now: Instant) -> bool {
+        entry.ticket.is_current() && now < self.ends(entry)
+    }
+
     /// What is kept under this key and is true now.
     pub fn get(&self, key: &KeyRef<'_>, now: Instant) -> Option<Arc<Entry>> {
         let entry = self.map.get(key)?;
-        if entry.ticket.is_current() && now < entry.until {
+        if self.is_true(&entry, now) {
             return Some(entry);
         }
         self.drop_entry(key, &entry);
@@ -175,7 +192,7 @@ impl Store {
     pub fn sweep(&self, now: Instant) {
         self.map.retain(|_, entry| {
             self.count_voided(entry);
-            entry.ticket.is_current() && now < entry.until
+            self.is_true(entry, now)
         });
     }
 
@@ -206,7 +223,7 @@ impl Store {
 
     /// All that is true now, at most this many.
     pub fn list(&self, now: Instant, most: usize) -> Vec<Shown> {
-        let alive = self.map.iter().filter(|(_, entry)| entry.ticket.is_current() && now < entry.until);
+        let alive = self.map.iter().filter(|(_, entry)| self.is_true(entry, now));
         alive.map(|(key, entry)| Shown { entry, key }).take(most).collect()
     }
 }
@@ -285,6 +302,11 @@ mod tests {
         assert_eq!((room.store.len(), room.store.invalidations()), (1, 2), "what ended by its time is not counted");
         room.store.sweep(room.now + Duration::from_secs(60));
         assert!(room.store.is_empty() && room.store.bytes() == 0);
+        // An operator has shortened what was to be a minute.
+        room.put("q6", "d", 10);
+        room.store.life_is(Duration::from_secs(2));
+        assert!(room.has("q6", 1) && room.store.list(room.now + Duration::from_secs(2), 9).is_empty());
+        assert!(!room.has("q6", 2));
     }
 
     #[test]

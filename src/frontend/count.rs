@@ -10,8 +10,10 @@ use crate::frontend::relay::Told;
 use crate::metrics;
 use crate::metrics::spans::StatementSpan;
 use crate::metrics::statements::{StatementRef, StatementStats};
+use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::prepared::{self, ExecuteHeader};
 use crate::protocol::query;
 use crate::routing::decision::Target;
 use crate::sql::classify::{Class, Classified};
@@ -142,6 +144,11 @@ impl Client {
             Payload::Packet(packet) if job.com == Com::Query => {
                 let query = query::Query::parse(packet.get(HEADER_LEN..)?, self.capabilities)?;
                 TraceParent::parse(query.attribute(traceparent::NAME)?)
+            }
+            Payload::Execute(payload) if self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) => {
+                let header = ExecuteHeader::parse(payload, job.params, self.capabilities).ok()?;
+                let types = job.types.unwrap_or_default();
+                TraceParent::parse(prepared::attribute(payload, &header, job.params, types, traceparent::NAME)?)
             }
             _ => None,
         };

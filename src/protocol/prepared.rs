@@ -14,6 +14,7 @@ use super::Capabilities;
 use super::command::Com;
 use super::ok_err_eof::OK_HEADER;
 use super::primitives::Reader;
+use super::query::skip_binary_value;
 
 /// Flag of COM_STMT_EXECUTE: the parameter count is sent even when the statement has none, since attributes may come on top.
 pub const PARAMETER_COUNT_AVAILABLE: u8 = 0x08;
@@ -164,6 +165,25 @@ impl ExecuteHeader {
     pub fn wants_cursor(&self) -> bool {
         self.flags & !PARAMETER_COUNT_AVAILABLE != 0
     }
+}
+
+/// The value of a text attribute of an execution: what came on top of the statement's `own` parameters. `types`: those remembered, which
+/// are looked at when the packet has none. Only with `QUERY_ATTRIBUTES`, and not behind a parameter sent by `COM_STMT_SEND_LONG_DATA`.
+pub fn attribute<'a>(payload: &'a [u8], header: &ExecuteHeader, own: u16, types: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let types = if header.has_types() { payload.get(header.types.clone())? } else { types };
+    let nulls = payload.get(header.null_bitmap.clone())?;
+    let (mut types, mut values) = (Reader::new(types), Reader::new(payload.get(header.values_at..)?));
+    let mut found = None;
+    for n in 0..header.num_params {
+        let [kind, _sign] = types.u16()?.to_le_bytes();
+        let is = types.lenenc_bytes()?;
+        let null = nulls.get(n / 8).is_some_and(|byte| byte & (1 << (n % 8)) != 0);
+        let value = if null { None } else { skip_binary_value(&mut values, kind)? };
+        if n >= usize::from(own) && is == name.as_bytes() {
+            found = value;
+        }
+    }
+    found
 }
 
 /// Two bytes a parameter, and with `QUERY_ATTRIBUTES` its name.

@@ -94,7 +94,7 @@ fn each_attribute<'a>(r: &mut Reader<'a>, tell: &mut dyn FnMut(&'a [u8], Option<
 }
 
 /// Skips one value of the binary protocol by its column type, and gives it when it is text.
-fn skip_binary_value<'a>(r: &mut Reader<'a>, kind: u8) -> Option<Option<&'a [u8]>> {
+pub(super) fn skip_binary_value<'a>(r: &mut Reader<'a>, kind: u8) -> Option<Option<&'a [u8]>> {
     let len = match kind {
         0x06 => 0,                                         // NULL
         0x01 => 1,                                         // TINY

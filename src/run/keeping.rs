@@ -234,7 +234,7 @@ pub fn entries(shared: &Shared) -> Vec<CacheEntryRow> {
         bytes: crate::cache::store::weight(&shown.key, &shown.entry),
         hits: shown.entry.hits.load(Relaxed),
         age_ms: ms(now.saturating_duration_since(shown.entry.stored)),
-        ttl_ms: ms(shown.entry.until.saturating_duration_since(now)),
+        ttl_ms: ms(cache.store.ends(&shown.entry).saturating_duration_since(now)),
     };
     cache.store.list(now, SHOWN_MAX).into_iter().map(line).collect()
 }

@@ -193,7 +193,7 @@ impl Reloader {
         }
         self.shared.settings.store(Arc::new(frontend));
         if let Some(cache) = &self.shared.cache {
-            cache.settings.store(Arc::new(keeping::settings(&new)));
+            cache.set(keeping::settings(&new));
         }
         if let Some(tls) = client_tls {
             self.shared.login.tls.store(Arc::new(tls));

@@ -59,7 +59,8 @@ impl Leftovers {
             false => i64::try_from(reply.affected_rows).unwrap_or(i64::MAX),
         };
         self.uncounted = statement.counts_found_rows && !reply.failed && !statement.effects.calc_found_rows;
-        if query || statement.counts_found_rows {
+        // One that failed leaves the number of the one before.
+        if (query || statement.counts_found_rows) && !reply.failed {
             let counted = query && !reply.failed && !statement.effects.calc_found_rows && !statement.counts_found_rows;
             self.found_rows = counted.then_some(reply.rows);
         }

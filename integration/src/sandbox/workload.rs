@@ -12,6 +12,10 @@ pub const CLIENTS: u64 = 4;
 /// Rest of a client between two things it does.
 const REST: Duration = Duration::from_millis(20);
 const REST_AFTER_ERROR: Duration = Duration::from_millis(250);
+/// ER_LOCK_DEADLOCK: the transaction was rolled back.
+const DEADLOCK: u16 = 1213;
+/// How often an order is tried.
+const ORDER_TRIES: u32 = 5;
 /// Orders are taken away again beyond this many, so that a sandbox left alone does not grow.
 const ORDERS_KEPT: u32 = 5_000;
 
@@ -109,7 +113,16 @@ impl Workload {
                 self.timed(conn.query_drop(sql)).await
             }
             8 => self.timed(conn.exec_drop("UPDATE items SET stock = 1000 WHERE id = ?", (item,))).await,
-            _ => self.order(conn, item, customer).await,
+            _ => {
+                // Two orders may lock each other's rows; who loses begins again, as every application should.
+                for _ in 1..ORDER_TRIES {
+                    match self.order(conn, item, customer).await {
+                        Err(mysql_async::Error::Server(error)) if error.code == DEADLOCK => {}
+                        other => return other,
+                    }
+                }
+                self.order(conn, item, customer).await
+            }
         }
     }
 

@@ -84,6 +84,21 @@ async fn statements_of_a_trace_are_told() {
             .unwrap();
         let span = of(&collector, "by_attribute").await.remove(0);
         assert_eq!((hex(&span.trace_id), hex(&span.parent_span_id)), (TRACE.to_owned(), PARENT.to_owned()));
+        // On top of a parameter; the second time its types are remembered, and its trace is another.
+        wire.prepare("SELECT COUNT(*) AS by_execution FROM shop.items WHERE id > ?").await.unwrap();
+        let types = [b"\x01\x03\0\0\xfe\0\x0b".as_slice(), b"traceparent"].concat();
+        let other = TRACE.replace("4bf9", "5555");
+        for (trace, types) in [(TRACE, types.as_slice()), (&other, b"\0")] {
+            let value = format!("00-{trace}-{PARENT}-01");
+            let values = [b"\x03\0\0\0".as_slice(), &[value.len() as u8], value.as_bytes()].concat();
+            let head = [&[0x17][..], &wire.statement.to_le_bytes(), &[0x08, 1, 0, 0, 0, 2, 0]].concat();
+            wire.ask(&[&head[..], types, &values].concat(), Expect::Execute).await.unwrap();
+        }
+        let both = async || Ok(of(&collector, "by_execution").await.len() == 2);
+        until_true("both executions are told", LIMIT, both).await.unwrap();
+        let told: std::collections::HashSet<_> =
+            of(&collector, "by_execution").await.iter().map(|span| hex(&span.trace_id)).collect();
+        assert_eq!(told, [TRACE.to_owned(), other].into());
     }
     assert!(collector.services().iter().all(|name| name == "shop-db"));
     let sent = async || Ok(proxy.metric("sluice_spans_total", &["result=\"sent\""]).await? >= 2.0);

@@ -155,3 +155,32 @@ fn statement_ids() {
     assert!(!set_statement_id(&mut [0x19, 1, 0, 0], 5));
     assert_eq!(statement_id(&[0x19, 1, 0, 0]), None);
 }
+
+#[test]
+fn attributes_of_an_execution() {
+    let caps = Capabilities::QUERY_ATTRIBUTES;
+    let types = b"\x03\0\0\xfe\0\x01a\xfe\0\x01b";
+    let head = b"\x17\x05\0\0\0\x08\x01\0\0\0";
+    let values = b"\x07\0\0\0\x03one\x03two";
+    let with = [&head[..], b"\x03\0\x01", types, values].concat();
+    let without = [&head[..], b"\x03\0\0", values].concat();
+    // The first attribute is NULL, and the second one stands where it would have stood.
+    let null = [&head[..], b"\x03\x02\x01", types, b"\x07\0\0\0\x03two"].concat();
+    let short = &with[..with.len() - 2];
+    for (payload, own, remembered, name, expected) in [
+        (&with[..], 1, &b""[..], "a", Some(&b"one"[..])),
+        (&with, 1, b"", "b", Some(b"two")),
+        (&with, 1, b"", "c", None),
+        (&with, 1, b"", "", None),
+        // A parameter of the statement's own is none, whatever it is called.
+        (&with, 2, b"", "a", None),
+        (&without, 1, types, "b", Some(b"two")),
+        (&without, 1, b"", "b", None),
+        (&null, 1, b"", "a", None),
+        (&null, 1, b"", "b", Some(b"two")),
+        (short, 1, b"", "b", None),
+    ] {
+        let header = ExecuteHeader::parse(payload, own, caps).unwrap();
+        assert_eq!(attribute(payload, &header, own, remembered, name), expected, "{name} of {payload:?}");
+    }
+}
