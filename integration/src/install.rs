@@ -70,6 +70,10 @@ impl Install {
                 command
             }
         };
+        // A MariaDB server that starts takes away the temporary tables it finds in its directory for them, those of another that is
+        // just being made in the same /tmp included.
+        let own_tmp = datadir.parent().filter(|dir| dir.is_dir()).context("a data directory is made in a directory")?;
+        command.env("TMPDIR", own_tmp);
         command.args(user_argument()).arg(format!("--datadir={}", datadir.display())).arg("--innodb-flush-method=nosync");
         let output = command.output().with_context(|| format!("start {:?}", command.get_program()))?;
         if !output.status.success() {

@@ -156,6 +156,7 @@ async fn the_compose_files_script_makes_a_cluster() {
         args.extend([
             format!("--datadir={}", data.display()),
             format!("--socket={}", data.join("s").display()),
+            format!("--tmpdir={}", data.display()),
             format!("--port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
             "--innodb-buffer-pool-size=16M".to_owned(),
