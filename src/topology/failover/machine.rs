@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 
 use super::super::diagnosis::Diagnosis;
 use super::super::snapshot::{ServerView, Snapshot};
-use super::super::{Facts, ServerId, State};
+use super::super::{ConfiguredRole, Facts, ServerId, State};
 use super::case::{Case, Kind};
 use super::tend::Tending;
 use super::{Action, Event, FailoverSettings, Mode, Outcome, StepDone, Ticket, ms, since};
 
-/// More automatic failovers than this within [`CALM`] are flapping: the next one waits until the oldest of them is older.
+/// More automatic failovers than this within [`CALM`] are flapping: the next one waits until the oldest of them is older, or until a peer
+/// stands ready.
 pub const RECENT_MAX: usize = 5;
+/// The same while a peer stands ready that has nothing of its own: what there was has healed, and to wait would only leave everybody
+/// without a master. A server that crashes again and again behind a manager that starts it again comes to it.
+pub const RECENT_MAX_READY: usize = 30;
 /// See [`RECENT_MAX`].
 pub const CALM: Duration = Duration::from_secs(60);
 /// For how long a former master that becomes read-only does so because of us.
@@ -296,10 +300,12 @@ impl Machine {
                     self.recent.pop_front();
                     self.damped = false;
                 }
-                if self.recent.len() >= RECENT_MAX {
+                let most = if self.stands_ready(old) { RECENT_MAX_READY } else { RECENT_MAX };
+                if self.recent.len() >= most {
                     if !std::mem::replace(&mut self.damped, true) {
                         let detail = format!(
-                            "{RECENT_MAX} failovers within {} s: the next one waits until it is calmer, or for FAILOVER TO; {why}",
+                            "{} failovers within {} s: the next one waits until it is calmer, or for FAILOVER TO; {why}",
+                            self.recent.len(),
                             CALM.as_secs()
                         );
                         actions.push(Action::Tell { kind: "failover_damped", server: old, detail });
@@ -316,6 +322,12 @@ impl Machine {
             }
             Some(_) => {}
         }
+    }
+
+    /// Whether there is a peer beside this one that could take the writes at once.
+    fn stands_ready(&self, old: Option<ServerId>) -> bool {
+        let peers = self.seen.servers.iter().filter(|view| view.configured_role == ConfiguredRole::Master && Some(view.id) != old);
+        peers.into_iter().any(|view| view.state == State::Online && view.errant.is_none())
     }
 
     /// Is there no master that answers, and whom was it?

@@ -1,6 +1,6 @@
 //! Single histories, step by step, as an operator would tell them.
 
-use super::super::machine::RECENT_MAX;
+use super::super::machine::{RECENT_MAX, RECENT_MAX_READY};
 use super::*;
 
 const A: ServerId = ServerId(0);
@@ -298,14 +298,27 @@ fn a_switchover_holds_drains_fences_applies_and_promotes() {
 
 #[test]
 fn flapping_is_damped() {
+    masters_die_in_turn(RECENT_MAX, false);
+}
+
+#[test]
+fn a_master_is_replaced_again_as_long_as_a_peer_stands_ready() {
+    masters_die_in_turn(RECENT_MAX_READY, true);
+}
+
+/// Masters die in turn, and come back clean; `most` are replaced, then it waits. `ready`: a peer stands ready the last time, too.
+fn masters_die_in_turn(most: usize, ready: bool) {
     let mut world = running();
     let mut ticket = 0;
-    for round in 0..=RECENT_MAX {
+    for round in 0..=most {
         let (old, new) = if round % 2 == 0 { (0, 1) } else { (1, 0) };
         world.servers[old].up = false;
+        if round == most {
+            world.servers[new].up = ready;
+        }
         look_around(&mut world);
         let begins = tell(&mut world, None);
-        if round == RECENT_MAX {
+        if round == most {
             assert_eq!(begins, Vec::<&str>::new(), "it waits");
             continue;
         }
