@@ -40,9 +40,12 @@ pub async fn serve(bound: Bound, house: Arc<dyn House>, mut closing: Closing) {
     loop {
         while tasks.try_join_next().is_some() {}
         // Unlike an operator's command, a scrape can wait its turn.
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = bound.accept() => accepted,
+        let next = async {
+            let slot = slots.clone().acquire_owned().await.ok()?;
+            Some((slot, bound.accept().await))
+        };
+        let (slot, accepted) = tokio::select! {
+            Some(next) = next => next,
             () = closing.accepts_nobody() => break,
         };
         let stream = match accepted {

@@ -111,7 +111,6 @@ impl Client {
 
     /// Answers from the cache, or leaves a [`Fill`] behind when the reply is to be kept.
     pub(super) async fn answer_kept(&mut self, job: &Job<'_>, started: Instant) -> Result<Option<Outcome>, Gone> {
-        self.fill = None;
         let Some(cache) = self.shared.cache.clone() else { return Ok(None) };
         let Ok(ttl) = self.may_use(&cache, job) else { return Ok(None) };
         cache.master_is(self.shared.snapshot.load().master);
@@ -131,7 +130,9 @@ impl Client {
         };
         if let Some(entry) = found {
             if let Some(key) = key {
-                shared_cache::share(&self.shared, &cache, &key, &entry, started);
+                if self.shared.stored.is_some() && shared_cache::is_due(&entry, started) {
+                    shared_cache::share(&self.shared, &cache, &key, &entry, started);
+                }
                 if entry.ends_within(renewed, started) && self.renews(&cache, job, key, ttl, started) {
                     return Ok(None);
                 }

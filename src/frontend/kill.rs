@@ -193,6 +193,14 @@ fn unknown(id: u64) -> ClientError {
     ClientError::of_server(NO_SUCH_THREAD, b"HY000", format!("Unknown thread id: {id}"))
 }
 
+/// A statement that ends with this error.
+fn signal(error: &ClientError) -> Vec<u8> {
+    // MESSAGE_TEXT holds 128 characters.
+    let plain = |c: char| if c.is_ascii_graphic() && !matches!(c, '\'' | '\\') { c } else { ' ' };
+    let text: String = error.text.chars().map(plain).take(128).collect();
+    format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {}, MESSAGE_TEXT = '{text}'", error.errno).into_bytes()
+}
+
 fn as_it_came(error: &ServerError) -> ClientError {
     let state = error.sqlstate.as_bytes().first_chunk().copied().unwrap_or(*b"HY000");
     ClientError::of_server(error.code, &state, error.message.clone())
@@ -208,7 +216,7 @@ impl Client {
             return None; // a mistake, as the server says
         }
         let statements = statements(sql, self.session.lex);
-        let mut done = 0;
+        let (mut done, mut refused) = (0, None);
         for statement in &statements {
             let Some(KillStatement { query_only, hardness, victim: Victim::Thread(id) }) = parse(statement, self.session.lex)
             else {
@@ -217,14 +225,22 @@ impl Client {
             match self.kill_thread(id, Manner { query_only, hardness }).await {
                 Some(Ok(())) => done += 1,
                 Some(Err(error)) if done == 0 => return Some(self.refuse(error).await),
-                // The server refuses a number that it does not know, behind the replies before it.
-                Some(Err(_)) | None => break,
+                // Its number is Sluice's, and may be anybody's at the server: that has only the error to tell, behind the replies before it.
+                Some(Err(error)) => {
+                    refused = Some(signal(&error));
+                    break;
+                }
+                // The server refuses a number that it does not know.
+                None => break,
             }
         }
         if done == 0 {
             return None;
         }
-        let rest = statements.iter().skip(done).copied();
+        let rest: Vec<&[u8]> = match &refused {
+            Some(signal) => vec![signal],
+            None => statements.iter().skip(done).copied().collect(),
+        };
         let text = std::iter::repeat_n(&b"DO 0"[..], done).chain(rest).collect::<Vec<_>>().join(&b';');
         let mut packet = vec![0; HEADER_LEN];
         packet.push(Com::Query.byte());
@@ -233,7 +249,7 @@ impl Client {
         }
         packet.extend_from_slice(&text);
         let length = (packet.len() - HEADER_LEN) as u32;
-        // No longer than what came, and that was one packet.
+        // Hardly longer than what came, and that was one packet.
         packet.iter_mut().zip(length.to_le_bytes()).take(3).for_each(|(to, from)| *to = from);
         let (statement, hint) = self.classify(&text);
         let job = Job { hint: hint.as_ref(), ..plain_job(Com::Query, Expect::Query, &statement, &text, &packet) };

@@ -11,6 +11,7 @@ use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::Status;
 use crate::protocol::result_set::{Answer, MAX_DECODED_BYTES, TextResultSet, decode};
+use crate::routing::decide::frees_next_transaction;
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::state::{Change, State};
@@ -52,7 +53,9 @@ impl Client {
     /// What `SQL_CALC_FOUND_ROWS` counted on a replica keeps the session there for a read, but not for a statement that may write.
     async fn leave_counting_replica(&mut self, statement: &Classified) {
         let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
-        let asks = matches!(statement.class, Class::Read | Class::Session) || statement.effects.reads_found_rows;
+        // What would let the next transaction write is not run there.
+        let sets = statement.class == Class::Session && !frees_next_transaction(statement);
+        let asks = statement.class == Class::Read || sets || statement.effects.reads_found_rows;
         let stays = asks || !self.session.pins.only(PinReason::FoundRows);
         if stays || self.shared.snapshot.load().master == Some(server) {
             return;

@@ -161,6 +161,14 @@ impl Client {
 
     /// Steps 5 to 10 of the way of one query.
     pub(super) async fn run_job(&mut self, job: &Job<'_>) -> Result<Outcome, Gone> {
+        // What is to be kept is this statement's reply or nothing, and nobody waits for it when it was never sent.
+        self.fill = None;
+        let ended = self.carry_out(job).await;
+        self.fill = None;
+        ended
+    }
+
+    async fn carry_out(&mut self, job: &Job<'_>) -> Result<Outcome, Gone> {
         let started = Instant::now();
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;

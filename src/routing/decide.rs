@@ -204,7 +204,7 @@ fn by_class(q: &Question<'_>) -> Decision {
 }
 
 /// Whether the transaction that follows may write although the session's do not: a server that is not the master is guarded by that (see `backend::connection`).
-fn frees_next_transaction(statement: &Classified) -> bool {
+pub fn frees_next_transaction(statement: &Classified) -> bool {
     let effects = &statement.effects;
     effects.set_transaction == Some(false)
         || effects.begins_transaction.is_some_and(|start| start.access == Access::ReadWrite)
