@@ -15,7 +15,7 @@ use mysql_async::prelude::Queryable;
 use crate::world::{cluster, flavour, schema};
 
 /// A configuration with a cache of all cacheable reads, told of nothing but what goes through it.
-fn caching(before: ProxyBuilder) -> ProxyBuilder {
+pub(crate) fn caching(before: ProxyBuilder) -> ProxyBuilder {
     before
         .set("cache.enabled", "true")
         .set("cache.default", "\"all\"")

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use integration::proxy::Proxy;
 use integration::wait::until_true;
+use mysql_async::prelude::Queryable;
 
-use crate::cache::{behind_its_back, cell, figure, hits, is_kept, keep, start};
-use crate::world::schema;
+use crate::cache::{behind_its_back, caching, cell, figure, hits, is_kept, keep, on, start};
+use crate::world::{cluster, schema};
 
 #[tokio::test]
 async fn what_nobody_comes_back_for_is_kept_at_the_second_asking() {
@@ -69,4 +71,25 @@ async fn one_client_asks_before_the_end() {
     keep(&proxy, &mut conn, sql).await;
     assert!(hits(&proxy).await > served);
     assert_eq!(cell(&mut conn, sql).await, "2");
+}
+
+/// A read that was to be kept and found no connection leaves nothing behind: the reply of its client's next statement is not taken for its.
+#[tokio::test]
+async fn a_read_that_never_reached_a_server_is_forgotten() {
+    let schema = schema("cache_left").await;
+    let create = format!("CREATE TABLE {schema}.t (id INT PRIMARY KEY, n INT)");
+    behind_its_back(&[&create, &format!("INSERT INTO {schema}.t VALUES (1, 10)")]).await;
+    let one = Proxy::before_address("db1", &cluster().server("db1").address()).every_server("max_connections", "1");
+    let proxy = caching(one).set("pool.checkout_timeout", "\"300ms\"").start().await.unwrap();
+    on(&proxy).await;
+    let (mut reader, mut other) = (proxy.connect(&schema).await.unwrap(), proxy.connect(&schema).await.unwrap());
+    let mut holder = proxy.connect(&schema).await.unwrap();
+    let sql = "SELECT n FROM t WHERE id = 1";
+    holder.query_drop("BEGIN").await.unwrap();
+    holder.query_drop("SELECT id FROM t").await.unwrap();
+    reader.query_drop(sql).await.unwrap_err();
+    holder.query_drop("ROLLBACK").await.unwrap();
+    cell(&mut reader, "SELECT NOW()").await;
+    assert_eq!(cell(&mut other, sql).await, "10");
+    assert_eq!(cell(&mut other, sql).await, "10");
 }
