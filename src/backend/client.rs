@@ -12,6 +12,7 @@ use crate::net::timer::timeout;
 use crate::protocol::Capabilities;
 use crate::protocol::handshake::cursor::Cursor;
 use crate::protocol::handshake::{Malformed, ServerError};
+use crate::protocol::ok_err_eof::Status;
 use crate::protocol::query::NO_ATTRIBUTES;
 use crate::topology::Flavor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -24,8 +25,6 @@ pub const COLUMNS_MAX: u64 = 4096;
 const COM_QUIT: u8 = 0x01;
 const COM_QUERY: u8 = 0x03;
 const COM_PING: u8 = 0x0E;
-const SERVER_MORE_RESULTS_EXISTS: u16 = 0x0008;
-const SERVER_STATUS_AUTOCOMMIT: u16 = 0x0002;
 const COLLATION_UTF8MB4_GENERAL_CI: u16 = 45;
 
 /// One result of a query. A statement without rows has no columns.
@@ -171,7 +170,7 @@ impl AdminConnection {
         let limit = self.timeout;
         let late = |_| QueryError::Timeout(limit);
         let results = timeout(limit, run_query(&mut self.stream, sql, Capabilities::NONE)).await.map_err(late)??;
-        if results.last().is_some_and(|result| result.status & SERVER_STATUS_AUTOCOMMIT == 0) {
+        if results.last().is_some_and(|result| !Status(result.status).has(Status::AUTOCOMMIT)) {
             // The server is configured so that nothing commits by itself. This commits what was just done, and whatever follows.
             timeout(limit, run_query(&mut self.stream, "SET autocommit=1", Capabilities::NONE)).await.map_err(late)??;
         }
@@ -235,7 +234,7 @@ pub(crate) async fn run_query<S: AsyncRead + AsyncWrite + Unpin>(
     let mut results = Vec::new();
     loop {
         let result = read_result(stream, &mut sequence, &mut left, capabilities).await?;
-        let more = result.status & SERVER_MORE_RESULTS_EXISTS != 0;
+        let more = Status(result.status).has(Status::MORE_RESULTS);
         results.push(result);
         if !more {
             return Ok(results);

@@ -63,13 +63,6 @@ impl Entry {
     }
 }
 
-impl Entry {
-    /// Whether it ends within this time, and was of use so far; never within none at all.
-    pub fn ends_within(&self, time: Duration, now: Instant) -> bool {
-        !time.is_zero() && self.hits.load(Relaxed) > 0 && self.until.saturating_duration_since(now) < time
-    }
-}
-
 /// Allocators round up: by at most an eighth of what is asked for, and to 16 bytes.
 fn allocated(bytes: usize) -> usize {
     bytes + bytes / 8 + 16
@@ -155,6 +148,11 @@ impl Store {
     pub fn ends(&self, entry: &Entry) -> Instant {
         let most = Duration::from_millis(self.life_max_ms.load(Relaxed));
         entry.stored.checked_add(most).map_or(entry.until, |end| end.min(entry.until))
+    }
+
+    /// Whether an entry that was of use ends within this time; never within none at all.
+    pub fn is_nearly_over(&self, entry: &Entry, time: Duration, now: Instant) -> bool {
+        !time.is_zero() && entry.hits.load(Relaxed) > 0 && self.ends(entry).saturating_duration_since(now) < time
     }
 
     fn is_true(&self, entry: &Entry, now: Instant) -> bool {

@@ -116,24 +116,21 @@ impl Client {
         cache.master_is(self.shared.snapshot.load().master);
         let renewed = cache.settings.load().refresh_ahead;
         let reader = self.reader();
-        let (found, key) = {
+        let (found, key, renew, share) = {
             let Some(key) = self.key_of(&reader, job) else { return Ok(None) };
             let found = cache.store.get(&key, started);
-            // The key is wanted for what is to be kept, or is to be put where others look once more.
-            let wanted = match &found {
-                Some(entry) => {
-                    entry.ends_within(renewed, started) || self.shared.stored.is_some() && shared_cache::is_due(entry, started)
-                }
-                None => cache.is_worth_keeping(job.statement, key.hash_code()),
-            };
-            (found, wanted.then(|| Arc::new(key.to_owned())))
+            // The key is wanted for what is to be kept, is nearly over, or is to be put where others look once more.
+            let renew = found.as_ref().is_some_and(|entry| cache.store.is_nearly_over(entry, renewed, started));
+            let share = found.as_ref().is_some_and(|e| self.shared.stored.is_some() && shared_cache::is_due(e, started));
+            let wanted = renew || share || found.is_none() && cache.is_worth_keeping(job.statement, key.hash_code());
+            (found, wanted.then(|| Arc::new(key.to_owned())), renew, share)
         };
         if let Some(entry) = found {
             if let Some(key) = key {
-                if self.shared.stored.is_some() && shared_cache::is_due(&entry, started) {
+                if share {
                     shared_cache::share(&self.shared, &cache, &key, &entry, started);
                 }
-                if entry.ends_within(renewed, started) && self.renews(&cache, job, key, ttl, started) {
+                if renew && self.renews(&cache, job, key, ttl, started) {
                     return Ok(None);
                 }
             }

@@ -359,30 +359,6 @@ async fn two_processes_keep_nothing() {
     state("\"on").await;
 }
 
-const MUTE: &str = "SLUICE_TEST_MUTE";
-
-/// No test: the new process that the test below starts. It asks for the doors, is given the clients, puts its own socket in the place
-/// of the old one's, and never says that it serves. What it says instead is the second word of the variable.
-#[test]
-#[ignore = "a process that a test starts"]
-fn a_process_that_never_serves() {
-    use std::io::{BufRead, BufReader, Write};
-    let Ok(variable) = std::env::var(MUTE) else { return };
-    let (path, instead) = variable.split_once(' ').unwrap_or((&variable, ""));
-    let mut old = std::os::unix::net::UnixStream::connect(path).unwrap();
-    old.write_all(b"sluice-upgrade 1 0.0.0\nready\n").unwrap();
-    let mut lines = BufReader::new(old.try_clone().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().starts_with("yours ")));
-    let beside = format!("{path}.mute");
-    let _own = std::os::unix::net::UnixListener::bind(&beside).unwrap();
-    std::fs::rename(&beside, path).unwrap();
-    eprintln!("was given the clients");
-    if !instead.is_empty() {
-        old.write_all(format!("{instead}\n").as_bytes()).unwrap();
-    }
-    std::thread::sleep(LIMIT * 3);
-}
-
 /// A new process that was given the clients and hangs is ended, and so is one that says what nobody understands: the old one serves
 /// again, whoever came meanwhile too, and can be taken over from.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -393,9 +369,9 @@ async fn a_new_process_that_hangs_is_ended() {
     let admin = integration::driver::options(proxy.admin_port(), integration::proxy::ADMIN);
     let mut operator = integration::driver::connect(admin).await.unwrap();
     let start = |instead: &str| {
-        let args = ["--exact", "upgrade::a_process_that_never_serves", "--ignored", "--nocapture"].map(str::to_owned);
-        let env = [(MUTE.to_owned(), format!("{} {instead}", place.join("upgrade.sock")))];
-        Process::start(&std::env::current_exe().unwrap(), &args, &env, &proxy.config_path().with_file_name("mute.log")).unwrap()
+        let args = [place.join("upgrade.sock"), instead.to_owned()];
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_mute-successor"));
+        Process::start(program, &args, &[], &proxy.config_path().with_file_name("mute.log")).unwrap()
     };
     let mut mute = start("");
     until_true("it is given the clients", LIMIT, || async { Ok(mute.log_tail(5).contains("was given the clients")) })

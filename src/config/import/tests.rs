@@ -63,18 +63,25 @@ mysql_query_rules: (
     assert!(config.cache.enabled);
     assert_eq!(config.cache.ttl.0, std::time::Duration::from_secs(90));
     assert_eq!(config.cache.max_memory.0, 64 << 20);
-    let notes = imported.notes.join("\n");
-    for note in [
-        "db2 has weight 0 there",
-        "mysql-ssl_p2s_ca = /etc/ca.pem was not taken",
-        "admin-restapi_port = 6070",
-        "the same for all rules",
-    ] {
-        assert!(notes.contains(note), "{note}: {notes}");
-    }
+    notes(
+        &imported,
+        &[
+            "db2 has weight 0 there",
+            "mysql-ssl_p2s_ca = /etc/ca.pem was not taken",
+            "admin-restapi_port = 6070",
+            "the same for all rules",
+        ],
+    );
     let without = proxysql("mysql_variables= { query_cache_size_MB=64 }\nmysql_servers= ( { address=\"10.0.0.11\" } )").unwrap();
     assert!(!readable(&without).cache.enabled);
     assert!(without.notes.iter().any(|note| note.contains("the cache stays off")), "{:?}", without.notes);
+}
+
+fn notes(imported: &Imported, said: &[&str]) {
+    let all = imported.notes.join("\n");
+    for note in said {
+        assert!(all.contains(note), "{note}: {all}");
+    }
 }
 
 fn readable(imported: &Imported) -> crate::config::Config {
@@ -107,21 +114,21 @@ fn a_cnf() {
     let rules: Vec<String> =
         config.rules.iter().map(|r| format!("{:?} {:?} {:?}", r.user, r.client.map(|c| c.to_string()), r.action)).collect();
     assert_eq!(rules, ["Some(\"report\") Some(\"10.1.0.0/16\") Server(\"db4\")", "None None Deny"]);
-    let notes = imported.notes.join("\n");
-    for note in [
-        "rule 1 was left out: it tells reads from writes",
-        "rule 2 was left out: it tells reads from writes",
-        "rule 3: timeout has no counterpart",
-        "rule 6 was left out: replace_pattern has no counterpart",
-        "rule 7 was left out: its pattern is not understood",
-        "2 users were left out",
-        "db2 is OFFLINE_SOFT there",
-        "no counterpart: scheduler (1 rows)",
-        "1 variables have no counterpart: mysql-default_query_delay",
-        "the others were left out",
-    ] {
-        assert!(notes.contains(note), "{note} is not among\n{notes}");
-    }
+    notes(
+        &imported,
+        &[
+            "rule 1 was left out: it tells reads from writes",
+            "rule 2 was left out: it tells reads from writes",
+            "rule 3: timeout has no counterpart",
+            "rule 6 was left out: replace_pattern has no counterpart",
+            "rule 7 was left out: its pattern is not understood",
+            "2 users were left out",
+            "db2 is OFFLINE_SOFT there",
+            "no counterpart: scheduler (1 rows)",
+            "1 variables have no counterpart: mysql-default_query_delay",
+            "the others were left out",
+        ],
+    );
 }
 
 #[test]
