@@ -12,6 +12,8 @@
 //!
 //! Steps of clients and servers are enumerated in the tests, and no order of them serves rows older than a write that had returned.
 
+mod known;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -20,13 +22,12 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use crate::topology::GtidSet;
+use known::Known;
 
 /// Tables that have an epoch of their own. What is beyond has none: it is not kept, and its writes void everything.
 pub const TABLES_MAX: usize = 65_536;
 /// A need of more transactions than this (in intervals) is forgotten in favour of the master.
 const NEED_PARTS_MAX: usize = 256;
-/// Names of changes that are kept one by one; beyond it all that the master has takes their place, which is one interval.
-const KNOWN_PARTS_USUAL: usize = 32;
 /// A table left alone for this long is worth an effort to fill.
 pub const QUIET: Duration = Duration::from_millis(5);
 
@@ -85,71 +86,16 @@ struct Inner {
     /// A write's outcome was not learned.
     doubt: Doubt,
     need: Need,
-    /// While [`Inner::need`] is the master: what is needed beside the writes whose names did not come, and how many these are.
+    /// While [`Inner::need`] is the master: what is needed beside the writes whose names did not come.
     named: Need,
-    unnamed: u32,
+    /// The only one whose name did not come, by the epoch that its end has made; `None`: there are others, or it has no end of ours.
+    only: Option<u64>,
     /// Transactions whose OK came to us: what is kept was read after it. A transaction that is only logged cannot be seen by others yet.
     acknowledged: Option<GtidSet>,
-    /// Since when [`Inner::need`] is the master; `None` until a sweep has seen it.
+    /// Since when no write came without its name, while [`Inner::need`] is the master; `None` until a sweep has seen it.
     master_since: Option<Instant>,
     moved: Option<Instant>,
     known: Known,
-}
-
-/// All changes of a table that were heard of, from the start on: what somebody else has read must have them. Unlike the need of a server
-/// it never goes back to nothing.
-#[derive(Debug, Default)]
-struct Known {
-    changes: Option<GtidSet>,
-    /// A change came without its name: nothing of others is good until the master has said what it has.
-    owed: bool,
-    owed_since: Option<Instant>,
-}
-
-impl Known {
-    fn add(&mut self, need: &Need) {
-        match need {
-            Need::Nothing => {}
-            Need::Master => (self.owed, self.owed_since) = (true, None),
-            Need::Gtid(set) => self.merge(set),
-        }
-    }
-
-    fn merge(&mut self, set: &GtidSet) {
-        match &mut self.changes {
-            Some(ours) if ours.flavor() == set.flavor() => ours.merge(set),
-            Some(_) => (self.owed, self.owed_since) = (true, None),
-            ours => *ours = Some(set.clone()),
-        }
-        if self.changes.as_ref().is_some_and(|set| set.parts() > NEED_PARTS_MAX) {
-            *self = Known { owed: true, ..Known::default() };
-        }
-    }
-
-    fn demand(&self) -> Need {
-        if self.owed { Need::Master } else { self.changes.clone().map_or(Need::Nothing, Need::Gtid) }
-    }
-
-    /// `master`: what it has, if it said so less than `settled` ago.
-    fn sweep(&mut self, now: Instant, master: Option<&GtidSet>, settled: Duration, idle: bool) {
-        let ripe = match self.owed_since {
-            _ if !self.owed => false,
-            None => {
-                self.owed_since = Some(now);
-                false
-            }
-            Some(since) => now.saturating_duration_since(since) > settled && idle,
-        };
-        let long = self.changes.as_ref().is_some_and(|set| set.parts() > KNOWN_PARTS_USUAL);
-        if let Some(master) = master
-            && (ripe || long)
-        {
-            self.merge(master);
-            if ripe {
-                (self.owed, self.owed_since) = (false, None);
-            }
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,30 +108,37 @@ enum Doubt {
 }
 
 impl Inner {
-    fn hear(&mut self, need: &Need) {
+    /// `end`: the epoch made by the end of the write that tells it.
+    fn hear(&mut self, need: &Need, end: Option<u64>) {
+        let nameless = *need == Need::Master;
         if self.need != Need::Master {
-            let named = if *need == Need::Master { self.need.clone() } else { Need::Nothing };
+            let named = if nameless { self.need.clone() } else { Need::Nothing };
             self.need.merge(need);
             if self.need == Need::Master {
                 // With too many names, or those of two families, no single name is what is missing.
-                (self.named, self.unnamed) = (named, if *need == Need::Master { 1 } else { u32::MAX });
+                (self.named, self.only, self.master_since) = (named, end.filter(|_| nameless), None);
             }
             return;
         }
-        if *need != Need::Master {
+        if !nameless {
             self.named.merge(need);
         }
-        if *need == Need::Master || self.named == Need::Master {
-            self.unnamed = self.unnamed.saturating_add(1);
+        if nameless || self.named == Need::Master {
+            if !nameless {
+                self.named = Need::Nothing;
+            }
+            // What the master said before this does not tell of it.
+            (self.only, self.master_since) = (None, None);
         }
     }
 
-    /// The only name that was missing.
-    fn learn(&mut self, gtid: &GtidSet) {
-        if self.need == Need::Master && self.unnamed == 1 && self.writers == 0 {
+    /// The name of the write whose end has made this epoch: it takes the place of the master when no other name is missing.
+    fn learn(&mut self, end: u64, gtid: &GtidSet) {
+        if self.need == Need::Master && self.only == Some(end) && self.writers == 0 {
+            self.only = None;
             self.need = std::mem::take(&mut self.named);
             self.master_since = None;
-            self.hear(&Need::Gtid(gtid.clone()));
+            self.hear(&Need::Gtid(gtid.clone()), None);
         }
     }
 
@@ -203,8 +156,8 @@ impl Cell {
         Cell { name: name.into(), shares, epoch: AtomicU64::new(0), inner: Mutex::default() }
     }
 
-    fn heard(&self, inner: &mut Inner, need: &Need) {
-        inner.hear(need);
+    fn heard(&self, inner: &mut Inner, need: &Need, end: Option<u64>) {
+        inner.hear(need, end);
         if self.shares {
             inner.known.add(need);
         }
@@ -222,20 +175,23 @@ impl Cell {
         self.epoch.fetch_add(1, SeqCst);
     }
 
-    fn end(&self, need: &Need, doubt: bool) {
+    /// The epoch that this has made.
+    fn end(&self, need: &Need, doubt: bool) -> u64 {
         let mut inner = self.inner.lock();
         inner.writers = inner.writers.saturating_sub(1);
-        self.heard(&mut inner, need);
+        let end = self.epoch.load(SeqCst) + 1;
+        self.heard(&mut inner, need, Some(end));
         inner.acknowledge(need);
         if doubt {
             inner.doubt = Doubt::New;
         }
-        self.epoch.fetch_add(1, SeqCst);
+        self.epoch.store(end, SeqCst);
+        end
     }
 
     fn void(&self, need: &Need) {
         let mut inner = self.inner.lock();
-        self.heard(&mut inner, need);
+        self.heard(&mut inner, need, None);
         self.epoch.fetch_add(1, SeqCst);
     }
 
@@ -245,7 +201,7 @@ impl Cell {
     }
 
     fn needs_more(&self, need: &Need) {
-        self.heard(&mut self.inner.lock(), need);
+        self.heard(&mut self.inner.lock(), need, None);
     }
 }
 
@@ -441,22 +397,16 @@ impl Epochs {
                     inner.master_since = None;
                 }
                 (Need::Master, None) => inner.master_since = Some(now),
-                // What made it so had ended when the master said this.
+                // What made it so had ended when the master said this; what ended since then has told its name.
                 (Need::Master, Some(since)) if now.saturating_duration_since(since) > settled && inner.writers == 0 => {
                     if let Some(master) = master {
-                        inner.need = Need::Gtid(master.clone());
-                        inner.master_since = None;
+                        let mut need = std::mem::take(&mut inner.named);
+                        need.merge(&Need::Gtid(master.clone()));
+                        (inner.need, inner.only, inner.master_since) = (need, None, None);
                     }
                 }
                 (Need::Master, Some(_)) => {}
             }
-        }
-    }
-
-    /// A transaction that was not known when the write of these cells ended.
-    pub fn learned(&self, cells: &[Arc<Cell>], gtid: &GtidSet) {
-        for cell in cells {
-            cell.inner.lock().learn(gtid);
         }
     }
 }
@@ -468,10 +418,29 @@ pub struct Writing {
 }
 
 impl Writing {
-    /// Its outcome is known; to be called before the client hears of it. `need`: the transaction it was.
-    pub fn end(mut self, need: &Need) {
-        for cell in std::mem::take(&mut self.cells) {
-            cell.end(need, false);
+    /// Its outcome is known; to be called before the client hears of it. `need`: the transaction it was. What comes back waits for the
+    /// name of that transaction, where it is not known.
+    pub fn end(mut self, need: &Need) -> Option<Unnamed> {
+        let ends = std::mem::take(&mut self.cells).into_iter().map(|cell| {
+            let end = cell.end(need, false);
+            (cell, end)
+        });
+        let ends: SmallVec<_> = ends.collect();
+        (*need == Need::Master).then_some(Unnamed { ends })
+    }
+}
+
+/// A write that has ended and whose transaction has no name yet.
+#[derive(Debug)]
+pub struct Unnamed {
+    ends: SmallVec<[(Arc<Cell>, u64); 2]>,
+}
+
+impl Unnamed {
+    /// The server has said what it was: it is among these.
+    pub fn learned(self, gtid: &GtidSet) {
+        for (cell, end) in self.ends {
+            cell.inner.lock().learn(end, gtid);
         }
     }
 }

@@ -24,6 +24,46 @@ pub struct Reader {
     pub raw_collation: u16,
 }
 
+/// The same, borrowed: to look for a key nothing is copied and nothing counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReaderRef<'a> {
+    /// See [`Reader`], as for the others.
+    pub user: &'a Arc<str>,
+    /// See there.
+    pub address: Option<IpAddr>,
+    /// See there.
+    pub generation: u64,
+    /// See there.
+    pub capabilities: u64,
+    /// See there.
+    pub raw_collation: u16,
+}
+
+impl Reader {
+    /// As one to look for.
+    pub fn look(&self) -> ReaderRef<'_> {
+        ReaderRef {
+            user: &self.user,
+            address: self.address,
+            generation: self.generation,
+            capabilities: self.capabilities,
+            raw_collation: self.raw_collation,
+        }
+    }
+}
+
+impl ReaderRef<'_> {
+    fn to_owned(self) -> Reader {
+        Reader {
+            user: self.user.clone(),
+            address: self.address,
+            generation: self.generation,
+            capabilities: self.capabilities,
+            raw_collation: self.raw_collation,
+        }
+    }
+}
+
 /// The parameters of an execution, as they came. Their text results are kept apart from binary ones by being there or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Parameters<'a> {
@@ -39,7 +79,7 @@ pub struct Parameters<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct KeyRef<'a> {
     /// See [`Reader`].
-    pub reader: &'a Reader,
+    pub reader: ReaderRef<'a>,
     /// Schema and variables of the session.
     pub state: &'a Arc<State>,
     /// For an execution: those at the time it was prepared.
@@ -54,7 +94,7 @@ pub struct KeyRef<'a> {
 impl<'a> KeyRef<'a> {
     /// A key, with its hash made.
     pub fn new(
-        reader: &'a Reader,
+        reader: ReaderRef<'a>,
         state: &'a Arc<State>,
         prepared: Option<&'a Arc<State>>,
         sql: &'a [u8],
@@ -76,7 +116,7 @@ impl<'a> KeyRef<'a> {
     /// The key to keep.
     pub fn to_owned(&self) -> Key {
         Key {
-            reader: self.reader.clone(),
+            reader: self.reader.to_owned(),
             state: self.state.clone(),
             prepared: self.prepared.cloned(),
             sql: self.sql.into(),
@@ -133,13 +173,18 @@ impl Key {
     /// As one to look for.
     pub fn look(&self) -> KeyRef<'_> {
         KeyRef {
-            reader: &self.reader,
+            reader: self.reader.look(),
             state: &self.state,
             prepared: self.prepared.as_ref(),
             sql: &self.sql,
             parameters: self.parameters.as_ref().map(|[types, nulls, values]| Parameters { types, nulls, values }),
             hash: self.hash,
         }
+    }
+
+    /// Whose rights it was read with.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// The account it was read with.
@@ -212,42 +257,43 @@ mod tests {
 
     #[test]
     fn whatever_changes_the_answer_makes_another_key() {
-        let reader = reader();
+        let own = reader();
+        let reader = own.look();
         let state = Arc::new(State::at_login(Some(b"shop"), Some(("utf8mb4", "utf8mb4_bin"))));
         let zone = Change::System("time_zone".into(), Some(Value::Reported(b"+03:00"[..].into())));
         let moved = Arc::new(state.changed(&[zone]));
         let elsewhere = Arc::new(state.changed(&[Change::Schema(Some(b"other"[..].into()))]));
         let parameters = |values| Some(Parameters { types: &[3, 0], nulls: &[0], values });
-        let base = KeyRef::new(&reader, &state, None, b"SELECT 1", None);
+        let base = KeyRef::new(reader, &state, None, b"SELECT 1", None);
         let other_readers = [
-            Reader { user: "bob".into(), ..reader.clone() },
-            Reader { address: Some([10, 0, 0, 1].into()), ..reader.clone() },
-            Reader { generation: 2, ..reader.clone() },
-            Reader { capabilities: 4, ..reader.clone() },
-            Reader { raw_collation: 255, ..reader.clone() },
+            Reader { user: "bob".into(), ..own.clone() },
+            Reader { address: Some([10, 0, 0, 1].into()), ..own.clone() },
+            Reader { generation: 2, ..own.clone() },
+            Reader { capabilities: 4, ..own.clone() },
+            Reader { raw_collation: 255, ..own.clone() },
         ];
         let mut others = vec![
-            KeyRef::new(&reader, &state, None, b"SELECT 2", None),
-            KeyRef::new(&reader, &state, None, b"select 1", None),
-            KeyRef::new(&reader, &moved, None, b"SELECT 1", None),
-            KeyRef::new(&reader, &elsewhere, None, b"SELECT 1", None),
-            KeyRef::new(&reader, &state, Some(&state), b"SELECT 1", parameters(b"\x01")),
-            KeyRef::new(&reader, &state, Some(&state), b"SELECT 1", parameters(b"\x02")),
-            KeyRef::new(&reader, &state, Some(&moved), b"SELECT 1", parameters(b"\x01")),
+            KeyRef::new(reader, &state, None, b"SELECT 2", None),
+            KeyRef::new(reader, &state, None, b"select 1", None),
+            KeyRef::new(reader, &moved, None, b"SELECT 1", None),
+            KeyRef::new(reader, &elsewhere, None, b"SELECT 1", None),
+            KeyRef::new(reader, &state, Some(&state), b"SELECT 1", parameters(b"\x01")),
+            KeyRef::new(reader, &state, Some(&state), b"SELECT 1", parameters(b"\x02")),
+            KeyRef::new(reader, &state, Some(&moved), b"SELECT 1", parameters(b"\x01")),
             KeyRef::new(
-                &reader,
+                reader,
                 &state,
                 Some(&state),
                 b"SELECT 1",
                 Some(Parameters { types: &[8, 0], nulls: &[0], values: b"\x01" }),
             ),
         ];
-        others.extend(other_readers.iter().map(|other| KeyRef::new(other, &state, None, b"SELECT 1", None)));
+        others.extend(other_readers.iter().map(|other| KeyRef::new(other.look(), &state, None, b"SELECT 1", None)));
         let kept = Arc::new(base.to_owned());
         assert!(base.equivalent(&kept));
         assert_ne!(base.encode(b"x@%"), base.encode(b"x@10.0.0.1"));
         let again = Arc::new(State::at_login(Some(b"shop"), Some(("utf8mb4", "utf8mb4_bin"))));
-        assert!(KeyRef::new(&reader.clone(), &again, None, b"SELECT 1", None).equivalent(&kept), "equal is enough");
+        assert!(KeyRef::new(own.clone().look(), &again, None, b"SELECT 1", None).equivalent(&kept), "equal is enough");
         for (n, other) in others.iter().enumerate() {
             // Even if all hashes were one.
             let other = KeyRef { hash: base.hash, ..*other };

@@ -78,10 +78,6 @@ pub struct Cache {
     asked_once: worth::AskedOnce,
     /// Which accounts readers are, as the servers say; forgotten when rights change.
     pub accounts: shared::Accounts,
-    /// Reads answered.
-    pub hits: AtomicU64,
-    /// Reads that might have been.
-    pub misses: AtomicU64,
     /// Results kept.
     pub stores: AtomicU64,
 }
@@ -135,8 +131,6 @@ impl Cache {
             master: AtomicU32::new(NO_MASTER),
             unfit: quick_cache::sync::Cache::new(UNFIT_MAX),
             asked_once: worth::AskedOnce::default(),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
             stores: AtomicU64::new(0),
         }
     }

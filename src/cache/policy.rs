@@ -129,11 +129,7 @@ pub fn session(session: &Session) -> Result<(), Bypass> {
     if let Some(pin) = session.pins.first() {
         return Err(Bypass::Pinned(pin));
     }
-    let uncommitted = ["transaction_isolation", "tx_isolation"].iter().any(|name| {
-        let level = session.state.system(name).unwrap_or_default();
-        level.to_ascii_uppercase().windows(11).any(|part| part == b"UNCOMMITTED") || level == b"0"
-    });
-    if uncommitted { Err(Bypass::ReadUncommitted) } else { Ok(()) }
+    if session.state.reads_uncommitted() { Err(Bypass::ReadUncommitted) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -150,9 +150,15 @@ impl Store {
         entry.stored.checked_add(most).map_or(entry.until, |end| end.min(entry.until))
     }
 
-    /// Whether an entry that was of use ends within this time; never within none at all.
+    /// Whether an entry that was of use ends within this time, or within half of its life where that is shorter: one whose whole life
+    /// is shorter than `time` would else be read anew with every second read. Never within none at all.
     pub fn is_nearly_over(&self, entry: &Entry, time: Duration, now: Instant) -> bool {
-        !time.is_zero() && entry.hits.load(Relaxed) > 0 && self.ends(entry).saturating_duration_since(now) < time
+        if time.is_zero() || entry.hits.load(Relaxed) == 0 {
+            return false;
+        }
+        let end = self.ends(entry);
+        let half = end.saturating_duration_since(entry.stored) / 2;
+        end.saturating_duration_since(now) < time.min(half)
     }
 
     fn is_true(&self, entry: &Entry, now: Instant) -> bool {
@@ -269,7 +275,7 @@ mod tests {
         }
 
         fn key<'a>(&'a self, sql: &'a str) -> KeyRef<'a> {
-            KeyRef::new(&self.reader, &self.state, None, sql.as_bytes(), None)
+            KeyRef::new(self.reader.look(), &self.state, None, sql.as_bytes(), None)
         }
 
         fn has(&self, sql: &str, after: u64) -> bool {
@@ -305,6 +311,39 @@ mod tests {
         room.store.life_is(Duration::from_secs(2));
         assert!(room.has("q6", 1) && room.store.list(room.now + Duration::from_secs(2), 9).is_empty());
         assert!(!room.has("q6", 2));
+    }
+
+    #[test]
+    fn what_is_nearly_over_has_lived_half_of_its_life() {
+        let room = Room::new(1 << 20);
+        room.put("q", "a", 10);
+        let entry = room.store.get(&room.key("q"), room.now).unwrap();
+        let over = |ahead, after| {
+            let at = room.now + Duration::from_millis(after);
+            room.store.is_nearly_over(&entry, Duration::from_millis(ahead), at)
+        };
+        assert!(!over(5000, 59_000), "it was never served");
+        entry.hits.fetch_add(1, Relaxed);
+        for (ahead, after, nearly) in [
+            (5000, 55_000, false),
+            (5000, 55_001, true),
+            (0, 60_000, false),
+            // Longer than its half, and than all of its minute.
+            (50_000, 30_000, false),
+            (50_000, 30_001, true),
+            (600_000, 0, false),
+            (600_000, 30_000, false),
+            (600_000, 30_001, true),
+        ] {
+            assert_eq!(over(ahead, after), nearly, "{ahead} {after}");
+        }
+        // An operator shortens what was to be a minute: its true end counts.
+        room.store.life_is(Duration::from_secs(4));
+        for (ahead, after, nearly) in
+            [(1000, 3000, false), (1000, 3001, true), (5000, 1999, false), (5000, 2000, false), (5000, 2001, true)]
+        {
+            assert_eq!(over(ahead, after), nearly, "{ahead} {after} of 4 s");
+        }
     }
 
     #[test]

@@ -39,7 +39,13 @@ impl AskedOnce {
     /// Whether the key with this hash was asked for before; from now on it was.
     pub fn before(&self, hash: u64) -> bool {
         let (place, mark) = (hash as usize % PLACES, (hash >> 32) as u32 | 1);
-        self.0.get(place).is_some_and(|place| place.swap(mark, Relaxed) == mark)
+        let Some(place) = self.0.get(place) else { return false };
+        let before = place.load(Relaxed) == mark;
+        if !before {
+            // Of two who come at once neither may see the other: that is one read more, and spares all others a locked instruction.
+            place.store(mark, Relaxed);
+        }
+        before
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use crate::cache::Cache;
 use crate::cache::epoch::{Granted, Need};
-use crate::cache::key::{Key, KeyRef, Parameters, Reader};
+use crate::cache::key::{Key, KeyRef, Parameters, ReaderRef};
 use crate::cache::policy::{self, Bypass};
 use crate::cache::store::Entry;
 use crate::frontend::client::{Client, Gone};
@@ -46,6 +46,16 @@ pub(super) struct Fill {
     leader: Option<Leader>,
 }
 
+/// What there is of a read that may be kept.
+pub(super) enum Look {
+    /// Its result.
+    Found(Arc<Entry>),
+    /// Its result, which ends soon; the key and the life of the next one.
+    NearlyOver(Arc<Entry>, Arc<Key>, Duration),
+    /// Nothing, and what comes is worth keeping: under this key, for so long.
+    Missed(Arc<Key>, Duration),
+}
+
 impl Client {
     /// Whether the statement may be answered from the cache or kept, and for how long.
     fn may_use(&self, cache: &Cache, job: &Job<'_>) -> Result<Duration, Bypass> {
@@ -80,10 +90,10 @@ impl Client {
         Ok(ttl)
     }
 
-    fn reader(&self) -> Reader {
+    fn reader(&self) -> ReaderRef<'_> {
         let key = &self.account.key;
-        Reader {
-            user: key.user.clone(),
+        ReaderRef {
+            user: &key.user,
             address: key.client,
             generation: key.generation,
             capabilities: key.capabilities.0,
@@ -92,7 +102,8 @@ impl Client {
     }
 
     /// The key of the job; `None` for an execution that cannot be read or wants a cursor.
-    fn key_of<'a>(&'a self, reader: &'a Reader, job: &'a Job<'_>) -> Option<KeyRef<'a>> {
+    fn key_of<'a>(&'a self, job: &'a Job<'_>) -> Option<KeyRef<'a>> {
+        let reader = self.reader();
         let state = &self.session.state;
         match (job.com, &job.payload, job.text) {
             (Com::Query, _, _) => Some(KeyRef::new(reader, state, None, job.sql, None)),
@@ -109,55 +120,61 @@ impl Client {
         }
     }
 
-    /// Answers from the cache, or leaves a [`Fill`] behind when the reply is to be kept.
-    pub(super) async fn answer_kept(&mut self, job: &Job<'_>, started: Instant) -> Result<Option<Outcome>, Gone> {
-        let Some(cache) = self.shared.cache.clone() else { return Ok(None) };
-        let Ok(ttl) = self.may_use(&cache, job) else { return Ok(None) };
+    /// Looks for a job's result. `None`: it is a matter of the servers alone, and nothing of it is kept. Nothing is copied, locked or
+    /// waited for to find that out: reads of which none ever comes back pass by here, one and all.
+    pub(super) fn look_up(&self, job: &Job<'_>, started: Instant) -> Option<Look> {
+        let cache = self.shared.cache.as_deref()?;
+        let ttl = self.may_use(cache, job).ok()?;
         cache.master_is(self.shared.snapshot.load().master);
-        let renewed = cache.settings.load().refresh_ahead;
-        let reader = self.reader();
-        let (found, key, renew, share) = {
-            let Some(key) = self.key_of(&reader, job) else { return Ok(None) };
-            let found = cache.store.get(&key, started);
-            // The key is wanted for what is to be kept, is nearly over, or is to be put where others look once more.
-            let renew = found.as_ref().is_some_and(|entry| cache.store.is_nearly_over(entry, renewed, started));
-            let share = found.as_ref().is_some_and(|e| self.shared.stored.is_some() && shared_cache::is_due(e, started));
-            let wanted = renew || share || found.is_none() && cache.is_worth_keeping(job.statement, key.hash_code());
-            (found, wanted.then(|| Arc::new(key.to_owned())), renew, share)
-        };
-        if let Some(entry) = found {
-            if let Some(key) = key {
-                if share {
-                    shared_cache::share(&self.shared, &cache, &key, &entry, started);
-                }
-                if renew && self.renews(&cache, job, key, ttl, started) {
-                    return Ok(None);
-                }
+        let key = self.key_of(job)?;
+        let Some(entry) = cache.store.get(&key, started) else {
+            if !cache.is_worth_keeping(job.statement, key.hash_code()) {
+                self.shared.asked.here().misses.fetch_add(1, Relaxed);
+                return None;
             }
-            return self.serve(&cache, job, &entry, started).await.map(Some);
-        }
-        let Some(key) = key else {
-            cache.misses.fetch_add(1, Relaxed);
-            return Ok(None);
+            return Some(Look::Missed(Arc::new(key.to_owned()), ttl));
         };
-        let answered = Box::pin(self.miss(cache.clone(), job, key, ttl, started)).await?;
+        // The key is wanted for what is nearly over, or is to be put where others look once more.
+        let renew = cache.store.is_nearly_over(&entry, cache.settings.load().refresh_ahead, started);
+        let share = self.shared.stored.is_some() && shared_cache::is_due(&entry, started);
+        if !renew && !share {
+            return Some(Look::Found(entry));
+        }
+        let key = Arc::new(key.to_owned());
+        if share {
+            shared_cache::share(&self.shared, cache, &key, &entry, started);
+        }
+        Some(if renew { Look::NearlyOver(entry, key, ttl) } else { Look::Found(entry) })
+    }
+
+    /// Answers from the cache, or leaves a [`Fill`] behind when the reply is to be kept.
+    pub(super) async fn answer_kept(&mut self, look: Look, job: &Job<'_>, started: Instant) -> Result<Option<Outcome>, Gone> {
+        let answered = match look {
+            Look::Found(entry) => return self.serve(job, &entry, started).await.map(Some),
+            Look::NearlyOver(entry, key, ttl) => {
+                if !self.renews(job, key, ttl, started) {
+                    return self.serve(job, &entry, started).await.map(Some);
+                }
+                None
+            }
+            Look::Missed(key, ttl) => Box::pin(self.miss(job, key, ttl, started)).await?,
+        };
         if answered.is_none() {
-            cache.misses.fetch_add(1, Relaxed);
+            self.shared.asked.here().misses.fetch_add(1, Relaxed);
         }
         Ok(answered)
     }
 
     /// Whether this read is sent to a server though there is a result, since that ends soon: one client asks in time, and the others are
     /// answered from what there is meanwhile.
-    fn renews(&mut self, cache: &Arc<Cache>, job: &Job<'_>, key: Arc<Key>, ttl: Duration, now: Instant) -> bool {
+    fn renews(&mut self, job: &Job<'_>, key: Arc<Key>, ttl: Duration, now: Instant) -> bool {
+        let Some(cache) = self.shared.cache.clone() else { return false };
         let Boarding::Leads(leader) = self.shared.flights.board(&key) else { return false };
         let Ok(granted) = cache.may_keep(job.statement, self.schema_of(job), now) else { return false };
         if !granted.quiet {
             return false;
         }
-        cache.misses.fetch_add(1, Relaxed);
         let capture = Capture::new(cache.store.reply_max());
-        let cache = cache.clone();
         self.fill = Some(Box::new(Fill { cache, key, granted, ttl, fresh: false, capture, leader: Some(leader) }));
         true
     }
@@ -167,14 +184,8 @@ impl Client {
         job.text.map_or_else(|| self.session.state.schema(), |text| text.state.schema())
     }
 
-    async fn miss(
-        &mut self,
-        cache: Arc<Cache>,
-        job: &Job<'_>,
-        key: Arc<Key>,
-        ttl: Duration,
-        started: Instant,
-    ) -> Result<Option<Outcome>, Gone> {
+    async fn miss(&mut self, job: &Job<'_>, key: Arc<Key>, ttl: Duration, started: Instant) -> Result<Option<Outcome>, Gone> {
+        let Some(cache) = self.shared.cache.clone() else { return Ok(None) };
         let digest = job.statement.digest_hash;
         if cache.is_unfit(digest, started) {
             return Ok(None);
@@ -188,7 +199,7 @@ impl Client {
                 Boarding::Leads(one) => {
                     if let Some(entry) = self.look_shared(&cache, term.as_deref(), job, &key, &granted, ttl).await {
                         drop(one);
-                        return self.serve(&cache, job, &entry, started).await.map(Some);
+                        return self.serve(job, &entry, started).await.map(Some);
                     }
                     leader = Some(one);
                 }
@@ -208,7 +219,7 @@ impl Client {
                     if let Some(entry) = cache.store.get(&key.look(), now)
                         && cache.is_told()
                     {
-                        return self.serve(&cache, job, &entry, started).await.map(Some);
+                        return self.serve(job, &entry, started).await.map(Some);
                     }
                     match cache.may_keep(job.statement, self.schema_of(job), now) {
                         Ok(again) => granted = again,
@@ -223,7 +234,7 @@ impl Client {
     }
 
     /// Sends what is kept. To the session it is as if it had been read.
-    async fn serve(&mut self, cache: &Cache, job: &Job<'_>, entry: &Entry, started: Instant) -> Result<Outcome, Gone> {
+    async fn serve(&mut self, job: &Job<'_>, entry: &Entry, started: Instant) -> Result<Outcome, Gone> {
         let own = self.session.status.of_session();
         let status = (entry.status - entry.status.of_session()) | own;
         if status == entry.status {
@@ -235,7 +246,7 @@ impl Client {
             }
             self.stream.send_all(&reply).await?;
         }
-        cache.hits.fetch_add(1, Relaxed);
+        self.shared.asked.here().hits.fetch_add(1, Relaxed);
         entry.hits.fetch_add(1, Relaxed);
         entry.statement.worth.again();
         let told = Told { status: Some(status), rows: entry.rows, ends_rows: true, ..Told::default() };

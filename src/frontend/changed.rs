@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::backend::pool::Lease;
 use crate::cache::VoidReason;
 use crate::cache::definitions::Cells;
-use crate::cache::epoch::{Need, Writing};
+use crate::cache::epoch::{Need, Unnamed, Writing};
 use crate::cache::touch::{Touched, touched};
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
@@ -120,8 +120,9 @@ impl Client {
     }
 
     /// When the reply is known and learned from, and before the client hears of it.
-    pub(super) fn end_change(&mut self, job: &Job<'_>, change: Option<Change>, told: &Told, lease: &Lease) {
-        let Some(cache) = self.shared.cache.clone() else { return };
+    /// What comes back waits for the name of its transaction, which may be asked for.
+    pub(super) fn end_change(&mut self, job: &Job<'_>, change: Option<Change>, told: &Told, lease: &Lease) -> Option<Unnamed> {
+        let cache = self.shared.cache.as_deref()?;
         let gtid = told.gtid.as_deref().and_then(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty());
         let gtid = gtid.and_then(|text| GtidSet::parse(lease.flavor, text).ok());
         let open = self.session.in_transaction();
@@ -136,9 +137,9 @@ impl Client {
             if matches!(need, Need::Gtid(_)) && job.com != Com::StmtPrepare {
                 cache.everything(VoidReason::UnknownTables, &need);
             }
-            return;
+            return None;
         };
-        change.writing.end(&need);
+        let unnamed = change.writing.end(&need);
         if change.defines {
             cache.forget_definitions();
         } else if cache.version() != change.version {
@@ -151,14 +152,13 @@ impl Client {
         } else if let Some(own) = &change.own {
             self.written.add(own.as_ref(), change.version);
         }
+        unnamed
     }
 
-    /// The transactions a failed statement may have left were asked for.
-    pub(super) fn change_learned(&self, job: &Job<'_>) {
-        let (Some(cache), Some(written)) = (&self.shared.cache, &self.session.written) else { return };
-        let definitions = cache.definitions();
-        if let Touched::Tables(cells) = touched(job.statement, self.session.state.schema(), definitions.as_deref()) {
-            cache.epochs.learned(&cells, written);
+    /// The transactions that a failed statement may have left were asked for.
+    pub(super) fn change_learned(&self, unnamed: Option<Unnamed>) {
+        if let (Some(unnamed), Some(written)) = (unnamed, &self.session.written) {
+            unnamed.learned(written);
         }
     }
 }

@@ -94,7 +94,7 @@ mod tests {
         let flights = Arc::new(Flights::default());
         let reader = Reader { user: "app".into(), address: None, generation: 1, capabilities: 0, raw_collation: 0 };
         let state = Arc::new(State::default());
-        let key = |sql: &str| Arc::new(KeyRef::new(&reader, &state, None, sql.as_bytes(), None).to_owned());
+        let key = |sql: &str| Arc::new(KeyRef::new(reader.look(), &state, None, sql.as_bytes(), None).to_owned());
         let Boarding::Leads(leader) = flights.board(&key("a")) else { panic!("the first leads") };
         assert!(matches!(flights.board(&key("b")), Boarding::Leads(_)));
         let Boarding::Waits(flight) = flights.board(&key("a")) else { panic!("the second waits") };

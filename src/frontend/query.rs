@@ -173,9 +173,9 @@ impl Client {
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
         let mut prepared_again = 0;
-        if self.shared.cache.is_some()
-            && job.statement.cacheable.is_ok()
-            && let Some(answered) = self.answer_kept(job, started).await?
+        if job.statement.cacheable.is_ok()
+            && let Some(look) = self.look_up(job, started)
+            && let Some(answered) = self.answer_kept(look, job, started).await?
         {
             return Ok(answered);
         }
@@ -416,7 +416,7 @@ impl Client {
         }
         let before = open.map(|open| (open, self.session.state.clone()));
         self.learn(job, &mut lease, &told);
-        self.end_change(job, change, &told, &lease);
+        let unnamed = self.end_change(job, change, &told, &lease);
         if let Some(fill) = fill {
             self.learn_account(&fill, &mut lease).await;
             fill.end(&self.shared, job, &told, pending.piece(&buffer), self.capabilities, sent);
@@ -458,7 +458,7 @@ impl Client {
             if told.errno.is_some_and(|errno| written::may_have_written(job, errno))
                 && Box::pin(self.learn_position(&mut lease)).await
             {
-                self.change_learned(job);
+                self.change_learned(unnamed);
             }
             if read_back {
                 Box::pin(self.read_back(&mut lease)).await;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -24,6 +24,7 @@ use crate::frontend::registry::Registry;
 use crate::metrics::events::EventLog;
 use crate::metrics::spans::Spans;
 use crate::metrics::statements::Statements;
+use crate::metrics::tally::Copies;
 use crate::metrics::{LoginResult, Metrics};
 use crate::monitor::MonitorHandle;
 use crate::routing::decide::RoutingSettings;
@@ -45,6 +46,15 @@ const KEYS_SWEPT_AT: usize = 1024;
 const SCHEMAS_CONFIRMED_MAX: usize = 10_000;
 /// Whose sessions begin alike: a user, and the collation of the login.
 type Beginner = (Arc<str>, u16);
+/// Reads that the cache could have answered.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// It has.
+    pub hits: AtomicU64,
+    /// It has not.
+    pub misses: AtomicU64,
+}
+
 /// Users whose beginnings are remembered; at the limit all are forgotten, and asked for again.
 const BEGINNINGS_MAX: usize = 10_000;
 
@@ -94,6 +104,8 @@ pub struct Shared {
     pub class_read: Arc<Classified>,
     /// Kept results, where there is a cache.
     pub cache: Option<Arc<Cache>>,
+    /// What was asked of the cache.
+    pub asked: Copies<Asked>,
     /// Where results are kept for other proxies, too.
     pub stored: Option<Arc<SharedStore>>,
     /// Reads that others wait for.
@@ -173,6 +185,12 @@ impl Shared {
             schemas.clear();
         }
         schemas.insert((account.user.clone(), account.client, schema.into()), now);
+    }
+
+    /// Reads that the cache has answered, and that it could have.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        let sum = |of: fn(&Asked) -> &AtomicU64| self.asked.all().map(|asked| of(asked).load(Ordering::Relaxed)).sum();
+        (sum(|asked| &asked.hits), sum(|asked| &asked.misses))
     }
 
     /// What the last connection of this user that was looked at began with.

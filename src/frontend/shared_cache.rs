@@ -38,7 +38,7 @@ pub(super) fn is_due(entry: &Entry, now: Instant) -> bool {
 pub(super) fn share(shared: &Shared, cache: &Cache, key: &Key, entry: &Entry, now: Instant) {
     let Some(stored) = shared.stored.as_ref().filter(|stored| stored.is_up()) else { return };
     let Some(term) = cache.term() else { return };
-    let (Some(stable), Some(account)) = (term.stable(), cache.accounts.of(key.look().reader)) else { return };
+    let (Some(stable), Some(account)) = (term.stable(), cache.accounts.of(key.reader())) else { return };
     // Behind what is known of the log: each change up to there has voided it, or it has it.
     if !entry.ticket.is_current() || !cache.is_told() {
         return;
@@ -62,7 +62,7 @@ impl Client {
         ttl: Duration,
     ) -> Option<Arc<Entry>> {
         let stored = self.shared.stored.as_ref().filter(|stored| stored.is_up())?;
-        let (term, account) = (term?, cache.accounts.of(key.look().reader)?);
+        let (term, account) = (term?, cache.accounts.of(key.reader())?);
         let encoded = key.look().encode(&account);
         let bytes = match stored.get(term.name(&encoded)).await {
             Found::Value(bytes) => bytes,
@@ -94,12 +94,12 @@ impl Client {
 
     /// Which account the key's reader is, must be known before a result of his is shared. Asked once, behind a read.
     pub(super) async fn learn_account(&self, fill: &Fill, lease: &mut Lease) {
-        let reader = fill.key.look().reader.clone();
-        if self.shared.stored.is_none() || lease.tainted || fill.cache.accounts.of(&reader).is_some() {
+        let reader = fill.key.reader();
+        if self.shared.stored.is_none() || lease.tainted || fill.cache.accounts.of(reader).is_some() {
             return;
         }
         if let Some(account) = self.account_at(lease).await {
-            fill.cache.accounts.learn(&reader, &account);
+            fill.cache.accounts.learn(reader, &account);
         }
     }
 }

@@ -152,9 +152,10 @@ pub fn refresh(shared: &Shared) {
     let Some(cache) = &shared.cache else { return };
     cache.store.sweep(Instant::now());
     let metrics = &shared.metrics;
+    let (hits, misses) = shared.hits_and_misses();
     for (counter, now) in [
-        (&metrics.cache_hits, cache.hits.load(Relaxed)),
-        (&metrics.cache_misses, cache.misses.load(Relaxed)),
+        (&metrics.cache_hits, hits),
+        (&metrics.cache_misses, misses),
         (&metrics.cache_stores, cache.stores.load(Relaxed)),
         (&metrics.cache_evictions, cache.store.evictions()),
         (&metrics.cache_invalidations, cache.store.invalidations()),
@@ -202,7 +203,7 @@ pub fn row(shared: &Shared, config: &Config) -> CacheRow {
         };
     };
     cache.store.sweep(Instant::now());
-    let (hits, misses) = (cache.hits.load(Relaxed), cache.misses.load(Relaxed));
+    let (hits, misses) = shared.hits_and_misses();
     CacheRow {
         entries: cache.store.len() as u64,
         bytes: cache.store.bytes(),

@@ -41,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::metrics::events::EventLog;
 use crate::metrics::spans::Spans;
 use crate::metrics::statements::Statements;
+use crate::metrics::tally::Copies;
 use crate::monitor::{Monitor, Report};
 use crate::run::doors::{Door, Doors, Served, Staff};
 use crate::run::house::ProxyHouse;
@@ -202,6 +203,7 @@ impl Proxy {
             class_use: Arc::new(classify(b"USE s", LexMode::default())),
             class_read: Arc::new(Classified { asks_definitions: true, ..classify(b"SELECT 1", LexMode::default()) }),
             cache: keeping::cache(&config)?,
+            asked: Copies::default(),
             stored,
             flights: Arc::default(),
             settings: ArcSwap::from_pointee(resolve::frontend(&config)?),

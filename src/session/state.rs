@@ -32,6 +32,8 @@ pub enum Value {
 
 /// `transaction_read_only` by its names; MariaDB has had the first alone before 11.1.
 pub const READ_ONLY: [&str; 2] = ["tx_read_only", "transaction_read_only"];
+/// The isolation level by its names; MariaDB has had the first alone before 11.1.
+const ISOLATION: [&str; 2] = ["tx_isolation", "transaction_isolation"];
 /// More than this many variables a session cannot take along; it is pinned to its connection instead.
 pub const VARIABLES_MAX: usize = 256;
 /// User variables longer than this (name and value) are not taken along; the session is pinned instead.
@@ -49,7 +51,9 @@ pub struct State {
     results_collation: Option<Box<str>>,
     /// What `SET ROLE` named, as written; `None`: the roles of a fresh connection.
     role: Option<Box<str>>,
+    /// What follows from all of it, worked out once.
     hash: u64,
+    uncommitted: bool,
 }
 
 impl PartialEq for State {
@@ -210,6 +214,11 @@ impl State {
         self.hash
     }
 
+    /// Whether its transactions read what others have not committed (`READ UNCOMMITTED`).
+    pub fn reads_uncommitted(&self) -> bool {
+        self.uncommitted
+    }
+
     fn rehash(&mut self) {
         let mut hasher = foldhash::fast::FixedState::with_seed(0x51).build_hasher();
         self.schema.hash(&mut hasher);
@@ -218,6 +227,10 @@ impl State {
         self.results_collation.hash(&mut hasher);
         self.role.hash(&mut hasher);
         self.hash = hasher.finish();
+        self.uncommitted = ISOLATION.iter().any(|name| {
+            let level = self.system(name).unwrap_or_default();
+            level == b"0" || level.windows(11).any(|part| part.eq_ignore_ascii_case(b"UNCOMMITTED"))
+        });
     }
 
     /// What brings a connection in state `self` to `want`.

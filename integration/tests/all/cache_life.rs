@@ -55,8 +55,10 @@ async fn one_client_asks_before_the_end() {
     let schema = schema("cache_ahead").await;
     let create = format!("CREATE TABLE {schema}.t (id INT PRIMARY KEY, n INT)");
     behind_its_back(&[&create, &format!("INSERT INTO {schema}.t VALUES (1, 1)")]).await;
-    // A change that nobody tells of is seen when the result is read anew: nearly a minute before its end.
-    let proxy = start(|b| b.set("cache.ttl", "\"60s\"").set("cache.refresh_ahead", "\"59900ms\"")).await;
+    // A change that nobody tells of is seen when the result is read anew: after half of its life, and before its end.
+    let life = Duration::from_secs(16);
+    let proxy = start(|b| b.set("cache.ttl", "\"16s\"").set("cache.refresh_ahead", "\"1h\"")).await;
+    let begun = Instant::now();
     let mut conn = proxy.connect(&schema).await.unwrap();
     let sql = "SELECT n FROM t WHERE id = 1";
     keep(&proxy, &mut conn, sql).await;
@@ -68,6 +70,8 @@ async fn one_client_asks_before_the_end() {
     })
     .await
     .unwrap();
+    let seen = begun.elapsed();
+    assert!(seen >= life / 2 && seen < life, "{seen:?}");
     keep(&proxy, &mut conn, sql).await;
     assert!(hits(&proxy).await > served);
     assert_eq!(cell(&mut conn, sql).await, "2");

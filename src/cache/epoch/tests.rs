@@ -45,6 +45,12 @@ enum Actor {
     LostWriter { step: u8, writing: Option<Writing> },
     /// A write at the master that did not come by us, and the binlog's word of it. It returns to nobody here.
     Stranger { step: u8, version: u64 },
+    /// A write whose end does not tell its name, and that asks for it: sent, run (or refused, having done nothing), ended, asked, learned.
+    Nameless { step: u8, runs: bool, writing: Option<Writing>, unnamed: Option<Unnamed>, version: u64 },
+    /// A change without a name, told by the log.
+    Unnamed { done: bool },
+    /// A sweep that sees what there is, the master's word of what it has, and a sweep that has heard it.
+    Sweeper { step: u8, said: u64, at_once: bool },
     /// Applies the next transaction.
     Replica { left: u8 },
     /// Asked, read at a server, stored.
@@ -56,6 +62,9 @@ impl Actor {
         match self {
             Actor::Writer { step, .. } | Actor::LostWriter { step, .. } => *step == 3,
             Actor::Stranger { step, .. } => *step == 2,
+            Actor::Nameless { step, .. } => *step == 4,
+            Actor::Unnamed { done } => *done,
+            Actor::Sweeper { step, .. } => *step == 3,
             Actor::Replica { left } => *left == 0,
             Actor::Reader { step, .. } => *step == 3,
         }
@@ -99,6 +108,44 @@ impl Actor {
                 }
                 *step += 1;
             }
+            Actor::Nameless { step, runs, writing, unnamed, version } => {
+                match step {
+                    0 => {
+                        *writing = Some(world.epochs.write(world.tables(), world.now));
+                        if *runs {
+                            world.master += 1;
+                        }
+                        *version = world.master;
+                    }
+                    1 => {
+                        *unnamed = writing.take().unwrap().end(&Need::Master);
+                        if *runs {
+                            world.returned = world.returned.max(*version);
+                        }
+                    }
+                    2 => *version = world.master,
+                    _ => unnamed.take().unwrap().learned(&gtid(*version)),
+                }
+                *step += 1;
+            }
+            Actor::Unnamed { done } => {
+                world.epochs.changed(std::slice::from_ref(&world.cell), None);
+                *done = true;
+            }
+            Actor::Sweeper { step, said, at_once } => {
+                let sweep = |master, at| world.epochs.sweep(at, &|_| false, master, QUIET, QUIET);
+                match step {
+                    _ if *at_once => {
+                        sweep(None, world.now);
+                        sweep(Some(&gtid(world.master)), world.now + 2 * QUIET);
+                        *step = 2;
+                    }
+                    0 => sweep(None, world.now),
+                    1 => *said = world.master,
+                    _ => sweep(Some(&gtid(*said)), world.now + 2 * QUIET),
+                }
+                *step += 1;
+            }
             Actor::Replica { left } => {
                 world.replica = (world.replica + 1).min(world.master);
                 *left -= 1;
@@ -138,6 +185,14 @@ impl Actor {
 
 fn writer() -> Actor {
     Actor::Writer { step: 0, version: 0, writing: None, known: true }
+}
+
+fn sweeper(at_once: bool) -> Actor {
+    Actor::Sweeper { step: 0, said: 0, at_once }
+}
+
+fn nameless(runs: bool) -> Actor {
+    Actor::Nameless { step: 0, runs, writing: None, unnamed: None, version: 0 }
 }
 
 fn reader(at_master: bool) -> Actor {
@@ -191,7 +246,7 @@ fn every_order(actors: &dyn Fn() -> Vec<Actor>) -> (u64, u64) {
 
 #[test]
 fn no_order_of_steps_serves_rows_older_than_a_write_that_returned() {
-    let histories: [(&str, &dyn Fn() -> Vec<Actor>); 6] = [
+    let histories: [(&str, &dyn Fn() -> Vec<Actor>); 10] = [
         ("a write, two reads at the master", &|| vec![writer(), reader(true), reader(true)]),
         ("a write, reads at the replica and at the master", &|| {
             vec![writer(), Actor::Replica { left: 1 }, reader(false), reader(true)]
@@ -206,6 +261,16 @@ fn no_order_of_steps_serves_rows_older_than_a_write_that_returned() {
         }),
         ("a stranger's write", &|| {
             vec![Actor::Stranger { step: 0, version: 0 }, writer(), Actor::Replica { left: 2 }, reader(false)]
+        }),
+        ("two writes that ask for their names, one of which did nothing", &|| vec![nameless(false), nameless(true), reader(false)]),
+        ("a name that is asked for, a sweep, and a write that asks for its own", &|| {
+            vec![nameless(false), sweeper(true), nameless(true), reader(false)]
+        }),
+        ("a sweep while a write comes, with its name", &|| {
+            vec![Actor::Unnamed { done: false }, sweeper(false), writer(), reader(false)]
+        }),
+        ("a sweep while a write comes, without its name", &|| {
+            vec![Actor::Unnamed { done: false }, sweeper(false), nameless(true), reader(false)]
         }),
     ];
     for (name, history) in histories {
@@ -291,17 +356,15 @@ fn a_name_that_is_learned_takes_the_masters_place_only_when_no_other_is_missing(
         (vec![Need::Master], vec![one(7)], named(7)),
         // Two are missing, and one is learned.
         (vec![Need::Master, Need::Master], vec![one(7)], Need::Master),
-        // Nothing is missing: what another has learned changes nothing.
+        // Nothing is missing: there is nothing to learn.
         (vec![named(5)], vec![my(&format!("{b}:1"))], named(5)),
-        (vec![], vec![one(7)], Need::Nothing),
     ] {
         let epochs = Epochs::default();
         let cell = epochs.cell(b"s\0t", "s.t").unwrap();
-        for need in &ended {
-            epochs.write(Some(SmallVec::from_iter([cell.clone()])), now).end(need);
-        }
-        for gtid in &learned {
-            epochs.learned(std::slice::from_ref(&cell), gtid);
+        let ends = ended.iter().map(|need| epochs.write(Some(SmallVec::from_iter([cell.clone()])), now).end(need));
+        let unnamed: Vec<Unnamed> = ends.flatten().collect();
+        for (unnamed, gtid) in unnamed.into_iter().zip(&learned) {
+            unnamed.learned(gtid);
         }
         assert_eq!(epochs.ticket(&[cell], now).unwrap().need, needed, "{ended:?} {learned:?}");
     }
@@ -311,6 +374,33 @@ fn a_name_that_is_learned_takes_the_masters_place_only_when_no_other_is_missing(
     for n in 0..400 {
         epochs.write(Some(SmallVec::from_iter([cell.clone()])), now).end(&named(2 * n + 1));
     }
-    epochs.learned(std::slice::from_ref(&cell), &one(7));
-    assert_eq!(epochs.ticket(&[cell], now).unwrap().need, Need::Master);
+    let unnamed = epochs.write(Some(SmallVec::from_iter([cell.clone()])), now).end(&Need::Master).unwrap();
+    unnamed.learned(&one(7));
+    assert_eq!(epochs.ticket(std::slice::from_ref(&cell), now).unwrap().need, Need::Master);
+    // What the master said once all had ended has all of them, and later names stay beside it.
+    let all = my(&format!("{a}:1-1000"));
+    epochs.sweep(now, &|_| false, Some(&all), QUIET, QUIET);
+    epochs.write(Some(SmallVec::from_iter([cell.clone()])), now).end(&named(1002));
+    epochs.sweep(now + 2 * QUIET, &|_| false, Some(&all), QUIET, QUIET);
+    assert_eq!(epochs.ticket(&[cell], now).unwrap().need, Need::Gtid(my(&format!("{a}:1-1000:1002"))));
+}
+
+/// A name stands for the write that asked for it, even where one without a name has come and gone since.
+#[test]
+fn a_name_does_not_take_the_place_of_a_later_write() {
+    let now = Instant::now();
+    let world = World::new(now);
+    let tables = [world.cell.clone()];
+    let end = |need: &Need| world.epochs.write(world.tables(), now).end(need);
+    let first = end(&Need::Master).unwrap();
+    let sweep = |at| world.epochs.sweep(at, &|_| false, Some(&gtid(5)), QUIET, QUIET);
+    sweep(now);
+    sweep(now + 2 * QUIET);
+    assert_eq!(world.epochs.ticket(&tables, now).unwrap().need, Need::Gtid(gtid(5)));
+    let second = end(&Need::Master).unwrap();
+    first.learned(&gtid(5));
+    assert_eq!(world.epochs.ticket(&tables, now).unwrap().need, Need::Master);
+    second.learned(&gtid(6));
+    assert_eq!(world.epochs.ticket(&tables, now).unwrap().need, Need::Gtid(gtid(6)));
+    assert!(end(&Need::Nothing).is_none() && end(&Need::Gtid(gtid(7))).is_none(), "they wait for no name");
 }
