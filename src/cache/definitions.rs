@@ -126,6 +126,11 @@ impl Definitions {
         Ok(cells)
     }
 
+    /// Whether reading any view may write.
+    pub fn any_read_writes(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
     /// Whether reading these may write: a view among them calls a function that does more than compute, or its text is not told.
     pub fn read_writes(&self, names: &[TableName], schema: Option<&[u8]>) -> bool {
         !self.writing.is_empty() && names.iter().any(|name| name_key(name, schema).is_some_and(|key| self.writing.contains(&key)))

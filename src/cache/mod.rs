@@ -63,6 +63,8 @@ pub struct Cache {
     term: ArcSwapOption<shared::Term>,
     shares: bool,
     definitions: ArcSwapOption<Definitions>,
+    /// Reading one of the views in them may write: looked at with every read, where there is a cache.
+    reads_write: AtomicBool,
     /// Moves when definitions may have changed.
     version: AtomicU64,
     /// Why there are none, for people.
@@ -122,6 +124,7 @@ impl Cache {
             shares,
             accounts: shared::Accounts::default(),
             definitions: ArcSwapOption::empty(),
+            reads_write: AtomicBool::new(false),
             version: AtomicU64::new(0),
             why_untold: Mutex::new("the master was not asked yet".to_owned()),
             needs_reader,
@@ -168,6 +171,12 @@ impl Cache {
     /// What is known of the tables.
     pub fn definitions(&self) -> Option<Arc<Definitions>> {
         self.definitions.load_full()
+    }
+
+    /// Whether this read may write: by a view that calls a function.
+    pub fn read_writes(&self, statement: &Classified, schema: Option<&[u8]>) -> bool {
+        self.reads_write.load(SeqCst)
+            && self.definitions.load().as_ref().is_some_and(|known| known.read_writes(&statement.tables, schema))
     }
 
     /// What others' results are judged by. To be asked for before the ticket is taken.
@@ -255,6 +264,7 @@ impl Cache {
             return;
         }
         let made = Arc::new(Definitions::new(told, &self.epochs, mode));
+        self.reads_write.store(made.any_read_writes(), SeqCst);
         self.definitions.store(Some(made));
         // A change that came meanwhile has found none to take away.
         if self.version.load(SeqCst) != version {

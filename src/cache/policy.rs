@@ -126,7 +126,9 @@ pub fn session(session: &Session) -> Result<(), Bypass> {
     if !session.autocommit() {
         return Err(Bypass::AutocommitOff);
     }
-    if let Some(pin) = session.pins.first() {
+    if session.pins.any()
+        && let Some(pin) = session.pins.first()
+    {
         return Err(Bypass::Pinned(pin));
     }
     if session.state.reads_uncommitted() { Err(Bypass::ReadUncommitted) } else { Ok(()) }

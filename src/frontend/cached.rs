@@ -125,13 +125,15 @@ impl Client {
     pub(super) fn look_up(&self, job: &Job<'_>, started: Instant) -> Option<Look> {
         let cache = self.shared.cache.as_deref()?;
         let ttl = self.may_use(cache, job).ok()?;
-        cache.master_is(self.shared.snapshot.load().master);
         let key = self.key_of(job)?;
-        let Some(entry) = cache.store.get(&key, started) else {
-            if !cache.is_worth_keeping(job.statement, key.hash_code()) {
-                self.shared.asked.here().misses.fetch_add(1, Relaxed);
-                return None;
-            }
+        let found = cache.store.get(&key, started);
+        if found.is_none() && !cache.is_worth_keeping(job.statement, key.hash_code()) {
+            self.shared.asked.here().misses.fetch_add(1, Relaxed);
+            return None;
+        }
+        // Another master makes void what was found.
+        cache.master_is(self.shared.snapshot.load().master);
+        let Some(entry) = found.filter(|entry| entry.ticket.is_current()) else {
             return Some(Look::Missed(Arc::new(key.to_owned()), ttl));
         };
         // The key is wanted for what is nearly over, or is to be put where others look once more.
@@ -216,6 +218,7 @@ impl Client {
                         () = self.stream.closed() => return Err(Gone),
                     }
                     let now = Instant::now();
+                    cache.master_is(self.shared.snapshot.load().master);
                     if let Some(entry) = cache.store.get(&key.look(), now)
                         && cache.is_told()
                     {

@@ -77,17 +77,15 @@ impl Client {
             Some(text) => text.state.schema(),
             None => self.session.state.schema(),
         };
-        let definitions = cache.definitions();
         let is_read = job.statement.class == Class::Read && !job.statement.writes_unseen.is_raised();
         let touched = if is_read {
             // A server that is read-only refuses what a function in a view would write.
-            let writes = || definitions.as_ref().is_some_and(|known| known.read_writes(&job.statement.tables, schema));
-            if self.shared.snapshot.load().master != Some(server) || !writes() {
+            if !cache.read_writes(job.statement, schema) || self.shared.snapshot.load().master != Some(server) {
                 return None;
             }
             Touched::Everything(VoidReason::UnknownTables)
         } else {
-            touched(job.statement, schema, definitions.as_deref())
+            touched(job.statement, schema, cache.definitions().as_deref())
         };
         let mut version = cache.version();
         let own = match &touched {

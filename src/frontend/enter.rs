@@ -7,6 +7,7 @@ use crate::auth::Credential;
 use crate::auth::attributes::passed_on;
 use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, MUST_CHANGE_PASSWORD, PoolKey, key_capabilities, with};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
+use crate::frontend::beginnings::{Beginner, Begins, Found};
 use crate::frontend::client::{Account, Client, Gone, unknown_command};
 use crate::frontend::login::{ChangeUserRequest, First, LoggedIn, Peer, change_user};
 use crate::frontend::registry::{ClientEntry, ClientState};
@@ -77,7 +78,7 @@ pub async fn enter(
         None => None,
     };
     let told = held.as_ref().map(|lease| lease.begins.clone()).or(adopted);
-    let begins = match told.or_else(|| shared.known_beginning(&account)) {
+    let begins = match told.or_else(|| shared.beginnings.known(&beginner(&account))) {
         Some(begins) => Some(begins),
         None => Box::pin(ask_beginning(&shared, &account)).await,
     };
@@ -177,16 +178,46 @@ fn begin(shared: &Shared, account: &Account, begins: Option<Arc<[Change]>>, lex:
     if own.len() < begins.len() {
         session.begins_in(Arc::new(with(&account.fresh, &begins)));
     }
-    shared.note_beginning(account, begins);
+    shared.beginnings.note(beginner(account), begins);
     session
 }
 
 /// What the account's sessions begin with (see [`Connection::begins`](crate::backend::connection::Connection::begins)), asked of a server that is up. What
-/// none tells at once is taken for nothing, as with servers that are configured as most are.
+/// none tells at once is taken for nothing, as with servers that are configured as most are. One login asks, and the others wait for what it is told.
 async fn ask_beginning(shared: &Shared, account: &Account) -> Option<Arc<[Change]>> {
+    let deadline = Instant::now() + BEGINNING_WAIT;
+    loop {
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        match shared.beginnings.find(beginner(account), now, BEGINNING_WAIT) {
+            Found::Told(begins) => return Some(begins),
+            Found::Untold => return None,
+            Found::Waits(flight) => timer::timeout(left, flight.wait()).await.ok()?,
+            Found::Asks(asker) => match timer::timeout(BEGINNING_WAIT, a_beginning(shared, account)).await {
+                Ok(Ok(begins)) => {
+                    asker.told(begins.clone());
+                    return Some(begins);
+                }
+                Ok(Err(None | Some(CheckoutError::Connect(_) | CheckoutError::Setup(_)))) => return None,
+                // Whoever comes now would wait as long, for nothing.
+                Ok(Err(Some(CheckoutError::Exhausted { .. }))) | Err(_) => {
+                    asker.nobody(Instant::now());
+                    return None;
+                }
+            },
+        }
+    }
+}
+
+fn beginner(account: &Account) -> Beginner {
+    (account.key.user.clone(), account.collation)
+}
+
+/// What a connection of the account begins with. The error is `None` where no server is up.
+async fn a_beginning(shared: &Shared, account: &Account) -> Result<Begins, Option<CheckoutError>> {
     let snapshot = shared.snapshot.load_full();
     let server = snapshot.writer().map(|master| master.id).or_else(|| snapshot.readers().map(|s| s.id).next());
-    let pool = shared.pools.get(server?.index())?;
+    let pool = server.and_then(|server| shared.pools.get(server.index())).ok_or(None)?;
     let wanted = Wanted {
         key: &account.key,
         credential: &account.credential,
@@ -196,10 +227,10 @@ async fn ask_beginning(shared: &Shared, account: &Account) -> Option<Arc<[Change
         attributes: &account.attributes,
         text: None,
     };
-    let lease = timer::timeout(BEGINNING_WAIT, pool.checkout(wanted)).await.ok()?.ok()?;
+    let lease = pool.checkout(wanted).await?;
     let begins = lease.begins.clone();
     lease.give_back(Instant::now());
-    Some(begins)
+    Ok(begins)
 }
 
 /// Takes the login's connection into the pool when it is what the pool would have opened.

@@ -36,6 +36,30 @@ impl Flight {
     }
 }
 
+/// Its end: when it is dropped, those who wait go on.
+#[derive(Debug)]
+pub struct Landing(Arc<Flight>);
+
+impl Landing {
+    /// Of a new one.
+    pub fn new() -> (Landing, Arc<Flight>) {
+        let flight = Arc::new(Flight::default());
+        (Landing(flight.clone()), flight)
+    }
+
+    /// Whether it is this one's.
+    pub fn is_of(&self, flight: &Arc<Flight>) -> bool {
+        Arc::ptr_eq(&self.0, flight)
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.0.landed.store(true, Ordering::SeqCst);
+        self.0.wakes.notify_waiters();
+    }
+}
+
 type Shard = Mutex<HashMap<Arc<Key>, Arc<Flight>, foldhash::fast::RandomState>>;
 
 /// All fetches under way.
@@ -55,7 +79,8 @@ pub enum Boarding {
 pub struct Leader {
     flights: Arc<Flights>,
     key: Arc<Key>,
-    flight: Arc<Flight>,
+    /// Dropped after the key has left the table.
+    _landing: Landing,
 }
 
 impl Flights {
@@ -69,17 +94,15 @@ impl Flights {
         if let Some(flight) = shard.get(key) {
             return Boarding::Waits(flight.clone());
         }
-        let flight = Arc::new(Flight::default());
-        shard.insert(key.clone(), flight.clone());
-        Boarding::Leads(Leader { flights: self.clone(), key: key.clone(), flight })
+        let (landing, flight) = Landing::new();
+        shard.insert(key.clone(), flight);
+        Boarding::Leads(Leader { flights: self.clone(), key: key.clone(), _landing: landing })
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
         self.flights.shard(&self.key).lock().remove(&self.key);
-        self.flight.landed.store(true, Ordering::SeqCst);
-        self.flight.wakes.notify_waiters();
     }
 }
 

@@ -5,6 +5,7 @@
 mod admit;
 pub mod answers;
 mod ask;
+pub mod beginnings;
 mod cached;
 mod changed;
 pub mod client;

@@ -15,7 +15,7 @@ use crate::auth::attributes::Attribute;
 use crate::backend::connection::PoolKey;
 use crate::backend::pools::Pools;
 use crate::cache::Cache;
-use crate::frontend::client::Account;
+use crate::frontend::beginnings::Beginnings;
 use crate::frontend::errors::Source;
 use crate::frontend::flight::Flights;
 use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
@@ -29,7 +29,7 @@ use crate::metrics::{LoginResult, Metrics};
 use crate::monitor::MonitorHandle;
 use crate::routing::decide::RoutingSettings;
 use crate::routing::rules::Rules;
-use crate::session::state::{Change, Interner, State};
+use crate::session::state::{Interner, State};
 use crate::sql::classify::{Classified, ClassifyCache};
 use crate::sql::lexer::Dialect;
 use crate::stores::SharedStore;
@@ -44,8 +44,6 @@ pub const SCHEMA_CONFIRMED_FOR: Duration = Duration::from_secs(5);
 const KEYS_SWEPT_AT: usize = 1024;
 /// Confirmed schemas kept; beyond it the table is emptied.
 const SCHEMAS_CONFIRMED_MAX: usize = 10_000;
-/// Whose sessions begin alike: a user, and the collation of the login.
-type Beginner = (Arc<str>, u16);
 /// Reads that the cache could have answered.
 #[derive(Debug, Default)]
 pub struct Asked {
@@ -54,9 +52,6 @@ pub struct Asked {
     /// It has not.
     pub misses: AtomicU64,
 }
-
-/// Users whose beginnings are remembered; at the limit all are forgotten, and asked for again.
-const BEGINNINGS_MAX: usize = 10_000;
 
 /// Settings that `RELOAD CONFIG` may change under running clients.
 #[derive(Clone, Debug)]
@@ -135,7 +130,7 @@ pub struct Shared {
     /// (user, schema) that a server confirmed, and when.
     pub schemas: Mutex<HashMap<Confirmed, Instant>>,
     /// What the sessions of each user and collation begin with, see [`Connection::begins`](crate::backend::connection::Connection::begins).
-    pub beginnings: Mutex<HashMap<Beginner, Arc<[Change]>>>,
+    pub beginnings: Beginnings,
     /// Session states, each once.
     pub states: Mutex<Interner>,
     /// Pool keys, each once, for as long as a client uses them.
@@ -191,20 +186,6 @@ impl Shared {
     pub fn hits_and_misses(&self) -> (u64, u64) {
         let sum = |of: fn(&Asked) -> &AtomicU64| self.asked.all().map(|asked| of(asked).load(Ordering::Relaxed)).sum();
         (sum(|asked| &asked.hits), sum(|asked| &asked.misses))
-    }
-
-    /// What the last connection of this user that was looked at began with.
-    pub fn known_beginning(&self, account: &Account) -> Option<Arc<[Change]>> {
-        self.beginnings.lock().get(&(account.key.user.clone(), account.collation)).cloned()
-    }
-
-    /// Notes what a connection of this user began with.
-    pub fn note_beginning(&self, account: &Account, begins: Arc<[Change]>) {
-        let mut all = self.beginnings.lock();
-        if all.len() >= BEGINNINGS_MAX {
-            all.clear();
-        }
-        all.insert((account.key.user.clone(), account.collation), begins);
     }
 
     /// A client has changed accounts: what servers confirmed of passwords and schemas before does not hold for the next login.

@@ -31,6 +31,7 @@ use crate::auth::Credentials;
 use crate::backend::pool::ServerPool;
 use crate::backend::pools::{Pools, SERVERS_MAX};
 use crate::config::{Config, resolve};
+use crate::frontend::beginnings::Beginnings;
 use crate::frontend::listener::Stays;
 use crate::frontend::login::{LoginLimits, LoginRoom, LoginServer};
 use crate::frontend::refusals::Refusals;
@@ -218,7 +219,7 @@ impl Proxy {
             refusals: Refusals::default(),
             draining: AtomicBool::new(false),
             schemas: Mutex::default(),
-            beginnings: Mutex::default(),
+            beginnings: Beginnings::default(),
             states: Mutex::default(),
             keys: Mutex::default(),
             attributes: Mutex::default(),

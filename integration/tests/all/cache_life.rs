@@ -1,6 +1,6 @@
 //! What is kept at all, and what becomes of a result whose time is nearly over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration::proxy::Proxy;
 use integration::wait::until_true;
@@ -58,6 +58,7 @@ async fn one_client_asks_before_the_end() {
     // A change that nobody tells of is seen when the result is read anew: after half of its life, and before its end.
     let life = Duration::from_secs(16);
     let proxy = start(|b| b.set("cache.ttl", "\"16s\"").set("cache.refresh_ahead", "\"1h\"")).await;
+    on(&proxy).await;
     let begun = Instant::now();
     let mut conn = proxy.connect(&schema).await.unwrap();
     let sql = "SELECT n FROM t WHERE id = 1";
