@@ -165,7 +165,7 @@ fn a_master_that_only_its_replicas_hear_from_stays_while_somebody_writes_to_it()
 fn cannot_write() -> World {
     let mut world = running();
     world.servers[0].blocked = Some(world.now);
-    world.memory.beat_failed(world.now, "no answer in time".to_owned());
+    world.memory.beat_failed(ServerId(0), world.now, "no answer in time".to_owned());
     assert_eq!(tell(&mut world, None), Vec::<&str>::new());
     world.now += ms(700);
     look_around(&mut world);
