@@ -210,7 +210,7 @@ impl Machine {
         let interval = self.settings.topology.heartbeat_interval;
         let tried = |(id, answer): &Answer| {
             let follows = |facts: &Facts| facts.replication.iter().any(|channel| self.seen.source_of(channel) == Some(old));
-            answer.as_ref().is_ok_and(|facts| follows(facts)) && !spared(&self.seen, *id, old)
+            answer.as_ref().is_ok_and(follows) && !spared(&self.seen, *id, old)
         };
         if answers.iter().any(tried) && whom.iter().all(|id| spared(&self.seen, *id, old)) {
             // What it had in the beginning was seen up to an interval earlier: so this is longer than between two beats of another proxy.
