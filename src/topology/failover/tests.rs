@@ -385,6 +385,7 @@ impl World {
                     }
                     if let (Ok(facts), Some(source)) = (&mut outcome, probe)
                         && self.servers[n].source == source.index()
+                        && !spared(&self.snapshot, ServerId(n as u16), source)
                         && self.servers[source.index()].frozen
                     {
                         for channel in &mut facts.replication {
