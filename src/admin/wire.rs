@@ -300,7 +300,10 @@ fn time(out: &mut Vec<u8>, text: &str) {
     else {
         return out.push(0);
     };
-    let micros = next().unwrap_or(0) * 1000;
+    let fraction = text.rsplit_once('.').map_or("", |(_, digits)| digits);
+    // Six digits; text that a SELECT made up may have any number of them.
+    let micros = fraction.bytes().filter(u8::is_ascii_digit).chain(std::iter::repeat(b'0')).take(6);
+    let micros = micros.fold(0, |all, digit| all * 10 + u32::from(digit - b'0'));
     out.push(11);
     out.extend_from_slice(&u16::try_from(year).unwrap_or(0).to_le_bytes());
     out.extend([month, day, hour, minute, second].map(|part| u8::try_from(part).unwrap_or(0)));
@@ -322,6 +325,19 @@ mod tests {
             let mut out = Vec::new();
             lenenc(&mut out, value);
             assert_eq!(out, bytes);
+        }
+    }
+
+    #[test]
+    fn times_with_any_fraction() {
+        for (fraction, micros) in
+            [("", 0u32), (".5", 500_000), (".050", 50_000), (".123456", 123_456), (".4294967295", 429_496), (".x", 0), (".99999999999", 999_999)]
+        {
+            let mut out = Vec::new();
+            time(&mut out, &format!("2026-11-22 21:04:05{fraction}"));
+            let mut wanted = vec![11, 0xEA, 0x07, 11, 22, 21, 4, 5];
+            wanted.extend_from_slice(&micros.to_le_bytes());
+            assert_eq!(out, wanted, "{fraction}");
         }
     }
 

@@ -48,7 +48,7 @@ impl ProxyHouse {
 
     /// What an operator is told who came in by this process before another began to take its place.
     fn acts(&self) -> Result<(), AdminError> {
-        if !self.reloader.given_away.load(Ordering::Relaxed) {
+        if !self.reloader.given_away.load(Ordering::SeqCst) {
             return Ok(());
         }
         Err(AdminError::failed("nothing was done: another process takes the place of this one; connect again and tell that one"))
@@ -330,13 +330,19 @@ impl House for ProxyHouse {
                 Ok(format!("{server} has weight {weight} until the next reload or restart; SAVE CONFIG writes it into the file"))
             }
             Command::Pause => {
-                self.shared.is_paused.store(true, std::sync::atomic::Ordering::Relaxed);
+                self.shared.is_paused.store(true, Ordering::SeqCst);
+                // Told before it is looked whether another process begins to take the place of this one, which looks the other way
+                // round: one of the two sees the other.
+                if let Err(why) = self.acts() {
+                    self.shared.is_paused.store(false, Ordering::SeqCst);
+                    return Err(why);
+                }
                 self.paused.send_replace(true);
                 self.event("pause", None, "by an operator");
                 Ok("new statements wait, up to failover.hold_timeout, until RESUME".to_owned())
             }
             Command::Resume => {
-                self.shared.is_paused.store(false, std::sync::atomic::Ordering::Relaxed);
+                self.shared.is_paused.store(false, Ordering::SeqCst);
                 self.paused.send_replace(false);
                 self.event("resume", None, "by an operator");
                 Ok("statements run again".to_owned())

@@ -239,6 +239,7 @@ impl Proxy {
             roster: tokio::sync::Mutex::new(roster),
             run,
             given_away: AtomicBool::new(false),
+            acting: AtomicBool::new(!takeover),
         });
         let shutdown = Arc::new(Notify::new());
         let house = Arc::new(ProxyHouse {

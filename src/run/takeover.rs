@@ -17,7 +17,7 @@ use crate::topology::{Override, State};
 
 /// How long a new process looks at its servers before it says that it cannot take over.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
-/// How long it takes at most until a server that is taken out is seen to be so; nobody accepts meanwhile.
+/// How long it takes at most until servers that are taken out are seen to be so; nobody accepts meanwhile.
 const OUT_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the old process gives beside its clients.
@@ -137,21 +137,26 @@ pub async fn succeed(predecessor: &mut Takeover, shared: &Arc<Shared>, reloader:
     let given = predecessor.is_ready().await?;
     shared.registry.number_after(given.numbers);
     shared.events.push("upgrade", None, "this process has taken over from another".to_owned());
-    reloader.act(true).await?;
+    // First, so that nobody promotes or rejoins what an operator has taken out.
     take_out(&given.taken_out, shared).await;
-    Ok(())
+    reloader.act(true).await
 }
 
 /// What an operator has taken out stays out: no statement goes there before that is so.
 async fn take_out(servers: &[(String, Override)], shared: &Arc<Shared>) {
     let mut changed = shared.changed.clone();
+    let mut ids = Vec::new();
     for (name, over) in servers {
         // It may have left the file.
         let Some(id) = shared.snapshot.load().by_name(name).map(|server| server.id) else { continue };
         shared.monitor.set_override(id, *over).await;
         shared.events.push("override", Some(name), "taken out by an operator before this process took over");
-        let is_out = || shared.snapshot.load().server(id).is_none_or(|s| matches!(s.state, State::Draining | State::Offline));
-        let out = async { while !is_out() && changed.changed().await.is_ok() {} };
-        let _ = tokio::time::timeout(OUT_LIMIT, out).await;
+        ids.push(id);
     }
+    let is_out = || {
+        let snapshot = shared.snapshot.load();
+        ids.iter().all(|id| snapshot.server(*id).is_none_or(|s| matches!(s.state, State::Draining | State::Offline)))
+    };
+    let out = async { while !is_out() && changed.changed().await.is_ok() {} };
+    let _ = tokio::time::timeout(OUT_LIMIT, out).await;
 }
