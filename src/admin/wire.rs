@@ -29,6 +29,8 @@ pub struct Wire<S> {
     pub stream: S,
     /// What client and server agreed on.
     pub capabilities: Capabilities,
+    /// How many warnings the next answer is told to have.
+    pub warnings: u16,
     sequence: u8,
     out: Vec<u8>,
 }
@@ -36,7 +38,7 @@ pub struct Wire<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A fresh connection.
     pub fn new(stream: S) -> Wire<S> {
-        Wire { stream, capabilities: Capabilities::NONE, sequence: 0, out: Vec::new() }
+        Wire { stream, capabilities: Capabilities::NONE, warnings: 0, sequence: 0, out: Vec::new() }
     }
 
     /// The same conversation on another stream (TLS on the former one). `None` if unsent bytes would be lost.
@@ -126,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         lenenc(&mut p, affected);
         lenenc(&mut p, 0);
         p.extend_from_slice(&STATUS.to_le_bytes());
-        p.extend_from_slice(&0u16.to_le_bytes());
+        p.extend_from_slice(&self.warnings.to_le_bytes());
         if !info.is_empty() {
             // Clients read the info as a length-encoded string; the manual's string<EOF> is what nobody does.
             text(&mut p, info.as_bytes());
@@ -147,8 +149,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// The end of columns (only for clients that want one) or of rows.
     fn eof(&mut self, rows: bool) {
         if !self.deprecate_eof() {
-            let status = STATUS.to_le_bytes();
-            self.add(&[0xFE, 0, 0, status[0], status[1]]);
+            let (warnings, status) = (self.warnings.to_le_bytes(), STATUS.to_le_bytes());
+            self.add(&[0xFE, warnings[0], warnings[1], status[0], status[1]]);
         } else if rows {
             let packet = self.ok_packet(0xFE, 0, "");
             self.add(&packet);
@@ -330,9 +332,15 @@ mod tests {
 
     #[test]
     fn times_with_any_fraction() {
-        for (fraction, micros) in
-            [("", 0u32), (".5", 500_000), (".050", 50_000), (".123456", 123_456), (".4294967295", 429_496), (".x", 0), (".99999999999", 999_999)]
-        {
+        for (fraction, micros) in [
+            ("", 0u32),
+            (".5", 500_000),
+            (".050", 50_000),
+            (".123456", 123_456),
+            (".4294967295", 429_496),
+            (".x", 0),
+            (".99999999999", 999_999),
+        ] {
             let mut out = Vec::new();
             time(&mut out, &format!("2026-11-22 21:04:05{fraction}"));
             let mut wanted = vec![11, 0xEA, 0x07, 11, 22, 21, 4, 5];

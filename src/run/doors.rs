@@ -210,7 +210,7 @@ mod tests {
         };
         // Given up on the way, as when a signal comes: what is open is known still.
         assert!(tokio::time::timeout(Duration::ZERO, served.close(Duration::from_secs(3600))).await.is_err());
-        assert_eq!((served.accepting.len(), served.ports.len()), (1, 2));
+        assert_eq!(served.ports.len(), 2);
         while !served.accepting.iter().all(|(_, door)| door.is_finished()) {
             tokio::task::yield_now().await;
         }

@@ -19,6 +19,7 @@ use crate::frontend::shared::Shared;
 use crate::run::explain::{ExplainParts, explain};
 use crate::run::keeping;
 use crate::run::reload::Reloader;
+use crate::run::takeover::Before;
 use crate::run::traffic;
 use crate::topology::{Override, ServerId};
 
@@ -39,6 +40,8 @@ pub struct ProxyHouse {
     pub shutdown: Arc<tokio::sync::Notify>,
     /// When the proxy started.
     pub started: Instant,
+    /// The process that this one took over from.
+    pub before: Arc<Before>,
 }
 
 impl ProxyHouse {
@@ -252,6 +255,7 @@ impl House for ProxyHouse {
             ("Master", snapshot.master.map_or_else(|| "none".to_owned(), |m| shared.name(m).to_string())),
             ("Epoch", snapshot.epoch.to_string()),
             ("Clients_connected", clients.len().to_string()),
+            ("Clients_of_old_process", self.before.clients().to_string()),
             ("Clients_pinned", pinned.to_string()),
             ("Queries", (queries + own).to_string()),
             ("Queries_answered_by_proxy", own.to_string()),
@@ -353,7 +357,11 @@ impl House for ProxyHouse {
             }
             Command::Kill { id, query } => {
                 let target = u32::try_from(id).ok().and_then(|id| self.shared.registry.get(id));
-                let target = target.ok_or_else(|| AdminError::unknown_client(id))?;
+                let unknown = || match self.before.text() {
+                    None => AdminError::unknown_client(id),
+                    Some(text) => AdminError::new(1094, "HY000", format_args!("no client has the id {id} here; {text}")),
+                };
+                let target = target.ok_or_else(unknown)?;
                 let manner = Manner { query_only: query, hardness: "" };
                 self.shared.kill_client(&target, manner, By::Operator).await.map_err(|e| AdminError::failed(e.text))?;
                 self.event("kill", None, format!("client {id}{}", if query { ", its statement only" } else { "" }));
@@ -384,6 +392,10 @@ impl House for ProxyHouse {
 
     fn note(&self, who: &str, what: &str) {
         self.shared.events.push("command", None, format!("{who}: {what}"));
+    }
+
+    fn elsewhere(&self) -> Option<String> {
+        self.before.text()
     }
 
     fn cache(&self) -> Result<Vec<CacheRow>, AdminError> {

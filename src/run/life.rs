@@ -99,7 +99,9 @@ impl Proxy {
             _ = signals.int.recv() => return HandOver::ToEnd,
         };
         for door in open {
-            tracing::error!("{door} was not closed within {CLOSE_LIMIT:?} and may take clients for a moment that the new process does not know");
+            tracing::error!(
+                "{door} was not closed within {CLOSE_LIMIT:?} and may take clients for a moment that the new process does not know"
+            );
         }
         if let Some(cache) = &self.shared.cache {
             cache.beside_another(true);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::UnixStream;
 
 use crate::backend::pools::SERVERS_MAX;
@@ -27,6 +28,31 @@ pub struct Given {
     numbers: u32,
     /// Servers that an operator has taken out.
     taken_out: Vec<(String, Override)>,
+}
+
+/// The process that this one took over from, as long as it has clients: its number, and theirs.
+#[derive(Debug, Default)]
+pub struct Before(Mutex<Option<(i32, u64)>>);
+
+impl Before {
+    fn has(&self, clients: Option<(i32, u64)>) {
+        *self.0.lock() = clients;
+    }
+
+    /// How many clients are with it.
+    pub fn clients(&self) -> u64 {
+        self.0.lock().map_or(0, |(_, clients)| clients)
+    }
+
+    /// What an operator who looks for them is told.
+    pub fn text(&self) -> Option<String> {
+        self.0.lock().filter(|(_, clients)| *clients > 0).map(|(pid, clients)| {
+            format!(
+                "process {pid}, from which this one took over, still serves {clients} clients: they are not listed here and KILL does not \
+                 reach them; they have until proxy.upgrade_timeout, and kill -TERM {pid} drains that process at once"
+            )
+        })
+    }
 }
 
 /// What there is of the old process until it has said `yours`.
@@ -100,10 +126,16 @@ impl Takeover {
 
     /// Tells that this process serves the clients, and waits beside it for the end of the old one: until then its sessions write
     /// without the cache of this one hearing of it.
-    pub async fn is_done(mut self, shared: Arc<Shared>) {
+    pub async fn is_done(mut self, shared: Arc<Shared>, before: Arc<Before>) {
+        let pid = self.talk.peer().unwrap_or_default();
         if self.talk.say("taken").await.is_ok() {
-            while self.talk.line().await.is_ok() {}
+            while let Ok(line) = self.talk.line().await {
+                if let Some(clients) = line.strip_prefix("left ").and_then(|count| count.parse().ok()) {
+                    before.has(Some((pid, clients)));
+                }
+            }
         }
+        before.has(None);
         if let Some(cache) = &shared.cache {
             cache.beside_another(false);
         }
