@@ -174,7 +174,7 @@ fn is_mysqls(schema: &str) -> bool {
 }
 
 /// ER_BAD_DB_ERROR (1049) for a schema that is not here.
-fn known_schema(name: &str) -> Result<()> {
+pub(super) fn known_schema(name: &str) -> Result<()> {
     let known = [SCHEMA, INFORMATION].iter().any(|known| name.eq_ignore_ascii_case(known));
     if known || is_mysqls(name) || foreign::is_schema(name) {
         return Ok(());

@@ -271,7 +271,7 @@ async fn an_old_process_that_is_killed() {
     let there = format!("process {}, from which this one took over, still serves 1 clients", old.id());
     assert!(warnings.column("Message")[0].contains(&there), "{}", warnings.framed());
     let error = operator.query_drop(format!("KILL {}", stays.id())).await.unwrap_err();
-    let (code, text) = integration::driver::server_error(&error).map(|(code, text)| (code, text.to_owned())).unwrap();
+    let (code, text) = integration::driver::server_error(&error).map(|(code, _, text)| (code, text)).unwrap();
     assert!(code == 1094 && text.contains(&there), "{code} {text}");
     operator.query_drop("SHOW SERVERS").await.unwrap();
     assert_eq!(operator.get_warnings(), 0);
