@@ -272,7 +272,7 @@ pub fn key(variable: &str) -> Option<&'static str> {
 
 /// The schemas in which ProxySQL's tables stand.
 pub fn is_schema(name: &str) -> bool {
-    ["main", "stats", "disk", "stats_history"].iter().any(|s| s.eq_ignore_ascii_case(name))
+    ["main", "stats", "disk", "stats_history", "monitor"].iter().any(|s| s.eq_ignore_ascii_case(name))
 }
 
 /// The view that answers for a table of ProxySQL.

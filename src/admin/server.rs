@@ -165,7 +165,9 @@ impl Conversation<'_> {
         match command {
             com::QUERY => {
                 let answer = self.run(body).await;
+                self.wire.warnings = self.warnings(body);
                 self.reply(answer, false);
+                self.wire.warnings = 0;
             }
             com::PING => self.wire.ok(0, ""),
             com::INIT_DB => {
@@ -226,6 +228,13 @@ impl Conversation<'_> {
             Ok(sql) => execute_in(sql, &mut self.session, self.house).await,
             Err(_) => Answer::Error(AdminError::new(1300, "HY000", "the statement is not UTF-8")),
         }
+    }
+
+    /// One for a list of clients that is not of all of them: `SHOW WARNINGS` tells.
+    fn warnings(&self, sql: &[u8]) -> u16 {
+        let sql = String::from_utf8_lossy(sql).to_ascii_lowercase();
+        let lists = ["clients", "processlist", "sessions", "connections", "users"].iter().any(|word| sql.contains(word));
+        u16::from(lists && self.house.elsewhere().is_some())
     }
 
     fn reply(&mut self, answer: Answer, binary: bool) {

@@ -5,6 +5,7 @@
 use super::Session;
 use super::answer::{AdminError, Column, Kind, Table, Value};
 use super::commands::Words;
+use super::foreign;
 use super::house::House;
 use super::information_schema;
 use super::nearest::nearest;
@@ -14,6 +15,8 @@ use super::words::like;
 
 type Result<T> = std::result::Result<T, AdminError>;
 
+/// ER_UNKNOWN_ERROR, the number of the warning that some clients are another process's.
+const ELSEWHERE: u64 = 1105;
 const SHOWS: &[&str] = &[
     "SERVERS",
     "CLIENTS",
@@ -51,7 +54,9 @@ pub async fn show(mut words: Words<'_>, session: &Session, house: &dyn House) ->
         "DATABASES" | "SCHEMAS" => Table::of_text(&["Database"], vec![vec![INFORMATION.to_owned()], vec![SCHEMA.to_owned()]]),
         "TABLES" => list(&mut words, full, session)?,
         "TABLE" if words.is("STATUS") => {
-            names_behind_from(&mut words)?;
+            if words.from().is_ok() {
+                known_schema(&words.name("the schema")?)?;
+            }
             let sql = "SELECT table_name AS Name, Engine, Version, Row_format, table_rows AS `Rows`, Avg_row_length, Data_length, \
                 Max_data_length, Index_length, Data_free, Auto_increment, Create_time, Update_time, Check_time, \
                 table_collation AS Collation, Checksum, Create_options, table_comment AS Comment FROM information_schema.tables";
@@ -79,6 +84,11 @@ pub async fn show(mut words: Words<'_>, session: &Session, house: &dyn House) ->
         "WARNINGS" | "ERRORS" => {
             let mut table = Table::of_text(&["Level", "Code", "Message"], Vec::new());
             table.columns[1].kind = Kind::UInt;
+            if what == "WARNINGS"
+                && let Some(text) = house.elsewhere()
+            {
+                table.rows.push(vec![Value::from("Warning"), Value::UInt(ELSEWHERE), Value::from(&*format!("sluice: {text}"))]);
+            }
             table
         }
         "COLLATION" => {
@@ -158,10 +168,27 @@ fn names_behind_from(words: &mut Words<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Schemas that every MySQL server has, and tools look into; here they are empty.
+fn is_mysqls(schema: &str) -> bool {
+    ["mysql", "performance_schema", "sys"].iter().any(|known| schema.eq_ignore_ascii_case(known))
+}
+
+/// ER_BAD_DB_ERROR (1049) for a schema that is not here.
+pub(super) fn known_schema(name: &str) -> Result<()> {
+    let known = [SCHEMA, INFORMATION].iter().any(|known| name.eq_ignore_ascii_case(known));
+    if known || is_mysqls(name) || foreign::is_schema(name) {
+        return Ok(());
+    }
+    let text = format!("no schema is called `{name}` on the admin port; there are {SCHEMA} and {INFORMATION}");
+    Err(AdminError::new(1049, "42000", text))
+}
+
 fn list(words: &mut Words<'_>, full: bool, session: &Session) -> Result<Table> {
     let mut schema = session.schema.clone();
     if words.from().is_ok() {
-        schema = Some(words.name("the schema")?);
+        let named = words.name("the schema")?;
+        known_schema(&named)?;
+        schema = Some(named);
     }
     let schema = schema.unwrap_or_else(|| SCHEMA.to_owned());
     let mut names = vec![format!("Tables_in_{schema}")];
@@ -169,7 +196,7 @@ fn list(words: &mut Words<'_>, full: bool, session: &Session) -> Result<Table> {
         names.push("Table_type".to_owned());
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let listed = TABLES.iter().filter(|_| !tables::is_information_schema(&schema));
+    let listed = TABLES.iter().filter(|_| !tables::is_information_schema(&schema) && !is_mysqls(&schema));
     let rows = listed
         .map(|(name, _)| {
             let mut row = vec![(*name).to_owned()];

@@ -224,6 +224,16 @@ fn shows() {
         ("SHOW DATABASES", "Database | information_schema | sluice"),
         ("SHOW FULL TABLES LIKE 'po%'", "Tables_in_sluice Table_type | pools BASE TABLE"),
         ("SHOW TABLES FROM information_schema", "Tables_in_information_schema"),
+        ("SHOW TABLES FROM mysql", "Tables_in_mysql"),
+        ("SHOW TABLES FROM main LIKE 'po%'", "Tables_in_main | pools"),
+        (
+            "SHOW TABLES FROM shop",
+            "1049 42000 sluice: no schema is called `shop` on the admin port; there are sluice and information_schema",
+        ),
+        (
+            "SHOW TABLE STATUS FROM shop",
+            "1049 42000 sluice: no schema is called `shop` on the admin port; there are sluice and information_schema",
+        ),
         (
             "DESCRIBE events",
             "Field Type Null Key Default Extra | at datetime(3) YES  NULL  | kind varchar(255) YES  NULL  | server varchar(255) YES  NULL  | detail varchar(255) YES  NULL ",

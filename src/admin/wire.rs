@@ -29,6 +29,8 @@ pub struct Wire<S> {
     pub stream: S,
     /// What client and server agreed on.
     pub capabilities: Capabilities,
+    /// How many warnings the next answer is told to have.
+    pub warnings: u16,
     sequence: u8,
     out: Vec<u8>,
 }
@@ -36,7 +38,7 @@ pub struct Wire<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A fresh connection.
     pub fn new(stream: S) -> Wire<S> {
-        Wire { stream, capabilities: Capabilities::NONE, sequence: 0, out: Vec::new() }
+        Wire { stream, capabilities: Capabilities::NONE, warnings: 0, sequence: 0, out: Vec::new() }
     }
 
     /// The same conversation on another stream (TLS on the former one). `None` if unsent bytes would be lost.
@@ -126,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         lenenc(&mut p, affected);
         lenenc(&mut p, 0);
         p.extend_from_slice(&STATUS.to_le_bytes());
-        p.extend_from_slice(&0u16.to_le_bytes());
+        p.extend_from_slice(&self.warnings.to_le_bytes());
         if !info.is_empty() {
             // Clients read the info as a length-encoded string; the manual's string<EOF> is what nobody does.
             text(&mut p, info.as_bytes());
@@ -147,8 +149,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// The end of columns (only for clients that want one) or of rows.
     fn eof(&mut self, rows: bool) {
         if !self.deprecate_eof() {
-            let status = STATUS.to_le_bytes();
-            self.add(&[0xFE, 0, 0, status[0], status[1]]);
+            let (warnings, status) = (self.warnings.to_le_bytes(), STATUS.to_le_bytes());
+            self.add(&[0xFE, warnings[0], warnings[1], status[0], status[1]]);
         } else if rows {
             let packet = self.ok_packet(0xFE, 0, "");
             self.add(&packet);
@@ -300,7 +302,10 @@ fn time(out: &mut Vec<u8>, text: &str) {
     else {
         return out.push(0);
     };
-    let micros = next().unwrap_or(0) * 1000;
+    let fraction = text.rsplit_once('.').map_or("", |(_, digits)| digits);
+    // Six digits; text that a SELECT made up may have any number of them.
+    let micros = fraction.bytes().filter(u8::is_ascii_digit).chain(std::iter::repeat(b'0')).take(6);
+    let micros = micros.fold(0, |all, digit| all * 10 + u32::from(digit - b'0'));
     out.push(11);
     out.extend_from_slice(&u16::try_from(year).unwrap_or(0).to_le_bytes());
     out.extend([month, day, hour, minute, second].map(|part| u8::try_from(part).unwrap_or(0)));
@@ -322,6 +327,25 @@ mod tests {
             let mut out = Vec::new();
             lenenc(&mut out, value);
             assert_eq!(out, bytes);
+        }
+    }
+
+    #[test]
+    fn times_with_any_fraction() {
+        for (fraction, micros) in [
+            ("", 0u32),
+            (".5", 500_000),
+            (".050", 50_000),
+            (".123456", 123_456),
+            (".4294967295", 429_496),
+            (".x", 0),
+            (".99999999999", 999_999),
+        ] {
+            let mut out = Vec::new();
+            time(&mut out, &format!("2026-11-22 21:04:05{fraction}"));
+            let mut wanted = vec![11, 0xEA, 0x07, 11, 22, 21, 4, 5];
+            wanted.extend_from_slice(&micros.to_le_bytes());
+            assert_eq!(out, wanted, "{fraction}");
         }
     }
 

@@ -218,10 +218,7 @@ impl Client {
         let statements = statements(sql, self.session.lex);
         let (mut done, mut refused) = (0, None);
         for statement in &statements {
-            let Some(KillStatement { query_only, hardness, victim: Victim::Thread(id) }) = parse(statement, self.session.lex)
-            else {
-                break;
-            };
+            let Some(KillStatement { query_only, hardness, victim: Victim::Thread(id) }) = self.kill_of(statement) else { break };
             match self.kill_thread(id, Manner { query_only, hardness }).await {
                 Some(Ok(())) => done += 1,
                 Some(Err(error)) if done == 0 => return Some(self.refuse(error).await),
@@ -256,13 +253,16 @@ impl Client {
         Some(self.run_job(&job).await.map(|_| ()))
     }
 
+    /// The KILL that a statement is where it goes to. To MySQL, `HARD` and `SOFT` are no words of one but a mistake.
+    fn kill_of(&self, sql: &[u8]) -> Option<KillStatement> {
+        let is_mariadb = || self.shared.flavor() == Some(Flavor::MariaDb);
+        parse(sql, self.session.lex).filter(|kill| kill.hardness.is_empty() || is_mariadb())
+    }
+
     /// A KILL statement. `None`: it is the server's.
     pub(super) async fn kill_statement(&mut self, sql: &[u8]) -> Option<Result<(), Gone>> {
-        let KillStatement { query_only, hardness, victim } = parse(sql, self.session.lex)?;
+        let KillStatement { query_only, hardness, victim } = self.kill_of(sql)?;
         let mariadb = self.shared.flavor() == Some(Flavor::MariaDb);
-        if !mariadb && !hardness.is_empty() {
-            return None;
-        }
         let manner = Manner { query_only, hardness };
         match victim {
             Victim::Thread(id) => self.kill(id, manner).await,
@@ -278,7 +278,7 @@ impl Client {
 
     /// The execution of a prepared KILL, by its parameter where it has one. `None`: it is the server's.
     pub(super) async fn kill_prepared(&mut self, sql: &[u8], payload: &[u8], types: Option<&[u8]>) -> Option<Result<(), Gone>> {
-        let KillStatement { query_only, hardness, victim } = parse(sql, self.session.lex)?;
+        let KillStatement { query_only, hardness, victim } = self.kill_of(sql)?;
         let id = match victim {
             Victim::Thread(id) => id,
             Victim::Parameter => {

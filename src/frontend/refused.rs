@@ -12,10 +12,10 @@ use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
-use crate::routing::decision::{Decision, Reason};
+use crate::routing::decision::{Decision, Reason, Target};
 use crate::session::pin::PinReason;
 use crate::sql::classify::Class;
-use crate::topology::{Failure, Flavor, ServerId};
+use crate::topology::{Failure, Flavor};
 
 /// ER_OPTION_PREVENTS_STATEMENT.
 const READ_ONLY_SERVER: u16 = 1290;
@@ -36,6 +36,28 @@ pub(super) fn bound_to(server: &str, pin: PinReason) -> String {
 /// Whether a server said that it may not write.
 pub(super) fn may_not_write(errno: Option<u16>) -> bool {
     matches!(errno, Some(READ_ONLY_SERVER | READ_ONLY_TRANSACTION))
+}
+
+/// Why a server does not write that a statement was sent to as to the master.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum NotWritable {
+    /// Somebody else has made it read-only, another proxy or the process that took over from this one, and the monitor has not seen it
+    /// yet.
+    Unseen,
+    /// Another one was found to be master after it had been decided where the statement goes: the server is read-only by now, or its
+    /// connection was [guarded](crate::backend::connection::Guard) already.
+    Deposed,
+}
+
+/// Whether this error is the server's or Sluice's, and not one that the statement would meet at the master too. `guarded`: Sluice has
+/// made the connection read-only.
+fn not_writable(errno: Option<u16>, guarded: bool, target: Target, is_master: bool) -> Option<NotWritable> {
+    match errno {
+        Some(READ_ONLY_SERVER) if is_master => Some(NotWritable::Unseen),
+        Some(READ_ONLY_SERVER) if target == Target::Master => Some(NotWritable::Deposed),
+        Some(READ_ONLY_TRANSACTION) if guarded && target == Target::Master => Some(NotWritable::Deposed),
+        _ => None,
+    }
 }
 
 impl Client {
@@ -105,24 +127,32 @@ impl Client {
         Some(Failed::ReadOnlyServer)
     }
 
-    /// The master refused to write: somebody else has made it read-only, another proxy or the process that took over from this one, and
-    /// the monitor has not seen it yet. Nothing of the statement has happened, and it waits for whoever is master.
+    /// The server that a write was sent to as to the master refused it. Nothing of the statement has happened, and it waits for whoever
+    /// is master.
     pub(super) fn master_is_read_only(
         &self,
         job: &Job<'_>,
-        server: ServerId,
+        lease: &Lease,
+        decision: &Decision,
         started: Instant,
         pending: &Pending,
         errno: Option<u16>,
     ) -> Option<Failed> {
-        let by_server = errno == Some(READ_ONLY_SERVER);
-        let whole = by_server && matches!(job.statement.class, Class::Write | Class::LockingRead | Class::Ddl);
-        let master = self.shared.snapshot.load().master == Some(server);
-        if !pending.out.is_empty() || !whole || !master || self.session.pins.any() || started.elapsed() >= self.hold_timeout() {
+        let whole = matches!(job.statement.class, Class::Write | Class::LockingRead | Class::Ddl);
+        let is_master = self.shared.snapshot.load().master == Some(lease.server);
+        let why = not_writable(errno, lease.guard.stands(), decision.target, is_master)?;
+        if !pending.out.is_empty() || !whole || self.session.pins.any() || started.elapsed() >= self.hold_timeout() {
             return None;
         }
-        let text = format!("{} has become read-only, and another master is not known yet", self.shared.name(server));
-        self.shared.monitor.poke(server, Failure::Io(text.clone()));
+        let name = self.shared.name(lease.server);
+        let text = match why {
+            NotWritable::Unseen => {
+                let text = format!("{name} has become read-only, and another master is not known yet");
+                self.shared.monitor.poke(lease.server, Failure::Io(text.clone()));
+                text
+            }
+            NotWritable::Deposed => format!("{name} was the master when the statement was sent there, and is not any more"),
+        };
         Some(Failed::Before(ClientError::new(Source::Server, READ_ONLY_SERVER, b"HY000", text)))
     }
 
@@ -176,5 +206,33 @@ impl Client {
             pool.make_room_for_prepared();
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_for_the_master_waits_only_where_another_refused_it() {
+        use NotWritable::{Deposed, Unseen};
+        for (errno, guarded, target, is_master, wanted) in [
+            (1290, false, Target::Master, true, Some(Unseen)),
+            // The snapshot has changed since it was decided where the statement goes.
+            (1290, false, Target::Master, false, Some(Deposed)),
+            (1792, true, Target::Master, false, Some(Deposed)),
+            // It has changed back.
+            (1792, true, Target::Master, true, Some(Deposed)),
+            // The session's own transaction is read-only.
+            (1792, false, Target::Master, true, None),
+            (1792, false, Target::Master, false, None),
+            // Where a hint or a rule has sent it.
+            (1290, false, Target::Server, false, None),
+            (1792, true, Target::Server, false, None),
+            (1792, true, Target::Replica, false, None),
+            (1062, true, Target::Master, false, None),
+        ] {
+            assert_eq!(not_writable(Some(errno), guarded, target, is_master), wanted, "{errno} {guarded} {target:?} {is_master}");
+        }
     }
 }

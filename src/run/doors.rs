@@ -5,10 +5,12 @@ use std::net::ToSocketAddrs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{self, Access, Bound, Closing, Standing};
 use crate::config::Config;
@@ -106,9 +108,9 @@ pub struct Staff {
 
 /// Doors that are served.
 pub struct Served {
-    accepting: Vec<JoinHandle<()>>,
+    accepting: Vec<(String, JoinHandle<()>)>,
     /// The admin and HTTP ports.
-    ports: Vec<JoinHandle<()>>,
+    ports: Vec<(String, JoinHandle<()>)>,
     standing: watch::Sender<Standing>,
 }
 
@@ -118,44 +120,58 @@ impl Served {
         self.standing.send_replace(Standing::Serves);
         for (listener, name) in doors.clients {
             tracing::info!(address = name.trim_start_matches("clients "), "clients are served");
-            self.accepting.push(tokio::spawn(listener::serve(staff.shared.clone(), listener, staff.workers.clone())));
+            let door = tokio::spawn(listener::serve(staff.shared.clone(), listener, staff.workers.clone()));
+            self.accepting.push((name, door));
         }
         let told = Closing(self.standing.subscribe());
-        if let Some((bound, _)) = doors.admin {
+        if let Some((bound, name)) = doors.admin {
             tracing::info!(address = bound.address(), "admin port");
             let tls = staff.shared.login.tls.load().acceptor().cloned();
             let port = admin::server::serve(bound, staff.access.clone(), tls, staff.house.clone(), told.clone());
-            self.ports.push(tokio::spawn(port));
+            self.ports.push((name, tokio::spawn(port)));
         }
-        if let Some((bound, _)) = doors.http {
+        if let Some((bound, name)) = doors.http {
             tracing::info!(address = bound.address(), "http port");
-            self.ports.push(tokio::spawn(admin::http::serve(bound, staff.house.clone(), told)));
+            self.ports.push((name, tokio::spawn(admin::http::serve(bound, staff.house.clone(), told))));
         }
     }
 
-    /// No client is accepted any more when this has returned; those that are in stay. The other ports stay.
-    pub async fn close_to_clients(&mut self) {
-        for door in self.accepting.drain(..) {
-            door.abort();
-            // Its socket is closed when its task is gone.
-            let _ = door.await;
-        }
+    /// No client is accepted any more when this has returned; those that are in stay. The other ports stay. The doors that could
+    /// not be closed by then are returned.
+    pub async fn close_to_clients(&mut self, deadline: Instant) -> Vec<String> {
+        self.accepting.iter().for_each(|(_, door)| door.abort());
+        // A socket is closed when its task is gone.
+        gone(&mut self.accepting, deadline).await
     }
 
     /// Nobody is accepted at any door any more when this has returned; who is in stays. With the sockets kept elsewhere, whoever
-    /// comes waits in them.
-    pub async fn close(&mut self) {
+    /// comes waits in them. The doors that could not be closed within `limit` are returned; nothing is lost when this is dropped
+    /// before.
+    pub async fn close(&mut self, limit: Duration) -> Vec<String> {
+        let deadline = Instant::now() + limit;
         self.standing.send_replace(Standing::AcceptsNobody);
-        self.close_to_clients().await;
-        for port in self.ports.drain(..) {
-            let _ = port.await;
-        }
+        let mut open = self.close_to_clients(deadline).await;
+        open.extend(gone(&mut self.ports, deadline).await);
+        open
     }
 
     /// Who came in by the ports is let go, since another process serves them.
     pub fn let_go(&self) {
         self.standing.send_replace(Standing::LetsGo);
     }
+}
+
+/// Waits until these doors are closed; those that are not by then are ended where they stand, and returned.
+async fn gone(doors: &mut Vec<(String, JoinHandle<()>)>, deadline: Instant) -> Vec<String> {
+    let mut open = Vec::new();
+    while let Some((name, door)) = doors.last_mut() {
+        if timeout_at(deadline, &mut *door).await.is_err() {
+            door.abort();
+            open.push(std::mem::take(name));
+        }
+        doors.pop();
+    }
+    open
 }
 
 fn path(address: &Address) -> Option<&Path> {
@@ -176,5 +192,30 @@ fn bind(address: &Address, stays: &Stays) -> Result<Listener, String> {
             let socket = socket.ok_or_else(|| explain(std::io::ErrorKind::NotFound.into()))?;
             Listener::tcp(socket).map_err(explain)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A door whose task does not end when it is told, and two that do.
+    #[tokio::test]
+    async fn a_door_that_does_not_close_holds_nobody_up() {
+        let task = |name: &str, task: JoinHandle<()>| (name.to_owned(), task);
+        let mut served = Served {
+            accepting: vec![task("clients a", tokio::spawn(std::future::pending()))],
+            ports: vec![task("admin b", tokio::spawn(async {})), task("http c", tokio::spawn(std::future::pending()))],
+            standing: watch::channel(Standing::Serves).0,
+        };
+        // Given up on the way, as when a signal comes: what is open is known still.
+        assert!(tokio::time::timeout(Duration::ZERO, served.close(Duration::from_secs(3600))).await.is_err());
+        assert_eq!(served.ports.len(), 2);
+        while !served.accepting.iter().all(|(_, door)| door.is_finished()) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(served.close(Duration::ZERO).await, ["http c"]);
+        assert!(served.accepting.is_empty() && served.ports.is_empty());
+        assert!(*served.standing.borrow() == Standing::AcceptsNobody);
     }
 }

@@ -19,6 +19,7 @@ use crate::frontend::shared::Shared;
 use crate::run::explain::{ExplainParts, explain};
 use crate::run::keeping;
 use crate::run::reload::Reloader;
+use crate::run::takeover::Before;
 use crate::run::traffic;
 use crate::topology::{Override, ServerId};
 
@@ -39,6 +40,8 @@ pub struct ProxyHouse {
     pub shutdown: Arc<tokio::sync::Notify>,
     /// When the proxy started.
     pub started: Instant,
+    /// The process that this one took over from.
+    pub before: Arc<Before>,
 }
 
 impl ProxyHouse {
@@ -48,7 +51,7 @@ impl ProxyHouse {
 
     /// What an operator is told who came in by this process before another began to take its place.
     fn acts(&self) -> Result<(), AdminError> {
-        if !self.reloader.given_away.load(Ordering::Relaxed) {
+        if !self.reloader.given_away.load(Ordering::SeqCst) {
             return Ok(());
         }
         Err(AdminError::failed("nothing was done: another process takes the place of this one; connect again and tell that one"))
@@ -252,6 +255,7 @@ impl House for ProxyHouse {
             ("Master", snapshot.master.map_or_else(|| "none".to_owned(), |m| shared.name(m).to_string())),
             ("Epoch", snapshot.epoch.to_string()),
             ("Clients_connected", clients.len().to_string()),
+            ("Clients_of_old_process", self.before.clients().to_string()),
             ("Clients_pinned", pinned.to_string()),
             ("Queries", (queries + own).to_string()),
             ("Queries_answered_by_proxy", own.to_string()),
@@ -330,13 +334,19 @@ impl House for ProxyHouse {
                 Ok(format!("{server} has weight {weight} until the next reload or restart; SAVE CONFIG writes it into the file"))
             }
             Command::Pause => {
-                self.shared.is_paused.store(true, std::sync::atomic::Ordering::Relaxed);
+                self.shared.is_paused.store(true, Ordering::SeqCst);
+                // Told before it is looked whether another process begins to take the place of this one, which looks the other way
+                // round: one of the two sees the other.
+                if let Err(why) = self.acts() {
+                    self.shared.is_paused.store(false, Ordering::SeqCst);
+                    return Err(why);
+                }
                 self.paused.send_replace(true);
                 self.event("pause", None, "by an operator");
                 Ok("new statements wait, up to failover.hold_timeout, until RESUME".to_owned())
             }
             Command::Resume => {
-                self.shared.is_paused.store(false, std::sync::atomic::Ordering::Relaxed);
+                self.shared.is_paused.store(false, Ordering::SeqCst);
                 self.paused.send_replace(false);
                 self.event("resume", None, "by an operator");
                 Ok("statements run again".to_owned())
@@ -347,7 +357,11 @@ impl House for ProxyHouse {
             }
             Command::Kill { id, query } => {
                 let target = u32::try_from(id).ok().and_then(|id| self.shared.registry.get(id));
-                let target = target.ok_or_else(|| AdminError::unknown_client(id))?;
+                let unknown = || match self.before.text() {
+                    None => AdminError::unknown_client(id),
+                    Some(text) => AdminError::new(1094, "HY000", format_args!("no client has the id {id} here; {text}")),
+                };
+                let target = target.ok_or_else(unknown)?;
                 let manner = Manner { query_only: query, hardness: "" };
                 self.shared.kill_client(&target, manner, By::Operator).await.map_err(|e| AdminError::failed(e.text))?;
                 self.event("kill", None, format!("client {id}{}", if query { ", its statement only" } else { "" }));
@@ -378,6 +392,10 @@ impl House for ProxyHouse {
 
     fn note(&self, who: &str, what: &str) {
         self.shared.events.push("command", None, format!("{who}: {what}"));
+    }
+
+    fn elsewhere(&self) -> Option<String> {
+        self.before.text()
     }
 
     fn cache(&self) -> Result<Vec<CacheRow>, AdminError> {

@@ -17,6 +17,12 @@ use crate::topology::snapshot::ServerView;
 
 /// How long the new process may take to say that it serves the clients it was given. It takes milliseconds; until then nobody accepts.
 const TAKEN_LIMIT: Duration = Duration::from_secs(10);
+/// How long a door may take to close. It takes microseconds, and whoever comes waits meanwhile.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// How often this process tries to act again, when an upgrade came to nothing and it could not at once.
+const ACT_EVERY: Duration = Duration::from_secs(1);
+/// How often at most the new process is told how many clients are left here.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How often a drain looks whether clients have become idle.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
 
@@ -40,6 +46,7 @@ impl Proxy {
                         Err(text) => tracing::error!("reload refused: {text}"),
                     }
                 }
+                () = tokio::time::sleep(ACT_EVERY), if !self.reloader.acts() => self.act_again().await,
                 _ = signals.usr2.recv() => match &self.program {
                     _ if self.upgrades.is_none() => tracing::error!("SIGUSR2: an upgrade needs proxy.upgrade_socket"),
                     Some(program) => upgrade::start(program),
@@ -47,9 +54,9 @@ impl Proxy {
                 },
                 Some(talk) = self.successors.recv() => {
                     match self.hand_over(talk, &mut signals).await {
-                        HandOver::Done(talk) => {
+                        HandOver::Done(mut talk) => {
+                            self.serve_to_the_end(&mut talk, &mut signals).await;
                             successor = Some(talk);
-                            self.serve_to_the_end(&mut signals).await;
                             break;
                         }
                         HandOver::ToEnd => break,
@@ -69,17 +76,33 @@ impl Proxy {
     /// master: first this one stops. When the other one dies before it has said that it has them, this one goes on; when it says
     /// nothing for too long, it is ended.
     async fn hand_over(&mut self, mut talk: Talk, signals: &mut Signals) -> HandOver {
-        if self.shared.is_paused.load(Ordering::Relaxed) {
-            let _ = talk.say("no it is paused; RESUME first").await;
+        const PAUSED: &str = "no it is paused; RESUME first";
+        if self.shared.is_paused.load(Ordering::SeqCst) {
+            let _ = talk.say(PAUSED).await;
             return HandOver::CameToNothing;
         }
         if let Err(why) = self.reloader.act(false).await {
             let _ = talk.say(&format!("no {}", why.replace('\n', " "))).await;
             return HandOver::CameToNothing;
         }
+        // From here on a PAUSE is refused; one that came in between would be held here, where nobody could end it any more.
+        if self.shared.is_paused.load(Ordering::SeqCst) {
+            let _ = talk.say(PAUSED).await;
+            self.act_again().await;
+            return HandOver::CameToNothing;
+        }
         self.stays.set(true);
         // The ports too: a command for the proxy is to reach the process that acts.
-        self.served.close().await;
+        let open = tokio::select! {
+            open = self.served.close(CLOSE_LIMIT) => open,
+            _ = signals.term.recv() => return HandOver::ToEnd,
+            _ = signals.int.recv() => return HandOver::ToEnd,
+        };
+        for door in open {
+            tracing::error!(
+                "{door} was not closed within {CLOSE_LIMIT:?} and may take clients for a moment that the new process does not know"
+            );
+        }
         if let Some(cache) = &self.shared.cache {
             cache.beside_another(true);
         }
@@ -165,9 +188,7 @@ impl Proxy {
         if let Some(cache) = &self.shared.cache {
             cache.beside_another(false);
         }
-        if let Err(why) = self.reloader.act(true).await {
-            tracing::error!("masters are not replaced by this process any more: {why}");
-        }
+        self.act_again().await;
         let doors = upgrade::copies(&self.copies).map_err(|e| e.to_string());
         let config = self.config.load_full();
         let opened = match doors {
@@ -186,6 +207,13 @@ impl Proxy {
         }
     }
 
+    /// Writes the heartbeat and replaces masters again. Tried until it is so.
+    async fn act_again(&self) {
+        if let Err(why) = self.reloader.act(true).await {
+            tracing::error!("masters are not replaced by this process, which tries again in {ACT_EVERY:?}: {why}");
+        }
+    }
+
     async fn answer_upgrades(&mut self) -> Result<(), String> {
         let door = UpgradeDoor::open(&self.config.load().proxy.upgrade_socket, true, &self.stays)?;
         if let Some(before) = self.upgrades.take() {
@@ -198,12 +226,18 @@ impl Proxy {
     }
 
     /// Serves who is connected, until they have gone, `proxy.upgrade_timeout` has passed or a signal comes.
-    async fn serve_to_the_end(&self, signals: &mut Signals) {
+    async fn serve_to_the_end(&self, talk: &mut Talk, signals: &mut Signals) {
         let limit = self.config.load().proxy.upgrade_timeout.0;
         let count = || self.shared.registry.count();
         self.shared.events.push("upgrade", None, format!("{} clients stay with this process for at most {limit:?}", count()));
         let deadline = tokio::time::Instant::now() + limit;
+        let mut told = (usize::MAX, tokio::time::Instant::now());
         while count() > 0 && tokio::time::Instant::now() < deadline {
+            if told.0 != count() && told.1 <= tokio::time::Instant::now() {
+                told = (count(), tokio::time::Instant::now() + TELL_EVERY);
+                // One that has gone need not be told; this one serves on.
+                let _ = talk.say(&format!("left {}", told.0)).await;
+            }
             tokio::select! {
                 () = tokio::time::sleep(DRAIN_EVERY) => {}
                 _ = signals.term.recv() => return,
@@ -225,7 +259,10 @@ impl Proxy {
             let _ = upgrades.await;
         }
         self.copies.clear();
-        self.served.close_to_clients().await;
+        let deadline_of_doors = tokio::time::Instant::now() + CLOSE_LIMIT;
+        for door in self.served.close_to_clients(deadline_of_doors).await {
+            tracing::error!("{door} was not closed within {CLOSE_LIMIT:?}");
+        }
         self.shared.draining.store(true, Ordering::Relaxed);
         self.shared.events.push(
             "drain",

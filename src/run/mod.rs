@@ -242,8 +242,10 @@ impl Proxy {
             roster: tokio::sync::Mutex::new(roster),
             run,
             given_away: AtomicBool::new(false),
+            acting: AtomicBool::new(!takeover),
         });
         let shutdown = Arc::new(Notify::new());
+        let before = Arc::new(takeover::Before::default());
         let house = Arc::new(ProxyHouse {
             shared: shared.clone(),
             config: config.clone(),
@@ -251,6 +253,7 @@ impl Proxy {
             paused,
             shutdown: shutdown.clone(),
             started,
+            before: before.clone(),
         });
 
         let workers = Workers::start(config.load().proxy.worker_threads).map_err(|e| format!("cannot start threads: {e}"))?;
@@ -266,7 +269,7 @@ impl Proxy {
         }
         let served = doors.serve(&staff);
         if let Some(predecessor) = predecessor {
-            tokio::spawn(predecessor.is_done(shared.clone()));
+            tokio::spawn(predecessor.is_done(shared.clone(), before));
         }
         let (upgrades, successors) = match upgrade_door {
             None => (None, mpsc::channel(1).1),

@@ -37,6 +37,8 @@ pub struct Reloader {
     pub run: u64,
     /// Another process has taken over: this one only watches, and keeps the configuration it has.
     pub given_away: AtomicBool,
+    /// This process writes the heartbeat and replaces masters, as its configuration has it; or another does, or is to.
+    pub acting: AtomicBool,
 }
 
 impl Reloader {
@@ -136,17 +138,32 @@ impl Reloader {
     /// A master is being replaced; nothing has changed then.
     pub async fn act(&self, acts: bool) -> Result<(), String> {
         let roster = self.roster.lock().await;
+        // Said before it is so, and taken back: whoever is refused by a monitor that only watches is told why.
+        let before = self.given_away.fetch_or(!acts, Ordering::SeqCst);
+        let done = self.rewatch(&roster, acts).await;
+        self.given_away.store(is_given_away(acts, before, done.is_ok()), Ordering::SeqCst);
+        match done {
+            Ok(()) => self.acting.store(acts, Ordering::SeqCst),
+            // It is to act, and does not.
+            Err(_) if acts => self.acting.store(false, Ordering::SeqCst),
+            Err(_) => {}
+        }
+        done
+    }
+
+    /// Whether this process acts, or has given that away. `false`: it is to, and [`Reloader::act`] has failed.
+    pub fn acts(&self) -> bool {
+        self.acting.load(Ordering::SeqCst) || self.given_away.load(Ordering::SeqCst)
+    }
+
+    async fn rewatch(&self, roster: &Roster, acts: bool) -> Result<(), String> {
         let running = self.running();
-        let monitored = open_pools(&roster, &running, &self.shared.pools, &self.shared.metrics)?;
+        let monitored = open_pools(roster, &running, &self.shared.pools, &self.shared.metrics)?;
         let mut settings = monitor_settings(&roster.numbered(&running), self.run);
         if !acts {
             only_watches(&mut settings);
         }
-        // Said before it is so, and taken back: whoever is refused by a monitor that only watches is told why.
-        let before = self.given_away.fetch_or(!acts, Ordering::SeqCst);
-        let done = self.shared.monitor.rewatch(settings, monitored, monitor_account(&running)).await;
-        self.given_away.store(if done.is_ok() { !acts } else { before }, Ordering::SeqCst);
-        done
+        self.shared.monitor.rewatch(settings, monitored, monitor_account(&running)).await
     }
 
     async fn apply(&self) -> Result<String, String> {
@@ -243,6 +260,16 @@ impl Reloader {
     }
 }
 
+/// Whether another process takes the place of this one, after it was told to act or not to. When it is to act again nobody does,
+/// even if that fails: commands must not be refused in the name of a process that has gone.
+fn is_given_away(acts: bool, before: bool, done: bool) -> bool {
+    match (acts, done) {
+        (true, _) => false,
+        (false, true) => true,
+        (false, false) => before,
+    }
+}
+
 /// Puts a text in a file's place at once: whoever reads it sees the old one or the new one. Its mode stays,
 /// its owner where this user may say so, and a symbolic link to it is one still.
 fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
@@ -279,6 +306,14 @@ fn watches_otherwise(changes: &[Change]) -> bool {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_place_is_given_away_only_to_somebody() {
+        assert!(is_given_away(false, false, true));
+        assert!(!is_given_away(false, false, false));
+        assert!(!is_given_away(true, true, true));
+        assert!(!is_given_away(true, true, false), "nobody takes the place, though this process could not act at once");
+    }
 
     #[test]
     fn a_file_is_replaced_whole_behind_its_link_with_its_mode() {

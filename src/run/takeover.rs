@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::UnixStream;
 
 use crate::backend::pools::SERVERS_MAX;
@@ -17,7 +18,7 @@ use crate::topology::{Override, State};
 
 /// How long a new process looks at its servers before it says that it cannot take over.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
-/// How long it takes at most until a server that is taken out is seen to be so; nobody accepts meanwhile.
+/// How long it takes at most until servers that are taken out are seen to be so; nobody accepts meanwhile.
 const OUT_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the old process gives beside its clients.
@@ -27,6 +28,31 @@ pub struct Given {
     numbers: u32,
     /// Servers that an operator has taken out.
     taken_out: Vec<(String, Override)>,
+}
+
+/// The process that this one took over from, as long as it has clients: its number, and theirs.
+#[derive(Debug, Default)]
+pub struct Before(Mutex<Option<(i32, u64)>>);
+
+impl Before {
+    fn has(&self, clients: Option<(i32, u64)>) {
+        *self.0.lock() = clients;
+    }
+
+    /// How many clients are with it.
+    pub fn clients(&self) -> u64 {
+        self.0.lock().map_or(0, |(_, clients)| clients)
+    }
+
+    /// What an operator who looks for them is told.
+    pub fn text(&self) -> Option<String> {
+        self.0.lock().filter(|(_, clients)| *clients > 0).map(|(pid, clients)| {
+            format!(
+                "process {pid}, from which this one took over, still serves {clients} clients: they are not listed here and KILL does not \
+                 reach them; they have until proxy.upgrade_timeout, and kill -TERM {pid} drains that process at once"
+            )
+        })
+    }
 }
 
 /// What there is of the old process until it has said `yours`.
@@ -100,10 +126,16 @@ impl Takeover {
 
     /// Tells that this process serves the clients, and waits beside it for the end of the old one: until then its sessions write
     /// without the cache of this one hearing of it.
-    pub async fn is_done(mut self, shared: Arc<Shared>) {
+    pub async fn is_done(mut self, shared: Arc<Shared>, before: Arc<Before>) {
+        let pid = self.talk.peer().unwrap_or_default();
         if self.talk.say("taken").await.is_ok() {
-            while self.talk.line().await.is_ok() {}
+            while let Ok(line) = self.talk.line().await {
+                if let Some(clients) = line.strip_prefix("left ").and_then(|count| count.parse().ok()) {
+                    before.has(Some((pid, clients)));
+                }
+            }
         }
+        before.has(None);
         if let Some(cache) = &shared.cache {
             cache.beside_another(false);
         }
@@ -137,21 +169,26 @@ pub async fn succeed(predecessor: &mut Takeover, shared: &Arc<Shared>, reloader:
     let given = predecessor.is_ready().await?;
     shared.registry.number_after(given.numbers);
     shared.events.push("upgrade", None, "this process has taken over from another".to_owned());
-    reloader.act(true).await?;
+    // First, so that nobody promotes or rejoins what an operator has taken out.
     take_out(&given.taken_out, shared).await;
-    Ok(())
+    reloader.act(true).await
 }
 
 /// What an operator has taken out stays out: no statement goes there before that is so.
 async fn take_out(servers: &[(String, Override)], shared: &Arc<Shared>) {
     let mut changed = shared.changed.clone();
+    let mut ids = Vec::new();
     for (name, over) in servers {
         // It may have left the file.
         let Some(id) = shared.snapshot.load().by_name(name).map(|server| server.id) else { continue };
         shared.monitor.set_override(id, *over).await;
         shared.events.push("override", Some(name), "taken out by an operator before this process took over");
-        let is_out = || shared.snapshot.load().server(id).is_none_or(|s| matches!(s.state, State::Draining | State::Offline));
-        let out = async { while !is_out() && changed.changed().await.is_ok() {} };
-        let _ = tokio::time::timeout(OUT_LIMIT, out).await;
+        ids.push(id);
     }
+    let is_out = || {
+        let snapshot = shared.snapshot.load();
+        ids.iter().all(|id| snapshot.server(*id).is_none_or(|s| matches!(s.state, State::Draining | State::Offline)))
+    };
+    let out = async { while !is_out() && changed.changed().await.is_ok() {} };
+    let _ = tokio::time::timeout(OUT_LIMIT, out).await;
 }

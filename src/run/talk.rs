@@ -9,6 +9,7 @@
 //!                                  <-   drain NAME, offline NAME: servers that an operator has taken out, a line each
 //!                                  <-   yours NUMBER (it accepts nobody and replaces no master any more; clients' numbers so far)
 //! taken                            ->   (it does)
+//!                                  <-   left NUMBER: its clients, whenever that has changed; who does not know the line leaves it
 //!                                       (the end: its last session has ended)
 //! ```
 //! When `taken` does not come, the old one ends the new one and goes on. In the place of each of its answers the old one may say `no REASON`.

@@ -157,7 +157,7 @@ impl Session {
     /// which the manual says stays.
     pub fn reset(&mut self) {
         let schema = self.state.schema().map(Into::into);
-        let written = self.written.take();
+        let (written, defined) = (self.written.take(), self.defined);
         // Both families let the roles that were set stand.
         let mut changes = vec![Change::Schema(schema), Change::Role(self.state.role().map(Into::into))];
         let role = self.pins.has(PinReason::Role);
@@ -168,6 +168,7 @@ impl Session {
         let resets_names_to_login = self.resets_names_to_login;
         *self = Session {
             written,
+            defined,
             initial: self.initial.clone(),
             resets_names_to_login,
             ..Session::new(Arc::new(state), self.lex_default)

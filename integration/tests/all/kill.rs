@@ -138,6 +138,14 @@ async fn kills_at_the_head_of_several_statements() {
     let error = killer.query_drop(format!("KILL {first}; SELECT 7")).await.unwrap_err();
     assert_eq!(code(&error), 1094, "it is gone");
     assert_eq!(killer.query_first::<u32, _>("SELECT 7").await.unwrap(), Some(7));
+    // A word of MariaDB's; to MySQL it is a mistake, and nobody is killed.
+    let mut victim = proxy().connect("shop").await.unwrap();
+    let result = killer.query_drop(format!("KILL HARD {}; SELECT 7", victim.id())).await;
+    let lives = victim.query_drop("SELECT 1").await.is_ok();
+    match flavour() {
+        Flavour::MariaDb => assert!(result.is_ok() && !lives, "{result:?}"),
+        Flavour::MySql => assert!(code(&result.unwrap_err()) == 1064 && lives),
+    }
 }
 
 async fn raw_kill(raw: &mut RawClient, id: u32) -> Reply {

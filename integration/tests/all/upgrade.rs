@@ -256,6 +256,26 @@ async fn an_old_process_that_is_killed() {
     let proxy = place.configure(Proxy::before(cluster())).start().await.unwrap();
     let mut stays = proxy.connect("shop").await.unwrap();
     let mut old = proxy.take_over("next").await.unwrap();
+    // Whoever looks for a client of the old one is told where it is.
+    until_true("the new one is told of it", LIMIT, || async {
+        let status = proxy.admin("SHOW STATUS LIKE 'Clients_of_old_process'").await?;
+        Ok(status.cell("Variable_name", "Clients_of_old_process", "Value") == Some("1"))
+    })
+    .await
+    .unwrap();
+    let admin = integration::driver::options(proxy.admin_port(), integration::proxy::ADMIN);
+    let mut operator = integration::driver::connect(admin).await.unwrap();
+    operator.query_drop("SHOW CLIENTS").await.unwrap();
+    assert_eq!(operator.get_warnings(), 1);
+    let warnings = integration::driver::table(&mut operator, "SHOW WARNINGS").await.unwrap();
+    let there = format!("process {}, from which this one took over, still serves 1 clients", old.id());
+    assert!(warnings.column("Message")[0].contains(&there), "{}", warnings.framed());
+    let error = operator.query_drop(format!("KILL {}", stays.id())).await.unwrap_err();
+    let (code, text) = integration::driver::server_error(&error).map(|(code, _, text)| (code, text)).unwrap();
+    assert!(code == 1094 && text.contains(&there), "{code} {text}");
+    operator.query_drop("SHOW SERVERS").await.unwrap();
+    assert_eq!(operator.get_warnings(), 0);
+    stays.query_drop("SELECT 1").await.unwrap();
     old.kill();
     assert!(stays.query_drop("SELECT 1").await.is_err(), "its session was the old one's");
     let mut conn = proxy.connect("shop").await.unwrap();
@@ -266,6 +286,8 @@ async fn an_old_process_that_is_killed() {
     })
     .await
     .unwrap();
+    operator.query_drop("SHOW CLIENTS").await.unwrap();
+    assert_eq!(operator.get_warnings(), 0);
     // Frozen, the process cannot hand over; then it is killed.
     proxy.signal(Signal::Stop).unwrap();
     let mut next = proxy.successor(&proxy.config_path(), "heir").unwrap();

@@ -18,6 +18,7 @@ use super::Session;
 use super::answer::{AdminError, Table};
 use super::foreign;
 use super::house::House;
+use super::show::known_schema;
 use super::tables;
 use engine::Loaded;
 
@@ -38,6 +39,7 @@ pub async fn select(sql: &str, session: &Session, house: &dyn House) -> Result<T
     let mut loaded: Vec<Loaded> = Vec::new();
     let mut views = Vec::new();
     for (schema, name) in &question.tables {
+        schema.as_deref().map_or(Ok(()), known_schema)?;
         let schema = schema.as_deref().or(session.schema.as_deref());
         match foreign::view(name).filter(|_| !schema.is_some_and(tables::is_information_schema)) {
             Some(view) => {

@@ -120,6 +120,10 @@ fn wrong_questions() {
         ("SELECT nam FROM servers", "1054 42S22 sluice: unknown column `nam`; did you mean `name`?"),
         ("SELECT name FROM servrs", "1146 42S02 sluice: no table is called `servrs`; did you mean `servers`?"),
         ("SELECT * FROM mysql.user", "1146 42S02 sluice: no table is called `user`; did you mean `users`?"),
+        (
+            "SELECT * FROM shop.servers",
+            "1049 42000 sluice: no schema is called `shop` on the admin port; there are sluice and information_schema",
+        ),
         ("SELECT SLEEP(1)", "1305 42000 sluice: no function is called SLEEP; did you mean LEFT()?"),
         ("SELECT CONNECTION_ID(1)", "1582 42000 sluice: wrong number of arguments to function CONNECTION_ID()"),
         (

@@ -31,6 +31,11 @@ impl Guard {
         self.wanted == self.stands
     }
 
+    /// Its server may write nothing for it at the moment.
+    pub fn stands(self) -> bool {
+        self.stands
+    }
+
     /// The variable was assigned by a statement of the session, and is what that made it.
     pub fn was_assigned(&mut self) {
         self.stands = false;

@@ -120,6 +120,14 @@ fn variables_that_only_the_connection_knows_are_read_back_when_nothing_else_pins
 }
 
 #[test]
+fn a_reset_does_not_forget_a_definition_that_replicas_may_lack() {
+    let mut session = session();
+    session.defined = true;
+    session.reset();
+    assert!(session.defined, "the read behind CREATE and COM_RESET_CONNECTION goes to the master still");
+}
+
+#[test]
 fn what_set_transaction_said_stays_until_it_is_used() {
     let mut session = session();
     say(&mut session, "SET TRANSACTION READ ONLY", &Said::default());
