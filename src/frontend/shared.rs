@@ -144,6 +144,12 @@ impl Shared {
         self.pools.get(server.index()).map_or_else(|| "?".into(), |pool| pool.name.clone())
     }
 
+    /// Every server but the master.
+    pub fn all_but_master(&self) -> Vec<ServerId> {
+        let snapshot = self.snapshot.load();
+        snapshot.servers.iter().map(|server| server.id).filter(|id| snapshot.master != Some(*id)).collect()
+    }
+
     /// The family of the servers, as far as one is known.
     pub fn flavor(&self) -> Option<Flavor> {
         self.snapshot.load().servers.iter().find_map(|s| s.flavor)

@@ -363,7 +363,7 @@ fn what_the_session_learns() {
         ("SHOW FULL PROCESSLIST", Effects { shows_processlist: true, ..Effects::default() }),
         ("KILL 5", Effects { kill: Some(Kill::Connection), ..Effects::default() }),
         ("SELECT CONNECTION_ID()", Effects { reads_connection_id: true, ..Effects::default() }),
-        ("SELECT * FROM mysql.user", Effects { system_schemas: true, ..Effects::default() }),
+        ("SELECT * FROM mysql.user", Effects { system_schemas: true, reads_server_state: true, ..Effects::default() }),
     ];
     for (sql, expected) in table {
         assert_eq!(effects(sql), expected, "{sql}");
