@@ -239,10 +239,12 @@ impl Client {
                             self.refuse(error).await?;
                             return Ok(ANSWERED);
                         }
-                        Failed::Behind | Failed::Lacks | Failed::ReadOnlyServer | Failed::PrepareAgain(_) => {
+                        Failed::Lacks => failed = self.shared.all_but_master(),
+                        Failed::Behind | Failed::ReadOnlyServer | Failed::PrepareAgain(_) => {
                             unreachable!("a connection runs nothing")
                         }
                     }
+                    continue;
                 }
             };
             let decision = if lease.server == server { decision } else { self.retaken(&lease, decision) };
@@ -339,7 +341,7 @@ impl Client {
             server: &mut lease,
             client: &mut self.stream,
             client_capabilities: self.capabilities,
-            hears_all: self.session.hears_all,
+            hears: self.session.hears,
             tracker,
             statement_id: job.statement_id,
             renumber: compressed.then(|| Renumber::new(1)),

@@ -33,8 +33,8 @@ const UNKNOWN_STATEMENT: u16 = 1243;
 /// What a server says of names and rights that it does not know: schemas, tables, columns, indexes, partitions, views, routines, triggers,
 /// events, sequences, accounts and roles.
 const LACKING: [u16; 24] = [
-    1044, 1045, 1049, 1054, 1109, 1141, 1142, 1143, 1146, 1147, 1176, 1227, 1305, 1345, 1347, 1356, 1360, 1370, 1449, 1539, 1630, 1735,
-    1959, 4091,
+    1044, 1045, 1049, 1054, 1109, 1141, 1142, 1143, 1146, 1147, 1176, 1227, 1305, 1345, 1347, 1356, 1360, 1370, 1449, 1539, 1630,
+    1735, 1959, 4091,
 ];
 
 /// What the client of a session that must stay on a server other than the master is told when it writes.

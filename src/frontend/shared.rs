@@ -201,6 +201,15 @@ impl Shared {
         self.schemas.lock().clear();
     }
 
+    /// What connections that are open keep from their login, global variables' values or global privileges, has changed: sessions that begin
+    /// from now on get connections that are opened from now on. Those in use come back to their pools as they are.
+    pub fn connections_outdated(&self) {
+        self.accounts_changed();
+        for pool in self.pools.iter() {
+            pool.close_idle(None);
+        }
+    }
+
     /// The shared one of a state.
     pub fn share(&self, state: Arc<State>) -> Arc<State> {
         self.states.lock().share(state)

@@ -417,7 +417,7 @@ fn what_asks_for_definitions_alone() {
         ("SELECT * FROM information_schema.tables t JOIN INFORMATION_SCHEMA.columns c USING (table_name)", true, false),
         ("SELECT * FROM information_schema.columns, v", false, true),
         ("SELECT * FROM information_schema.columns WHERE column_name IN (SELECT a FROM v)", false, true),
-        ("SELECT * FROM mysql.user", false, false),
+        ("SELECT * FROM mysql.user", false, true),
         ("SHOW TABLES WHERE (SELECT a FROM v) = 1", false, false),
         ("SELECT f() FROM information_schema.tables", false, false),
         ("SHOW TABLES; SELECT * FROM v", false, false),
