@@ -9,6 +9,7 @@ use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, MUST_CHANGE_
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Account, Client, Gone, unknown_command};
 use crate::frontend::login::{ChangeUserRequest, First, LoggedIn, Peer, change_user};
+use crate::frontend::place::given_up;
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::metrics::LoginResult;
@@ -255,31 +256,44 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
             attributes: &account.attributes,
             text: None,
         };
-        let mut lease = match pool.checkout(wanted).await {
-            Ok(lease) => lease,
-            Err(CheckoutError::Connect(crate::backend::ConnectError::Refused(error))) => {
-                shared.forget_password(&account.key);
-                return Err(error);
-            }
-            Err(error) => {
-                last = format!("{}: {error}", pool.name);
-                continue;
-            }
+        let entering = enter_schema_at(shared, pool.checkout(wanted), account, schema);
+        let given_up = given_up(shared, server);
+        let entered = tokio::select! {
+            biased;
+            entered = entering => entered,
+            reason = given_up => Err(format!("it is given up: {reason}")),
         };
-        match use_schema(shared, &mut lease, schema).await {
-            Ok(entered) => {
-                let is_there = entered.is_ok() && lease.have.schema() == Some(schema);
-                lease.give_back(Instant::now());
-                if is_there {
-                    shared.confirm_schema(&account.key, schema, Instant::now());
-                }
-                return entered;
-            }
+        match entered {
+            Ok(entered) => return entered,
             Err(error) => last = format!("{}: {error}", pool.name),
         }
     }
     let text = format!("cannot tell whether the schema '{}' may be used: {last}", String::from_utf8_lossy(schema));
     Err(server_error(1053, "08S01", &text))
+}
+
+/// The same at one server. The outer error says why that one could not be asked.
+async fn enter_schema_at(
+    shared: &Shared,
+    checkout: impl Future<Output = Result<Lease, CheckoutError>>,
+    account: &Account,
+    schema: &[u8],
+) -> Result<Result<(), ServerError>, String> {
+    let mut lease = match checkout.await {
+        Ok(lease) => lease,
+        Err(CheckoutError::Connect(crate::backend::ConnectError::Refused(error))) => {
+            shared.forget_password(&account.key);
+            return Ok(Err(error));
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let entered = use_schema(shared, &mut lease, schema).await?;
+    let is_there = entered.is_ok() && lease.have.schema() == Some(schema);
+    lease.give_back(Instant::now());
+    if is_there {
+        shared.confirm_schema(&account.key, schema, Instant::now());
+    }
+    Ok(entered)
 }
 
 /// `COM_INIT_DB`. The outer error is a connection that broke.

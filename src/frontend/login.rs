@@ -3,6 +3,7 @@
 //! The last word of a login, OK or ERR, is left to the caller ([`LoggedIn::accept`], [`LoggedIn::refuse`]): it may first
 //! have to ask a server whether the schema exists.
 
+mod ask;
 mod client;
 mod drive;
 mod greeting;
@@ -50,7 +51,7 @@ pub type LoginServers = dyn Fn() -> Vec<LoginServer> + Send + Sync;
 pub struct LoginLimits {
     /// The whole of it, from the accepted socket to the last packet of the exchange.
     pub login: Duration,
-    /// Connecting to one server within it; the next one is asked then.
+    /// Connecting to one server within it; the next one is asked then, and beside one that is silent sooner.
     pub server: Duration,
     /// How long a server's word on a credential counts before a login has it confirmed again.
     pub confirm_after: Duration,

@@ -322,14 +322,18 @@ impl Client {
     }
 }
 
-/// Waits until the monitor gives this server up, and returns why: nobody need wait for a connection to it any longer.
-async fn given_up(shared: &Shared, server: ServerId) -> Arc<str> {
+/// Waits until the monitor gives this server up, and returns why: nobody need wait for a connection to it any longer. One that
+/// is silent is given up as soon as another is master, which may be before it counts as down.
+pub(super) async fn given_up(shared: &Shared, server: ServerId) -> Arc<str> {
     let mut changed = shared.changed.clone();
     loop {
         changed.borrow_and_update();
-        if let Some(view) = shared.snapshot.load().server(server).filter(|view| view.state == State::Down) {
+        let snapshot = shared.snapshot.load();
+        let silent = |state| state == State::Suspect && snapshot.master != Some(server);
+        if let Some(view) = snapshot.server(server).filter(|view| view.state == State::Down || silent(view.state)) {
             return view.reason.clone();
         }
+        drop(snapshot);
         if changed.changed().await.is_err() {
             // The proxy is ending; whoever waits is ended with it.
             std::future::pending::<()>().await;

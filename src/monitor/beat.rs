@@ -69,7 +69,8 @@ impl Beater {
             if connection.as_ref().map(|(id, _)| *id) != writer
                 && let Some((_, old)) = connection.take()
             {
-                old.quit().await;
+                // It may be frozen: nobody waits for its goodbye.
+                tokio::spawn(old.quit());
             }
             if let Some(id) = writer {
                 let number = self.beats.number.fetch_add(1, Ordering::Relaxed) + 1;
@@ -95,7 +96,7 @@ impl Beater {
                     }
                     Sent::Failed(why) => {
                         self.poke(id);
-                        Some(Input::BeatFailed { at: began, why })
+                        Some(Input::BeatFailed { server: id, at: began, why })
                     }
                 };
                 if let Some(input) = input

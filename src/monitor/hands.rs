@@ -11,7 +11,7 @@ use super::beat::Beats;
 use super::commands;
 use super::queries::{self, HeartbeatRow};
 use super::reach::{Reach, Refusal};
-use crate::topology::failover::{Answer, Outcome, Writes};
+use crate::topology::failover::{Answer, Outcome, Writes, spared};
 use crate::topology::observation::{ReplicaChannel, ThreadState};
 use crate::topology::{Facts, Failure, Flavor, ServerId, Snapshot};
 
@@ -75,7 +75,8 @@ impl Hands {
                 let id = reach.id;
                 let before = hands.facts(id);
                 let mut answer = reach.ask(before.as_deref(), hands.answer_limit).await;
-                if let (Ok(facts), Some(source)) = (&answer, probe.filter(|source| *source != id))
+                if let (Ok(facts), Some(source)) =
+                    (&answer, probe.filter(|source| *source != id && !spared(&hands.snapshot.load(), id, *source)))
                     && let Some(channel) = hands.hears(facts, source)
                 {
                     answer = hands.probe(&reach, facts.clone(), source, &channel).await;

@@ -25,6 +25,7 @@ pub(super) enum Input {
         at: Instant,
     },
     BeatFailed {
+        server: ServerId,
         at: Instant,
         why: String,
     },
@@ -109,7 +110,7 @@ impl Publisher {
                     seen.push(observation);
                 }
                 Input::BeatWritten { number, at } => self.memory.beat_written(number, at),
-                Input::BeatFailed { at, why } => self.memory.beat_failed(at, why),
+                Input::BeatFailed { server, at, why } => self.memory.beat_failed(server, at, why),
                 Input::Override(server, over) => self.memory.set_override(server, over),
                 Input::Hold(hold, waits) => {
                     self.memory.hold(hold);

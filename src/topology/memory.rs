@@ -199,8 +199,12 @@ impl Memory {
         self.beat_trouble = None;
     }
 
-    /// The heartbeat row could not be written. `why` names the error or the timeout.
-    pub fn beat_failed(&mut self, at: Instant, why: String) {
+    /// The heartbeat row could not be written on `server`. `why` names the error or the timeout. What is said late of one that is
+    /// master no more says nothing of the one that is.
+    pub fn beat_failed(&mut self, server: ServerId, at: Instant, why: String) {
+        if self.appointed.or(self.last_master) != Some(server) {
+            return;
+        }
         match &mut self.beat_trouble {
             Some((_, text)) => *text = why,
             none => *none = Some((at, why)),

@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::fault::{ALL, Fault};
 
 /// `chaos --help`.
-pub const USAGE: &str = "chaos [--quick] [--only FAULT,...] [--rounds N] [--semi-sync]
+pub const USAGE: &str = "chaos [--quick] [--only FAULT,...] [--rounds N] [--semi-sync] [--events]
   --quick      a few faults, one round each, judged by what is lost, stale, false or stuck and not by times: what CI runs
   --only       of kill, stop, freeze, port, cut, cut-in, cut-out, no-commit, disk-full, alone, lagging, slow, switchover, proxy,
                proxy-midway, blip, starved, jitter, lossy
   --rounds     each fault this often, 20 by default
   --semi-sync  the servers replicate semi-synchronously: then no acknowledged write may be lost at all
+  --events     prints the events of every round, and not only of those that went wrong
 FLAVOUR=mysql runs it on MySQL.";
 
 /// The faults of `--quick`.
@@ -28,6 +29,8 @@ pub struct Plan {
     pub calm: Duration,
     /// Whether the servers replicate semi-synchronously.
     pub semi_sync: bool,
+    /// The events of every round are printed.
+    pub events: bool,
     /// Outages are not judged: other work runs on this machine.
     pub untimed: bool,
 }
@@ -39,12 +42,13 @@ impl Plan {
     /// What is wrong with them, for people.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Plan, String> {
         let mut args = args.into_iter();
-        let (mut quick, mut only, mut rounds, mut semi_sync) = (false, None, None, false);
+        let (mut quick, mut only, mut rounds, mut semi_sync, mut events) = (false, None, None, false, false);
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
             match arg.as_str() {
                 "--quick" => quick = true,
                 "--semi-sync" => semi_sync = true,
+                "--events" => events = true,
                 "--rounds" => rounds = Some(value()?.parse::<u32>().map_err(|e| format!("--rounds: {e}"))?.max(1)),
                 "--only" => {
                     let named = value()?;
@@ -58,7 +62,7 @@ impl Plan {
         }
         let faults = only.unwrap_or_else(|| if quick { QUICK.to_vec() } else { ALL.to_vec() });
         let rounds = rounds.unwrap_or(if quick { 1 } else { ROUNDS });
-        Ok(Plan { faults, rounds, calm: Duration::from_secs(1), semi_sync, untimed: quick })
+        Ok(Plan { faults, rounds, calm: Duration::from_secs(1), semi_sync, events, untimed: quick })
     }
 }
 

@@ -73,8 +73,8 @@ impl Done {
     }
 }
 
-/// Runs one round.
-pub async fn run(arena: &mut Arena, fault: Fault, calm: Duration) -> Result<Done> {
+/// Runs one round; `events_shown`: tells its events also when nothing went wrong.
+pub async fn run(arena: &mut Arena, fault: Fault, calm: Duration, events_shown: bool) -> Result<Done> {
     let first = arena.master().await?.value("SELECT COALESCE(MAX(number), 0) FROM t_chaos.log").await?.parse::<u32>()? + 1_000;
     let before = arena.master().await?.name().to_owned();
     let events_before = arena.proxy.admin("SHOW EVENTS").await?.rows.len();
@@ -116,6 +116,7 @@ pub async fn run(arena: &mut Arena, fault: Fault, calm: Duration) -> Result<Done
         || done.outage > fault.outage_max()
         || moved != fault.moves_the_master()
         || !done.found.two_masters.is_empty()
+        || events_shown
     {
         let last: Vec<_> = events.rows.iter().rev().take(EVENTS_SHOWN).rev().map(|event| event.join("  ")).collect();
         done.texts.extend(last);

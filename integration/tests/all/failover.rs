@@ -190,6 +190,32 @@ async fn a_frozen_master_is_replaced_and_comes_back_as_standby() {
     }
 }
 
+/// Harm: clients that logged in at a proxy that had just been started waited for a frozen master until the login's limit, for long
+/// after another had taken over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_login_right_after_the_start_waits_for_no_frozen_server() {
+    let (cluster, proxy) = marked(|proxy| proxy).await;
+    cluster.server("db1").freeze().unwrap();
+    proxy.kill();
+    proxy.start_again().await.unwrap();
+    let began = Instant::now();
+    let mut logins = Vec::new();
+    for _ in 0..4 {
+        let proxy = Arc::clone(&proxy);
+        logins.push(tokio::spawn(async move {
+            let mut conn = proxy.connect("shop").await?;
+            conn.query_first::<u32, _>("SELECT COUNT(*) FROM marks").await?;
+            anyhow::Ok(())
+        }));
+    }
+    for login in logins {
+        login.await.unwrap().unwrap();
+    }
+    // Less than the three seconds that one server may take within a login.
+    assert!(began.elapsed() < Duration::from_millis(2_900), "{:?}\n{}", began.elapsed(), events(&proxy).await);
+    becomes(&proxy, "db2", "role", "master", Duration::from_secs(6)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_master_stopped_cleanly_is_replaced_and_rejoins() {
     let (cluster, proxy) = marked(|proxy| proxy).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::net::timer::timeout;
 
+use super::ask::{Word, ask_in_turn};
 use super::client::{Client, LoginError};
 use super::pass_on::{Side, pass_on};
 use super::{First, LoginRoom, LoginServer};
@@ -41,6 +42,15 @@ pub(super) struct AtServers<'a> {
 /// A server that waits for a proof. When it is dropped unanswered the server is given an empty one: a login broken off
 /// in the middle counts there against our host (`max_connect_errors`), a refused one does not.
 struct Probe(Option<(LoginServer, Opening, Vec<u8>)>);
+
+/// What a probe leaves beside its answer.
+enum Found {
+    /// The account needs no proof: its connection.
+    First(First),
+    /// The server waits for the proof.
+    Waits(Probe),
+    Nobody,
+}
 
 impl Drop for Probe {
     fn drop(&mut self) {
@@ -89,22 +99,29 @@ impl<'a> AtServers<'a> {
         if !self.secure && server.tls.mode == TlsMode::Preferred { server.tls.without_tls() } else { server.tls.clone() }
     }
 
-    /// Asks the first server that answers for the account's plugin.
+    /// Asks the servers for the account's plugin (see [`super::ask`]).
     pub(super) async fn probe(&mut self) -> Probed {
-        let limit = self.room.limits.server;
-        let mut why = "no server is known".to_owned();
-        for server in (self.room.servers)() {
-            match timeout(limit, self.probe_one(&server)).await {
-                Err(_) => why = format!("{} did not answer within {limit:?}", server.address),
-                Ok(Err(ConnectError::Refused(e))) if !is_busy(&e) => return Probed::Refused(e),
-                Ok(Err(e)) => why = e.to_string(),
-                Ok(Ok(probed)) => return probed,
+        let servers = (self.room.servers)();
+        let this = &*self;
+        let word = ask_in_turn(&servers, self.room.limits.server, |server| async move {
+            let probed = this.probe_one(server).await;
+            probed.map_or_else(word_of, |(probed, found)| Word::Said((probed, found)))
+        });
+        match word.await {
+            Word::Said((probed, found)) => {
+                match found {
+                    Found::First(first) => self.first = Some(first),
+                    Found::Waits(probe) => self.probe = probe,
+                    Found::Nobody => {}
+                }
+                probed
             }
+            Word::Refused(error) => Probed::Refused(error),
+            Word::Nothing(why) => Probed::Unreachable(why),
         }
-        Probed::Unreachable(why)
     }
 
-    async fn probe_one(&mut self, server: &LoginServer) -> Result<Probed, ConnectError> {
+    async fn probe_one(&self, server: &LoginServer) -> Result<(Probed, Found), ConnectError> {
         let lost = |source| ConnectError::Lost { address: server.address.clone(), source };
         let mut opening = Opening::greet(&server.address, &self.tls_with(server), &self.login).await?;
         opening.respond(&self.login, PROBE_PLUGIN, &[]).await.map_err(lost)?;
@@ -112,19 +129,18 @@ impl<'a> AtServers<'a> {
         match packet.first() {
             // Asked over a unix socket, an account that trusts the socket (`unix_socket`, `auth_socket`) lets in the user whom Sluice
             // runs as, whoever the client is.
-            Some(0) if matches!(server.address, ServerAddress::Unix(_)) => Ok(Probed::Refused(trusts_the_socket(&self.login.user))),
-            Some(0) => {
-                self.first = Some(First { server: server.id, connected: opening.finish() });
-                Ok(Probed::Open)
+            Some(0) if matches!(server.address, ServerAddress::Unix(_)) => {
+                Ok((Probed::Refused(trusts_the_socket(&self.login.user)), Found::Nobody))
             }
-            Some(&ServerError::HEADER) => Ok(Probed::Refused(ServerError::parse(&packet)?)),
+            Some(0) => Ok((Probed::Open, Found::First(First { server: server.id, connected: opening.finish() }))),
+            Some(&ServerError::HEADER) => Err(ConnectError::Refused(ServerError::parse(&packet)?)),
             _ => {
                 let request = AuthSwitchRequest::parse(&packet)?;
                 let nonce = request.nonce();
                 let shows_hash = Flavor::from_version(&opening.greeting().version) == Flavor::MariaDb;
                 let secure = opening.is_secure();
-                self.probe = Probe(Some((server.clone(), opening, packet)));
-                Ok(Probed::Switch { plugin: request.plugin, nonce, shows_hash, secure })
+                let probe = Probe(Some((server.clone(), opening, packet)));
+                Ok((Probed::Switch { plugin: request.plugin, nonce, shows_hash, secure }, Found::Waits(probe)))
             }
         }
     }
@@ -201,15 +217,20 @@ impl<'a> AtServers<'a> {
             }
         }
         self.login.credential = credential.clone();
-        let mut verdict = Verdict::Unreachable("no server is known".to_owned());
-        for server in (self.room.servers)() {
-            let went = connect(&server.address, &self.tls_with(&server), &self.login, limit).await;
-            verdict = self.verdict(went.map(|connected| First { server: server.id, connected }));
-            if !matches!(verdict, Verdict::Unreachable(_)) {
-                break;
+        let servers = (self.room.servers)();
+        let this = &*self;
+        let word = ask_in_turn(&servers, limit, |server| async move {
+            let went = connect(&server.address, &this.tls_with(server), &this.login, limit).await;
+            match went.map(|connected| First { server: server.id, connected }) {
+                Err(e) if is_unfit(&e) => Word::Said(Err(e)),
+                went => went.map_or_else(word_of, |first| Word::Said(Ok(first))),
             }
+        });
+        match word.await {
+            Word::Said(went) => self.verdict(went),
+            Word::Refused(error) => Verdict::Refused(error),
+            Word::Nothing(why) => Verdict::Unreachable(why),
         }
-        verdict
     }
 
     fn verdict(&mut self, went: Result<First, ConnectError>) -> Verdict {
@@ -219,7 +240,7 @@ impl<'a> AtServers<'a> {
                 Verdict::Accepted
             }
             Err(ConnectError::Refused(e)) if !is_busy(&e) => Verdict::Refused(e),
-            Err(e @ (ConnectError::PluginNotSupported { .. } | ConnectError::CannotAnswer(_))) => Verdict::Unfit(e.to_string()),
+            Err(e) if is_unfit(&e) => Verdict::Unfit(e.to_string()),
             Err(e) => Verdict::Unreachable(e.to_string()),
         }
     }
@@ -263,6 +284,19 @@ fn trusts_the_socket(user: &str) -> ServerError {
          instead of the client; log in at the server itself, or give the account a password alone"
     );
     ServerError::new(1698, "28000", text)
+}
+
+/// What a server's failure says of the user.
+fn word_of<T>(error: ConnectError) -> Word<T> {
+    match error {
+        ConnectError::Refused(refusal) if !is_busy(&refusal) => Word::Refused(refusal),
+        error => Word::Nothing(error.to_string()),
+    }
+}
+
+/// The account is one that what is known of the user cannot answer for, whichever server is asked.
+fn is_unfit(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::PluginNotSupported { .. } | ConnectError::CannotAnswer(_))
 }
 
 /// A refusal that says nothing of the user, so that the next server may be asked: too many connections, out of memory,

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::super::observation::{Failure, ThreadState};
-use super::super::snapshot::Snapshot;
-use super::super::{Facts, Flavor, GtidSet, ServerId, State};
+use super::super::snapshot::{ServerView, Snapshot};
+use super::super::{ConfiguredRole, Facts, Flavor, GtidSet, ServerId, State};
 use super::case::Case;
 use super::machine::{Machine, OUTCOME_LIMIT, Phase};
 use super::{Action, Answer, Event, Outcome, Ticket, Writes, ms, since};
@@ -85,6 +85,18 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
         return Opinion::Unclear("no server that answers replicates from it".to_owned());
     }
     Opinion::Dead(text)
+}
+
+/// Whether this one is not told to connect to `source` anew when it is asked whether it still hears from it.
+///
+/// On MySQL a receiver that is connecting to a silent source cannot be stopped for two seconds, and a peer that has to fetch from another
+/// survivor what that one has more must stop it first. So where a replica can try instead, a peer keeps its connection, and
+/// says by what it receives whether anything comes.
+pub fn spared(seen: &Snapshot, id: ServerId, source: ServerId) -> bool {
+    let peer = |view: &ServerView| view.configured_role == ConfiguredRole::Master;
+    let follows = |view: &ServerView| view.id != id && view.state == State::Online && seen.channel(view.id, source).is_some();
+    seen.server(id).is_some_and(|view| peer(view) && view.flavor == Some(Flavor::MySql))
+        && seen.servers.iter().any(|view| !peer(view) && follows(view))
 }
 
 /// What these have received together.
@@ -192,11 +204,31 @@ impl Machine {
             still_since = now;
         }
         case.heard = Some((set, still_since));
-        let names: Vec<String> = whom.iter().map(|id| self.name(*id)).collect();
-        let heard = format!("{} still receive{} from it", names.join(", "), if names.len() == 1 { "s" } else { "" });
         let down = self.seen.server(old).is_none_or(|view| view.state == State::Down);
         let still = since(still_since, now);
-        if down && still >= self.settings.topology.heartbeat_interval.mul_f32(1.5) {
+        let names: Vec<String> = whom.iter().map(|id| self.name(*id)).collect();
+        let interval = self.settings.topology.heartbeat_interval;
+        let tried = |(id, answer): &Answer| {
+            let follows = |facts: &Facts| facts.replication.iter().any(|channel| self.seen.source_of(channel) == Some(old));
+            answer.as_ref().is_ok_and(|facts| follows(facts)) && !spared(&self.seen, *id, old)
+        };
+        if answers.iter().any(tried) && whom.iter().all(|id| spared(&self.seen, *id, old)) {
+            // What it had in the beginning was seen up to an interval earlier: so this is longer than between two beats of another proxy.
+            if still >= interval {
+                let detail = format!(
+                    "it is dead: nobody reaches it, and {} has received nothing new for {} ms",
+                    names.join(", "),
+                    ms(still)
+                );
+                actions.push(self.note(&mut case, "second_opinion", Some(old), detail, now));
+                return self.depose(case, now, actions);
+            }
+            if !grows {
+                return Phase::Doubt { case, ticket: None, until: now + VETOED_AGAIN };
+            }
+        }
+        let heard = format!("{} still receive{} from it", names.join(", "), if names.len() == 1 { "s" } else { "" });
+        if down && still >= interval.mul_f32(1.5) {
             let detail = format!("it is out of reach; {heard}, but nothing new for {} ms: nobody writes to it", ms(still));
             actions.push(self.note(&mut case, "second_opinion", Some(old), detail, now));
             return self.depose(case, now, actions);

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use case::{Case, Kind, StepDone};
+pub use doubt::spared;
 pub use machine::Machine;
 pub use tend::Duty;
 
@@ -156,7 +157,8 @@ pub enum Action {
         ticket: Ticket,
         /// The answer of this one is not waited for once all others are there.
         unless: Option<ServerId>,
-        /// Who claims to receive from this one is told to connect to it again, and asked when that has succeeded or its time is over.
+        /// Who claims to receive from this one is told to connect to it again (but for those that are [`spared`]), and asked
+        /// when that has succeeded or its time is over.
         probe: Option<ServerId>,
         /// A row is written there, too.
         write: Option<ServerId>,

@@ -385,6 +385,7 @@ impl World {
                     }
                     if let (Ok(facts), Some(source)) = (&mut outcome, probe)
                         && self.servers[n].source == source.index()
+                        && !spared(&self.snapshot, ServerId(n as u16), source)
                         && self.servers[source.index()].frozen
                     {
                         for channel in &mut facts.replication {
@@ -606,7 +607,9 @@ impl World {
         let Some(writer) = self.snapshot.writer().map(|view| view.id.index()) else { return };
         let server = &self.servers[writer];
         match server.blocked {
-            Some(since) if self.now - since > ms(670) => self.memory.beat_failed(since, "no answer in time".to_owned()),
+            Some(since) if self.now - since > ms(670) => {
+                self.memory.beat_failed(ServerId(writer as u16), since, "no answer in time".to_owned())
+            }
             None if server.reach() && !server.read_only && self.tick.is_multiple_of(12) => {
                 self.memory.beat_written(self.tick, self.now)
             }

@@ -161,11 +161,76 @@ fn a_master_that_only_its_replicas_hear_from_stays_while_somebody_writes_to_it()
     assert_eq!(tell(&mut world, Some(answer)), ["release"], "and now it answers");
 }
 
+/// The master is frozen, its replicas were told to connect to it anew, and its peer was spared that.
+fn frozen() -> World {
+    let mut world = running();
+    world.servers[0].frozen = true;
+    world.now += ms(1050);
+    world.judge(others(&world));
+    assert_eq!(tell(&mut world, None), ["hold", "ask"]);
+    for n in 1..4 {
+        assert_eq!(spared(&world.snapshot, ServerId(n), A), n == 1, "a peer, and only where a replica can try");
+    }
+    world
+}
+
+/// The answers when those that are not spared try in vain.
+fn tried_anew(world: &mut World, ticket: Ticket) -> Event {
+    let answers = (0..4).map(|n| {
+        let mut answer = world.look(n);
+        for channel in answer.iter_mut().flat_map(|facts| &mut facts.replication).filter(|_| n > 1) {
+            channel.io_running = ThreadState::Connecting;
+        }
+        (ServerId(n as u16), answer)
+    });
+    Event::Done(ticket, Outcome::Answers { answers: answers.collect(), stalled: false, writes: Writes::NotTried })
+}
+
+/// Harm: a peer whose receiver was connecting to the frozen master could not fetch from a replica what that had more for two seconds.
+#[test]
+fn a_peer_that_was_spared_says_by_what_it_receives_that_the_master_is_dead() {
+    let mut world = frozen();
+    world.now += ms(340);
+    let answer = tried_anew(&mut world, 1);
+    assert_eq!(tell(&mut world, Some(answer)), ["depose", "fence", "end open", "ask"]);
+}
+
+#[test]
+fn where_no_replica_answers_nothing_follows_from_their_silence() {
+    let mut world = frozen();
+    for n in 2..4 {
+        world.servers[n].cut = true;
+    }
+    world.now += ms(340);
+    let answer = tried_anew(&mut world, 1);
+    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "its peer may hear from it");
+    world.now += ms(200);
+    world.judge(Vec::new());
+    assert_eq!(tell(&mut world, None), ["ask"]);
+    let answer = tried_anew(&mut world, 2);
+    assert_eq!(tell(&mut world, Some(answer)), ["depose", "fence", "end open", "ask"], "down, and nobody writes to it");
+}
+
+#[test]
+fn a_peer_that_was_spared_and_receives_something_is_heard() {
+    let mut world = frozen();
+    for ticket in 1..8 {
+        world.now += ms(340);
+        let one = MySqlSet::one(Origin { uuid: uuid(0), tag: Tag::default() }, 20 + ticket);
+        world.servers[1].executed.merge(&one);
+        world.judge(others(&world));
+        let answer = tried_anew(&mut world, ticket);
+        assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "somebody writes to it, by another way than ours");
+        world.now += ms(20);
+        assert_eq!(tell(&mut world, None), ["ask"]);
+    }
+}
+
 /// The master's heartbeat does not come back, and it was asked for another write.
 fn cannot_write() -> World {
     let mut world = running();
     world.servers[0].blocked = Some(world.now);
-    world.memory.beat_failed(world.now, "no answer in time".to_owned());
+    world.memory.beat_failed(ServerId(0), world.now, "no answer in time".to_owned());
     assert_eq!(tell(&mut world, None), Vec::<&str>::new());
     world.now += ms(700);
     look_around(&mut world);
