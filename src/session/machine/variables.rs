@@ -114,6 +114,11 @@ impl Session {
     fn learn_assignments(&mut self, assignments: &[Assignment], changes: &mut Vec<Change>) {
         for assignment in assignments {
             let name = assignment.name.to_ascii_lowercase();
+            if name == OPTIMIZER_TRACE
+                && matches!((&assignment.scope, &assignment.value), (Scope::Session, SetValue::Literal(text)) if is_traced(text))
+            {
+                self.pins.set(PinReason::SessionStatus, true);
+            }
             match (&assignment.scope, &assignment.value) {
                 (Scope::Global | Scope::Persist, _) => {}
                 (Scope::Session, _) if name == "names" || name == "character set" => {
