@@ -33,6 +33,9 @@ impl Client {
                 if statement.multi { Box::pin(self.kill_and_more(sql)).await } else { Box::pin(self.kill_statement(sql)).await };
             return Ok(killed);
         }
+        if effects.reads_server_state || effects.reads_session_status {
+            return Ok(Box::pin(self.about_clients(statement, sql)).await);
+        }
         Ok(None)
     }
 

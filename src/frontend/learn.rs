@@ -1,6 +1,7 @@
 //! Step 9 of the way of one query: what a reply says about the session and its connection.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::backend::connection::Guard;
 use crate::backend::pool::Lease;
@@ -42,6 +43,11 @@ impl Client {
             };
             if (ok || job.statement.multi) && job.statement.changes_accounts() {
                 self.shared.accounts_changed();
+            }
+            if ok && (effects.sets_global || job.statement.changes_global_rights()) {
+                self.shared.connections_outdated();
+                // Once it is nobody's.
+                lease.expires = Instant::now();
             }
             let may_change = !(job.statement.plain && learned.is_plain());
             let before = may_change.then(|| self.session.state.clone());

@@ -19,6 +19,7 @@ mod leave;
 pub mod listener;
 pub mod login;
 mod long;
+mod numbers;
 mod place;
 pub mod prepared;
 mod processlist;

@@ -18,7 +18,7 @@ use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::net::timer;
 use crate::protocol::command::Com;
-use crate::protocol::ok_err_eof::Status;
+use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
@@ -235,6 +235,9 @@ impl Client {
                 if let ConnectError::Refused(refused) = &error
                     && error.is_access_denied()
                 {
+                    if self.may_lack(server, refused.code) {
+                        return Ok(Err(Failed::Lacks));
+                    }
                     // The password that was learned is no longer right: forget it, and tell the client what the server said.
                     self.shared.forget_password(&self.account.key);
                     self.server_error(&refused.payload).await?;
@@ -254,6 +257,9 @@ impl Client {
                 Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text)))
             }
             Err(CheckoutError::Setup(CommandError::Refused(payload))) => {
+                if self.may_lack(server, ErrPacket::parse(&payload).map_or(0, |e| e.errno)) {
+                    return Ok(Err(Failed::Lacks));
+                }
                 self.server_error(&payload).await?;
                 Err(Failed::Answered)
             }

@@ -24,7 +24,7 @@ use crate::topology::ServerId;
 /// Without FULL a server shows this many characters of a statement.
 const INFO_LEN: usize = 100;
 
-type Row = Vec<Option<Vec<u8>>>;
+pub(super) type Row = Vec<Option<Vec<u8>>>;
 
 /// One client as the list needs it.
 #[derive(Clone, Debug, Default)]
@@ -179,7 +179,7 @@ impl Client {
             question: &question,
             pooled: &|server, id| shared.pools.get(server.index()).is_some_and(|pool| pool.owns(id)),
         });
-        Some(self.send_processlist(definitions, &rows).await)
+        Some(self.send_rows(definitions, &rows).await)
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -201,7 +201,7 @@ impl Client {
     }
 
     /// The column count and the master's definitions, for this client.
-    fn put_definitions(&self, reply: &[u8], columns: usize, out: &mut BytesMut) {
+    pub(super) fn put_definitions(&self, reply: &[u8], columns: usize, out: &mut BytesMut) {
         let caps = self.capabilities;
         let tells = caps.has(Capabilities::OPTIONAL_RESULTSET_METADATA) || caps.has(Capabilities::MARIADB_CACHE_METADATA);
         let mut seq = put_packet_with(out, 1, |out| {
@@ -221,7 +221,8 @@ impl Client {
         }
     }
 
-    async fn send_processlist(&mut self, mut out: BytesMut, rows: &[Row]) -> Result<(), Gone> {
+    /// These rows behind their definitions, to the client.
+    pub(super) async fn send_rows(&mut self, mut out: BytesMut, rows: &[Row]) -> Result<(), Gone> {
         let mut seq = 1u8;
         let mut rest = &out[..];
         while let Ok(Some(packet)) = next_packet(rest, MAX_DECODED_BYTES) {

@@ -118,6 +118,8 @@ pub(super) enum Failed {
     HeldLost,
     /// The replica did not reach the session's last write in time.
     Behind,
+    /// The replica misses what the statement names or a right to it; the master may have it.
+    Lacks,
     /// The server is read-only, and refused a statement whose text looked like a read.
     ReadOnlyServer,
     /// The prepared statement must be prepared again, or room made for it; the server's error packet.
@@ -237,10 +239,12 @@ impl Client {
                             self.refuse(error).await?;
                             return Ok(ANSWERED);
                         }
+                        Failed::Lacks => failed = self.shared.all_but_master(),
                         Failed::Behind | Failed::ReadOnlyServer | Failed::PrepareAgain(_) => {
                             unreachable!("a connection runs nothing")
                         }
                     }
+                    continue;
                 }
             };
             let decision = if lease.server == server { decision } else { self.retaken(&lease, decision) };
@@ -257,6 +261,7 @@ impl Client {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered | Failed::HeldLost) => return Ok(ANSWERED),
                 Err(Failed::Behind) => failed.push(server),
+                Err(Failed::Lacks) => failed = self.shared.all_but_master(),
                 // The next decision knows, and so does that of the next execution.
                 Err(Failed::ReadOnlyServer) => job.statement.writes_unseen.raise(),
                 Err(Failed::PrepareAgain(payload)) => {
@@ -317,7 +322,7 @@ impl Client {
             }
             if let Failed::Before(error) = &failed {
                 self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
-            } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_) | Failed::Behind) {
+            } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_) | Failed::Behind | Failed::Lacks) {
                 if lease.tainted && self.session.pins.any() {
                     // What the session holds is on a connection in a state that nobody knows, perhaps with an answer under way: there is no going on from
                     // here, and the client has been told of an error.
@@ -336,7 +341,7 @@ impl Client {
             server: &mut lease,
             client: &mut self.stream,
             client_capabilities: self.capabilities,
-            hears_all: self.session.hears_all,
+            hears: self.session.hears,
             tracker,
             statement_id: job.statement_id,
             renumber: compressed.then(|| Renumber::new(1)),
@@ -360,7 +365,7 @@ impl Client {
                     return Ok(Err(failed));
                 }
                 if let Some(errno) = told.errno.filter(|_| !forwarded)
-                    && let Some(failed) = self.prepare_again(job, &mut lease, errno, &buffer, &pending)
+                    && let Some(failed) = self.not_its_fault(job, &mut lease, decision, errno, &buffer, &pending)
                 {
                     Change::none(change);
                     self.settle(lease, Instant::now());

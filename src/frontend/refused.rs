@@ -1,5 +1,6 @@
-//! Errors of a server that are no fault of the client's: it refused to write because it is read-only, its prepared statement is not
-//! what it was, it has no room for another. The statement is run elsewhere or again, and the client hears nothing of it.
+//! Errors of a server that are no fault of the client's: it refused to write because it is read-only, it has not heard yet of what the
+//! statement names, its prepared statement is not what it was, it has no room for another. The statement is run elsewhere or again,
+//! and the client hears nothing of it.
 
 use std::time::Instant;
 
@@ -12,10 +13,11 @@ use crate::net::Buffer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
+use crate::routing::decide::ReadFromMaster;
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::session::pin::PinReason;
 use crate::sql::classify::Class;
-use crate::topology::{Failure, Flavor};
+use crate::topology::{Failure, Flavor, ServerId};
 
 /// ER_OPTION_PREVENTS_STATEMENT.
 const READ_ONLY_SERVER: u16 = 1290;
@@ -27,6 +29,13 @@ const TOO_MANY_PREPARED: u16 = 1461;
 const NEED_REPREPARE: u16 = 1615;
 /// ER_UNKNOWN_STMT_HANDLER.
 const UNKNOWN_STATEMENT: u16 = 1243;
+
+/// What a server says of names and rights that it does not know: schemas, tables, columns, indexes, partitions, views, routines, triggers,
+/// events, sequences, accounts and roles.
+const LACKING: [u16; 24] = [
+    1044, 1045, 1049, 1054, 1109, 1141, 1142, 1143, 1146, 1147, 1176, 1227, 1305, 1345, 1347, 1356, 1360, 1370, 1449, 1539, 1630,
+    1735, 1959, 4091,
+];
 
 /// What the client of a session that must stay on a server other than the master is told when it writes.
 pub(super) fn bound_to(server: &str, pin: PinReason) -> String {
@@ -169,18 +178,23 @@ impl Client {
         starts("SET PASSWORD =") || sql.contains("USER()") || sql.contains("CURRENT_USER") || sql.contains(&own)
     }
 
-    /// An error that is no fault of the client's: the server's statement is not what it was prepared as, or there is no room for
-    /// another. The statement is prepared again and the client hears nothing of it.
-    pub(super) fn prepare_again(
+    /// An error that is no fault of the client's: a replica that has not heard of a definition yet, a server's statement that is not what
+    /// it was prepared as, no room for another. The statement is run elsewhere or prepared again, and the client hears nothing of it.
+    pub(super) fn not_its_fault(
         &self,
         job: &Job<'_>,
         lease: &mut Lease,
+        decision: &Decision,
         errno: u16,
         buffer: &Buffer,
         pending: &Pending,
     ) -> Option<Failed> {
         if !pending.out.is_empty() {
             return None;
+        }
+        let asked_there = matches!(decision.reason, Reason::Hint | Reason::Rule(_) | Reason::Pinned(_));
+        if decision.may_retry && !asked_there && job.statement.class == Class::Read && self.may_lack(lease.server, errno) {
+            return Some(Failed::Lacks);
         }
         let reply = buffer.filled().get(..pending.from_buffer)?;
         let payload = reply.get(HEADER_LEN..)?.to_vec();
@@ -194,6 +208,16 @@ impl Client {
             }
             _ => None,
         }
+    }
+
+    /// Whether what this server says it does not know may be known to the master, which then is asked. A definition or a right that another
+    /// session has just made is not on every replica; that an unknown name is asked for twice costs little.
+    pub(super) fn may_lack(&self, server: ServerId, errno: u16) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        LACKING.contains(&errno)
+            && !self.session.pins.any()
+            && snapshot.writer().is_some_and(|master| master.id != server)
+            && self.shared.settings.load().routing.read_from_master != ReadFromMaster::Never
     }
 
     /// Whether this is the server's limit on prepared statements; then some are closed.

@@ -145,8 +145,8 @@ pub struct Relay<'a> {
     pub client: &'a mut Stream,
     /// What the client negotiated.
     pub client_capabilities: Capabilities,
-    /// The client has asked for `session_track_...` itself: it is told all that the server tells Sluice.
-    pub hears_all: bool,
+    /// What the client has asked for of what the server tells Sluice, with `session_track_...`.
+    pub hears: session_track::Hears,
     /// Walks the reply.
     pub tracker: ReplyTracker,
     /// Put into a PREPARE's OK instead of the server's number.
@@ -245,7 +245,7 @@ impl Relay<'_> {
                     told.ends_rows = payload.first() == Some(&EOF_HEADER);
                     told.last_len = len;
                     // What Sluice has the server tell is for Sluice.
-                    let less = if rewrite || self.hears_all { None } else { session_track::by_default(ok.session_state) };
+                    let less = if rewrite { None } else { session_track::heard(ok.session_state, self.hears) };
                     if rewrite || less.is_some() {
                         let mut short = BytesMut::with_capacity(64);
                         match &less {

@@ -103,8 +103,12 @@ impl Client {
                     // It is noted what it is executed with.
                     Ok(id) => lease.prepared_for(text, job.types).unwrap_or(id),
                     Err(CommandError::Refused(payload)) => {
-                        if self.make_room(lease, ErrPacket::parse(&payload).map_or(0, |e| e.errno)) {
+                        let errno = ErrPacket::parse(&payload).map_or(0, |e| e.errno);
+                        if self.make_room(lease, errno) {
                             return Ok(Err(Failed::PrepareAgain(payload)));
+                        }
+                        if job.statement.class == Class::Read && self.may_lack(lease.server, errno) {
+                            return Ok(Err(Failed::Lacks));
                         }
                         self.server_error(&payload).await?;
                         return Ok(Err(Failed::Answered));
@@ -208,6 +212,9 @@ impl Client {
             }
             Err(CommandError::Refused(payload)) => {
                 lease.tainted = true;
+                if self.may_lack(lease.server, ErrPacket::parse(&payload).map_or(0, |e| e.errno)) {
+                    return Ok(Some(Failed::Lacks));
+                }
                 self.server_error(&payload).await?;
                 self.show_idle();
                 Ok(Some(Failed::Answered))

@@ -151,6 +151,12 @@ impl Shared {
         self.pools.get(server.index()).map_or_else(|| "?".into(), |pool| pool.name.clone())
     }
 
+    /// Every server but the master.
+    pub fn all_but_master(&self) -> Vec<ServerId> {
+        let snapshot = self.snapshot.load();
+        snapshot.servers.iter().map(|server| server.id).filter(|id| snapshot.master != Some(*id)).collect()
+    }
+
     /// The family of the servers, as far as one is known.
     pub fn flavor(&self) -> Option<Flavor> {
         self.snapshot.load().servers.iter().find_map(|s| s.flavor)
@@ -192,6 +198,15 @@ impl Shared {
     pub fn accounts_changed(&self) {
         self.login.credentials.doubt_all();
         self.schemas.lock().clear();
+    }
+
+    /// What connections that are open keep from their login, global variables' values or global privileges, has changed: sessions that begin
+    /// from now on get connections that are opened from now on. Those in use come back to their pools as they are.
+    pub fn connections_outdated(&self) {
+        self.accounts_changed();
+        for pool in self.pools.iter() {
+            pool.close_idle(None);
+        }
     }
 
     /// The shared one of a state.

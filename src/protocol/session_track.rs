@@ -62,15 +62,44 @@ const TRANSACTION_STATE: u8 = 5;
 const TOLD_BY_DEFAULT: [&[u8]; 5] =
     [b"autocommit", b"character_set_client", b"character_set_connection", b"character_set_results", b"time_zone"];
 
-/// What of `session_state` a server tells a session that has not asked for more: its schema, and the five variables that clients
-/// follow. `None` where that is all there is, or where it cannot be read.
-pub fn by_default(session_state: &[u8]) -> Option<BytesMut> {
+/// What a session has asked to be told beyond its schema and the five variables that clients follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Hears {
+    variables: bool,
+    state_change: bool,
+    gtids: bool,
+    transaction: bool,
+}
+
+impl Hears {
+    /// It has set this variable, one of `session_track_...`.
+    pub fn more(&mut self, variable: &str) {
+        match variable {
+            "session_track_system_variables" => self.variables = true,
+            "session_track_state_change" => self.state_change = true,
+            "session_track_gtids" => self.gtids = true,
+            "session_track_transaction_info" => self.transaction = true,
+            _ => {}
+        }
+    }
+}
+
+/// What of `session_state` a server tells such a session. `None` where that is all there is, or where it cannot be read.
+pub fn heard(session_state: &[u8], hears: Hears) -> Option<BytesMut> {
     let mut rest = Reader::new(session_state);
     let mut out = BytesMut::new();
     while !rest.is_empty() {
         let (kind, data) = (rest.u8()?, rest.lenenc_bytes()?);
+        let whole = match kind {
+            SCHEMA => true,
+            SYSTEM_VARIABLES => hears.variables,
+            STATE_CHANGE => hears.state_change,
+            GTIDS => hears.gtids,
+            TRANSACTION_CHARACTERISTICS | TRANSACTION_STATE => hears.transaction,
+            _ => false,
+        };
         let kept = match kind {
-            SCHEMA => data.into(),
+            _ if whole => data.into(),
             SYSTEM_VARIABLES => variables_by_default(data)?,
             _ => BytesMut::new(),
         };
@@ -211,7 +240,7 @@ mod tests {
             ("a schema between others", b"\x02\x01\x31\x01\x05\x04test\x05\x09\x08________", Some(schema)),
             ("what is no entry", b"\x01\x50x", None),
         ] {
-            assert_eq!(by_default(bytes).as_deref(), kept, "{what}");
+            assert_eq!(heard(bytes, Hears::default()).as_deref(), kept, "{what}");
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::ok_err_eof::Status;
+use crate::protocol::session_track::Hears;
 use crate::session::pin::{PinReason, Pins};
 use crate::session::state::{Change, State};
 use crate::session::unread::Unread;
@@ -100,8 +101,8 @@ pub struct Session {
     pub lex: LexMode,
     /// A reset, and `DEFAULT`, bring back the charset of the login, as MariaDB does it; in MySQL they bring that of the server.
     pub resets_names_to_login: bool,
-    /// It has set one of `session_track_...`: what servers tell of the session it wants to hear.
-    pub hears_all: bool,
+    /// What it wants to hear of what servers tell of the session: it has set some of `session_track_...`.
+    pub hears: Hears,
     lex_default: LexMode,
     temporary_tables: Names,
     text_prepared: TextPrepared,
@@ -124,7 +125,7 @@ impl Session {
         Session {
             lex: state.lex_mode(lex_default),
             lex_default,
-            hears_all: false,
+            hears: Hears::default(),
             resets_names_to_login: lex_default.dialect != Dialect::MySql,
             initial: state.clone(),
             state,

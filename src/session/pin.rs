@@ -37,7 +37,8 @@ pub enum PinReason {
     SetTransaction,
     /// `SET ROLE` in a form that cannot be repeated on another connection.
     Role,
-    /// `FLUSH STATUS`, `SET profiling = 1`: what `SHOW STATUS` and `SHOW PROFILES` will tell is the connection's, to the session's end.
+    /// `FLUSH STATUS`, `SET profiling = 1`, `SET optimizer_trace = 'enabled=on'`: what `SHOW STATUS`, `SHOW PROFILES` and the table
+    /// `optimizer_trace` will tell is the connection's, to the session's end.
     SessionStatus,
     /// The login cannot be repeated on another connection: its plugin let nothing be learned, or the password has changed since.
     Login,

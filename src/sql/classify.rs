@@ -84,6 +84,15 @@ impl Classified {
         self.reason == ClassReason::PlainSelect && self.tables_complete && !self.multi && self.tables.iter().all(named)
     }
 
+    /// Whether it changes privileges that a connection takes from its login to its end: those on everything.
+    pub fn changes_global_rights(&self) -> bool {
+        if !self.changes_accounts() {
+            return false;
+        }
+        let text: String = self.digest_text.split_ascii_whitespace().collect::<String>().to_ascii_uppercase();
+        text.contains("*.*") || text.starts_with("FLUSHPRIVILEGES")
+    }
+
     /// Whether it may change who logs in with what: `ALTER USER`, `SET PASSWORD`, `GRANT ... IDENTIFIED BY`, `FLUSH PRIVILEGES` and
     /// the like. What a procedure does is not seen.
     pub fn changes_accounts(&self) -> bool {

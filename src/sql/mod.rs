@@ -18,6 +18,7 @@ pub mod leftover;
 pub mod lexer;
 pub mod literal;
 pub mod long;
+pub mod numbers;
 pub mod set;
 pub mod traceparent;
 pub mod transaction;

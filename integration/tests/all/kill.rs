@@ -56,6 +56,37 @@ async fn greeting_connection_id_and_processlist_agree() {
     assert_eq!(driver::table(&mut conn, "SHOW PROCESSLIST").await.unwrap().columns, columns);
 }
 
+/// A question to the server about its processes names a client by the number it was greeted with.
+#[tokio::test]
+async fn a_process_list_is_asked_about_a_client_by_its_number() {
+    let mut busy = proxy().connect("shop").await.unwrap();
+    let mut asks = proxy().connect("shop").await.unwrap();
+    busy.query_drop("START TRANSACTION").await.unwrap();
+    busy.query_drop("SELECT COUNT(*) FROM items WHERE id = 1 FOR UPDATE").await.unwrap();
+    let question = format!("SELECT USER, COMMAND FROM information_schema.processlist WHERE ID = {}", busy.id());
+    let row: Option<(String, String)> = asks.query_first(question).await.unwrap();
+    assert_eq!(row, Some((APP.name.to_owned(), "Sleep".to_owned())));
+    busy.query_drop("ROLLBACK").await.unwrap();
+}
+
+/// Clients are counted, however few connections serve them.
+#[tokio::test]
+async fn threads_connected_counts_clients() {
+    let mut clients = Vec::new();
+    for _ in 0..150 {
+        clients.push(proxy().connect("shop").await.unwrap());
+    }
+    let mut direct = cluster().server("db1").connect(APP).await.unwrap();
+    let mut counts = Vec::new();
+    for conn in [&mut direct, clients.first_mut().unwrap()] {
+        let told = driver::table(conn, "SHOW GLOBAL STATUS LIKE 'Threads_connected'").await.unwrap();
+        assert_eq!(told.columns, ["Variable_name", "Value"]);
+        counts.push(told.cell("Variable_name", "Threads_connected", "Value").unwrap().parse::<u64>().unwrap());
+    }
+    let ours = proxy().admin("SHOW SERVERS").await.unwrap();
+    assert!(counts[1] >= 150, "{counts:?} {}", ours.framed());
+}
+
 #[tokio::test]
 async fn a_statement_is_killed_by_each_of_its_numbers() {
     let mut killer = proxy().connect("shop").await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use integration::accounts::Account;
+use integration::accounts::{Account, REPORT};
 use integration::cluster::Cluster;
 use integration::flavour::Flavour;
 use integration::proxy::Proxy;
@@ -147,6 +147,33 @@ async fn a_session_reads_its_own_writes_from_lagging_replicas() {
         stale += u32::from(read != n);
     }
     assert!(stale > 0, "with consistency = none and lagging replicas some read should have been stale");
+}
+
+/// What another session has just defined or granted, no replica has yet.
+#[tokio::test]
+async fn what_replicas_do_not_know_yet_is_asked_of_the_master() {
+    let (cluster, proxy) = own(|proxy| proxy).await;
+    let schema = schema_on(&cluster, "sessions_defined").await;
+    let mut other = proxy.connect(&schema).await.unwrap();
+    let mut prepares = proxy.connect(&schema).await.unwrap();
+    let mut reports = proxy.connect_with(proxy.options(REPORT).db_name(Some("shop"))).await.unwrap();
+    for conn in [&mut other, &mut prepares] {
+        conn.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    }
+    for name in ["db2", "db3", "db4"] {
+        cluster.delay(name, 2).await.unwrap();
+    }
+    let mut defines = proxy.connect(&schema).await.unwrap();
+    defines.query_drop("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+    defines.query_drop("INSERT INTO t VALUES (7)").await.unwrap();
+    assert_eq!(other.query_first::<u32, _>("SELECT id FROM t").await.unwrap(), Some(7));
+    assert_eq!(prepares.exec_first::<u32, _, _>("SELECT id FROM t WHERE id > ?", (1,)).await.unwrap(), Some(7));
+    cluster.server("db1").run(&[&format!("GRANT SELECT ON {schema}.t TO report@'%'")]).await.unwrap();
+    let read = format!("SELECT id FROM {schema}.t");
+    assert_eq!(reports.query_first::<u32, _>(read).await.unwrap(), Some(7));
+    // What nobody knows is told as the server tells it.
+    let error = other.query_drop("SELECT nothing FROM nowhere").await.unwrap_err();
+    assert_eq!(integration::driver::server_error(&error).map(|(code, ..)| code), Some(1146), "{error}");
 }
 
 #[tokio::test]

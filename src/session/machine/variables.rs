@@ -32,6 +32,13 @@ const NEXT_TRANSACTION: [&str; 4] = ["transaction_isolation", "transaction_read_
 /// While it is on, a connection notes its statements for `SHOW PROFILES`, and keeps them when it is off again.
 const PROFILING: &str = "profiling";
 
+/// While it is on, `information_schema.optimizer_trace` tells of the statement before on the same connection.
+const OPTIMIZER_TRACE: &str = "optimizer_trace";
+
+fn is_traced(value: &[u8]) -> bool {
+    value.windows(10).any(|word| word.eq_ignore_ascii_case(b"enabled=on"))
+}
+
 fn is_off(value: &[u8]) -> bool {
     [&b"0"[..], b"OFF", b"FALSE", b"'OFF'"].iter().any(|off| value.trim_ascii().eq_ignore_ascii_case(off))
 }
@@ -62,12 +69,14 @@ impl Session {
                 self.pins.set(PinReason::SessionVariable, !ended);
                 continue;
             }
-            if name == PROFILING && !is_off(value) {
+            if name == PROFILING && !is_off(value) || name == OPTIMIZER_TRACE && is_traced(value) {
                 self.pins.set(PinReason::SessionStatus, true);
             }
             changes.push(Change::System(name.into(), Some(Value::Reported(value.clone()))));
         }
-        self.hears_all |= effects.sets_system_variables.iter().any(|name| is_tracking(name));
+        for name in effects.sets_system_variables.iter().filter(|name| is_tracking(name)) {
+            self.hears.more(name);
+        }
         let sets_user = !effects.sets_user_variables.is_empty();
         let sets_system = !effects.sets_system_variables.is_empty();
         if statement.class == Class::Session && !statement.multi && (sets_user || sets_system) {
@@ -105,6 +114,11 @@ impl Session {
     fn learn_assignments(&mut self, assignments: &[Assignment], changes: &mut Vec<Change>) {
         for assignment in assignments {
             let name = assignment.name.to_ascii_lowercase();
+            if name == OPTIMIZER_TRACE
+                && matches!((&assignment.scope, &assignment.value), (Scope::Session, SetValue::Literal(text)) if is_traced(text))
+            {
+                self.pins.set(PinReason::SessionStatus, true);
+            }
             match (&assignment.scope, &assignment.value) {
                 (Scope::Global | Scope::Persist, _) => {}
                 (Scope::Session, _) if name == "names" || name == "character set" => {

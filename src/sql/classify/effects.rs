@@ -111,7 +111,7 @@ pub struct Effects {
 impl Effects {
     /// Whether the proxy may answer the statement itself.
     pub fn answerable(&self) -> bool {
-        self.kill.is_some() || self.shows_processlist
+        self.kill.is_some() || self.shows_processlist || self.reads_server_state || self.reads_session_status
     }
 
     /// Adds another statement's effects; where only one can hold, the later one wins.

@@ -327,13 +327,11 @@ impl<'a> Walk<'a, '_> {
             let effects = &mut self.verdict.effects;
             effects.system_schemas |= matches!(name.as_str(), "information_schema" | "performance_schema" | "mysql" | "sys");
             let own = match name.as_str() {
-                "performance_schema" | "sys" => true,
+                // In `mysql` servers' own logs, plugins and names of other servers stand among what is replicated.
+                "performance_schema" | "sys" | "mysql" => true,
                 "information_schema" => {
                     let table = unquote(self.bytes(at + 2)).to_ascii_lowercase();
                     OWN_TABLES.contains(&table.as_str()) || table.starts_with("innodb_")
-                }
-                "mysql" => {
-                    ["general_log", "slow_log", "plugin"].contains(&unquote(self.bytes(at + 2)).to_ascii_lowercase().as_str())
                 }
                 _ => false,
             };

@@ -363,7 +363,7 @@ fn what_the_session_learns() {
         ("SHOW FULL PROCESSLIST", Effects { shows_processlist: true, ..Effects::default() }),
         ("KILL 5", Effects { kill: Some(Kill::Connection), ..Effects::default() }),
         ("SELECT CONNECTION_ID()", Effects { reads_connection_id: true, ..Effects::default() }),
-        ("SELECT * FROM mysql.user", Effects { system_schemas: true, ..Effects::default() }),
+        ("SELECT * FROM mysql.user", Effects { system_schemas: true, reads_server_state: true, ..Effects::default() }),
     ];
     for (sql, expected) in table {
         assert_eq!(effects(sql), expected, "{sql}");
@@ -417,7 +417,7 @@ fn what_asks_for_definitions_alone() {
         ("SELECT * FROM information_schema.tables t JOIN INFORMATION_SCHEMA.columns c USING (table_name)", true, false),
         ("SELECT * FROM information_schema.columns, v", false, true),
         ("SELECT * FROM information_schema.columns WHERE column_name IN (SELECT a FROM v)", false, true),
-        ("SELECT * FROM mysql.user", false, false),
+        ("SELECT * FROM mysql.user", false, true),
         ("SHOW TABLES WHERE (SELECT a FROM v) = 1", false, false),
         ("SELECT f() FROM information_schema.tables", false, false),
         ("SHOW TABLES; SELECT * FROM v", false, false),
