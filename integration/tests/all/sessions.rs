@@ -234,6 +234,37 @@ async fn pins_begin_and_end_with_their_cause() {
     .unwrap();
 }
 
+/// Harm: on MariaDB each `CALL` of a procedure of another schema, which tells that something has changed, tied its session to a
+/// connection until it was reset: a few such clients, and the pool was empty.
+#[tokio::test]
+async fn a_procedure_of_another_schema_ties_nobody_and_what_it_makes_does() {
+    let (own, other) = (schema("sessions_caller").await, schema("sessions_called").await);
+    let mut conn = proxy().connect(&own).await.unwrap();
+    let create = [
+        format!("CREATE PROCEDURE {other}.counts (INOUT n INT) BEGIN SET n = n + 1; SET @seen = n; END"),
+        format!(
+            "CREATE PROCEDURE {other}.makes () BEGIN CREATE TEMPORARY TABLE {other}.made (id INT); INSERT INTO {other}.made VALUES (7); END"
+        ),
+        format!("CREATE FUNCTION {other}.notes (n INT) RETURNS INT DETERMINISTIC NO SQL BEGIN SET @noted = n; RETURN n; END"),
+    ];
+    for create in create {
+        conn.query_drop(create).await.unwrap();
+    }
+    conn.query_drop("SET @n = 1").await.unwrap();
+    for n in 2..6 {
+        conn.query_drop(format!("CALL {other}.counts(@n)")).await.unwrap();
+        assert_eq!(conn.query_first::<(i32, i32), _>("SELECT @n, @seen").await.unwrap(), Some((n, n)));
+        // These MySQL servers have no performance_schema, and nobody else tells variables.
+        let stays = if flavour() == Flavour::MySql { "user_variable" } else { "NULL" };
+        assert_eq!(pin(&conn).await, stays);
+        conn.query_drop(format!("DO {other}.notes({n})")).await.unwrap();
+        assert_eq!(conn.query_first::<i32, _>("SELECT @noted").await.unwrap(), Some(n));
+    }
+    conn.query_drop(format!("CALL {other}.makes()")).await.unwrap();
+    assert!(!matches!(pin(&conn).await.as_str(), "" | "NULL"), "a temporary table stays where it is");
+    assert_eq!(conn.query_first::<i32, _>(format!("SELECT id FROM {other}.made")).await.unwrap(), Some(7));
+}
+
 #[tokio::test]
 async fn session_limits_and_isolation_follow() {
     let mut conn = proxy().connect("shop").await.unwrap();
@@ -323,15 +354,19 @@ async fn counters_flushed_by_a_session_count_its_own_statements() {
     let proxy = builder.start().await.unwrap();
     let mut conn = proxy.connect_with(proxy.options(FLUSHER)).await.unwrap();
     let mut other = proxy.connect("shop").await.unwrap();
-    for _ in 0..4 {
+    // A definition that another test changes meanwhile is looked up anew, which is counted here, too: so the least of a few counts.
+    let mut least = u32::MAX;
+    for _ in 0..12 {
         conn.query_drop("FLUSH STATUS").await.unwrap();
         for _ in 0..3 {
             other.query_drop("SELECT COUNT(*) FROM items WHERE id > 5").await.unwrap();
         }
         conn.query_drop("SELECT * FROM shop.items WHERE id = 1").await.unwrap();
         let (_, keys): (String, u32) = conn.query_first("SHOW STATUS LIKE 'Handler_read_key'").await.unwrap().unwrap();
-        assert_eq!(keys, 1);
+        assert!(keys >= 1, "what it did itself is counted");
+        least = least.min(keys);
     }
+    assert_eq!(least, 1);
 }
 
 /// A client that has set its `wait_timeout` is sent away when it is over, though it holds no connection; MySQL says why.
