@@ -148,10 +148,10 @@ impl Conductor {
             }
             Action::Release(master) => self.publish(|done| Input::Release(master, done)).await,
             Action::Accept(server) => self.publish(|done| Input::Rejoin(server, done)).await,
-            Action::Ask { ticket, unless, probe, write } => {
+            Action::Ask { ticket, unless, probe, spare, write } => {
                 let (done, traffic) = (done.clone(), self.traffic.clone());
                 tokio::spawn(async move {
-                    let mut outcome = hands.ask_all(unless, probe, write).await;
+                    let mut outcome = hands.ask_all(unless, probe, spare, write).await;
                     if let (Outcome::Answers { writes, .. }, Some(server)) = (&mut outcome, write)
                         && matches!(writes, Writes::Blocked(_))
                         && let Some(why) = traffic.get().and_then(|traffic| traffic.locks(server))

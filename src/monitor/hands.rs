@@ -11,7 +11,7 @@ use super::beat::Beats;
 use super::commands;
 use super::queries::{self, HeartbeatRow};
 use super::reach::{Reach, Refusal};
-use crate::topology::failover::{Answer, Outcome, Writes, spared};
+use crate::topology::failover::{Answer, Outcome, Writes};
 use crate::topology::observation::{ReplicaChannel, ThreadState};
 use crate::topology::{Facts, Failure, Flavor, ServerId, Snapshot};
 
@@ -65,18 +65,19 @@ impl Hands {
         self: Arc<Self>,
         unless: Option<ServerId>,
         probe: Option<ServerId>,
+        spare: Vec<ServerId>,
         write: Option<ServerId>,
     ) -> Outcome {
         let trial = write.map(|id| tokio::spawn(self.clone().try_write(id)));
         let mut asked: JoinSet<Answer> = JoinSet::new();
         for reach in self.ask.iter().filter(|reach| !reach.retired) {
             let (hands, reach) = (self.clone(), reach.clone());
+            let probe = probe.filter(|_| !spare.contains(&reach.id));
             asked.spawn(async move {
                 let id = reach.id;
                 let before = hands.facts(id);
                 let mut answer = reach.ask(before.as_deref(), hands.answer_limit).await;
-                if let (Ok(facts), Some(source)) =
-                    (&answer, probe.filter(|source| *source != id && !spared(&hands.snapshot.load(), id, *source)))
+                if let (Ok(facts), Some(source)) = (&answer, probe.filter(|source| *source != id))
                     && let Some(channel) = hands.hears(facts, source)
                 {
                     answer = hands.probe(&reach, facts.clone(), source, &channel).await;

@@ -85,6 +85,12 @@ pub struct Case {
     pub probed: bool,
     /// What they have of it, and since when that has not grown.
     pub heard: Option<(GtidSet, Instant)>,
+    /// When everybody was asked about the old master last: answers are not younger.
+    pub asked: Instant,
+    /// Who was spared connecting to it anew, see [`spared`](super::spared).
+    pub spare: Vec<ServerId>,
+    /// Nobody but those says that it hears from it, and this is what they had received when they were asked first.
+    pub only_spared: bool,
 }
 
 impl Case {
@@ -112,6 +118,9 @@ impl Case {
             no_rest: false,
             probed: false,
             heard: None,
+            asked: now,
+            spare: Vec::new(),
+            only_spared: false,
         }
     }
 

@@ -89,14 +89,17 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
 
 /// Whether this one is not told to connect to `source` anew when it is asked whether it still hears from it.
 ///
-/// On MySQL a receiver that is connecting to a silent source cannot be stopped for two seconds, and a peer that has to fetch from another
-/// survivor what that one has more must stop it first. So where a replica can try instead, a peer keeps its connection, and
-/// says by what it receives whether anything comes.
+/// On MySQL a receiver that is connecting to a silent source cannot be stopped for two seconds, and a peer that has to fetch from a replica
+/// what that one has more must stop it first. Such a peer keeps its connection, where a replica can try instead, and says by what it
+/// receives whether anything comes.
 pub fn spared(seen: &Snapshot, id: ServerId, source: ServerId) -> bool {
     let peer = |view: &ServerView| view.configured_role == ConfiguredRole::Master;
-    let follows = |view: &ServerView| view.id != id && view.state == State::Online && seen.channel(view.id, source).is_some();
-    seen.server(id).is_some_and(|view| peer(view) && view.flavor == Some(Flavor::MySql))
-        && seen.servers.iter().any(|view| !peer(view) && follows(view))
+    let receives =
+        |view: &ServerView| seen.channel(view.id, source).is_some_and(|channel| channel.io_running == ThreadState::Running);
+    let own = seen.server(id).filter(|view| peer(view) && receives(view) && view.flavor == Some(Flavor::MySql));
+    let Some(has) = own.and_then(|view| view.facts.as_ref()).map(|facts| facts.received()) else { return false };
+    let mut replicas = seen.servers.iter().filter(|view| !peer(view) && view.state == State::Online);
+    replicas.any(|view| receives(view) && view.facts.as_ref().is_some_and(|facts| !has.covers(&facts.received())))
 }
 
 /// What these have received together.
@@ -119,10 +122,16 @@ impl Machine {
     }
 
     /// Asks everybody about the old master; those who claim to hear from it try to reach it again. Where it is its writes that are doubted, one is tried.
-    pub(super) fn ask_about(&mut self, case: Case, now: Instant, actions: &mut Vec<Action>) -> Phase {
+    pub(super) fn ask_about(&mut self, mut case: Case, now: Instant, actions: &mut Vec<Action>) -> Phase {
         let ticket = self.ticket();
         let (probe, write) = if case.blocked { (None, case.old) } else { (case.old.filter(|_| !case.probed), None) };
-        actions.push(Action::Ask { ticket, unless: None, probe, write });
+        if let Some(old) = probe {
+            case.spare = self.seen.servers.iter().map(|view| view.id).filter(|id| spared(&self.seen, *id, old)).collect();
+        }
+        // Who has been silent that long is not waited for once more.
+        let unless = case.old.filter(|_| case.only_spared);
+        case.asked = now;
+        actions.push(Action::Ask { ticket, unless, probe, spare: case.spare.clone(), write });
         Phase::Doubt { case, ticket: Some(ticket), until: now + OUTCOME_LIMIT }
     }
 
@@ -203,32 +212,35 @@ impl Machine {
             set.merge(&has);
             still_since = now;
         }
-        case.heard = Some((set, still_since));
-        let down = self.seen.server(old).is_none_or(|view| view.state == State::Down);
-        let still = since(still_since, now);
+        let quiet = self.settings.topology.heartbeat_interval.mul_f32(1.5);
         let names: Vec<String> = whom.iter().map(|id| self.name(*id)).collect();
-        let interval = self.settings.topology.heartbeat_interval;
         let tried = |(id, answer): &Answer| {
             let follows = |facts: &Facts| facts.replication.iter().any(|channel| self.seen.source_of(channel) == Some(old));
-            answer.as_ref().is_ok_and(follows) && !spared(&self.seen, *id, old)
+            answer.as_ref().is_ok_and(follows) && !case.spare.contains(id)
         };
-        if answers.iter().any(tried) && whom.iter().all(|id| spared(&self.seen, *id, old)) {
-            // What it had in the beginning was seen up to an interval earlier: so this is longer than between two beats of another proxy.
-            if still >= interval {
-                let detail = format!(
-                    "it is dead: nobody reaches it, and {} has received nothing new for {} ms",
-                    names.join(", "),
-                    ms(still)
-                );
+        if answers.iter().any(tried) && whom.iter().all(|id| case.spare.contains(id)) {
+            let since_then = case.asked.saturating_duration_since(still_since);
+            if case.only_spared && !grows && since_then >= quiet {
+                let names = names.join(", ");
+                let detail =
+                    format!("it is dead: nobody reaches it, and {names} has received nothing new for {} ms", ms(since_then));
                 actions.push(self.note(&mut case, "second_opinion", Some(old), detail, now));
                 return self.depose(case, now, actions);
             }
-            if !grows {
-                return Phase::Doubt { case, ticket: None, until: now + VETOED_AGAIN };
+            if grows || !case.only_spared {
+                // What they had when they were asked, and not when all answers were there.
+                (set, still_since) = (has, case.asked);
             }
+            case.only_spared = true;
+            case.heard = Some((set, still_since));
+            return Phase::Doubt { case, ticket: None, until: (still_since + quiet).max(now + VETOED_AGAIN) };
         }
+        case.only_spared = false;
+        case.heard = Some((set, still_since));
+        let down = self.seen.server(old).is_none_or(|view| view.state == State::Down);
+        let still = since(still_since, now);
         let heard = format!("{} still receive{} from it", names.join(", "), if names.len() == 1 { "s" } else { "" });
-        if down && still >= interval.mul_f32(1.5) {
+        if down && still >= quiet {
             let detail = format!("it is out of reach; {heard}, but nothing new for {} ms: nobody writes to it", ms(still));
             actions.push(self.note(&mut case, "second_opinion", Some(old), detail, now));
             return self.depose(case, now, actions);

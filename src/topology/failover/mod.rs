@@ -157,9 +157,11 @@ pub enum Action {
         ticket: Ticket,
         /// The answer of this one is not waited for once all others are there.
         unless: Option<ServerId>,
-        /// Who claims to receive from this one is told to connect to it again (but for those that are [`spared`]), and asked
+        /// Who claims to receive from this one is told to connect to it again , and asked
         /// when that has succeeded or its time is over.
         probe: Option<ServerId>,
+        /// But not these, see [`spared`].
+        spare: Vec<ServerId>,
         /// A row is written there, too.
         write: Option<ServerId>,
     },

@@ -29,7 +29,7 @@ impl Machine {
         let detail = format!("to {}, by an operator", self.name(to));
         actions.push(Action::Tell { kind: "switchover", server: old, detail });
         let ticket = self.ticket();
-        actions.push(Action::Ask { ticket, unless: None, probe: None, write: None });
+        actions.push(Action::Ask { ticket, unless: None, probe: None, spare: Vec::new(), write: None });
         self.phase = Phase::Ask { case, ticket, until: now + OUTCOME_LIMIT };
     }
 

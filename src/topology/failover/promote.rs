@@ -33,7 +33,7 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) -> Phase {
         let ticket = self.ticket();
-        actions.push(Action::Ask { ticket, unless: case.old, probe: None, write: None });
+        actions.push(Action::Ask { ticket, unless: case.old, probe: None, spare: Vec::new(), write: None });
         Phase::Collect { case, ticket: Some(ticket), until: now + OUTCOME_LIMIT, catching_up }
     }
 

@@ -376,7 +376,7 @@ impl World {
             let wait = ms(world.dice.roll(80));
             world.back.push((world.now + wait, world.now, Event::Done(ticket, outcome)));
         };
-        if let Action::Ask { ticket, probe, write, .. } = action {
+        if let Action::Ask { ticket, probe, spare, write, .. } = action {
             let answers = (0..4)
                 .map(|n| {
                     let mut outcome = self.look(n);
@@ -385,7 +385,7 @@ impl World {
                     }
                     if let (Ok(facts), Some(source)) = (&mut outcome, probe)
                         && self.servers[n].source == source.index()
-                        && !spared(&self.snapshot, ServerId(n as u16), source)
+                        && !spare.contains(&ServerId(n as u16))
                         && self.servers[source.index()].frozen
                     {
                         for channel in &mut facts.replication {
