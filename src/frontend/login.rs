@@ -41,6 +41,8 @@ pub struct LoginServer {
     pub address: ServerAddress,
     /// How to speak TLS with it.
     pub tls: ServerTls,
+    /// It has answered the monitor lately: what takes long there is its load.
+    pub answers: bool,
 }
 
 /// Which servers to ask, the one to ask first at the front (the master, then any). Asked anew at each login.

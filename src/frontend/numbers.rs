@@ -12,7 +12,7 @@ use crate::frontend::query::{Job, Payload};
 use crate::protocol::command::Com;
 use crate::protocol::reply::Expect;
 use crate::protocol::result_set::{Answer, MAX_DECODED_BYTES, decode};
-use crate::sql::classify::Classified;
+use crate::sql::classify::{Class, Classified};
 use crate::sql::numbers::replaced;
 
 impl Client {
@@ -21,7 +21,8 @@ impl Client {
         if asks_threads_connected(sql) {
             return self.threads_connected(sql).await;
         }
-        if !statement.effects.system_schemas {
+        // What is written is the client's own number.
+        if !statement.effects.system_schemas || statement.class != Class::Read || statement.multi {
             return None;
         }
         let master = self.shared.snapshot.load().master?;

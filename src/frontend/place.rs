@@ -236,6 +236,7 @@ impl Client {
                     && error.is_access_denied()
                 {
                     if self.may_lack(server, refused.code) {
+                        self.shared.doubt_password(&self.account.key);
                         return Ok(Err(Failed::Lacks));
                     }
                     // The password that was learned is no longer right: forget it, and tell the client what the server said.

@@ -137,7 +137,7 @@ impl Client {
     }
 
     /// The server that a write was sent to as to the master refused it. Nothing of the statement has happened, and it waits for whoever
-    /// is master.
+    /// is master. Of a procedure, or of several statements, the first may have been done: they are not begun anew.
     pub(super) fn master_is_read_only(
         &self,
         job: &Job<'_>,
@@ -147,7 +147,9 @@ impl Client {
         pending: &Pending,
         errno: Option<u16>,
     ) -> Option<Failed> {
-        let whole = matches!(job.statement.class, Class::Write | Class::LockingRead | Class::Ddl);
+        let effects = &job.statement.effects;
+        let many = effects.opaque || effects.calls_procedure || job.statement.multi;
+        let whole = !many && matches!(job.statement.class, Class::Write | Class::LockingRead | Class::Ddl);
         let is_master = self.shared.snapshot.load().master == Some(lease.server);
         let why = not_writable(errno, lease.guard.stands(), decision.target, is_master)?;
         if !pending.out.is_empty() || !whole || self.session.pins.any() || started.elapsed() >= self.hold_timeout() {
@@ -189,7 +191,8 @@ impl Client {
         buffer: &Buffer,
         pending: &Pending,
     ) -> Option<Failed> {
-        if !pending.out.is_empty() {
+        // Of a packet that is longer than what is kept of it the rest has gone by.
+        if !pending.out.is_empty() || self.upload.is_some() {
             return None;
         }
         let asked_there = matches!(decision.reason, Reason::Hint | Reason::Rule(_) | Reason::Pinned(_));

@@ -209,6 +209,13 @@ impl Shared {
         }
     }
 
+    /// The idle connections to this server have what sessions began with before.
+    pub fn close_idle(&self, server: ServerId) {
+        if let Some(pool) = self.pools.get(server.index()) {
+            pool.close_idle(None);
+        }
+    }
+
     /// The shared one of a state.
     pub fn share(&self, state: Arc<State>) -> Arc<State> {
         self.states.lock().share(state)
@@ -264,6 +271,11 @@ impl Shared {
         if self.forget_credential(key) {
             self.events.push("password_forgotten", None, format!("a server refused what was learned of {}", key.user));
         }
+        self.doubt_password(key);
+    }
+
+    /// A replica has refused an account that the master may know: no connection of before answers for it, so that the master has to be asked.
+    pub fn doubt_password(&self, key: &PoolKey) {
         for pool in self.pools.iter() {
             pool.close_idle(Some(&key.user));
         }

@@ -236,7 +236,7 @@ impl Proxy {
             if told.0 != count() && told.1 <= tokio::time::Instant::now() {
                 told = (count(), tokio::time::Instant::now() + TELL_EVERY);
                 // One that has gone need not be told; this one serves on.
-                let _ = talk.say(&format!("left {}", told.0)).await;
+                let _ = tokio::time::timeout(DRAIN_EVERY, talk.say(&format!("left {}", told.0))).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(DRAIN_EVERY) => {}

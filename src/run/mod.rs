@@ -178,6 +178,7 @@ impl Proxy {
                     id: pool.server,
                     address: pool.address().clone(),
                     tls: pool.tls().clone(),
+                    answers: snapshot.server(pool.server).is_some_and(|view| view.facts.is_some() && view.state != State::Down),
                 };
                 order.iter().filter_map(|id| pools.get(id.index()).map(login)).collect()
             };

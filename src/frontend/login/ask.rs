@@ -12,9 +12,12 @@ use super::LoginServer;
 use crate::net::timer::timeout;
 use crate::protocol::handshake::ServerError;
 
-/// A server that has said nothing for so long is not waited for alone: the next one is asked beside it. Several times what a login
-/// takes at a busy server, and a fraction of a failover.
+/// A server that nobody has heard of yet, or not lately, is not waited for alone for longer than this: the next one is asked beside it.
+/// Several times what a login takes, and a fraction of a failover.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// The same of one that answers the monitor: about as long as that takes to see that it does not any more. Not sooner, since a session whose
+/// login cannot be repeated lives on the connection that took it, which had better be the master's.
+const PATIENCE_ANSWERING: Duration = Duration::from_secs(1);
 
 /// What came of asking one server.
 pub(super) enum Word<T> {
@@ -31,7 +34,7 @@ pub(super) enum Word<T> {
 enum Next {
     /// Ask the server at this place too.
     Ask(usize),
-    /// Hear what those who were asked say; after [`PATIENCE`] without a word, [`Turns::silent`].
+    /// Hear what those who were asked say; after a while without a word, [`Turns::silent`].
     Hear,
     /// Hear what they say; there is nobody else to ask.
     HearOut,
@@ -77,7 +80,7 @@ impl Turns {
         }
     }
 
-    /// Nobody has said anything for [`PATIENCE`].
+    /// Nobody has said anything for long enough.
     fn silent(&mut self) {
         self.ask_on = true;
     }
@@ -121,7 +124,10 @@ where
                 }
                 continue;
             }
-            Next::Hear => Some(PATIENCE),
+            Next::Hear => {
+                let answers = running.iter().any(|(place, _)| servers.get(*place).is_some_and(|server| server.answers));
+                Some(if answers { PATIENCE_ANSWERING } else { PATIENCE })
+            }
             Next::HearOut => None,
             Next::Refuse(place) => match refusals.into_iter().find(|(of, _)| *of == place) {
                 Some((_, error)) => return Word::Refused(error),
