@@ -152,14 +152,11 @@ async fn values(
     let mut counts = None;
     let names = match unread {
         Unread::Some(names) => names,
-        Unread::Any | Unread::Left => {
+        Unread::Any => {
             let answer = ask(connection, unread::names_question(connection.flavor == Flavor::MariaDb)).await?.0;
             let cell = |row: &Vec<Option<Vec<u8>>>, at: usize| String::from_utf8(row.get(at)?.clone()?).ok();
             counts = answer.rows.first().and_then(|row| Some((cell(row, 0)?.parse().ok()?, cell(row, 1)?.parse().ok()?)));
             if answer.rows.first().and_then(|row| cell(row, 2)).as_deref() != Some("1") {
-                return Ok((None, counts));
-            }
-            if *unread == Unread::Left && connection.scalar(unread::LEFT_QUESTION).await?.as_deref() != Some(b"0") {
                 return Ok((None, counts));
             }
             let cells = answer.rows.into_iter().skip(1).filter_map(|row| String::from_utf8(row.into_iter().next()??).ok());

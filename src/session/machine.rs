@@ -273,9 +273,6 @@ impl Session {
         }
         self.learn_variables(statement, sql, learned);
         if learned.overflow || self.changed_unseen(statement, learned) {
-            let known = !self.pins.has(PinReason::Unknown) || self.unread == Unread::Left;
-            self.unread.add_unseen(known && learned.ok && !learned.overflow && self.lex.dialect == Dialect::MariaDb);
-            self.pins.set(PinReason::UserVariable, self.unread.any());
             self.pins.set(PinReason::Unknown, true);
         }
         // Even a refused statement may have done a part (a multi-statement, a procedure): pins that begin are kept, pins that
@@ -396,20 +393,14 @@ impl Session {
 
     /// The user variables that must be read from the connection before it is given back: nothing else keeps the session there.
     pub fn to_read_back(&self) -> Option<&Unread> {
-        let mut pins = self.pins;
-        if self.unread == Unread::Left {
-            pins.set(PinReason::Unknown, false);
-        }
-        (self.unread.readable() && pins.only(PinReason::UserVariable)).then_some(&self.unread)
+        (self.unread.readable() && self.pins.only(PinReason::UserVariable)).then_some(&self.unread)
     }
 
     /// What was read back; `None`: it could not be, and the session stays where they are.
     pub fn read_back(&mut self, values: Option<&[Change]>) {
         match values {
             Some(changes) => {
-                if std::mem::take(&mut self.unread) == Unread::Left {
-                    self.pins.set(PinReason::Unknown, false);
-                }
+                self.unread = Unread::default();
                 self.pins.set(PinReason::UserVariable, false);
                 self.change(changes);
             }

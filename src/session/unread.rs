@@ -22,8 +22,6 @@ pub enum Unread {
     Some(Vec<Box<str>>),
     /// Any: what ran does not tell which it set.
     Any,
-    /// Any, and something that is no variable may be left too, see [`LEFT_QUESTION`].
-    Left,
     /// Any, and nobody can tell: the session stays until it is reset.
     Never,
 }
@@ -48,18 +46,8 @@ impl Unread {
 
     /// Notes that any may have been assigned.
     pub fn add_any(&mut self) {
-        if !matches!(self, Unread::Never | Unread::Left) {
+        if *self != Unread::Never {
             *self = Unread::Any;
-        }
-    }
-
-    /// Notes that something unseen changed. `asked`: the server can be asked whether it was more than variables.
-    pub fn add_unseen(&mut self, asked: bool) {
-        match self {
-            Unread::Never => {}
-            _ if asked => *self = Unread::Left,
-            Unread::Left => *self = Unread::Any,
-            _ => {}
         }
     }
 
@@ -80,15 +68,9 @@ impl Unread {
 
     /// Whether it may be tried to read it.
     pub fn readable(&self) -> bool {
-        matches!(self, Unread::Some(_) | Unread::Any | Unread::Left)
+        matches!(self, Unread::Some(_) | Unread::Any)
     }
 }
-
-/// What MariaDB answers with `0` when its connection has made no temporary table and prepared no text since it was opened: a procedure,
-/// function or trigger whose end tells that the session's state has changed (as each call across schemas does, which moves there
-/// and back) can then have left nothing but variables.
-pub const LEFT_QUESTION: &str = "SELECT CAST(SUM(VARIABLE_VALUE) AS SIGNED) FROM information_schema.SESSION_STATUS \
-     WHERE VARIABLE_NAME IN ('COM_CREATE_TEMPORARY_TABLE', 'COM_PREPARE_SQL')";
 
 /// The question for the names of all user variables of a connection; at most one more than can be read. Its first row has
 /// `ROW_COUNT()` and `FOUND_ROWS()`, which asking changes, and whether the server knows this connection's variables at all: with

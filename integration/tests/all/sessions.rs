@@ -234,37 +234,6 @@ async fn pins_begin_and_end_with_their_cause() {
     .unwrap();
 }
 
-/// Harm: on MariaDB each `CALL` of a procedure of another schema, which tells that something has changed, tied its session to a
-/// connection until it was reset: a few such clients, and the pool was empty.
-#[tokio::test]
-async fn a_procedure_of_another_schema_ties_nobody_and_what_it_makes_does() {
-    let (own, other) = (schema("sessions_caller").await, schema("sessions_called").await);
-    let mut conn = proxy().connect(&own).await.unwrap();
-    let create = [
-        format!("CREATE PROCEDURE {other}.counts (INOUT n INT) BEGIN SET n = n + 1; SET @seen = n; END"),
-        format!(
-            "CREATE PROCEDURE {other}.makes () BEGIN CREATE TEMPORARY TABLE {other}.made (id INT); INSERT INTO {other}.made VALUES (7); END"
-        ),
-        format!("CREATE FUNCTION {other}.notes (n INT) RETURNS INT DETERMINISTIC NO SQL BEGIN SET @noted = n; RETURN n; END"),
-    ];
-    for create in create {
-        conn.query_drop(create).await.unwrap();
-    }
-    conn.query_drop("SET @n = 1").await.unwrap();
-    for n in 2..6 {
-        conn.query_drop(format!("CALL {other}.counts(@n)")).await.unwrap();
-        assert_eq!(conn.query_first::<(i32, i32), _>("SELECT @n, @seen").await.unwrap(), Some((n, n)));
-        // These MySQL servers have no performance_schema, and nobody else tells variables.
-        let stays = if flavour() == Flavour::MySql { "user_variable" } else { "NULL" };
-        assert_eq!(pin(&conn).await, stays);
-        conn.query_drop(format!("DO {other}.notes({n})")).await.unwrap();
-        assert_eq!(conn.query_first::<i32, _>("SELECT @noted").await.unwrap(), Some(n));
-    }
-    conn.query_drop(format!("CALL {other}.makes()")).await.unwrap();
-    assert!(!matches!(pin(&conn).await.as_str(), "" | "NULL"), "a temporary table stays where it is");
-    assert_eq!(conn.query_first::<i32, _>(format!("SELECT id FROM {other}.made")).await.unwrap(), Some(7));
-}
-
 #[tokio::test]
 async fn session_limits_and_isolation_follow() {
     let mut conn = proxy().connect("shop").await.unwrap();

@@ -219,49 +219,6 @@ fn changes_that_no_text_tells_pin() {
     }
 }
 
-/// Harm: a `CALL` of a procedure of another schema, which moves there and back, tied its session to a connection for good.
-#[test]
-fn what_no_text_tells_can_be_asked_for_on_mariadb() {
-    let changed = Said { state_changed: true, ..Said::default() };
-    let failed = Said { failed: true, ..Said::default() };
-    let calls = |dialect, said: &[&Said<'_>]| {
-        let mut session = session();
-        session.lex.dialect = dialect;
-        for said in said {
-            say(&mut session, "CALL other.p()", said);
-        }
-        session
-    };
-    for (dialect, said, asked) in [
-        (Dialect::MariaDb, &[&changed][..], true),
-        (Dialect::MariaDb, &[&changed, &changed], true),
-        // What an error leaves is not told.
-        (Dialect::MariaDb, &[&failed], false),
-        (Dialect::MariaDb, &[&failed, &changed], false),
-        (Dialect::MariaDb, &[&changed, &failed], false),
-        (Dialect::MySql, &[&changed], false),
-    ] {
-        let mut session = calls(dialect, said);
-        assert!(session.pins.has(PinReason::Unknown));
-        assert_eq!(session.to_read_back().is_some(), asked, "{dialect:?} {}", said.len());
-        if asked {
-            assert_eq!(session.to_read_back(), Some(&Unread::Left));
-            session.read_back(None);
-            assert_eq!(
-                (pins(&session).as_str(), session.to_read_back()),
-                (r#"["user_variable", "unknown"]"#, None),
-                "it has made something"
-            );
-        }
-    }
-    let mut session = calls(Dialect::MariaDb, &[&changed]);
-    session.read_back(Some(&[]));
-    assert_eq!(pins(&session), "[]");
-    say(&mut session, "CREATE TEMPORARY TABLE t (a INT)", &changed);
-    say(&mut session, "CALL other.p()", &changed);
-    assert_eq!(session.to_read_back(), None, "it has to stay anyway");
-}
-
 #[test]
 fn an_isolation_level_for_the_next_transaction_stays_until_that_has_ended() {
     let mut session = session();
