@@ -452,15 +452,15 @@ pub trait House: Send + Sync {
     /// `SHOW CACHE ENTRIES`
     ///
     /// # Errors
+    /// Not available without a cache.
+    fn cache_entries(&self) -> Result<Vec<CacheEntryRow>, AdminError> {
+        Err(AdminError::unavailable("SHOW CACHE ENTRIES"))
+    }
+
     /// Which clients are not listed here and cannot be ended from here, because they stayed with the process that this one took over
     /// from; `None` when there are none.
     fn elsewhere(&self) -> Option<String> {
         None
-    }
-
-    /// Not available without a cache.
-    fn cache_entries(&self) -> Result<Vec<CacheEntryRow>, AdminError> {
-        Err(AdminError::unavailable("SHOW CACHE ENTRIES"))
     }
 
     /// `SHOW CONFIG DIFF`

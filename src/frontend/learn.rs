@@ -43,14 +43,15 @@ impl Client {
             };
             if (ok || job.statement.multi) && job.statement.changes_accounts() {
                 self.shared.accounts_changed();
+                if ok && job.statement.changes_global_rights() {
+                    self.shared.close_idle();
+                    // Once it is nobody's.
+                    lease.expires = Instant::now();
+                }
             }
-            if ok && job.statement.changes_global_rights() {
-                self.shared.connections_outdated();
-                // Once it is nobody's.
-                lease.expires = Instant::now();
-            } else if ok && effects.sets_global {
+            if ok && effects.sets_global {
                 // Sessions that begin later have the new value; the other servers have not heard of it.
-                self.shared.close_idle(lease.server);
+                self.shared.close_idle_to(lease.server);
                 lease.expires = Instant::now();
             }
             let may_change = !(job.statement.plain && learned.is_plain());

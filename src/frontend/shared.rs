@@ -200,17 +200,16 @@ impl Shared {
         self.schemas.lock().clear();
     }
 
-    /// What connections that are open keep from their login, global variables' values or global privileges, has changed: sessions that begin
-    /// from now on get connections that are opened from now on. Those in use come back to their pools as they are.
-    pub fn connections_outdated(&self) {
-        self.accounts_changed();
+    /// Privileges on everything, which connections keep from their login, have changed: sessions that begin from now on get connections
+    /// that are opened from now on. Those in use come back to their pools as they are.
+    pub fn close_idle(&self) {
         for pool in self.pools.iter() {
             pool.close_idle(None);
         }
     }
 
-    /// The idle connections to this server have what sessions began with before.
-    pub fn close_idle(&self, server: ServerId) {
+    /// The same for one server: its idle connections have what global variables were before.
+    pub fn close_idle_to(&self, server: ServerId) {
         if let Some(pool) = self.pools.get(server.index()) {
             pool.close_idle(None);
         }

@@ -178,7 +178,9 @@ impl Proxy {
                     id: pool.server,
                     address: pool.address().clone(),
                     tls: pool.tls().clone(),
-                    answers: snapshot.server(pool.server).is_some_and(|view| view.facts.is_some() && view.state != State::Down),
+                    answers: snapshot
+                        .server(pool.server)
+                        .is_some_and(|view| view.facts.is_some() && !matches!(view.state, State::Down | State::Suspect)),
                 };
                 order.iter().filter_map(|id| pools.get(id.index()).map(login)).collect()
             };

@@ -90,7 +90,9 @@ impl Classified {
             return false;
         }
         let text: String = self.digest_text.split_ascii_whitespace().collect::<String>().to_ascii_uppercase();
-        text.contains("*.*") || text.starts_with("FLUSHPRIVILEGES")
+        // `REVOKE ALL PRIVILEGES, GRANT OPTION FROM u` names no level: it takes those of all.
+        let all = ["REVOKEALLPRIVILEGES,GRANTOPTIONFROM", "REVOKEALL,GRANTOPTIONFROM", "FLUSHPRIVILEGES"];
+        text.contains("*.*") || all.iter().any(|beginning| text.starts_with(beginning))
     }
 
     /// Whether it may change who logs in with what: `ALTER USER`, `SET PASSWORD`, `GRANT ... IDENTIFIED BY`, `FLUSH PRIVILEGES` and

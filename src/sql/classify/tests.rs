@@ -499,3 +499,21 @@ fn many_joins_do_not_end_the_process() {
         }
     }
 }
+
+#[test]
+fn what_changes_privileges_on_everything() {
+    for (sql, changes) in [
+        ("GRANT SELECT ON *.* TO u", true),
+        ("GRANT SELECT ON * . * TO u", true),
+        ("REVOKE INSERT ON *.* FROM u", true),
+        ("REVOKE ALL PRIVILEGES, GRANT OPTION FROM u", true),
+        ("REVOKE ALL, GRANT OPTION FROM u", true),
+        ("FLUSH PRIVILEGES", true),
+        ("GRANT SELECT ON shop.* TO u", false),
+        ("REVOKE ALL PRIVILEGES ON shop.* FROM u", false),
+        ("ALTER USER u IDENTIFIED BY 'x'", false),
+        ("SELECT 1", false),
+    ] {
+        assert_eq!(classify(sql.as_bytes(), LexMode::default()).changes_global_rights(), changes, "{sql}");
+    }
+}

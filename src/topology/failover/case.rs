@@ -89,7 +89,7 @@ pub struct Case {
     pub asked: Instant,
     /// Who was spared connecting to it anew, see [`spared`](super::spared).
     pub spare: Vec<ServerId>,
-    /// Nobody but those says that it hears from it, and this is what they had received when they were asked first.
+    /// Nobody but those said that it hears from it, and [`Case::heard`] is what they had when they were asked.
     pub only_spared: bool,
 }
 
