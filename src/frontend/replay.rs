@@ -24,10 +24,13 @@ use crate::session::pin::PinReason;
 use crate::session::replay::{Checksum, Open, Record, Sent, Step, Sum, may_commit, repeatable, surely_absent};
 use crate::session::state::State;
 use crate::sql::classify::Class;
-use crate::topology::{Facts, ServerId};
+use crate::topology::{self, Facts, ServerId};
 
 /// A master that is still master so long after a connection to it was lost is not being replaced: the connection was lost for a reason of its own.
 const STILL_MASTER: Duration = Duration::from_millis(1_000);
+
+/// How long whoever lost a statement waits for a look at its server; a silent one is judged later than that.
+const LOOK_LIMIT: Duration = Duration::from_millis(250);
 
 /// What came of it.
 pub(super) enum Recovered {
@@ -117,6 +120,11 @@ impl Client {
     /// The connection to `old` was lost, with the statement on it when it was `sent`.
     pub(super) async fn recover(&mut self, job: &Job<'_>, old: ServerId, sent: bool) -> Result<Recovered, Gone> {
         let knowing = self.sent_knowing.take();
+        if sent && self.shared.snapshot.load().server(old).is_some_and(|view| view.state == topology::State::Online) {
+            // Whoever is told of a lost statement goes on at once: by then it must be known whether the server has gone, or his next statement is lost
+            // on a connection whose end is still under way.
+            let _ = timer::timeout(LOOK_LIMIT, self.shared.monitor.asked_since(old, Instant::now())).await;
+        }
         let open = self.session.in_transaction();
         let possible = self.shared.settings.load().transaction_replay
             && !self.session.pins.beyond_transaction()

@@ -114,6 +114,7 @@ impl Monitor {
         let watchers = Watchers::start(watch, &with);
         let mut tasks = Vec::new();
         let published = Arc::new(Notify::new());
+        let asked = watch::Sender::new(publish::Asked::new());
         let publisher = Publisher {
             settings: topology,
             memory,
@@ -123,6 +124,7 @@ impl Monitor {
             report: report.clone(),
             input,
             published: published.clone(),
+            asked: asked.clone(),
         };
         tasks.push(tokio::spawn(publisher.run()));
         let (calls, orders) = mpsc::channel(conduct::CALLS_MAX);
@@ -141,7 +143,7 @@ impl Monitor {
         let poked = ArcSwap::from_pointee(watchers.poked.clone());
         let watchers = parking_lot::Mutex::new(watchers);
         MonitorHandle {
-            inner: Arc::new(Inner { input: sender, poked, shared, known, epochs, calls, traffic, with, watchers, tasks }),
+            inner: Arc::new(Inner { input: sender, poked, shared, known, epochs, asked, calls, traffic, with, watchers, tasks }),
         }
     }
 }
@@ -310,6 +312,7 @@ struct Inner {
     shared: Arc<ArcSwap<Snapshot>>,
     known: Arc<KnownGtids>,
     epochs: watch::Sender<u64>,
+    asked: watch::Sender<publish::Asked>,
     calls: mpsc::Sender<conduct::Call>,
     traffic: Arc<OnceLock<Arc<dyn Traffic>>>,
     with: With,
@@ -366,6 +369,13 @@ impl MonitorHandle {
         if let Some(poked) = self.inner.poked.load().get(server.index()) {
             poked.notify_one();
         }
+    }
+
+    /// Waits until the snapshot has been judged by an answer of this server to a question that was put after `since`, or by there being none.
+    pub async fn asked_since(&self, server: ServerId, since: Instant) {
+        let mut asked = self.inner.asked.subscribe();
+        // The sender lives as long as this handle.
+        let _ = asked.wait_for(|all| all.get(server.index()).copied().flatten().is_some_and(|at| at > since)).await;
     }
 
     /// Whom failover asks about the clients at a server. The first answer counts.

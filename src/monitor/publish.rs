@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::Report;
 use crate::topology::{
-    ChangeKind, Hold, KnownGtids, Memory, Moment, Observation, Override, ServerId, Settings, Snapshot, State, diagnose,
+    ChangeKind, Hold, KnownGtids, Memory, Moment, Observation, Override, ServerId, Settings, Snapshot, State, Witness, diagnose,
 };
 
 /// How many inputs may wait for the task; hints of the data path beyond that are dropped, everything else waits.
@@ -56,6 +56,15 @@ pub(super) enum Input {
     },
 }
 
+impl Input {
+    fn asked_by_monitor(&self) -> Option<(ServerId, Instant)> {
+        match self {
+            Input::Seen(seen) if seen.witness == Witness::Monitor => Some((seen.server, seen.asked_at)),
+            _ => None,
+        }
+    }
+}
+
 pub(super) struct Publisher {
     pub settings: Settings,
     pub memory: Memory,
@@ -66,7 +75,12 @@ pub(super) struct Publisher {
     pub input: mpsc::Receiver<Input>,
     /// Wakes failover after every snapshot.
     pub published: Arc<Notify>,
+    /// When each server was last asked what the snapshot was judged by.
+    pub asked: watch::Sender<Asked>,
 }
+
+/// When each server was last asked, by its number.
+pub(super) type Asked = Vec<Option<Instant>>;
 
 impl Publisher {
     /// Runs until every sender is gone.
@@ -91,7 +105,15 @@ impl Publisher {
                 );
             }
             woke = now.mono;
+            let asked: Vec<(ServerId, Instant)> = inputs.iter().filter_map(Input::asked_by_monitor).collect();
             self.judge(&mut inputs, now);
+            self.asked.send_if_modified(|all| {
+                for (server, at) in &asked {
+                    all.resize(all.len().max(server.index() + 1), None);
+                    all[server.index()] = Some(*at);
+                }
+                !asked.is_empty()
+            });
         }
     }
 

@@ -26,7 +26,7 @@ pub use flavor::Flavor;
 pub use gtid::{GtidError, GtidSet};
 pub use known::KnownGtids;
 pub use memory::{Hold, Memory, Override};
-pub use observation::{Facts, Failure, Moment, Observation};
+pub use observation::{Facts, Failure, Moment, Observation, Witness};
 pub use server::{Role, ServerId, State};
 pub use settings::{ConfiguredRole, ConfiguredServer, Settings};
 pub use snapshot::{NoMaster, ServerView, Snapshot};

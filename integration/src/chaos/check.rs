@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::arena::Arena;
 use super::fault::Fault;
-use super::workload::{ACCOUNTS, DEPOSIT, Diary};
+use super::workload::{ACCOUNTS, DEPOSIT, Diary, StaleRead};
 use crate::server::Server;
 
 /// What was found.
@@ -14,6 +14,8 @@ use crate::server::Server;
 pub struct Findings {
     /// Acknowledged writes that the master does not have: (client, number).
     pub lost: Vec<(u32, u32)>,
+    /// Reads that lacked the client's own write, which is not lost: what consistency promises is broken.
+    pub stale_reads: Vec<StaleRead>,
     /// The proxy named transactions as lost or errant, in `SHOW EVENTS` or `SHOW SERVERS`.
     pub loss_was_named: bool,
     /// A write sent after another server had acknowledged one ran on the server before it.
@@ -32,6 +34,8 @@ pub async fn check(arena: &Arena, fault: Fault, diary: &Diary, first: u32) -> Re
     let master = arena.master().await?;
     let rows = log_of(master, first).await?;
     found.lost = diary.acks.iter().map(|ack| (ack.client, ack.number)).filter(|id| !rows.contains_key(id)).collect();
+    // A write that the master does not have can be read from nobody.
+    found.stale_reads = diary.stale_reads.iter().filter(|read| rows.contains_key(&(read.client, read.wrote))).copied().collect();
     found.two_masters = two_masters(diary, &rows);
     let events = arena.proxy.admin("SHOW EVENTS").await?;
     let servers = arena.servers().await?;
@@ -66,12 +70,15 @@ pub async fn check(arena: &Arena, fault: Fault, diary: &Diary, first: u32) -> Re
     Ok(found)
 }
 
+fn number(cell: &String) -> Result<u32> {
+    cell.parse().with_context(|| format!("a number: {cell:?}"))
+}
+
 /// Which server took which write.
 type Rows = HashMap<(u32, u32), u32>;
 
 async fn log_of(server: &Server, first: u32) -> Result<Rows> {
     let table = server.query(&format!("SELECT client, number, server FROM t_chaos.log WHERE number > {first}")).await?;
-    let number = |cell: &String| cell.parse::<u32>().with_context(|| format!("a number: {cell:?}"));
     table.rows.iter().map(|row| Ok(((number(&row[0])?, number(&row[1])?), number(&row[2])?))).collect()
 }
 

@@ -47,11 +47,12 @@ impl Report {
                 fault.outage_max().as_millis()
             ));
         }
-        if !found.lost.is_empty() && (self.semi_sync || fault.is_lossless()) {
-            broken.push(format!("{} acknowledged writes are lost", found.lost.len()));
+        let losses = found.lost.len();
+        if losses > 0 && (self.semi_sync || fault.is_lossless()) {
+            broken.push(format!("{losses} acknowledged writes are lost"));
         }
-        if !found.lost.is_empty() && !found.loss_was_named {
-            broken.push(format!("{} lost writes are named nowhere", found.lost.len()));
+        if losses > 0 && !found.loss_was_named {
+            broken.push(format!("{losses} lost writes are named nowhere"));
         }
         broken.extend(found.two_masters.iter().take(3).cloned());
         broken.extend(found.wrong_data.iter().cloned());
@@ -59,8 +60,8 @@ impl Report {
         if done.read_errors > 0 && !fault.restarts_the_proxy() {
             broken.push(format!("{} reads failed", done.read_errors));
         }
-        if done.stale_reads > 0 && found.lost.is_empty() {
-            broken.push(format!("{} reads lacked the client's own write", done.stale_reads));
+        if !found.stale_reads.is_empty() {
+            broken.push(format!("{} reads lacked the client's own write, which is not lost", found.stale_reads.len()));
         }
         let unknown_allowed = match fault {
             Fault::Switchover | Fault::Blip | Fault::Starved | Fault::Jitter | Fault::Lossy => 0,

@@ -32,8 +32,6 @@ pub struct Done {
     pub unknown_max: usize,
     /// Errors of clients that only read.
     pub read_errors: usize,
-    /// Reads that lacked the client's own write.
-    pub stale_reads: usize,
     /// Acknowledged writes.
     pub writes: usize,
     /// What the servers have.
@@ -112,7 +110,12 @@ pub async fn run(arena: &mut Arena, fault: Fault, calm: Duration, events_shown: 
     if let Err(error) = &calm_again {
         done.texts.push(format!("{error:#}"));
     }
+    for read in &done.found.stale_reads {
+        let (after, who) = (read.at.saturating_duration_since(struck).as_millis(), read.client);
+        done.texts.push(format!("ownreader {who} after {after} ms: it wrote {} and then read {:?}", read.wrote, read.seen));
+    }
     if calm_again.is_err()
+        || !done.found.stale_reads.is_empty()
         || done.outage > fault.outage_max()
         || moved != fault.moves_the_master()
         || !done.found.two_masters.is_empty()
@@ -151,7 +154,6 @@ fn done(
         errors: diary.write_troubles.len(),
         unknown_max: unknown.values().copied().max().unwrap_or(0),
         read_errors: diary.read_troubles.len(),
-        stale_reads: diary.stale_reads.len(),
         writes: diary.acks.len(),
         found,
         recovered,

@@ -30,13 +30,10 @@ const REST_AFTER_ERROR: Duration = Duration::from_millis(20);
 /// The tables, empty.
 pub fn tables() -> Vec<String> {
     let deposits: Vec<String> = (0..ACCOUNTS).map(|id| format!("({id},{DEPOSIT})")).collect();
-    let owners: Vec<String> = (0..OWN_READERS).map(|id| format!("({id},0)")).collect();
     vec![
         "CREATE TABLE t_chaos.log (client INT, number INT, server INT UNSIGNED, PRIMARY KEY (client, number))".to_owned(),
         "CREATE TABLE t_chaos.bank (id INT PRIMARY KEY, balance INT NOT NULL)".to_owned(),
         format!("INSERT INTO t_chaos.bank VALUES {}", deposits.join(",")),
-        "CREATE TABLE t_chaos.own (id INT PRIMARY KEY, number INT NOT NULL)".to_owned(),
-        format!("INSERT INTO t_chaos.own VALUES {}", owners.join(",")),
         "CREATE TABLE t_chaos.many (id INT PRIMARY KEY)".to_owned(),
         "INSERT INTO t_chaos.many WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) SELECT i FROM n"
             .to_owned(),
@@ -71,6 +68,19 @@ pub struct Trouble {
     pub text: String,
 }
 
+/// A read that did not show the client's own write, although that was acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub struct StaleRead {
+    /// Whose.
+    pub client: u32,
+    /// What he had written.
+    pub wrote: u32,
+    /// The last of his that he read then; `None`: not one.
+    pub seen: Option<u32>,
+    /// When the read was answered.
+    pub at: Instant,
+}
+
 /// All that clients were told.
 #[derive(Debug, Default)]
 pub struct Diary {
@@ -81,7 +91,7 @@ pub struct Diary {
     /// Errors of those who only read.
     pub read_troubles: Vec<Trouble>,
     /// Reads that did not show the client's own last acknowledged write.
-    pub stale_reads: Vec<String>,
+    pub stale_reads: Vec<StaleRead>,
     /// Transfers that were acknowledged.
     pub transfers: u64,
     /// Reads that succeeded.
@@ -105,6 +115,8 @@ impl Workload {
         let kinds = [(WRITERS, Kind::Writer), (PAYERS, Kind::Payer), (OWN_READERS, Kind::OwnReader), (READERS, Kind::Reader)];
         for (count, kind) in kinds {
             for id in 0..count {
+                // Both kinds write into one table.
+                let id = if kind == Kind::OwnReader { WRITERS + id } else { id };
                 let client = Client { kind, id, options: options.clone(), diary: diary.clone(), over: over.clone(), number: first };
                 clients.push(tokio::spawn(client.run()));
             }
@@ -203,11 +215,12 @@ impl Client {
     }
 
     async fn read_own(&self, conn: &mut Conn) -> Result<(), mysql_async::Error> {
-        conn.query_drop(format!("UPDATE t_chaos.own SET number = {} WHERE id = {}", self.number, self.id)).await?;
-        let seen: Option<u32> = conn.query_first(format!("SELECT number FROM t_chaos.own WHERE id = {}", self.id)).await?;
+        self.write(conn).await?;
+        let text = format!("SELECT MAX(number) FROM t_chaos.log WHERE client = {}", self.id);
+        let seen: Option<u32> = conn.query_first::<Option<u32>, _>(text).await?.flatten();
         if seen.is_none_or(|seen| seen < self.number) {
-            let text = format!("client {} wrote {} and then read {seen:?}", self.id, self.number);
-            self.diary.lock().expect("never poisoned").stale_reads.push(text);
+            let stale = StaleRead { client: self.id, wrote: self.number, seen, at: Instant::now() };
+            self.diary.lock().expect("never poisoned").stale_reads.push(stale);
         }
         Ok(())
     }

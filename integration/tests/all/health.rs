@@ -233,6 +233,29 @@ async fn a_write_whose_master_died_while_it_ran_is_never_called_a_success() {
     }
 }
 
+/// Whoever is told of a lost statement goes on at once. Its next one must not be lost as well, on a connection whose end is still under way.
+#[tokio::test]
+async fn who_is_told_of_a_lost_statement_finds_its_server_judged() {
+    let (cluster, proxy) = own(|proxy| {
+        proxy
+            .set("failover.mode", "\"off\"")
+            .set("failover.hold_timeout", "\"0s\"")
+            .set("monitor.heartbeat_interval", "\"3s\"")
+            .set("monitor.heartbeat_timeout", "\"9s\"")
+    })
+    .await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    let write = tokio::spawn(async move { (conn.query_drop("UPDATE items SET stock = SLEEP(5) WHERE id = 1").await, conn) });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    cluster.server("db1").kill().unwrap();
+    let (outcome, mut conn) = tokio::time::timeout(Duration::from_secs(20), write).await.expect("no answer").unwrap();
+    let (_, _, message) = integration::driver::server_error(&outcome.unwrap_err()).expect("an error packet");
+    assert!(message.contains("is unknown"), "{message}");
+    let second = conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap_err();
+    let (code, _, message) = integration::driver::server_error(&second).expect("an error packet");
+    assert!(code == 1290 && message.contains("db1") && !message.contains("lost"), "{code} {message}");
+}
+
 #[tokio::test]
 async fn sigterm_lets_open_transactions_end_and_exits_zero() {
     let (_cluster, proxy) = own(|proxy| proxy.set("proxy.drain_timeout", "\"8s\"")).await;
