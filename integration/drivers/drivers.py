@@ -48,7 +48,9 @@ def outer(options):
             if suite.startswith("mariadb-"):
                 command += [word for option in SERVER_OPTIONS for word in ("--server", option)]
             command += [sys.executable, os.path.abspath(__file__), "--inner", suite, "--out", out]
+            command += ["--suites", options.suites]
             command += ["--subset"] if options.subset else []
+            command += ["--compare"] if options.compare else []
             command += [word for test in options.test for word in ("--test", test)]
             subprocess.run(command, check=False)
             if not os.path.exists(results):
@@ -80,7 +82,7 @@ def outer(options):
 def inner(options):
     """One suite, with the cluster around us."""
     try:
-        version, tests = suites.run(options.inner, options.out, options.subset, options.test)
+        version, tests = suites.run(options.inner, options.out, options)
     except Unavailable as error:
         print(f"{options.inner}: {error}", file=sys.stderr)
         return 1
@@ -95,6 +97,8 @@ def main():
     parser.add_argument("--suite", action="append", help="only this one; may be given several times")
     parser.add_argument("--test", action="append", default=[], help="only this one of the suite, in its own words; may be given several times")
     parser.add_argument("--subset", action="store_true", help="of mariadb-test only the sample in subset.txt")
+    parser.add_argument("--suites", default="main", help="which of mariadb-test, as main,json,compat/oracle,plugin/type_inet/type_inet (main)")
+    parser.add_argument("--compare", action="store_true", help="of mariadb-test compare the whole output of both runs, errors or not")
     parser.add_argument("--connections", type=int, default=4, help="max_connections of every server in Sluice (4)")
     parser.add_argument("--consistency", default="session", choices=("none", "session", "global"))
     parser.add_argument("--with-cluster", help=argparse.SUPPRESS)

@@ -33,19 +33,22 @@ def client_tests(out, only):
     return "MariaDB 10.11", found
 
 
-def server_tests(out, subset, only):
-    """MariaDB's own server suite with `mysqltest`."""
+def server_tests(out, options):
+    """MariaDB's own server suite with `mysqltest`: against its results, or with `compare` the whole output of one run against the other's."""
     suite = ServerTests(os.path.join(HOME, "mariadb-test"), out)
-    tests = only or suite.tests(["main"])
-    if subset and not only:
+    tests = options.test or suite.tests(options.suites.split(","))
+    if options.subset and not options.test:
         with open(os.path.join(HERE, "subset.txt"), encoding="utf-8") as text:
             wanted = set(text.read().split())
         tests = [test for test in tests if test in wanted]
     found = {}
     for test in tests:
-        direct = suite.run(test, os.environ["DIRECT_PORT"], "direct")
-        sluice = suite.run(test, os.environ["PROXY_PORT"], "sluice").kind if direct.kind == "passed" else "not run"
-        found[test] = (direct.kind, sluice)
-        if direct.kind == "passed" and sluice != "passed":
-            print(f"mariadb-test: lost {test}", flush=True)
+        if options.compare:
+            direct, sluice = suite.compare(test)
+        else:
+            direct = suite.run(test, os.environ["DIRECT_PORT"], "direct").kind
+            sluice = suite.run(test, os.environ["PROXY_PORT"], "sluice").kind if direct == "passed" else "not run"
+        found[test] = (direct, sluice)
+        if sluice not in ("passed", "not run"):
+            print(f"mariadb-test: {test}: {direct} at the master, {sluice} through Sluice", flush=True)
     return "MariaDB 10.11", found

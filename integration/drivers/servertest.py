@@ -4,15 +4,18 @@ The files and the program come from the packages mariadb-test and mariadb-test-d
 own driver does for a test with a server of its own is done here as far as a server that is already there allows: the schemas
 `test` and `mtr`, the environment, and afterwards everything put back (schemas, accounts, global variables). Tests that
 want options of their own at the server's start are left out, and what fails at the master says nothing about Sluice.
+
+`compare` asks for more: each file goes on after an error (`mysqltest --continue-on-error`), and the whole of what it prints must be the
+same, whether or not it is what the .result file says. Where it differs, the master is asked again, to tell what differs by itself.
 """
 
+import difflib
 import os
 import re
 import shutil
-import subprocess
 import time
 
-from common import Outcome, direct_connection
+from common import Outcome, direct_connection, ended
 
 # Options of all servers with which the .result files were written, as far as replication bears them.
 SERVER_OPTIONS = [
@@ -33,6 +36,7 @@ SERVER_OPTIONS = [
 ]
 SYSTEM_SCHEMAS = {"mysql", "information_schema", "performance_schema", "sys", "sluice", "shop", "sbtest", "t_harness"}
 LIMIT_S = 60  # for one test
+COMPARED_LIMIT_S = 30  # for one test whose whole output is compared
 PASSED, SKIPPED = 0, 62
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -86,6 +90,7 @@ class ServerTests:
         if suite == "main":
             return os.path.join(self.home, "main")
         base = os.path.join(self.home, "suite", suite)
+        base = base if os.path.isdir(base) else os.path.join(self.home, suite)  # plugin/type_inet/type_inet
         return os.path.join(base, "t") if os.path.isdir(os.path.join(base, "t")) else base
 
     def result(self, suite, test):
@@ -95,38 +100,59 @@ class ServerTests:
         return os.path.join(folder, test + ".result")
 
     def run(self, name, port, label):
-        """One test at `port`; leaves its output in `out/LABEL/NAME.log`."""
-        suite, test = name.split(".", 1)
-        logs = os.path.join(self.out, label)
-        os.makedirs(logs, exist_ok=True)
-        log = os.path.join(logs, name + ".log")
-        self.prepare()
-        arguments = [
-            self.program, "--no-defaults", "--protocol=tcp", "--host=127.0.0.1", f"--port={port}", "--user=root", "--password=",
-            "--database=test", f"--basedir={self.home}/", f"--logdir={logs}", f"--tmpdir={self.var}/tmp",
-            "--character-sets-dir=/usr/share/mysql/charsets", "--silent", "--skip-ssl", "--max-connections=64",
-            f"--suite-dir={os.path.dirname(self.folder(suite)) if self.folder(suite).endswith('/t') else self.folder(suite)}",
-            f"--test-file={self.folder(suite)}/{test}.test", f"--result-file={self.result(suite, test)}", "--tail-lines=20",
-        ]
+        """One test at `port`, against its .result file; leaves its output in `out/LABEL/NAME.log`."""
+        result = self.result(*name.rsplit(".", 1))
         begun = time.monotonic()
-        with open(log, "wb") as to:
-            # killed as a group: tests start programs of their own
-            process = subprocess.Popen(arguments, cwd=self.home, env=self.environment(port), stdout=to, stderr=to, stdin=subprocess.DEVNULL, start_new_session=True)
-            try:
-                status = process.wait(LIMIT_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, 9)
-                process.wait()
-                status = -9
-                to.write(f"\nstopped after {LIMIT_S} s\n".encode())
-        reject = self.result(suite, test).replace(".result", ".reject")
+        status, log = self.mysqltest(name, port, label, LIMIT_S, [f"--result-file={result}", "--tail-lines=20"])
+        reject = result.replace(".result", ".reject")
         if os.path.exists(reject):
-            shutil.move(reject, os.path.join(logs, name + ".reject"))
+            shutil.move(reject, os.path.join(self.out, label, name + ".reject"))
         kind = {PASSED: "passed", SKIPPED: "skipped"}.get(status, "failed")
         return Outcome(kind, log, time.monotonic() - begun)
 
+    def compare(self, name):
+        """One test by its whole output: (at the master, through Sluice). `unsteady` is what two runs at the master do not agree on."""
+        direct = self.output(name, os.environ["DIRECT_PORT"], "direct")
+        if direct is None:
+            return "not ended", "not run"
+        if direct == []:
+            return "skipped", "not run"
+        sluice = self.output(name, os.environ["PROXY_PORT"], "sluice")
+        if sluice == direct:
+            return "passed", "passed"
+        if self.output(name, os.environ["DIRECT_PORT"], "again") != direct:
+            return "unsteady", "differs"
+        folder = os.path.join(self.out, "differences")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, name + ".diff"), "w", encoding="latin-1") as to:
+            to.writelines(line + "\n" for line in difflib.unified_diff(direct, sluice or [], "at the master", "through Sluice", lineterm="", n=8))
+        return "passed", "not ended" if sluice is None else "differs"
+
+    def output(self, name, port, label):
+        """All lines that a test prints at `port`, with the port taken out; empty when it was skipped, `None` when it did not end."""
+        status, log = self.mysqltest(name, port, label, COMPARED_LIMIT_S, ["--continue-on-error"])
+        if status in (SKIPPED, None):
+            return [] if status == SKIPPED else None
+        with open(log, encoding="latin-1") as text:
+            return re.sub(rf"\b{port}\b", "PORT", text.read()).split("\n")
+
+    def mysqltest(self, name, port, label, limit_s, more):
+        """`mysqltest` for one test: its exit code, `None` when it had to be stopped, and the file with its output."""
+        suite, test = name.rsplit(".", 1)
+        folder = self.folder(suite)
+        log = os.path.join(self.out, label, name + ".log")
+        os.makedirs(os.path.dirname(log), exist_ok=True)
+        self.prepare()
+        arguments = [
+            self.program, "--no-defaults", "--protocol=tcp", "--host=127.0.0.1", f"--port={port}", "--user=root", "--password=",
+            "--database=test", f"--basedir={self.home}/", f"--logdir={os.path.dirname(log)}", f"--tmpdir={self.var}/tmp",
+            "--character-sets-dir=/usr/share/mysql/charsets", "--silent", "--skip-ssl", "--max-connections=64",
+            f"--suite-dir={os.path.dirname(folder) if folder.endswith('/t') else folder}", f"--test-file={folder}/{test}.test",
+        ]
+        return ended(arguments + more, log, self.home, self.environment(port), limit_s), log
+
     def environment(self, port):
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("DB_", "MYSQL"))}
+        env = {}
         client = f"--no-defaults --protocol=tcp --host=127.0.0.1 --port={port} --user=root"
         env.update(
             LD_LIBRARY_PATH=self.libraries, MYSQL_TEST_DIR=self.home, MYSQLTEST_VARDIR=self.var, MYSQL_TMP_DIR=self.var + "/tmp",

@@ -17,17 +17,17 @@ def names(flavour):
     return [suite.name for suite in SUITES.values() if flavour in suite.flavours] + own
 
 
-def run(name, out, subset, only):
-    """Version and `{test: (at the master, through Sluice)}` of a suite."""
+def run(name, out, options):
+    """Version and `{test: (at the master, through Sluice)}` of a suite; `options` are those of the command line."""
     if name == "mariadb-test":
-        return mariadb_suites.server_tests(out, subset, only)
+        return mariadb_suites.server_tests(out, options)
     if name == "mariadb-client-test":
-        return mariadb_suites.client_tests(out, only)
+        return mariadb_suites.client_tests(out, options.test)
     suite = SUITES[name]
     suite.prepare()
     found = []
     for label, port in (("direct", os.environ["DIRECT_PORT"]), ("sluice", os.environ["PROXY_PORT"])):
         fresh_schemas()
-        found.append(suite.at(port, out, label, only))
+        found.append(suite.at(port, out, label, options.test))
     direct, sluice = found
     return suite.version, {test: (kind, sluice.get(test, "missing")) for test, kind in direct.items()}
