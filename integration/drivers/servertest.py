@@ -122,9 +122,9 @@ class ServerTests:
             return "passed", "passed"
         if self.output(name, os.environ["DIRECT_PORT"], "again") != direct:
             return "unsteady", "differs"
-        folder = os.path.join(self.out, "differences")
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, name + ".diff"), "w", encoding="latin-1") as to:
+        path = os.path.join(self.out, "differences", name + ".diff")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="latin-1") as to:
             to.writelines(line + "\n" for line in difflib.unified_diff(direct, sluice or [], "at the master", "through Sluice", lineterm="", n=8))
         return "passed", "not ended" if sluice is None else "differs"
 
@@ -215,6 +215,8 @@ class ServerTests:
 
 TABLE_FILES = (".frm", ".ibd", ".MYD", ".MYI", ".MAD", ".MAI", ".CSV", ".CSM", ".ARZ", ".ARM", ".TRG", ".TRN", ".opt", ".par", ".MRG")
 PREPARE = [
+    "DELETE FROM mysql.roles_mapping",
+    "FLUSH PRIVILEGES",  # tests delete from its tables
     "CREATE DATABASE IF NOT EXISTS test CHARACTER SET latin1 COLLATE latin1_swedish_ci",
     "CREATE DATABASE IF NOT EXISTS mtr CHARACTER SET latin1",
     "CREATE OR REPLACE PROCEDURE mtr.add_suppression(pattern VARCHAR(255)) BEGIN END",

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use crate::backend::pool::Lease;
+use crate::frontend::answers::plain_job;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::query::{Failed, Job, Payload};
 use crate::frontend::relay::Told;
@@ -16,6 +17,7 @@ use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet_with};
 use crate::protocol::ok_err_eof::{EofPacket, OkPacket, Status, write_end_of_rows};
 use crate::protocol::primitives::Put;
+use crate::protocol::reply::Expect;
 use crate::session::leftover::{Condition, Reply};
 use crate::session::machine::Learned;
 use crate::sql::classify::Classified;
@@ -101,6 +103,36 @@ impl Client {
         self.keep_or_give_back(lease, held);
         self.stream.send_all(&out).await?;
         Ok(Some(()))
+    }
+
+    /// What an expression of a KILL is at the master, in the session's state.
+    ///
+    /// # Errors
+    /// `None` when it is no whole number, or the master says what is wrong with it; else the client has its answer.
+    pub(super) async fn whole_number(&mut self, expression: &[u8]) -> Result<u64, Option<Result<(), Gone>>> {
+        let sql = [b"SELECT ", expression].concat();
+        let sql = self.with_left(&sql, false).unwrap_or(sql);
+        let (statement, _) = self.classify(b"KILL 0");
+        let packet = Self::repacked(Com::Query, &sql);
+        let job = plain_job(Com::Query, Expect::Query, &statement, &sql, &packet);
+        let server = self.decide(&job, &[]).server.ok_or(None)?;
+        let held = self.held.is_some();
+        let mut lease = match self.connection(&job, server).await {
+            Ok(Ok(lease)) => lease,
+            Ok(Err(Failed::Answered)) => return Err(Some(Ok(()))),
+            Ok(Err(_)) => return Err(None),
+            Err(gone) => return Err(Some(Err(gone))),
+        };
+        let state = self.session.state.clone();
+        let reply = match lease.bring_to(&state).await {
+            Ok(()) => lease.raw_reply(&sql).await.ok(),
+            Err(_) => None,
+        };
+        let Some(reply) = reply else { return Err(self.lost_while_asking(&job, lease, held).await.transpose()) };
+        let shape = Shape::read(&reply, lease.capabilities);
+        self.keep_or_give_back(lease, held);
+        let cell = shape.as_ref().and_then(|shape| shape.rows.first()).and_then(|row| row.first());
+        cell.and_then(|cell| std::str::from_utf8(cell).ok()?.parse().ok()).ok_or(None)
     }
 
     /// The connection broke while it was asked. Where the session was pinned to it, what it held is gone: that must not be taken for a statement

@@ -266,6 +266,10 @@ impl Client {
         let manner = Manner { query_only, hardness };
         match victim {
             Victim::Thread(id) => self.kill(id, manner).await,
+            Victim::Expression(expression) => match self.whole_number(&expression).await {
+                Ok(id) => self.kill(id, manner).await,
+                Err(done) => done,
+            },
             Victim::User(user) if mariadb => {
                 let (shared, account) = (self.shared.clone(), self.account.clone());
                 // The server's OK does not tell whether it killed anybody.

@@ -50,6 +50,7 @@ impl Client {
                 }
             }
             if ok && effects.sets_global {
+                self.session.learn_globals(job.sql);
                 // Sessions that begin later have the new value; the other servers have not heard of it.
                 self.shared.close_idle_to(lease.server);
                 lease.expires = Instant::now();

@@ -14,7 +14,7 @@ use crate::protocol::result_set::{Answer, MAX_DECODED_BYTES, TextResultSet, deco
 use crate::routing::decide::frees_next_transaction;
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
-use crate::session::state::{Change, State};
+use crate::session::state::{Change, State, Value};
 use crate::session::unread::{self, READ_BACK_MAX, Unread};
 use crate::sql::classify::{Class, Classified};
 use crate::topology::Flavor;
@@ -117,6 +117,9 @@ impl Client {
 
     /// Reads the user variables that the session cannot leave behind. When that fails, it stays on the connection.
     pub(super) async fn read_back(&mut self, lease: &mut Lease) {
+        if !self.session.globals.keep.is_empty() {
+            self.keep_values(lease).await;
+        }
         let Some(unread) = self.session.to_read_back() else { return };
         let state = self.session.state.clone();
         match values(lease, unread, &state).await {
@@ -136,6 +139,35 @@ impl Client {
             }
         }
     }
+}
+
+impl Client {
+    /// Reads the session's own values of what it has just set globally: other connections begin with the new ones.
+    async fn keep_values(&mut self, lease: &mut Lease) {
+        let mut values = Vec::new();
+        for name in std::mem::take(&mut self.session.globals.keep) {
+            match own_value(lease, &name).await {
+                Ok(Some(value)) => values.push(Change::System(name, Some(Value::Reported(value.into())))),
+                Ok(None) | Err(CommandError::Refused(_)) => {}
+                Err(CommandError::Io(_) | CommandError::Nonsense(_)) => {
+                    lease.tainted = true;
+                    return;
+                }
+            }
+        }
+        self.session.keep(&values);
+        self.session.state = self.shared.share(self.session.state.clone());
+        lease.have = self.session.state.clone();
+    }
+}
+
+/// A session's value of a system variable; `None` where it has none, or none that it may set.
+async fn own_value(connection: &mut Connection, name: &str) -> Result<Option<Vec<u8>>, CommandError> {
+    let reply = connection.raw_reply(format!("SET SESSION {name} = @@session.{name}").as_bytes()).await?;
+    if reply.get(HEADER_LEN) == Some(&0xFF) {
+        return Ok(None);
+    }
+    connection.scalar(&format!("SELECT @@session.{name}")).await
 }
 
 /// `ROW_COUNT()` and `FOUND_ROWS()`.

@@ -66,6 +66,7 @@ impl Client {
             read_only_account: self.account.read_only,
             written,
             defined: self.session.defined,
+            set_global: self.session.globals.set,
             must_have: self.must_have(),
             snapshot: &snapshot,
             rules: &settings.rules,

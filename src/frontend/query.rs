@@ -447,7 +447,7 @@ impl Client {
         self.note_left(job, &told, lease.flavor);
         let want_warnings = self.left.unasked();
         self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
-        let read_back = self.session.to_read_back().is_some();
+        let read_back = self.session.reads_back();
         let ask_id = self.session.insert_id_unsure();
         if read_back || (want_warnings || self.left.uncounted() || ask_id) && !self.session.pins.any() {
             // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before

@@ -95,6 +95,8 @@ pub struct Question<'a> {
     pub written: Option<&'a GtidSet>,
     /// The session has changed a definition, and no replica was known to have that since.
     pub defined: bool,
+    /// The session has set a global variable, on the master.
+    pub set_global: bool,
     /// What others must be able to see in its answer.
     pub must_have: MustHave<'a>,
     /// The servers as they are now.
@@ -183,12 +185,12 @@ fn by_class(q: &Question<'_>) -> Decision {
     match class {
         Class::Read if q.stays => master(q, Reason::Stays),
         Class::Read if q.statement.writes_unseen.is_raised() => master(q, Reason::RefusedByReplica),
-        // A global variable is set on the master, and read where it was set.
-        Class::Read if q.statement.effects.reads_server_state && q.snapshot.master.is_some() => {
+        // A global variable is set on the master, and read where it was set; whoever sets one sees what comes of it.
+        Class::Read if (q.set_global || reads_server_state(q)) && q.snapshot.master.is_some() => {
             Decision { may_retry: true, ..master(q, Reason::ServerState) }
         }
         Class::Read => read(q, Reason::Read),
-        Class::Transaction if begins_read_only(q.statement) => read(q, Reason::ReadOnlyTransaction),
+        Class::Transaction if begins_read_only(q.statement) && !q.set_global => read(q, Reason::ReadOnlyTransaction),
         Class::Session if frees_next_transaction(q.statement) => master(q, Reason::Session),
         Class::Session => match q.snapshot.writer() {
             Some(_) => master(q, Reason::Session),
@@ -201,6 +203,18 @@ fn by_class(q: &Question<'_>) -> Decision {
         Class::Administrative => master(q, Reason::Administrative),
         Class::Unknown => master(q, Reason::Unknown),
     }
+}
+
+/// Schemas whose tables, or some of them, show the server itself.
+const OWN_SCHEMAS: [&[u8]; 4] = [b"mysql", b"performance_schema", b"sys", b"information_schema"];
+
+/// Whether it reads what each server has of its own: by its text, or by the schema that its names are in.
+fn reads_server_state(q: &Question<'_>) -> bool {
+    let statement = q.statement;
+    statement.effects.reads_server_state
+        || statement.reason == ClassReason::PlainSelect
+            && statement.may_use_table
+            && q.schema.is_some_and(|schema| OWN_SCHEMAS.iter().any(|own| schema.eq_ignore_ascii_case(own)))
 }
 
 /// Whether the transaction that follows may write although the session's do not: a server that is not the master is guarded by that (see `backend::connection`).

@@ -42,6 +42,7 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
         read_only_account: user.is_some_and(|user| (shared.read_only)(user)),
         written: None,
         defined: false,
+        set_global: false,
         must_have: MustHave::Any,
         snapshot,
         rules: shared.rules,

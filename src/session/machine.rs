@@ -97,6 +97,8 @@ pub struct Session {
     pub written: Option<GtidSet>,
     /// Among what it wrote is a definition (`CREATE`, `ALTER`, ...) that no replica is known to have.
     pub defined: bool,
+    /// What it has set globally.
+    pub globals: Globals,
     /// How its statements are read.
     pub lex: LexMode,
     /// A reset, and `DEFAULT`, bring back the charset of the login, as MariaDB does it; in MySQL they bring that of the server.
@@ -137,6 +139,7 @@ impl Session {
             insert_id: insert_id::InsertId::Known,
             written: None,
             defined: false,
+            globals: Globals::default(),
             temporary_tables: Names::default(),
             text_prepared: TextPrepared::default(),
             unread: Unread::default(),
@@ -484,6 +487,7 @@ mod variables;
 
 use named_locks::NamedLocks;
 use text_prepared::TextPrepared;
+pub use variables::Globals;
 
 #[cfg(test)]
 mod model;

@@ -356,8 +356,12 @@ impl Value {
         match self {
             Value::Literal(text) => text.to_vec(),
             Value::Reported(bytes) => {
-                if bytes.is_empty() && name == "character_set_results" {
+                if bytes.is_empty() && matches!(name, "character_set_results" | "innodb_tmpdir") {
                     return b"NULL".to_vec();
+                }
+                // MariaDB tells the word, and takes it as a word only.
+                if &**bytes == b"DEFAULT" && name == "system_versioning_asof" {
+                    return b"DEFAULT".to_vec();
                 }
                 let number = !bytes.is_empty()
                     && bytes.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-'))

@@ -4,8 +4,8 @@
 use super::cursor::{Cursor, tokens};
 use super::lexer::{LexMode, TokenKind};
 
-/// More tokens than any KILL has.
-const TOKENS_MAX: usize = 16;
+/// A KILL that Sluice looks into is shorter.
+const TOKENS_MAX: usize = 200;
 
 /// Who is to be killed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +18,8 @@ pub enum Victim {
     User(String),
     /// `KILL ?`
     Parameter,
+    /// `KILL @id`, `KILL (SELECT ...)`: the expression, which only a server can compute.
+    Expression(Vec<u8>),
 }
 
 /// One KILL.
@@ -31,8 +33,7 @@ pub struct KillStatement {
     pub victim: Victim,
 }
 
-/// Reads a text that is one KILL and nothing else. `None`: it is not, or it names its victim by an expression that only a
-/// server can compute.
+/// Reads a text that is one KILL and nothing else. `None`: it is not.
 pub fn parse(sql: &[u8], mode: LexMode) -> Option<KillStatement> {
     let found = tokens(sql, mode, TOKENS_MAX, |_, _| false)?;
     let mut cursor = Cursor::new(sql, &found);
@@ -68,13 +69,34 @@ pub fn parse(sql: &[u8], mode: LexMode) -> Option<KillStatement> {
             }
             _ => Victim::User(cursor.name()?),
         }
-    } else if cursor.eat_kind(TokenKind::Param) {
-        Victim::Parameter
     } else {
-        Victim::Thread(number(&mut cursor)?)
+        let first = cursor.pos;
+        match number(&mut cursor) {
+            Some(id) if ends(cursor) => Victim::Thread(id),
+            None if cursor.eat_kind(TokenKind::Param) && ends(cursor) => Victim::Parameter,
+            _ => {
+                cursor.pos = first;
+                Victim::Expression(expression(&mut cursor)?)
+            }
+        }
     };
-    while cursor.eat_kind(TokenKind::Semicolon) {}
-    cursor.at_end().then_some(KillStatement { query_only, hardness, victim })
+    ends(cursor).then_some(KillStatement { query_only, hardness, victim })
+}
+
+/// Whether nothing but semicolons is left.
+fn ends(cursor: Cursor<'_>) -> bool {
+    cursor.rest().iter().all(|token| token.kind == TokenKind::Semicolon)
+}
+
+/// Steps over all that comes before the end of the statement.
+fn expression(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
+    let begin = cursor.token(0)?.start;
+    let mut end = begin;
+    while let Some(token) = cursor.token(0).filter(|token| token.kind != TokenKind::Semicolon) {
+        end = token.end;
+        cursor.pos += 1;
+    }
+    cursor.text.get(begin..end).filter(|text| !text.is_empty()).map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]
@@ -83,6 +105,7 @@ mod tests {
 
     #[test]
     fn kill_in_all_its_forms() {
+        let expression = |text: &str| Some((false, "", Victim::Expression(text.as_bytes().to_vec())));
         let user = |name: &str| Victim::User(name.to_owned());
         for (sql, meant) in [
             ("KILL 5", Some((false, "", Victim::Thread(5)))),
@@ -96,10 +119,14 @@ mod tests {
             ("KILL ?", Some((false, "", Victim::Parameter))),
             ("KILL QUERY ?", Some((true, "", Victim::Parameter))),
             ("KILL 18446744073709551615", Some((false, "", Victim::Thread(u64::MAX)))),
-            ("KILL 99999999999999999999", None),
-            ("KILL 1+1", None),
-            ("KILL @id", None),
-            ("KILL -1", None),
+            ("KILL 99999999999999999999", expression("99999999999999999999")),
+            ("KILL 1+1 ;", expression("1+1")),
+            ("KILL @id", expression("@id")),
+            ("KILL -1", expression("-1")),
+            ("KILL ? + 1", expression("? + 1")),
+            ("KILL CONNECTION (SELECT MAX(id) FROM t)", expression("(SELECT MAX(id) FROM t)")),
+            ("KILL QUERY @id", Some((true, "", Victim::Expression(b"@id".to_vec())))),
+            ("KILL @id; SELECT 1", None),
             ("KILL USER app@localhost", None),
             ("KILL 5; SELECT 1", None),
             ("KILL", None),

@@ -90,7 +90,7 @@ async fn threads_connected_counts_clients() {
 #[tokio::test]
 async fn a_statement_is_killed_by_each_of_its_numbers() {
     let mut killer = proxy().connect("shop").await.unwrap();
-    for (round, pinned) in [(0, false), (1, false), (2, true), (3, false), (4, false)] {
+    for (round, pinned) in [(0, false), (1, false), (2, true), (3, false), (4, false), (5, false), (6, true)] {
         let mut victim = proxy().connect("shop").await.unwrap();
         if pinned {
             victim.query_drop("START TRANSACTION").await.unwrap();
@@ -112,6 +112,11 @@ async fn a_statement_is_killed_by_each_of_its_numbers() {
             }
             3 => killer.query_drop(format!("/* tool */ kill query {id};")).await.unwrap(),
             4 => killer.exec_drop(format!("KILL QUERY {id}"), ()).await.unwrap(),
+            5 => {
+                killer.query_drop(format!("SET @victim = {id}")).await.unwrap();
+                killer.query_drop("KILL QUERY @victim").await.unwrap();
+            }
+            6 => killer.query_drop(format!("KILL QUERY {} + 1", id - 1)).await.unwrap(),
             _ => killer.query_drop(format!("KILL QUERY {id}")).await.unwrap(),
         }
         let (result, mut victim) = running.await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use integration::accounts::Account;
 use integration::proxy::Proxy;
 use mysql_async::prelude::Queryable;
 
@@ -257,6 +258,34 @@ async fn a_global_variable_is_read_where_it_was_set() {
         assert_eq!(value, 77);
     }
     root.query_drop("SET GLOBAL net_retry_count = DEFAULT").await.unwrap();
+}
+
+/// Connections that are opened later begin with the new value, and whoever set it goes on with his own; he reads where it was set.
+#[tokio::test]
+async fn who_sets_a_variable_globally_keeps_his_own_value() {
+    let mut root = cluster().server("db1").root().await.unwrap();
+    let account = Account { name: "t_globals", password: "p" };
+    root.query_drop("CREATE USER IF NOT EXISTS t_globals@'%' IDENTIFIED BY 'p'").await.unwrap();
+    root.query_drop("GRANT ALL ON *.* TO t_globals@'%'").await.unwrap();
+    cluster().settle().await.unwrap();
+    let mut conn = proxy().connect_with(proxy().options(account)).await.unwrap();
+    let own = "SELECT @@session.group_concat_max_len, @@session.max_sort_length";
+    let before: (u64, u64) = conn.query_first(own).await.unwrap().unwrap();
+    conn.query_drop("SET GLOBAL group_concat_max_len = 77777, @@global.max_sort_length = 1025, GLOBAL net_retry_count = 78")
+        .await
+        .unwrap();
+    for _ in 0..4 {
+        assert_eq!(conn.query_first(own).await.unwrap(), Some(before));
+        assert_eq!(where_am_i(&mut conn).await, MASTER);
+    }
+    let mut later = proxy().connect_with(proxy().options(account)).await.unwrap();
+    later.query_drop("START TRANSACTION").await.unwrap();
+    assert_eq!(later.query_first(own).await.unwrap(), Some((77777_u64, 1025_u64)));
+    later.query_drop("ROLLBACK").await.unwrap();
+    for name in ["group_concat_max_len", "max_sort_length", "net_retry_count"] {
+        conn.query_drop(format!("SET GLOBAL {name} = DEFAULT")).await.unwrap();
+    }
+    assert_eq!(conn.query_first(own).await.unwrap(), Some(before));
 }
 
 /// Rows that a failed statement left in a table without transactions are the session's own writes too.

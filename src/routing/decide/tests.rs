@@ -46,6 +46,8 @@ fn servers() -> Snapshot {
 #[derive(Default)]
 struct Case<'a> {
     sql: &'a str,
+    /// `shop` when empty.
+    schema: &'a str,
     pinned: Option<(ServerId, PinReason)>,
     autocommit_off: bool,
     stays: bool,
@@ -55,6 +57,7 @@ struct Case<'a> {
     settings: RoutingSettings,
     written: Option<&'a str>,
     defined: bool,
+    set_global: bool,
     /// Who has it.
     has: &'a [u16],
     failed: &'a [ServerId],
@@ -73,7 +76,7 @@ fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
         hint: buffer.hint.as_ref(),
         user: "app",
         client: Some("10.1.2.3".parse().expect("an address")),
-        schema: Some(b"shop"),
+        schema: Some(if case.schema.is_empty() { b"shop" } else { case.schema.as_bytes() }),
         pinned: case.pinned,
         stays: case.stays,
         in_read_only_transaction: case.read_only_transaction,
@@ -83,6 +86,7 @@ fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
         must_have: MustHave::Any,
         written: written.as_ref(),
         defined: case.defined,
+        set_global: case.set_global,
         snapshot,
         rules: &Rules(case.rules.clone()),
         settings: &case.settings,
@@ -233,6 +237,34 @@ fn the_first_rule_that_matches_decides() {
     let pinned = Some((ServerId(0), PinReason::Transaction));
     let case = Case { sql: "SELECT 1", rules: deny, pinned, ..Case::default() };
     assert_eq!(told(&ask(&servers(), &case)), "deny - rule 1", "what is refused is refused even when pinned");
+}
+
+/// The master has the new value, and replicas have not.
+#[test]
+fn whoever_sets_a_global_variable_reads_where_it_was_set() {
+    for (sql, expected) in [
+        ("SELECT * FROM t", "master db1 server_state"),
+        ("SELECT 1", "master db1 server_state"),
+        ("START TRANSACTION READ ONLY", "master db1 transaction"),
+        ("/* sluice: replica */ SELECT * FROM t", "replica db2 hint"),
+    ] {
+        assert_eq!(told(&ask(&servers(), &Case { sql, set_global: true, ..Case::default() })), expected, "{sql}");
+    }
+}
+
+/// Names without a schema are those of the current one.
+#[test]
+fn what_servers_have_of_their_own_is_the_masters_in_the_current_schema_too() {
+    for (schema, sql, expected) in [
+        ("mysql", "SELECT * FROM slow_log", "master db1 server_state"),
+        ("performance_schema", "SELECT * FROM threads", "master db1 server_state"),
+        ("INFORMATION_SCHEMA", "SELECT * FROM global_variables", "master db1 server_state"),
+        ("sys", "SHOW TABLES", "replica db2 read"),
+        ("mysql", "SELECT 1", "replica db2 read"),
+        ("shop", "SELECT * FROM slow_log", "replica db2 read"),
+    ] {
+        assert_eq!(told(&ask(&servers(), &Case { sql, schema, ..Case::default() })), expected, "{schema}: {sql}");
+    }
 }
 
 #[test]

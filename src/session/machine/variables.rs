@@ -35,6 +35,18 @@ const PROFILING: &str = "profiling";
 /// While it is on, `information_schema.optimizer_trace` tells of the statement before on the same connection.
 const OPTIMIZER_TRACE: &str = "optimizer_trace";
 
+/// More variables than this set globally by one statement are not kept as they were.
+const KEPT_MAX: usize = 64;
+
+/// What a session has set globally.
+#[derive(Debug, Default)]
+pub struct Globals {
+    /// It has set a variable, on the master. Replicas have their own, so that its reads see there what comes of it.
+    pub set: bool,
+    /// Variables of which its own values are those of a connection that ends now; they are to be read from it.
+    pub keep: Vec<Box<str>>,
+}
+
 fn is_traced(value: &[u8]) -> bool {
     value.windows(10).any(|word| word.eq_ignore_ascii_case(b"enabled=on"))
 }
@@ -49,6 +61,35 @@ fn is_tracking(name: &str) -> bool {
 }
 
 impl Session {
+    /// Learns that `sql` has set global variables. Connections that are opened from now on begin with the new values, and the session
+    /// goes on with the old ones.
+    pub fn learn_globals(&mut self, sql: &[u8]) {
+        self.globals.set = true;
+        let Some(SetStatement::Assignments(assignments)) = set::parse(sql, self.lex) else { return };
+        for Assignment { scope, name, .. } in assignments {
+            let is_global = matches!(scope, Scope::Global | Scope::Persist);
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            // Charsets hang together, and every session has its own from its login.
+            let special = name.starts_with("character_set_") || name.starts_with("collation_") || is_tracking(&name);
+            let bound = [&BOUND_VARIABLES[..], &NOT_STATE, &NEXT_TRANSACTION].concat().contains(&name.as_str());
+            let keep = &mut self.globals.keep;
+            let known = self.state.system(&name).is_some() || keep.iter().any(|kept| **kept == *name);
+            if is_global && plain && !special && !bound && !known && keep.len() < KEPT_MAX {
+                keep.push(name.into());
+            }
+        }
+    }
+
+    /// Whether something is to be read from the connection before anybody else has it.
+    pub fn reads_back(&self) -> bool {
+        self.to_read_back().is_some() || !self.globals.keep.is_empty()
+    }
+
+    /// The values of [`Globals::keep`], as far as a session can set them.
+    pub fn keep(&mut self, values: &[Change]) {
+        self.change(values);
+    }
+
     pub(super) fn learn_variables(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
         let effects = &statement.effects;
         let mut changes: Vec<Change> = Vec::new();
