@@ -278,6 +278,9 @@ async fn who_sets_a_variable_globally_keeps_his_own_value() {
         assert_eq!(conn.query_first(own).await.unwrap(), Some(before));
         assert_eq!(where_am_i(&mut conn).await, MASTER);
     }
+    // NULL, which the server tells as an empty text and takes as NULL only.
+    conn.query_drop("SET SESSION innodb_tmpdir = NULL").await.unwrap();
+    assert_eq!(where_am_i(&mut conn).await, MASTER);
     let mut later = proxy().connect_with(proxy().options(account)).await.unwrap();
     later.query_drop("START TRANSACTION").await.unwrap();
     assert_eq!(later.query_first(own).await.unwrap(), Some((77777_u64, 1025_u64)));
