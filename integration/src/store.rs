@@ -17,9 +17,14 @@ use crate::wait::until_true;
 pub enum StoreKind {
     /// `redis-server`.
     Redis,
+    /// `redis-server` that is reached by TLS, too, with a certificate of its own.
+    RedisTls,
     /// `memcached`.
     Memcached,
 }
+
+/// What a store with TLS shows, and who has signed it: itself.
+const CERT: &str = "cert.pem";
 
 /// See the module.
 #[derive(Debug)]
@@ -27,6 +32,8 @@ pub struct Store {
     kind: StoreKind,
     dir: PathBuf,
     port: u16,
+    /// By TLS.
+    tls_port: u16,
     process: Process,
 }
 
@@ -40,8 +47,8 @@ impl Store {
         let mut last = None;
         // Between looking for a port and taking it another process may take it.
         for _ in 0..5 {
-            let port = free_port()?;
-            let mut store = Store { kind, dir: dir.clone(), port, process: launch(kind, &dir, port)? };
+            let (port, tls_port) = (free_port()?, free_port()?);
+            let mut store = Store { kind, dir: dir.clone(), port, tls_port, process: launch(kind, &dir, port, tls_port)? };
             match store.answers().await {
                 Ok(()) => return Ok(store),
                 Err(error) => last = Some(error.context(store.process.log_tail(5))),
@@ -55,6 +62,7 @@ impl Store {
     pub fn url(&self) -> String {
         match self.kind {
             StoreKind::Redis => format!("redis://127.0.0.1:{}", self.port),
+            StoreKind::RedisTls => format!("rediss://localhost:{}?ca={}", self.tls_port, self.dir.join(CERT).display()),
             StoreKind::Memcached => format!("memcached://127.0.0.1:{}", self.port),
         }
     }
@@ -73,13 +81,13 @@ impl Store {
     /// It does not come up.
     pub async fn restart(&mut self) -> Result<()> {
         self.process.kill();
-        self.process = launch(self.kind, &self.dir, self.port)?;
+        self.process = launch(self.kind, &self.dir, self.port, self.tls_port)?;
         self.answers().await
     }
 
     async fn answers(&mut self) -> Result<()> {
         let (ask, answer): (&[u8], &str) = match self.kind {
-            StoreKind::Redis => (b"PING\r\n", "+PONG"),
+            StoreKind::Redis | StoreKind::RedisTls => (b"PING\r\n", "+PONG"),
             StoreKind::Memcached => (b"version\r\n", "VERSION"),
         };
         let process = &mut self.process;
@@ -111,10 +119,10 @@ impl Store {
     }
 }
 
-fn launch(kind: StoreKind, dir: &Path, port: u16) -> Result<Process> {
+fn launch(kind: StoreKind, dir: &Path, port: u16, tls_port: u16) -> Result<Process> {
     let port = port.to_string();
     let (program, arguments): (&str, Vec<&str>) = match kind {
-        StoreKind::Redis => {
+        StoreKind::Redis | StoreKind::RedisTls => {
             ("redis-server", vec!["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"])
         }
         // Started by root it wants to be told whom to be.
@@ -125,8 +133,26 @@ fn launch(kind: StoreKind, dir: &Path, port: u16) -> Result<Process> {
         bail!("no {program} on this machine. Run `tools/setup` (or: apt-get install {program})");
     }
     let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
-    if kind == StoreKind::Redis {
+    if kind != StoreKind::Memcached {
         arguments.extend(["--dir".to_owned(), dir.display().to_string()]);
+    }
+    if kind == StoreKind::RedisTls {
+        let (cert, key) = (dir.join(CERT), dir.join("key.pem"));
+        if !cert.exists() {
+            let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+            std::fs::write(&key, made.signing_key.serialize_pem())?;
+            std::fs::write(&cert, made.cert.pem())?;
+        }
+        let tls_port = tls_port.to_string();
+        for (name, value) in [
+            ("--tls-port", tls_port.as_str()),
+            ("--tls-cert-file", &cert.display().to_string()),
+            ("--tls-key-file", &key.display().to_string()),
+            ("--tls-ca-cert-file", &cert.display().to_string()),
+            ("--tls-auth-clients", "no"),
+        ] {
+            arguments.extend([name.to_owned(), value.to_owned()]);
+        }
     }
     Process::start(&path, &arguments, &[], &dir.join(format!("{program}.log")))
 }

@@ -164,6 +164,8 @@ pub struct Connection {
     pub begins: Arc<[Change]>,
     /// After this it is closed instead of given back.
     pub expires: Instant,
+    /// How often its pool had been outdated when it was opened.
+    pub outdated: u64,
     /// The worker to whose reactor its socket belongs.
     home: Worker,
     prepared: HashMap<Arc<PreparedText>, statements::ServerStatement, foldhash::fast::RandomState>,
@@ -219,6 +221,7 @@ impl Connection {
             have,
             begins: [].into(),
             expires,
+            outdated: 0,
             home: Worker::here(),
             prepared: HashMap::default(),
             to_close: Vec::new(),

@@ -4,6 +4,7 @@
 //! No lock is held across an await. A [`Lease`] that is dropped instead of given back closes its connection and frees its
 //! place, whatever happened to the task that held it.
 
+mod close;
 mod lease;
 
 pub use lease::Lease;
@@ -56,6 +57,8 @@ pub struct ServerPool {
     severers: Mutex<Vec<(u64, Weak<Severer>)>>,
     /// Connections that a `KILL` is on its way to.
     pub aims: Aims,
+    /// How often all that was open became outdated: see [`ServerPool::outdate`].
+    outdated: AtomicU64,
     /// Connections opened since the start.
     pub opened: AtomicU64,
     /// Connections closed since the start.
@@ -133,6 +136,7 @@ impl ServerPool {
             inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new(), reused: 0 }),
             severers: Mutex::default(),
             aims: Aims::default(),
+            outdated: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             wait_us: AtomicHistogram::default(),
@@ -304,6 +308,7 @@ impl ServerPool {
 
     async fn open(self: &Arc<Self>, place: Place, wanted: Wanted<'_>, started: Instant) -> Result<Lease, CheckoutError> {
         let timeout = self.settings.lock().connect_timeout;
+        let outdated = self.outdated.load(Ordering::Acquire);
         let login = Login {
             user: wanted.key.user.to_string(),
             credential: Credential::clone(wanted.credential),
@@ -326,6 +331,7 @@ impl ServerPool {
             false => Arc::new(State::with_collation(connected.collation, connected.flavor() == Flavor::MariaDb)),
         };
         let mut connection = Connection::new(connected, self.server, wanted.key.clone(), have, self.expiry());
+        connection.outdated = outdated;
         connection.track_session().await.map_err(CheckoutError::Setup)?;
         self.note_open(&mut connection);
         self.note_wait(started);
@@ -362,16 +368,6 @@ impl ServerPool {
         }
         all.push((connection.thread_id, Arc::downgrade(&severer)));
         connection.severer = Some(severer);
-    }
-
-    /// The server was given up (it is silent, or gone): whoever waits for it on any connection sees the end now, instead of
-    /// when the kernel does.
-    pub fn sever(&self) {
-        for (_, severer) in self.severers.lock().drain(..) {
-            if let Some(severer) = severer.upgrade() {
-                severer.sever();
-            }
-        }
     }
 
     /// Whether the connection with this number at the server is one of this pool's, idle or in use.
@@ -413,6 +409,7 @@ impl ServerPool {
             }
         };
         let mut connection = Connection::new(connected, self.server, key.clone(), fresh.clone(), self.expiry());
+        connection.outdated = self.outdated.load(Ordering::Acquire);
         connection.track_session().await.ok()?;
         self.note_open(&mut connection);
         Some(Lease::of(Box::new(connection), place.filled()))
@@ -432,7 +429,8 @@ impl ServerPool {
     }
 
     fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {
-        if connection.tainted || now > connection.expires || self.aims.has(connection.thread_id) {
+        let outdated = connection.outdated != self.outdated.load(Ordering::Acquire);
+        if connection.tainted || outdated || now > connection.expires || self.aims.has(connection.thread_id) {
             self.count_closed(1);
             drop(connection);
             self.place_free();
@@ -481,20 +479,5 @@ impl ServerPool {
             // A waiter that left meanwhile finds what it was given when it is dropped.
             let _ = sender.send(handed);
         }
-    }
-
-    /// Closes idle connections that are too old, were idle too long, or were closed by the server.
-    pub fn retire(&self, now: Instant) {
-        let settings = self.settings.lock().clone();
-        let retired = self.inside.lock().book.retire(|_, connection, since| {
-            now.duration_since(since) > settings.idle_timeout || now > connection.expires || !connection.is_quiet()
-        });
-        self.count_closed(retired.len());
-    }
-
-    /// Closes every idle connection (of one account, or of all), as when the server left the rotation or the password was refused.
-    pub fn close_idle(&self, user: Option<&str>) {
-        let closed = self.inside.lock().book.retire(|key, _, _| user.is_none_or(|user| *key.user == *user));
-        self.count_closed(closed.len());
     }
 }

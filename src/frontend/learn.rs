@@ -1,7 +1,6 @@
 //! Step 9 of the way of one query: what a reply says about the session and its connection.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::backend::connection::Guard;
 use crate::backend::pool::Lease;
@@ -44,15 +43,12 @@ impl Client {
             if (ok || job.statement.multi) && job.statement.changes_accounts() {
                 self.shared.accounts_changed();
                 if ok && job.statement.changes_global_rights() {
-                    self.shared.close_idle();
-                    // Once it is nobody's.
-                    lease.expires = Instant::now();
+                    self.shared.outdate();
                 }
             }
             if ok && effects.sets_global {
                 // Sessions that begin later have the new value; the other servers have not heard of it.
-                self.shared.close_idle_to(lease.server);
-                lease.expires = Instant::now();
+                self.shared.outdate_at(lease.server);
             }
             let may_change = !(job.statement.plain && learned.is_plain());
             let before = may_change.then(|| self.session.state.clone());

@@ -358,7 +358,7 @@ impl Client {
                     && self.upload.is_none()
                     && let Some(failed) = self
                         .read_only_server(job, decision, &buffer, &mut pending, told.errno)
-                        .or_else(|| self.master_is_read_only(job, &lease, decision, started, &pending, told.errno))
+                        .or_else(|| self.master_is_read_only(job, &lease, decision, started, &buffer, &pending))
                 {
                     Change::none(change);
                     self.settle(lease, Instant::now());

@@ -60,13 +60,29 @@ enum NotWritable {
 
 /// Whether this error is the server's or Sluice's, and not one that the statement would meet at the master too. `guarded`: Sluice has
 /// made the connection read-only.
-fn not_writable(errno: Option<u16>, guarded: bool, target: Target, is_master: bool) -> Option<NotWritable> {
-    match errno {
-        Some(READ_ONLY_SERVER) if is_master => Some(NotWritable::Unseen),
-        Some(READ_ONLY_SERVER) if target == Target::Master => Some(NotWritable::Deposed),
-        Some(READ_ONLY_TRANSACTION) if guarded && target == Target::Master => Some(NotWritable::Deposed),
+fn not_writable(error: &ErrPacket<'_>, guarded: bool, target: Target, is_master: bool) -> Option<NotWritable> {
+    match error.errno {
+        READ_ONLY_SERVER if !is_read_only(error) => None,
+        READ_ONLY_SERVER if is_master => Some(NotWritable::Unseen),
+        READ_ONLY_SERVER if target == Target::Master => Some(NotWritable::Deposed),
+        READ_ONLY_TRANSACTION if guarded && target == Target::Master => Some(NotWritable::Deposed),
         _ => None,
     }
+}
+
+/// Whether the option that prevents the statement, which 1290 names in every language, is `--read-only` or `--super-read-only`, and not
+/// `--secure-file-priv` or another.
+fn is_read_only(error: &ErrPacket<'_>) -> bool {
+    error.message.windows(9).any(|word| word == b"read-only" || word == b"read_only")
+}
+
+/// The error that a reply is, or that stands behind the columns of a result that came to nothing.
+fn error_of<'b>(buffer: &'b Buffer, pending: &Pending) -> Option<ErrPacket<'b>> {
+    let mut last = buffer.filled().get(..pending.from_buffer)?;
+    while let Some(header) = Header::parse(last).filter(|h| h.packet_len() < last.len()) {
+        last = last.get(header.packet_len()..)?;
+    }
+    ErrPacket::parse(last.get(HEADER_LEN..)?)
 }
 
 impl Client {
@@ -96,16 +112,8 @@ impl Client {
             }
             return failed;
         }
-        let reply = buffer.filled().get(..pending.from_buffer)?;
-        // Behind the columns of a result that came to nothing, or alone.
-        let mut last = reply;
-        while let Some(header) = Header::parse(last).filter(|h| h.packet_len() < last.len()) {
-            last = last.get(header.packet_len()..)?;
-        }
-        let seq = reply.get(3).copied()?;
-        let error = ErrPacket::parse(last.get(HEADER_LEN..)?)?;
-        let by_option = error.message.windows(9).any(|w| w == b"read-only" || w == b"read_only");
-        if !by_option || self.is_on_master(decision) {
+        let seq = buffer.filled().get(3).copied()?;
+        if !is_read_only(&error_of(buffer, pending)?) || self.is_on_master(decision) {
             return None;
         }
         if self.session.status.has(Status::IN_TRANS_READONLY) {
@@ -144,14 +152,15 @@ impl Client {
         lease: &Lease,
         decision: &Decision,
         started: Instant,
+        buffer: &Buffer,
         pending: &Pending,
-        errno: Option<u16>,
     ) -> Option<Failed> {
         let effects = &job.statement.effects;
         let many = effects.opaque || effects.calls_procedure || job.statement.multi;
         let whole = !many && matches!(job.statement.class, Class::Write | Class::LockingRead | Class::Ddl);
         let is_master = self.shared.snapshot.load().master == Some(lease.server);
-        let why = not_writable(errno, lease.guard.stands(), decision.target, is_master)?;
+        let error = error_of(buffer, pending)?;
+        let why = not_writable(&error, lease.guard.stands(), decision.target, is_master)?;
         if !pending.out.is_empty() || !whole || self.session.pins.any() || started.elapsed() >= self.hold_timeout() {
             return None;
         }
@@ -243,7 +252,8 @@ mod tests {
     #[test]
     fn a_write_for_the_master_waits_only_where_another_refused_it() {
         use NotWritable::{Deposed, Unseen};
-        for (errno, guarded, target, is_master, wanted) in [
+        let says = |errno, message: &'static [u8]| ErrPacket { errno, sqlstate: Some(*b"HY000"), message };
+        for (code, guarded, target, is_master, wanted) in [
             (1290, false, Target::Master, true, Some(Unseen)),
             // The snapshot has changed since it was decided where the statement goes.
             (1290, false, Target::Master, false, Some(Deposed)),
@@ -259,7 +269,12 @@ mod tests {
             (1792, true, Target::Replica, false, None),
             (1062, true, Target::Master, false, None),
         ] {
-            assert_eq!(not_writable(Some(errno), guarded, target, is_master), wanted, "{errno} {guarded} {target:?} {is_master}");
+            let error =
+                says(code, b"The MySQL server is running with the --super-read-only option so it cannot execute this statement");
+            assert_eq!(not_writable(&error, guarded, target, is_master), wanted, "{code} {guarded} {target:?} {is_master}");
         }
+        let other =
+            says(1290, b"The MySQL server is running with the --secure-file-priv option so it cannot execute this statement");
+        assert_eq!(not_writable(&other, false, Target::Master, true), None, "nobody else would run it");
     }
 }

@@ -201,17 +201,17 @@ impl Shared {
     }
 
     /// Privileges on everything, which connections keep from their login, have changed: sessions that begin from now on get connections
-    /// that are opened from now on. Those in use come back to their pools as they are.
-    pub fn close_idle(&self) {
+    /// that are opened from now on.
+    pub fn outdate(&self) {
         for pool in self.pools.iter() {
-            pool.close_idle(None);
+            pool.outdate();
         }
     }
 
-    /// The same for one server: its idle connections have what global variables were before.
-    pub fn close_idle_to(&self, server: ServerId) {
+    /// The same for one server: its connections have what global variables were before.
+    pub fn outdate_at(&self, server: ServerId) {
         if let Some(pool) = self.pools.get(server.index()) {
-            pool.close_idle(None);
+            pool.outdate();
         }
     }
 

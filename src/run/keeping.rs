@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::admin::AdminError;
 use crate::admin::house::{CacheEntryRow, CacheRow};
+use crate::backend::ServerTls;
+use crate::backend::tls::TlsMode;
 use crate::cache::epoch::Need;
 use crate::cache::{Cache, Changes as _, VoidReason, as_changes, policy};
 use crate::config::Config;
@@ -14,7 +16,7 @@ use crate::frontend::shared::Shared;
 use crate::metrics::events::EventLog;
 use crate::metrics::statements::StatementSnapshot;
 use crate::monitor::definitions::Asker;
-use crate::stores::{Place, SharedStore};
+use crate::stores::{Place, SharedStore, Trust};
 use crate::topology::{GtidSet, State};
 
 /// How often it is looked whether servers are reached in another way.
@@ -62,7 +64,7 @@ pub fn cache(config: &Config) -> Result<Option<Arc<Cache>>, String> {
 /// The store that other proxies use, too, if there is one.
 ///
 /// # Errors
-/// A URL that names none.
+/// A URL that names none, a file of authorities that cannot be read.
 pub fn stored(config: &Config, events: &Arc<EventLog>) -> Result<Option<Arc<SharedStore>>, String> {
     let store = &config.cache.store;
     let (CacheStore::Redis(url) | CacheStore::Memcached(url)) = store else { return Ok(None) };
@@ -70,8 +72,20 @@ pub fn stored(config: &Config, events: &Arc<EventLog>) -> Result<Option<Arc<Shar
         return Ok(None);
     }
     let place = Place::parse(url).map_err(|why| format!("cache.store = \"{store}\": {why}"))?;
+    let tls = match &place.tls {
+        None => None,
+        Some(trust) => {
+            let ca = match trust {
+                Trust::System => None,
+                Trust::File(path) => Some(path.as_path()),
+            };
+            let tls = ServerTls::new(TlsMode::VerifyIdentity, ca, None, None)
+                .map_err(|why| format!("cache.store = \"{store}\": {why}"))?;
+            tls.connector().cloned()
+        }
+    };
     let events = events.clone();
-    Ok(Some(SharedStore::start(place, Box::new(move |kind, detail| events.push(kind, None, detail)))))
+    Ok(Some(SharedStore::start(place, tls, Box::new(move |kind, detail| events.push(kind, None, detail)))))
 }
 
 /// Starts what the cache needs done.

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 use super::wire::{self, Answer, Expect};
 use super::{Heard, Kind, Order, Place, State};
@@ -53,16 +54,22 @@ impl Waiting {
 type Row = Mutex<VecDeque<Waiting>>;
 
 /// Runs until nobody has the other end of `orders`.
-pub(super) async fn run(place: Place, mut orders: mpsc::Receiver<Order>, state: Arc<State>, heard: Heard) {
+pub(super) async fn run(
+    place: Place,
+    tls: Option<TlsConnector>,
+    mut orders: mpsc::Receiver<Order>,
+    state: Arc<State>,
+    heard: Heard,
+) {
     let mut pause = PAUSE;
     let mut told = String::new();
     loop {
-        let why = match timeout(HELLO_MAX, connect(&place)).await {
-            Ok(Ok(stream)) => {
+        let why = match timeout(HELLO_MAX, connect(&place, tls.as_ref())).await {
+            Ok(Ok((reader, writer))) => {
                 state.up.store(true, Relaxed);
                 heard("cache_store_up", &format!("{}:{} answers", place.host, place.port));
                 let since = Instant::now();
-                let why = serve(place.kind, stream, &mut orders, &state).await;
+                let why = serve(place.kind, reader, writer, &mut orders, &state).await;
                 state.errors.fetch_add(1, Relaxed);
                 if since.elapsed() > WELL {
                     pause = PAUSE;
@@ -98,12 +105,30 @@ fn forget(order: Order, state: &State) {
     }
 }
 
-async fn connect(place: &Place) -> Result<TcpStream, String> {
-    let mut stream = TcpStream::connect((place.host.as_str(), place.port)).await.map_err(|error| error.to_string())?;
+/// What is read from.
+type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// What is written to. Flushed after each piece: TLS keeps back what it is given.
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+async fn connect(place: &Place, tls: Option<&TlsConnector>) -> Result<(Reader, Writer), String> {
+    let stream = TcpStream::connect((place.host.as_str(), place.port)).await.map_err(|error| error.to_string())?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let (mut reader, mut writer): (Reader, Writer) = match tls {
+        None => {
+            let (reader, writer) = stream.into_split();
+            (Box::new(reader), Box::new(writer))
+        }
+        Some(tls) => {
+            let name = ServerName::try_from(place.host.clone()).map_err(|error| error.to_string())?;
+            let stream = tls.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
+            let (reader, writer) = tokio::io::split(stream);
+            (Box::new(reader), Box::new(writer))
+        }
+    };
     let mut out = Vec::new();
     let answers = wire::hello(&mut out, place);
-    stream.write_all(&out).await.map_err(|error| error.to_string())?;
+    writer.write_all(&out).await.map_err(|error| error.to_string())?;
+    writer.flush().await.map_err(|error| error.to_string())?;
     let mut buffer = BytesMut::new();
     for _ in 0..answers {
         loop {
@@ -114,19 +139,18 @@ async fn connect(place: &Place) -> Result<TcpStream, String> {
                     break;
                 }
                 None => {
-                    if stream.read_buf(&mut buffer).await.map_err(|error| error.to_string())? == 0 {
+                    if reader.read_buf(&mut buffer).await.map_err(|error| error.to_string())? == 0 {
                         return Err("it has closed the connection".to_owned());
                     }
                 }
             }
         }
     }
-    if buffer.is_empty() { Ok(stream) } else { Err("it says more than it was asked for".to_owned()) }
+    if buffer.is_empty() { Ok((reader, writer)) } else { Err("it says more than it was asked for".to_owned()) }
 }
 
 /// Until something is wrong; what that is.
-async fn serve(kind: Kind, stream: TcpStream, orders: &mut mpsc::Receiver<Order>, state: &State) -> String {
-    let (reader, writer) = stream.into_split();
+async fn serve(kind: Kind, reader: Reader, writer: Writer, orders: &mut mpsc::Receiver<Order>, state: &State) -> String {
     let row = Row::default();
     tokio::select! {
         why = read(kind, reader, &row, state) => why,
@@ -144,7 +168,7 @@ async fn watch(row: &Row) {
     }
 }
 
-async fn write(kind: Kind, mut writer: OwnedWriteHalf, orders: &mut mpsc::Receiver<Order>, row: &Row, state: &State) -> String {
+async fn write(kind: Kind, mut writer: Writer, orders: &mut mpsc::Receiver<Order>, row: &Row, state: &State) -> String {
     let mut out = Vec::new();
     loop {
         let Some(order) = orders.recv().await else { return "nobody asks".to_owned() };
@@ -169,6 +193,9 @@ async fn write(kind: Kind, mut writer: OwnedWriteHalf, orders: &mut mpsc::Receiv
         if let Err(error) = writer.write_all(&out).await {
             return error.to_string();
         }
+        if let Err(error) = writer.flush().await {
+            return error.to_string();
+        }
         out.clear();
         if out.capacity() > BUFFER_KEPT {
             out = Vec::new();
@@ -176,7 +203,7 @@ async fn write(kind: Kind, mut writer: OwnedWriteHalf, orders: &mut mpsc::Receiv
     }
 }
 
-async fn read(kind: Kind, mut reader: OwnedReadHalf, row: &Row, state: &State) -> String {
+async fn read(kind: Kind, mut reader: Reader, row: &Row, state: &State) -> String {
     let mut buffer = BytesMut::new();
     loop {
         match reader.read_buf(&mut buffer).await {

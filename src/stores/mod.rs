@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::TlsConnector;
 
 use crate::net::timer;
-pub use place::{Kind, Place};
+pub use place::{Kind, Place, Trust};
 
 /// So long a client waits for a value, at most.
 pub const LOOK_MAX: Duration = Duration::from_millis(50);
@@ -73,13 +74,13 @@ pub struct SharedStore {
 }
 
 impl SharedStore {
-    /// Begins to look for it, within a tokio runtime with a clock. Until it is found it is down.
-    pub fn start(place: Place, heard: Heard) -> Arc<SharedStore> {
+    /// Begins to look for it, within a tokio runtime with a clock. Until it is found it is down. `tls`: for a place that is reached by TLS.
+    pub fn start(place: Place, tls: Option<TlsConnector>, heard: Heard) -> Arc<SharedStore> {
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
         let state = Arc::new(State::default());
         "not connected yet".clone_into(&mut state.why.lock());
         let value_max = place.kind.value_max();
-        tokio::spawn(link::run(place, receiver, state.clone(), heard));
+        tokio::spawn(link::run(place, tls, receiver, state.clone(), heard));
         let (hits, misses, unfit) = Default::default();
         Arc::new(SharedStore { orders, state, value_max, hits, misses, unfit })
     }

@@ -1,4 +1,7 @@
-//! Where a store is: `redis://[user[:password]@]host[:port][/database]`, `memcached://host[:port]`.
+//! Where a store is: `redis://[user[:password]@]host[:port][/database]`, the same with `rediss://` by TLS and perhaps
+//! `?ca=/path/to/authority.pem` behind it, `memcached://host[:port]`.
+
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
@@ -35,11 +38,27 @@ pub struct Place {
     pub login: Option<(String, Zeroizing<String>)>,
     /// For Redis: `SELECT`.
     pub database: u32,
+    /// By TLS, the certificate verified; `None`: without.
+    pub tls: Option<Trust>,
+}
+
+/// Who must have signed the certificate of a store, which must be made for its host's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// An authority that the system trusts.
+    System,
+    /// An authority of this PEM file.
+    File(PathBuf),
 }
 
 impl std::fmt::Debug for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {}:{}/{}", self.kind, self.host, self.port, self.database)
+        write!(f, "{:?} {}:{}/{}", self.kind, self.host, self.port, self.database)?;
+        match &self.tls {
+            None => Ok(()),
+            Some(Trust::System) => f.write_str(" by TLS"),
+            Some(Trust::File(path)) => write!(f, " by TLS, {}", path.display()),
+        }
     }
 }
 
@@ -51,14 +70,23 @@ impl Place {
     pub fn parse(url: &str) -> Result<Place, String> {
         let (scheme, rest) = url.split_once("://").ok_or("it has no scheme")?;
         let (kind, usual) = match scheme {
-            "redis" => (Kind::Redis, 6379),
+            "redis" | "rediss" => (Kind::Redis, 6379),
             "memcached" => (Kind::Memcached, 11211),
-            "rediss" => return Err("TLS to a store (rediss://) is not there yet; use redis:// over a network you trust".to_owned()),
             other => return Err(format!("{other}:// is no store")),
         };
         let (login, rest) = match rest.rsplit_once('@') {
             Some((login, rest)) => (Some(login), rest),
             None => (None, rest),
+        };
+        let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+        let tls = match (scheme, query) {
+            ("rediss", None) => Some(Trust::System),
+            ("rediss", Some(query)) => match query.strip_prefix("ca=") {
+                Some(path) if !path.is_empty() => Some(Trust::File(PathBuf::from(plain(path)?))),
+                _ => return Err(format!("?{query} is not ?ca= and the file of an authority")),
+            },
+            (_, None) => None,
+            (_, Some(_)) => return Err("?ca= is for rediss://, which is Redis by TLS".to_owned()),
         };
         let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -83,13 +111,13 @@ impl Place {
         if kind == Kind::Memcached && (login.is_some() || !path.is_empty()) {
             return Err("memcached takes a host and a port and nothing else".to_owned());
         }
-        Ok(Place { kind, host: host.to_owned(), port, login, database })
+        Ok(Place { kind, host: host.to_owned(), port, login, database, tls })
     }
 }
 
 /// Without `%40` and the like.
 fn plain(text: &str) -> Result<String, String> {
-    let wrong = || "user or password has a % without two hexadecimal digits behind it (write %25 for it)".to_owned();
+    let wrong = || "user, password or file has a % without two hexadecimal digits behind it (write %25 for it)".to_owned();
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, after)) = rest.split_first() {
@@ -119,6 +147,8 @@ mod tests {
             ("redis://host:7000/3", "Redis host:7000/3 None"),
             ("redis://:p%40ss@[::1]:7000", "Redis ::1:7000/0 Some(\"/p@ss\")"),
             ("redis://app:a:b@host", "Redis host:6379/0 Some(\"app/a:b\")"),
+            ("rediss://app:a@host", "Redis host:6379/0 by TLS Some(\"app/a\")"),
+            ("rediss://host:7000/3?ca=/etc/a%20b.pem", "Redis host:7000/3 by TLS, /etc/a b.pem None"),
             ("memcached://10.0.0.1", "Memcached 10.0.0.1:11211/0 None"),
         ] {
             assert_eq!(place(url).as_deref(), Ok(expected), "{url}");
@@ -131,7 +161,10 @@ mod tests {
             "redis://a%4@h",
             "memcached://u@h",
             "memcached://h/1",
-            "rediss://h",
+            "redis://h?ca=/a.pem",
+            "rediss://h?ca=",
+            "rediss://h?insecure",
+            "rediss://h?ca=/a%4",
             "http://h",
             "h",
         ] {

@@ -166,6 +166,31 @@ async fn two_proxies_share_what_they_have_read_and_not_what_was_before_a_write()
     }
 }
 
+#[tokio::test]
+async fn a_redis_by_tls_is_used_when_its_certificate_can_be_trusted_and_else_not() {
+    let cluster = Cluster::start(flavour()).await.unwrap();
+    let store = Store::start(StoreKind::RedisTls).await.unwrap();
+    let schema = a_table(&cluster, "cache_store_tls").await;
+    let (a, b) = (started(sharing(&cluster, &store)).await, started(sharing(&cluster, &store)).await);
+    let (mut ca, mut cb) = (a.connect(&schema).await.unwrap(), b.connect(&schema).await.unwrap());
+    shares(&mut ca, (&b, &mut cb), &mut 0, "0").await;
+    assert!(!store.names().await.unwrap().is_empty(), "it is there");
+    // By another name than the certificate's, and signed by nobody the system trusts: not one byte of a result goes there.
+    let (with_ca, alone) = (store.url(), store.url().split('?').next().unwrap().to_owned());
+    for url in [with_ca.replace("localhost", "127.0.0.1"), alone] {
+        let proxy = sharing(&cluster, &store).set("cache.store", &format!("\"{url}\"")).start().await.unwrap();
+        let mut conn = proxy.connect(&schema).await.unwrap();
+        assert_eq!(cell(&mut conn, &same(1)).await, "0");
+        let why = async || Ok(figure(&proxy, "state").await.contains("TLS: invalid peer certificate"));
+        until_true("it is said why", DELAY, why).await.unwrap();
+        assert_eq!(count(&proxy, "up").await, 0.0, "{url}");
+    }
+    // A file of authorities that is not there is said at the start.
+    let absent = with_ca.replace("cert.pem", "absent.pem");
+    let refused = sharing(&cluster, &store).set("cache.store", &format!("\"{absent}\"")).start().await.unwrap_err();
+    assert!(format!("{refused:#}").contains("absent.pem"), "{refused:#}");
+}
+
 /// The newest master, as a proxy sees it.
 async fn master(proxy: &Proxy) -> Option<String> {
     let servers = proxy.admin("SHOW SERVERS").await.ok()?;

@@ -127,6 +127,34 @@ async fn a_password_changed_through_sluice_is_the_only_one_at_once() {
     }
 }
 
+/// Bug: what a connection was allowed everywhere when it was opened, it is allowed until it is closed. One that was in use at a REVOKE came
+/// back to its pool and served sessions that began later.
+#[tokio::test]
+async fn a_session_that_begins_after_a_revoke_has_no_connection_from_before() {
+    let make = [
+        "DROP USER IF EXISTS revoker, revoked",
+        "CREATE USER revoker IDENTIFIED BY 'r'",
+        "GRANT ALL ON *.* TO revoker WITH GRANT OPTION",
+        "CREATE USER revoked IDENTIFIED BY 'r'",
+        "GRANT SELECT ON *.* TO revoked",
+        "GRANT SELECT ON sbtest.* TO revoked",
+    ];
+    cluster().server("db1").run(&make).await.unwrap();
+    cluster().settle().await.unwrap();
+    let options = |name| proxy().options(Account { name, password: "r" }).db_name(Some("sbtest"));
+    let mut admin = proxy().connect_with(options("revoker")).await.unwrap();
+    let mut before = proxy().connect_with(options("revoked")).await.unwrap();
+    before.query_drop("BEGIN").await.unwrap();
+    before.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap();
+    admin.query_drop("REVOKE SELECT ON *.* FROM revoked").await.unwrap();
+    before.query_drop("SELECT COUNT(*) FROM shop.items").await.expect("the servers, too, look at it at the next login");
+    before.query_drop("COMMIT").await.unwrap();
+    let mut after = proxy().connect_with(options("revoked")).await.unwrap();
+    after.query_drop("BEGIN").await.unwrap();
+    let refused = after.query_drop("SELECT COUNT(*) FROM shop.items").await.unwrap_err();
+    assert_eq!(server_error(&refused).unwrap().0, 1142);
+}
+
 #[tokio::test]
 async fn the_greeting_is_the_servers() {
     let (through, direct) = pair("shop").await;
