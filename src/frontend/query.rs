@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::backend::connection::{MUST_CHANGE_PASSWORD, PreparedText};
+use crate::backend::connection::PreparedText;
 use crate::backend::pool::Lease;
 use crate::frontend::admit::Admitted;
 use crate::frontend::answers::plain_job;
@@ -430,17 +430,15 @@ impl Client {
             self.record_step(job, open, &mut told, &state);
         }
         self.note_upload();
-        if told.errno == Some(MUST_CHANGE_PASSWORD) || (told.errno.is_none() && self.changed_its_password(job)) {
-            if told.errno.is_none() && lease.tainted {
+        if told.errno.is_none() && self.changed_its_password(job) {
+            if lease.tainted {
                 if lease.track_session().await.is_err() {
                     return Err(Gone);
                 }
                 // Nothing of the session's state could be brought there until now.
                 lease.have = self.account.fresh.clone();
             }
-            if told.errno.is_none() {
-                self.shared.forget_credential(&self.account.key);
-            }
+            self.shared.forget_credential(&self.account.key);
             self.live_on_this_connection();
         }
         let ended = Instant::now();

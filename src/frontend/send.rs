@@ -128,7 +128,7 @@ impl Client {
                 return Ok(Err(self.broken(lease, &e)));
             }
             out.clear();
-            if let Some(failed) = self.restored(lease, buffer, answers).await? {
+            if let Some(failed) = self.restored(job, lease, buffer, answers).await? {
                 return Ok(Err(failed));
             }
             answers = 0;
@@ -149,7 +149,7 @@ impl Client {
             return Ok(Err(self.broken(lease, &e)));
         }
         if answers > 0
-            && let Some(failed) = self.restored(lease, buffer, answers).await?
+            && let Some(failed) = self.restored(job, lease, buffer, answers).await?
         {
             return Ok(Err(failed));
         }
@@ -196,6 +196,7 @@ impl Client {
     /// what state it is in is not known.
     pub(super) async fn restored(
         &mut self,
+        job: &Job<'_>,
         lease: &mut Lease,
         buffer: &mut Buffer,
         answers: usize,
@@ -205,10 +206,18 @@ impl Client {
                 lease.stands_at(&self.session.state);
                 Ok(None)
             }
-            // The sandbox of an expired password, where every statement is told so. The client's own may be the one that ends it.
+            // The sandbox of an expired password, where all is told so but what ends it. The server lets a login into its schema there,
+            // and COM_INIT_DB not; without, a statement would be told that no schema is chosen.
             Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
                 lease.tainted = true;
-                Ok(None)
+                let entered = self.session.state.schema() == lease.have.schema();
+                // A session that lives on this connection must know where in its answers it stands.
+                if entered || self.session.pins.any() || self.changed_its_password(job) {
+                    return Ok(None);
+                }
+                self.server_error(&payload).await?;
+                self.show_idle();
+                Ok(Some(Failed::Answered))
             }
             Err(CommandError::Refused(payload)) => {
                 lease.tainted = true;

@@ -8,6 +8,7 @@
 //! Values come from two sources. What the server tracked in its OK packet (the manual's "Server Tracking of Client Session
 //! State") is the truth. Where a server does not track a variable, the literal the client wrote stands for it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -249,7 +250,7 @@ impl State {
         }
         let mut set = Vec::new();
         for name in self.system.keys().filter(|name| !want.system.contains_key(*name) && !NAMES.contains(&&***name)) {
-            assignment(&mut set, name, b"DEFAULT");
+            assignment(&mut set, name, &default_of(name));
         }
         names::put(self, want, &mut set);
         for (name, value) in want.system.iter().filter(|(name, _)| !NAMES.contains(&&***name)) {
@@ -393,6 +394,14 @@ impl Value {
 
 fn user_name(name: &str) -> String {
     format!("@`{}`", name.replace('`', "``"))
+}
+
+/// What a session begins with. MySQL 9.7 takes `DEFAULT` for OFF where a variable is kept the other way round inside, whatever its global value.
+fn default_of(name: &str) -> Cow<'static, [u8]> {
+    match name {
+        "foreign_key_checks" | "unique_checks" => Cow::Owned(format!("@@GLOBAL.{name}").into_bytes()),
+        _ => Cow::Borrowed(b"DEFAULT"),
+    }
 }
 
 fn assignment(set: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -41,6 +41,35 @@ async fn a_hundred_clients_on_five_connections_keep_their_own_state() {
     assert_eq!(threads, 0, "an idle session holds no server connection");
 }
 
+/// What one session leaves set is not there for the next one on its connection, whichever way round a server keeps the variable.
+#[tokio::test]
+async fn what_a_session_left_set_is_gone_for_the_next_on_its_connection() {
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "1").start().await.unwrap();
+    let names = [
+        "foreign_key_checks",
+        "unique_checks",
+        "sql_notes",
+        "sql_warnings",
+        "sql_big_selects",
+        "sql_safe_updates",
+        "sql_buffer_result",
+        "sql_auto_is_null",
+        "sql_quote_show_create",
+        "big_tables",
+    ];
+    for name in names {
+        let ask = format!("/* sluice: master */ SELECT CAST(@@SESSION.{name} AS SIGNED)");
+        let mut first = proxy.connect("shop").await.unwrap();
+        let before: i64 = first.query_first(&ask).await.unwrap().unwrap();
+        first.query_drop(format!("SET SESSION {name} = {}", 1 - before)).await.unwrap();
+        assert_eq!(first.query_first::<i64, _>(&ask).await.unwrap(), Some(1 - before), "{name}");
+        first.disconnect().await.unwrap();
+        let mut next = proxy.connect("shop").await.unwrap();
+        assert_eq!(next.query_first::<i64, _>(&ask).await.unwrap(), Some(before), "{name}");
+        next.disconnect().await.unwrap();
+    }
+}
+
 /// A thousand clients, all there at once, on four connections a server.
 #[tokio::test]
 async fn a_thousand_clients_on_four_connections_keep_their_own_state() {

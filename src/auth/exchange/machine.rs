@@ -221,6 +221,13 @@ impl Exchange {
             Probed::Unreachable(why) => return self.no_server(&why),
         };
         match (Plugin::from_name(&name), nonce) {
+            // The empty answer fits any challenge. Asked once more, sqlx would scramble the empty password.
+            (Some(Plugin::Native), Some(nonce))
+                if self.plugin == Some(Plugin::Native) && self.answer().is_some_and(<[u8]>::is_empty) =>
+            {
+                self.state = State::Judging { nonce, answer: Vec::new() };
+                Action::Relay(Vec::new())
+            }
             // A library that leads with `caching_sha2_password` may have the old plugin no longer: MySQL's of 9.x loads it from a
             // file, where there is one. Inside TLS nothing speaks against asking it in its own plugin.
             (Some(Plugin::Native), Some(_)) if self.start.secure && self.plugin == Some(Plugin::CachingSha2) => self.ask_password(),

@@ -27,6 +27,16 @@ fn what_differs_is_set_and_what_is_extra_goes_back_to_its_default() {
 }
 
 #[test]
+fn what_default_would_turn_off_goes_back_to_the_global_value() {
+    let base = State::at_login(Some(b"shop"), None);
+    let have = base.changed(&[system("foreign_key_checks", "OFF"), system("sql_notes", "OFF"), system("unique_checks", "OFF")]);
+    assert_eq!(
+        text(&have.restore(&base).system),
+        "SET foreign_key_checks=@@GLOBAL.foreign_key_checks,sql_notes=DEFAULT,unique_checks=@@GLOBAL.unique_checks"
+    );
+}
+
+#[test]
 fn a_charset_brings_its_default_collation_unless_one_is_named() {
     let latin = State::at_login(None, Some(("latin1", "latin1_swedish_ci")));
     let set_names = latin.changed(&[
