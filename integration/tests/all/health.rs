@@ -246,7 +246,11 @@ async fn who_is_told_of_a_lost_statement_finds_its_server_judged() {
     .await;
     let mut conn = proxy.connect("shop").await.unwrap();
     let write = tokio::spawn(async move { (conn.query_drop("UPDATE items SET stock = SLEEP(5) WHERE id = 1").await, conn) });
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let runs = async || {
+        let count = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE items SET stock = SLEEP%'";
+        Ok(cluster.server("db1").value(count).await? == "1")
+    };
+    until_true("the write runs at the master", Duration::from_secs(4), runs).await.unwrap();
     cluster.server("db1").kill().unwrap();
     let (outcome, mut conn) = tokio::time::timeout(Duration::from_secs(20), write).await.expect("no answer").unwrap();
     let (_, _, message) = integration::driver::server_error(&outcome.unwrap_err()).expect("an error packet");

@@ -31,9 +31,27 @@ pub fn proxy() -> &'static Proxy {
     static PROXY: OnceLock<Result<Proxy, String>> = OnceLock::new();
     let proxy = PROXY.get_or_init(|| {
         let builder = Proxy::before(cluster());
-        apart(|| builder.start())
+        apart(|| builder.start()).inspect(|proxy| tell_when_first_failed(proxy.log_path()))
     });
     proxy.as_ref().unwrap_or_else(|error| panic!("the shared proxy did not start: {error}"))
+}
+
+/// What the shared proxy has seen of its servers is told with the first test that fails: when these are not as all tests expect them, many
+/// fail, and none of them knows why.
+fn tell_when_first_failed(log: std::path::PathBuf) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        TOLD.call_once(|| {
+            let log = std::fs::read_to_string(&log).unwrap_or_else(|error| format!("not to be read: {error}\n"));
+            let told: Vec<&str> = log.lines().filter(|line| line.contains(" sluice::events: ")).collect();
+            eprintln!(
+                "--- the last events of the shared proxy, until now ---\n{}\n---",
+                told[told.len().saturating_sub(40)..].join("\n")
+            );
+        });
+    }));
 }
 
 /// Runs a future on a runtime of its own, on a thread of its own.
