@@ -22,6 +22,9 @@ pub struct Cluster {
     pub flavour: Flavour,
     /// What was started.
     pub install: Install,
+    /// No test does anything to its servers. A machine that is busy with tests may hold one up for more than a second (its files are written
+    /// while others are copied): what stands in front of it waits longer than by default before it calls one dead.
+    pub undisturbed: bool,
     servers: Vec<Server>,
 }
 
@@ -66,7 +69,7 @@ impl Cluster {
             let started: Vec<_> = kinds.into_iter().enumerate().map(|(index, kind)| start(index, kind)).collect();
             started.into_iter().map(|thread| thread.join().expect("starting a server does not panic")).collect::<Result<Vec<_>>>()
         })?;
-        let cluster = Self { flavour, install, servers };
+        let cluster = Self { flavour, install, undisturbed: false, servers };
         for (follower, leader) in [("db2", "db1"), ("db3", "db1"), ("db4", "db1"), ("db1", "db2")] {
             cluster.follow(follower, leader).await?;
         }

@@ -209,7 +209,8 @@ impl Proxy {
             let settings = settings.map(|(key, value)| (key.to_owned(), value)).into();
             servers.push(Entry { name: server.name().into(), settings });
         }
-        ProxyBuilder { sections: BTreeMap::new(), servers, more: String::new(), ports: None, env: Vec::new() }
+        let builder = ProxyBuilder { sections: BTreeMap::new(), servers, more: String::new(), ports: None, env: Vec::new() };
+        if cluster.undisturbed { builder.set("monitor.heartbeat_timeout", "\"5s\"") } else { builder }
     }
 
     /// A configuration with one master at any address, such as a [`crate::fake_server::FakeServer`]'s.

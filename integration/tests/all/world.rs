@@ -22,11 +22,17 @@ pub fn flavour() -> Flavour {
 /// its servers are ended and removed (see `integration::process` and `integration::home`).
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
-    let cluster = CLUSTER.get_or_init(|| apart(|| Cluster::start(flavour())));
+    let cluster = CLUSTER.get_or_init(|| {
+        apart(async || {
+            let mut cluster = Cluster::start(flavour()).await?;
+            cluster.undisturbed = true;
+            Ok(cluster)
+        })
+    });
     cluster.as_ref().unwrap_or_else(|error| panic!("the shared cluster did not start: {error}"))
 }
 
-/// The shared proxy in front of it, with the default configuration.
+/// The shared proxy in front of it, with the default configuration but for what [`Cluster::undisturbed`] says.
 pub fn proxy() -> &'static Proxy {
     static PROXY: OnceLock<Result<Proxy, String>> = OnceLock::new();
     let proxy = PROXY.get_or_init(|| {
