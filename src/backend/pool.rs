@@ -429,8 +429,7 @@ impl ServerPool {
     }
 
     fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {
-        let outdated = connection.outdated != self.outdated.load(Ordering::Acquire);
-        if connection.tainted || outdated || now > connection.expires || self.aims.has(connection.thread_id) {
+        if connection.tainted || now > connection.expires || self.aims.has(connection.thread_id) {
             self.count_closed(1);
             drop(connection);
             self.place_free();
@@ -438,10 +437,22 @@ impl ServerPool {
         }
         let given = {
             let mut inside = self.inside.lock();
-            let given = inside.book.give_back(|connection| &connection.key, connection, now);
-            Self::sender(&mut inside, given)
+            // Looked at under the lock, or it might be put among the idle ones right behind their closing.
+            if connection.outdated == self.outdated.load(Ordering::Acquire) {
+                let given = inside.book.give_back(|connection| &connection.key, connection, now);
+                Ok(Self::sender(&mut inside, given))
+            } else {
+                Err(connection)
+            }
         };
-        self.pass_on(given);
+        match given {
+            Ok(given) => self.pass_on(given),
+            Err(outdated) => {
+                self.count_closed(1);
+                drop(outdated);
+                self.place_free();
+            }
+        }
     }
 
     fn place_free(&self) {

@@ -71,9 +71,10 @@ fn not_writable(error: &ErrPacket<'_>, guarded: bool, target: Target, is_master:
 }
 
 /// Whether the option that prevents the statement, which 1290 names in every language, is `--read-only` or `--super-read-only`, and not
-/// `--secure-file-priv` or another.
+/// `--secure-file-priv`, `--innodb-read-only` or another.
 fn is_read_only(error: &ErrPacket<'_>) -> bool {
-    error.message.windows(9).any(|word| word == b"read-only" || word == b"read_only")
+    let says = |word: &[u8]| error.message.windows(word.len()).any(|part| part == word);
+    (says(b"read-only") || says(b"read_only")) && !says(b"innodb")
 }
 
 /// The error that a reply is, or that stands behind the columns of a result that came to nothing.

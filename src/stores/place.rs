@@ -74,19 +74,23 @@ impl Place {
             "memcached" => (Kind::Memcached, 11211),
             other => return Err(format!("{other}:// is no store")),
         };
+        // A file's name may have an @, too.
+        let (rest, query) = match rest.rsplit_once("?ca=") {
+            Some((rest, ca)) if scheme == "rediss" => (rest, Some(ca)),
+            _ => (rest, None),
+        };
         let (login, rest) = match rest.rsplit_once('@') {
             Some((login, rest)) => (Some(login), rest),
             None => (None, rest),
         };
-        let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+        if let Some((_, query)) = rest.split_once('?') {
+            return Err(format!("?{query} is not understood; there is ?ca= and a file for rediss://, which is Redis by TLS"));
+        }
         let tls = match (scheme, query) {
             ("rediss", None) => Some(Trust::System),
-            ("rediss", Some(query)) => match query.strip_prefix("ca=") {
-                Some(path) if !path.is_empty() => Some(Trust::File(PathBuf::from(plain(path)?))),
-                _ => return Err(format!("?{query} is not ?ca= and the file of an authority")),
-            },
-            (_, None) => None,
-            (_, Some(_)) => return Err("?ca= is for rediss://, which is Redis by TLS".to_owned()),
+            ("rediss", Some("")) => return Err("?ca= names no file".to_owned()),
+            ("rediss", Some(path)) => Some(Trust::File(PathBuf::from(plain(path)?))),
+            _ => None,
         };
         let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -149,6 +153,7 @@ mod tests {
             ("redis://app:a:b@host", "Redis host:6379/0 Some(\"app/a:b\")"),
             ("rediss://app:a@host", "Redis host:6379/0 by TLS Some(\"app/a\")"),
             ("rediss://host:7000/3?ca=/etc/a%20b.pem", "Redis host:7000/3 by TLS, /etc/a b.pem None"),
+            ("rediss://app:p?@host?ca=/etc/a@b.pem", "Redis host:6379/0 by TLS, /etc/a@b.pem Some(\"app/p?\")"),
             ("memcached://10.0.0.1", "Memcached 10.0.0.1:11211/0 None"),
         ] {
             assert_eq!(place(url).as_deref(), Ok(expected), "{url}");
