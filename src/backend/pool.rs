@@ -430,29 +430,24 @@ impl ServerPool {
 
     fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {
         if connection.tainted || now > connection.expires || self.aims.has(connection.thread_id) {
-            self.count_closed(1);
-            drop(connection);
-            self.place_free();
-            return;
+            return self.discard(connection);
         }
-        let given = {
-            let mut inside = self.inside.lock();
-            // Looked at under the lock, or it might be put among the idle ones right behind their closing.
-            if connection.outdated == self.outdated.load(Ordering::Acquire) {
-                let given = inside.book.give_back(|connection| &connection.key, connection, now);
-                Ok(Self::sender(&mut inside, given))
-            } else {
-                Err(connection)
-            }
-        };
-        match given {
-            Ok(given) => self.pass_on(given),
-            Err(outdated) => {
-                self.count_closed(1);
-                drop(outdated);
-                self.place_free();
-            }
+        let mut inside = self.inside.lock();
+        // Looked at under the lock, or it might be put among the idle ones right behind their closing.
+        if connection.outdated != self.outdated.load(Ordering::Acquire) {
+            drop(inside);
+            return self.discard(connection);
         }
+        let given = inside.book.give_back(|connection| &connection.key, connection, now);
+        let given = Self::sender(&mut inside, given);
+        drop(inside);
+        self.pass_on(given);
+    }
+
+    fn discard(&self, connection: Box<Connection>) {
+        self.count_closed(1);
+        drop(connection);
+        self.place_free();
     }
 
     fn place_free(&self) {

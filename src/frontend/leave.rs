@@ -167,7 +167,8 @@ async fn own_value(connection: &mut Connection, name: &str) -> Result<Option<Vec
     if reply.get(HEADER_LEN) == Some(&0xFF) {
         return Ok(None);
     }
-    connection.scalar(&format!("SELECT @@session.{name}")).await
+    let (answer, _) = ask(connection, &format!("SELECT @@session.{name}")).await?;
+    Ok(answer.rows.into_iter().next().and_then(|row| row.into_iter().next()?))
 }
 
 /// `ROW_COUNT()` and `FOUND_ROWS()`.

@@ -123,7 +123,7 @@ impl Client {
         if sent && self.shared.snapshot.load().server(old).is_some_and(|view| view.state == topology::State::Online) {
             // Whoever is told of a lost statement goes on at once: by then it must be known whether the server has gone, or his next statement is lost
             // on a connection whose end is still under way.
-            let _ = timer::timeout(LOOK_LIMIT, self.shared.monitor.asked_since(old, Instant::now())).await;
+            let _ = timer::timeout(LOOK_LIMIT, self.shared.monitor.ask_anew(old)).await;
         }
         let open = self.session.in_transaction();
         let possible = self.shared.settings.load().transaction_replay

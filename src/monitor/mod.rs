@@ -366,16 +366,21 @@ impl MonitorHandle {
             // A full queue means that the monitor has more than enough to look at already.
             let _ = self.inner.input.try_send(Input::Seen(Observation::from_traffic(server, Instant::now(), failure)));
         }
+        self.ring(server);
+    }
+
+    fn ring(&self, server: ServerId) {
         if let Some(poked) = self.inner.poked.load().get(server.index()) {
             poked.notify_one();
         }
     }
 
-    /// Waits until the snapshot has been judged by an answer of this server to a question that was put after `since`, or by there being none.
-    pub async fn asked_since(&self, server: ServerId, since: Instant) {
-        let mut asked = self.inner.asked.subscribe();
+    /// Has this server asked, and waits until the snapshot has been judged by its answer to that or a later question, or by there being none.
+    pub async fn ask_anew(&self, server: ServerId) {
+        let (since, mut asked) = (Instant::now(), self.inner.asked.subscribe());
+        self.ring(server);
         // The sender lives as long as this handle.
-        let _ = asked.wait_for(|all| all.get(server.index()).copied().flatten().is_some_and(|at| at > since)).await;
+        let _ = asked.wait_for(|all| all.get(server.index()).copied().flatten().is_some_and(|at| at >= since)).await;
     }
 
     /// Whom failover asks about the clients at a server. The first answer counts.

@@ -110,7 +110,7 @@ impl Publisher {
             self.asked.send_if_modified(|all| {
                 for (server, at) in &asked {
                     all.resize(all.len().max(server.index() + 1), None);
-                    all[server.index()] = Some(*at);
+                    all[server.index()] = all[server.index()].max(Some(*at));
                 }
                 !asked.is_empty()
             });

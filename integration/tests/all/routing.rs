@@ -278,6 +278,12 @@ async fn who_sets_a_variable_globally_keeps_his_own_value() {
         assert_eq!(conn.query_first(own).await.unwrap(), Some(before));
         assert_eq!(where_am_i(&mut conn).await, MASTER);
     }
+    // Longer than a length of one byte tells.
+    let long = "SELECT @@session.optimizer_switch";
+    let switches: String = conn.query_first(long).await.unwrap().unwrap();
+    conn.query_drop("SET GLOBAL optimizer_switch = 'mrr=off,index_merge=off'").await.unwrap();
+    assert_eq!(conn.query_first::<String, _>(long).await.unwrap().as_deref(), Some(&*switches));
+    conn.query_drop("SET GLOBAL optimizer_switch = DEFAULT").await.unwrap();
     // NULL, which the server tells as an empty text and takes as NULL only.
     conn.query_drop("SET SESSION innodb_tmpdir = NULL").await.unwrap();
     assert_eq!(where_am_i(&mut conn).await, MASTER);
