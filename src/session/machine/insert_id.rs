@@ -58,6 +58,7 @@ impl Session {
         if learned.last_insert_id != 0 && learned.id_was_made {
             (self.last_insert_id, self.insert_id) = (learned.last_insert_id, InsertId::Known);
         } else if statement.effects.opaque && (learned.ok || !ran_nothing(statement, learned))
+            || statement.effects.hides_insert_id && !ran_nothing(statement, learned)
             || learned.last_insert_id != 0 && statement.multi
         {
             self.insert_id_changed();
@@ -98,6 +99,8 @@ mod tests {
             ("made and then given", vec![("INSERT INTO t SELECT 1", given(7)), ("INSERT INTO t VALUES (9)", given(9))], Some(7), 7),
             ("a procedure says nothing", vec![("CALL p()", none)], Some(33), 33),
             ("of two the last tells", vec![("INSERT INTO t VALUES (NULL); INSERT INTO t VALUES (9)", given(9))], Some(8), 8),
+            ("rows stand in the place of an OK", vec![("INSERT INTO t (n) VALUES (1) RETURNING id", none)], Some(34), 34),
+            ("an upload tells none", vec![("LOAD DATA INFILE 'x' INTO TABLE t", none)], Some(35), 35),
             ("a SELECT sets it", vec![("SELECT LAST_INSERT_ID(77)", none)], Some(77), 77),
             ("it is set to a literal", vec![("SET last_insert_id = 99", none)], None, 99),
             ("it is set to something else", vec![("SET last_insert_id = @a + 1", none)], Some(4), 4),

@@ -76,6 +76,8 @@ pub struct Effects {
     pub reads_last_insert_id: bool,
     /// `LAST_INSERT_ID(expr)`
     pub sets_last_insert_id: bool,
+    /// `INSERT ... RETURNING`, `LOAD DATA`, MariaDB's `ANALYZE INSERT`: what they make `LAST_INSERT_ID()` is in no reply.
+    pub hides_insert_id: bool,
     /// `SHOW STATUS`, `SHOW SESSION STATUS`: counters of the connection.
     pub reads_session_status: bool,
     /// `FLUSH STATUS`: the connection's counters begin at zero, and somebody will read them.
@@ -147,6 +149,7 @@ impl Effects {
             reads_diagnostics,
             reads_last_insert_id,
             sets_last_insert_id,
+            hides_insert_id,
             reads_session_status,
             flush_status,
             reads_server_state,
@@ -182,6 +185,7 @@ impl Effects {
             (&mut self.reads_diagnostics, reads_diagnostics),
             (&mut self.reads_last_insert_id, reads_last_insert_id),
             (&mut self.sets_last_insert_id, sets_last_insert_id),
+            (&mut self.hides_insert_id, hides_insert_id),
             (&mut self.reads_session_status, reads_session_status),
             (&mut self.flush_status, flush_status),
             (&mut self.reads_server_state, reads_server_state),

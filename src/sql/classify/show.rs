@@ -196,6 +196,7 @@ fn explained(cursor: Cursor<'_>, mode: LexMode, executes: bool) -> Verdict {
             if matches!(verdict.reason, ClassReason::DoesNotParse | ClassReason::WritingStatement | ClassReason::WithWrite) {
                 verdict.reason = if executes { ClassReason::AnalyzeWrite } else { ClassReason::ExplainWrite };
             }
+            verdict.effects.hides_insert_id = executes && cursor.is_any(&["INSERT", "REPLACE"]);
         }
     }
     verdict

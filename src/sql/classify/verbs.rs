@@ -106,8 +106,11 @@ fn table_list(cursor: &mut Cursor<'_>) -> Vec<TableName> {
     found
 }
 
-fn writing(cursor: Cursor<'_>, mode: LexMode) -> Verdict {
-    scanned(cursor, mode, Class::Write, ClassReason::WritingStatement)
+pub(super) fn writing(cursor: Cursor<'_>, mode: LexMode) -> Verdict {
+    let mut verdict = scanned(cursor, mode, Class::Write, ClassReason::WritingStatement);
+    let inserts = cursor.is_any(&["INSERT", "REPLACE"]);
+    verdict.effects.hides_insert_id = inserts && (0..cursor.rest().len()).any(|n| cursor.is_at(n, "RETURNING"));
+    verdict
 }
 
 fn load(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
@@ -119,6 +122,7 @@ fn load(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     let local = cursor.is("LOCAL");
     let mut verdict = writing(cursor, mode);
     (verdict.effects.load_data, verdict.effects.load_data_local) = (true, local);
+    verdict.effects.hides_insert_id = true;
     assign_all_variables(cursor, &mut verdict);
     verdict
 }
