@@ -90,7 +90,7 @@ pub fn key_capabilities(client: Capabilities) -> Capabilities {
 pub struct PreparedText {
     /// The statement as the client sent it.
     pub sql: Box<[u8]>,
-    /// Schema, `sql_mode` and charsets when the client prepared it; the statement keeps them.
+    /// The session when the client prepared it; the statement keeps its schema and what [`State::prepares_like`] compares.
     pub state: Arc<State>,
     /// Set for a statement that must not be shared (a cursor is open on it, long data was sent to it).
     pub private: u64,
@@ -117,18 +117,10 @@ impl PreparedText {
 
 impl PartialEq for PreparedText {
     fn eq(&self, other: &PreparedText) -> bool {
-        let same = |name| self.state.system(name) == other.state.system(name);
-        self.hash == other.hash
-            && self.private == other.private
-            && self.sql == other.sql
-            && (Arc::ptr_eq(&self.state, &other.state)
-                || self.state.schema() == other.state.schema() && PREPARE_DEPENDS_ON.iter().all(|name| same(name)))
+        self.hash == other.hash && self.private == other.private && self.sql == other.sql && self.state.prepares_like(&other.state)
     }
 }
 impl Eq for PreparedText {}
-
-/// The system variables that a server reads when it prepares a statement rather than when it executes it.
-const PREPARE_DEPENDS_ON: [&str; 4] = ["sql_mode", "character_set_client", "character_set_connection", "collation_connection"];
 
 impl Hash for PreparedText {
     fn hash<H: Hasher>(&self, hasher: &mut H) {

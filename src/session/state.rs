@@ -35,6 +35,24 @@ pub enum Value {
 pub const READ_ONLY: [&str; 2] = ["tx_read_only", "transaction_read_only"];
 /// The isolation level by its names; MariaDB has had the first alone before 11.1.
 const ISOLATION: [&str; 2] = ["tx_isolation", "transaction_isolation"];
+/// The system variables that a server reads when it prepares a statement rather than when it executes it: how its text is read, and what
+/// MySQL works out of its constants, types and precisions once and for all.
+const PREPARE_DEPENDS_ON: [&str; 14] = [
+    "sql_mode",
+    "character_set_client",
+    "character_set_connection",
+    "collation_connection",
+    "time_zone",
+    "default_week_format",
+    "div_precision_increment",
+    "group_concat_max_len",
+    "lc_time_names",
+    "default_collation_for_utf8mb4",
+    "windowing_use_high_precision",
+    "sql_auto_is_null",
+    "character_set_collations",
+    "old_mode",
+];
 /// More than this many variables a session cannot take along; it is pinned to its connection instead.
 pub const VARIABLES_MAX: usize = 256;
 /// User variables longer than this (name and value) are not taken along; the session is pinned instead.
@@ -199,6 +217,13 @@ impl State {
     /// Whether it has grown past what a session may take along.
     pub fn too_large(&self) -> bool {
         self.system.len() + self.user.len() > VARIABLES_MAX
+    }
+
+    /// Whether a statement prepared in one of the two means the same as prepared in the other.
+    pub fn prepares_like(&self, other: &State) -> bool {
+        std::ptr::eq(self, other)
+            || self.schema == other.schema
+                && PREPARE_DEPENDS_ON.iter().all(|name| self.system.get(*name) == other.system.get(*name))
     }
 
     /// Bytes it takes, roughly.
