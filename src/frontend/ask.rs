@@ -73,7 +73,7 @@ impl Client {
             Err(Failed::Answered) => return Ok(Some(())),
             Err(_) => return Ok(None),
         };
-        let state = self.session.state.clone();
+        let state = self.wanted_state().clone();
         if lease.bring_to(&state).await.is_err() {
             return self.lost_while_asking(job, lease, held).await;
         }
@@ -123,7 +123,7 @@ impl Client {
             Ok(Err(_)) => return Err(None),
             Err(gone) => return Err(Some(Err(gone))),
         };
-        let state = self.session.state.clone();
+        let state = self.wanted_state().clone();
         let reply = match lease.bring_to(&state).await {
             Ok(()) => lease.raw_reply(&sql).await.ok(),
             Err(_) => None,

@@ -82,6 +82,8 @@ pub struct Client {
     pub(super) challenge: [u8; NONCE_LEN],
     /// The connection of the last statement as it was given back: (server, thread id, serial).
     pub(super) last: Option<(ServerId, u64, u64)>,
+    /// What stands on its connection while the session's schema is gone; stays for as long as the connection is held.
+    pub(super) schemaless: Option<Arc<State>>,
     /// The reply of the statement that runs is to be kept.
     pub(super) fill: Option<Box<Fill>>,
     /// What the open transaction has written, for the cache.
@@ -139,6 +141,7 @@ impl Client {
             failed_changes: 0,
             challenge: [0; NONCE_LEN],
             last: None,
+            schemaless: None,
             fill: None,
             written: Written::default(),
             record: None,

@@ -7,6 +7,7 @@ use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
+use crate::frontend::schemaless::moves;
 use crate::protocol::command::Com;
 use crate::session::machine::Learned;
 use crate::sql::classify::{Class, names_id};
@@ -64,9 +65,12 @@ impl Client {
                 lease.guard.was_assigned();
             }
             if before.is_some_and(|before| !Arc::ptr_eq(&before, &self.session.state)) {
-                self.session.state = self.shared.share(self.session.state.clone());
-                lease.have = self.session.state.clone();
+                let entered = told.schema.is_some() || job.com == Com::InitDb && ok;
+                self.lease_stands_there(lease, entered);
                 self.show_schema();
+            } else if may_change && ok && moves(job) {
+                // Into the schema that the session has been in, from another of the connection's.
+                self.lease_stands_there(lease, true);
             }
         } else if let (Some(prepared), Some(text)) = (&told.prepared, job.text) {
             lease.note_prepared(text.clone(), prepared.statement_id);

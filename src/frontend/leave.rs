@@ -128,8 +128,7 @@ impl Client {
                     self.left.counts_are(row_count, found_rows);
                 }
                 self.session.read_back(changes.as_deref());
-                self.session.state = self.shared.share(self.session.state.clone());
-                lease.have = self.session.state.clone();
+                self.lease_stands_there(lease, false);
             }
             Err(CommandError::Refused(_)) => self.session.read_back(None),
             // The next statement finds the connection broken, and says so.
@@ -156,8 +155,7 @@ impl Client {
             }
         }
         self.session.keep(&values);
-        self.session.state = self.shared.share(self.session.state.clone());
-        lease.have = self.session.state.clone();
+        self.lease_stands_there(lease, false);
     }
 }
 

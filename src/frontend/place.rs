@@ -195,7 +195,7 @@ impl Client {
             key: &self.account.key,
             credential: &self.account.credential,
             collation: self.account.collation,
-            state: &self.session.state,
+            state: self.wanted_state(),
             fresh: &self.account.fresh,
             attributes: &self.account.attributes,
             text,

@@ -4,7 +4,6 @@
 //! The steps are those of the map in `lib.rs`. Decisions are made by `sql`, `session` and `routing`; this file carries them
 //! out, and says what happened when that fails.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,8 +28,7 @@ use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
 use crate::session::replay::Checksum;
-use crate::sql::classify::{Class, Classified, Templates};
-use crate::sql::digest::DigestBuf;
+use crate::sql::classify::{Class, Classified};
 use crate::sql::hint::Hint;
 use crate::topology::ServerId;
 use crate::topology::observation::Failure;
@@ -51,10 +49,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const PREPARED_AGAIN_MAX: u32 = 6;
 /// Pause before it is, times how often it was.
 const PREPARE_PAUSE: Duration = Duration::from_millis(20);
-
-thread_local! {
-    static READING: RefCell<(DigestBuf, Templates)> = RefCell::default();
-}
 
 /// What is sent to the server.
 pub(super) enum Payload<'a> {
@@ -120,6 +114,8 @@ pub(super) enum Failed {
     Behind,
     /// The replica misses what the statement names or a right to it; the master may have it.
     Lacks,
+    /// The session's schema is gone.
+    NoSchema,
     /// The server is read-only, and refused a statement whose text looked like a read.
     ReadOnlyServer,
     /// The prepared statement must be prepared again, or room made for it; the server's error packet.
@@ -148,23 +144,13 @@ impl Client {
         self.run_job(&job).await.map(|_| ())
     }
 
-    pub(super) fn classify(&self, sql: &[u8]) -> (Arc<Classified>, Option<Hint>) {
-        READING.with_borrow_mut(|(buffer, templates)| {
-            if let Some(known) = templates.get(sql, self.session.lex) {
-                return (known.clone(), None);
-            }
-            let (statement, seen) = self.shared.classify.find(sql, self.session.lex, buffer);
-            if seen {
-                templates.put(sql, self.session.lex, &statement);
-            }
-            (statement, buffer.hint.take())
-        })
-    }
-
     /// Steps 5 to 10 of the way of one query.
     pub(super) async fn run_job(&mut self, job: &Job<'_>) -> Result<Outcome, Gone> {
         // What is to be kept is this statement's reply or nothing, and nobody waits for it when it was never sent.
         self.fill = None;
+        if self.held.is_none() {
+            self.schemaless = None;
+        }
         let ended = self.carry_out(job).await;
         self.fill = None;
         ended
@@ -240,7 +226,7 @@ impl Client {
                             return Ok(ANSWERED);
                         }
                         Failed::Lacks => failed = self.shared.all_but_master(),
-                        Failed::Behind | Failed::ReadOnlyServer | Failed::PrepareAgain(_) => {
+                        Failed::Behind | Failed::NoSchema | Failed::ReadOnlyServer | Failed::PrepareAgain(_) => {
                             unreachable!("a connection runs nothing")
                         }
                     }
@@ -262,6 +248,7 @@ impl Client {
                 Err(Failed::Answered | Failed::HeldLost) => return Ok(ANSWERED),
                 Err(Failed::Behind) => failed.push(server),
                 Err(Failed::Lacks) => failed = self.shared.all_but_master(),
+                Err(Failed::NoSchema) => self.go_without_schema(),
                 // The next decision knows, and so does that of the next execution.
                 Err(Failed::ReadOnlyServer) => job.statement.writes_unseen.raise(),
                 Err(Failed::PrepareAgain(payload)) => {
@@ -322,7 +309,7 @@ impl Client {
             }
             if let Failed::Before(error) = &failed {
                 self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
-            } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_) | Failed::Behind | Failed::Lacks) {
+            } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_) | Failed::Behind | Failed::Lacks | Failed::NoSchema) {
                 if lease.tainted && self.session.pins.any() {
                     // What the session holds is on a connection in a state that nobody knows, perhaps with an answer under way: there is no going on from
                     // here, and the client has been told of an error.

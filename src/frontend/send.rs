@@ -44,7 +44,8 @@ impl Client {
         let same_as_before = self.last == Some((lease.server, lease.thread_id, lease.serial));
         let wait = decision.wait_for_write && !same_as_before;
         let restore_id = self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
-        let plain = Arc::ptr_eq(&lease.have, &self.session.state) || lease.have == self.session.state;
+        let want = self.wanted_state();
+        let plain = Arc::ptr_eq(&lease.have, want) || lease.have == *want;
         let nothing_before = plain && lease.guard.is_right() && !lease.has_closes() && !restore_id && !wait;
         let composed;
         let packet = match (&job.payload, job.text) {
@@ -57,8 +58,8 @@ impl Client {
             _ => None,
         };
         if let Some(packet) = packet {
-            if !Arc::ptr_eq(&lease.have, &self.session.state) {
-                lease.have = self.session.state.clone();
+            if !Arc::ptr_eq(&lease.have, want) {
+                lease.have = want.clone();
             }
             return Ok(lease.stream.send_command(packet).await.map_err(|e| self.broken(lease, &e)));
         }
@@ -108,6 +109,9 @@ impl Client {
                         if self.make_room(lease, errno) {
                             return Ok(Err(Failed::PrepareAgain(payload)));
                         }
+                        if self.schema_is_gone(errno) && !self.may_lack(lease.server, errno) {
+                            return Ok(Err(Failed::NoSchema));
+                        }
                         if job.statement.class == Class::Read && self.may_lack(lease.server, errno) {
                             return Ok(Err(Failed::Lacks));
                         }
@@ -118,7 +122,8 @@ impl Client {
                 },
             };
         }
-        answers += lease.put_restore(&self.session.state, &mut out);
+        let want = self.state_before(job, lease);
+        answers += lease.put_restore(&want, &mut out);
         if restore_id {
             put_query(&mut out, lease.capabilities, format!("SET last_insert_id={}", self.session.last_insert_id).as_bytes());
             answers += 1;
@@ -129,7 +134,7 @@ impl Client {
                 return Ok(Err(self.broken(lease, &e)));
             }
             out.clear();
-            if let Some(failed) = self.restored(job, lease, buffer, answers).await? {
+            if let Some(failed) = self.restored(job, lease, buffer, answers, &want).await? {
                 return Ok(Err(failed));
             }
             answers = 0;
@@ -150,11 +155,11 @@ impl Client {
             return Ok(Err(self.broken(lease, &e)));
         }
         if answers > 0
-            && let Some(failed) = self.restored(job, lease, buffer, answers).await?
+            && let Some(failed) = self.restored(job, lease, buffer, answers, &want).await?
         {
             return Ok(Err(failed));
         }
-        lease.stands_at(&self.session.state);
+        lease.stands_at(&want);
         if restore_id {
             lease.last_insert_id = self.session.last_insert_id;
         }
@@ -167,7 +172,7 @@ impl Client {
             // The charset of its login has no name that could be set again.
             return Ok(());
         }
-        lease.reset(&self.session.state).await
+        lease.reset(self.wanted_state()).await
     }
 
     /// The packet of an execution under the server's number for its statement.
@@ -201,10 +206,11 @@ impl Client {
         lease: &mut Lease,
         buffer: &mut Buffer,
         answers: usize,
+        want: &Arc<State>,
     ) -> Result<Option<Failed>, Gone> {
         match lease.expect_oks(buffer, answers).await {
             Ok(()) => {
-                lease.stands_at(&self.session.state);
+                lease.stands_at(want);
                 Ok(None)
             }
             // The sandbox of an expired password, where all is told so but what ends it. The server lets a login into its schema there,
@@ -222,8 +228,12 @@ impl Client {
             }
             Err(CommandError::Refused(payload)) => {
                 lease.tainted = true;
-                if self.may_lack(lease.server, ErrPacket::parse(&payload).map_or(0, |e| e.errno)) {
+                let errno = ErrPacket::parse(&payload).map_or(0, |e| e.errno);
+                if self.may_lack(lease.server, errno) {
                     return Ok(Some(Failed::Lacks));
+                }
+                if self.schema_is_gone(errno) {
+                    return Ok(Some(Failed::NoSchema));
                 }
                 self.server_error(&payload).await?;
                 self.show_idle();
@@ -245,11 +255,12 @@ impl Client {
         out: &mut Vec<u8>,
     ) -> Result<u32, CommandError> {
         let other;
-        let state: &Arc<State> = if same_for_prepare(&self.session.state, &text.state) {
-            &self.session.state
+        let state: &Arc<State> = if self.wanted_state().prepares_like(&text.state) {
+            self.wanted_state()
         } else {
             // No connection can be brought back to having no schema, and the roles are the session's of now.
-            let schema = text.state.schema().or(lease.have.schema()).map(Into::into);
+            let own = text.state.schema().filter(|_| self.schemaless.is_none());
+            let schema = own.or(lease.have.schema()).map(Into::into);
             let role = self.session.state.role().map(Into::into);
             other = Arc::new(text.state.changed(&[Change::Schema(schema), Change::Role(role)]));
             &other
@@ -308,11 +319,4 @@ impl Client {
         }
         Ok(reached)
     }
-}
-
-fn same_for_prepare(a: &State, b: &State) -> bool {
-    a.schema() == b.schema()
-        && ["sql_mode", "character_set_client", "character_set_connection", "collation_connection"]
-            .iter()
-            .all(|name| a.system(name) == b.system(name))
 }
