@@ -86,8 +86,6 @@ pub struct Session {
     initial: Arc<State>,
     /// Why it must stay on its connection.
     pub pins: Pins,
-    /// Its connection holds a lock under which nobody can write (`FLUSH TABLES WITH READ LOCK` and its like).
-    pub read_lock: bool,
     /// What the client was last told of its status.
     pub status: Status,
     /// The value of `LAST_INSERT_ID()`.
@@ -111,6 +109,7 @@ pub struct Session {
     unread: Unread,
     handlers: u32,
     named_locks: NamedLocks,
+    table_locks: TableLocks,
     pending_transaction: bool,
     /// `autocommit` is off by the server's configuration or by a `SET`; kept apart, because every statement asks.
     autocommit_is_off: bool,
@@ -132,7 +131,6 @@ impl Session {
             initial: state.clone(),
             state,
             pins: Pins::default(),
-            read_lock: false,
             status: if off && lex_default.dialect != Dialect::MySql { Status(0) } else { Status::AUTOCOMMIT },
             autocommit_is_off: off,
             last_insert_id: 0,
@@ -145,6 +143,7 @@ impl Session {
             unread: Unread::default(),
             handlers: 0,
             named_locks: NamedLocks::default(),
+            table_locks: TableLocks::default(),
             pending_transaction: false,
             limits_idleness: false,
             sets_next_transaction: false,
@@ -331,14 +330,7 @@ impl Session {
         }
         self.pins.set(PinReason::TemporaryTable, self.temporary_tables.any());
 
-        // START TRANSACTION releases table locks, but not those of FLUSH TABLES WITH READ LOCK: only UNLOCK TABLES surely ends both.
-        if ok && effects.unlock_tables {
-            self.pins.set(PinReason::LockTables, false);
-        }
-        self.read_lock = (self.read_lock && !(ok && effects.unlock_tables)) || (ok && effects.flush_tables_with_read_lock);
-        if effects.lock_tables || effects.flush_tables_with_read_lock {
-            self.pins.set(PinReason::LockTables, true);
-        }
+        self.learn_table_locks(effects, ok, statement.multi);
 
         if effects.get_lock || effects.release_lock {
             self.named_locks.learn(sql, self.lex, ok);
@@ -421,7 +413,7 @@ impl Session {
     pub fn connection_lost(&mut self) {
         self.status = Status(self.status.0 & !(Status::IN_TRANS.0 | Status::IN_TRANS_READONLY.0));
         self.pins = Pins::default();
-        self.read_lock = false;
+        self.table_locks = TableLocks::default();
         self.temporary_tables = Names::default();
         self.text_prepared = TextPrepared::default();
         self.unread = Unread::default();
@@ -482,10 +474,12 @@ fn second_word(sql: &[u8], mode: LexMode) -> &[u8] {
 
 mod insert_id;
 mod named_locks;
+mod table_locks;
 mod text_prepared;
 mod variables;
 
 use named_locks::NamedLocks;
+use table_locks::TableLocks;
 use text_prepared::TextPrepared;
 pub use variables::Globals;
 

@@ -51,6 +51,9 @@ fn pins_begin_and_end_with_their_cause() {
         ("CREATE TEMPORARY TABLE t (a INT)", "temporary_table", "DROP TEMPORARY TABLE t"),
         ("LOCK TABLES t READ", "lock_tables", "UNLOCK TABLES"),
         ("FLUSH TABLES WITH READ LOCK", "lock_tables", "UNLOCK TABLES"),
+        ("LOCK INSTANCE FOR BACKUP", "lock_tables", "UNLOCK INSTANCE"),
+        ("BACKUP STAGE START", "lock_tables", "BACKUP STAGE END"),
+        ("BACKUP LOCK t", "lock_tables", "BACKUP UNLOCK"),
         ("SELECT GET_LOCK('a', 1)", "named_lock", "SELECT RELEASE_LOCK('a')"),
         ("SELECT GET_LOCK('a', 1)", "named_lock", "SELECT RELEASE_ALL_LOCKS()"),
         ("PREPARE s FROM 'SELECT 1'", "text_prepared", "DEALLOCATE PREPARE s"),
@@ -67,6 +70,22 @@ fn pins_begin_and_end_with_their_cause() {
         assert_eq!(pins(&session), format!("[\"{reason}\"]"), "after {begin}");
         say(&mut session, end, &Said::default());
         assert_eq!(pins(&session), "[]", "after {begin}; {end}");
+    }
+}
+
+#[test]
+fn locks_of_backups_and_of_tables_end_apart() {
+    for (first, second, other, read_lock) in [
+        ("LOCK INSTANCE FOR BACKUP", "FLUSH TABLES WITH READ LOCK", "UNLOCK TABLES", false),
+        ("LOCK TABLES t WRITE", "LOCK INSTANCE FOR BACKUP", "UNLOCK INSTANCE", false),
+        ("BACKUP STAGE START", "LOCK TABLES t READ", "UNLOCK TABLES", true),
+        ("FLUSH TABLES WITH READ LOCK", "BACKUP LOCK t", "BACKUP UNLOCK", true),
+    ] {
+        let mut session = session();
+        for sql in [first, second, other] {
+            say(&mut session, sql, &Said::default());
+        }
+        assert_eq!((pins(&session).as_str(), session.holds_read_lock()), ("[\"lock_tables\"]", read_lock), "{first}; {second}; {other}");
     }
 }
 

@@ -13,6 +13,39 @@ pub enum Kill {
     User,
 }
 
+/// Locks for backups, as a set. They and the locks of tables are ended apart from each other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct BackupLocks(u8);
+
+impl BackupLocks {
+    /// MySQL's `LOCK INSTANCE FOR BACKUP`: against definitions.
+    pub const INSTANCE: BackupLocks = BackupLocks(1);
+    /// MariaDB's `BACKUP STAGE`: against definitions, and in the end against commits.
+    pub const STAGE: BackupLocks = BackupLocks(2);
+    /// MariaDB's `BACKUP LOCK`: one table.
+    pub const TABLE: BackupLocks = BackupLocks(4);
+
+    /// Whether there is any.
+    pub fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether all of these are among them.
+    pub fn has(self, locks: BackupLocks) -> bool {
+        self.0 & locks.0 == locks.0
+    }
+
+    /// With these.
+    pub fn add(&mut self, locks: BackupLocks) {
+        self.0 |= locks.0;
+    }
+
+    /// Without these.
+    pub fn remove(&mut self, locks: BackupLocks) {
+        self.0 &= !locks.0;
+    }
+}
+
 /// One statement's effects; for several statements sent together, the union of theirs. All empty or false: nothing to remember.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Effects {
@@ -94,7 +127,11 @@ pub struct Effects {
     pub kill: Option<Kill>,
     /// `CALL`: what the procedure does is not known from this text.
     pub calls_procedure: bool,
-    /// `FLUSH TABLES ... WITH READ LOCK`, `FLUSH TABLES ... FOR EXPORT`, `BACKUP STAGE`, `LOCK INSTANCE`: the connection holds a lock afterwards.
+    /// `LOCK INSTANCE`, `BACKUP STAGE`, `BACKUP LOCK`
+    pub locks_backup: BackupLocks,
+    /// `UNLOCK INSTANCE`, `BACKUP STAGE END`, `BACKUP UNLOCK`
+    pub unlocks_backup: BackupLocks,
+    /// `FLUSH TABLES ... WITH READ LOCK`, `FLUSH TABLES ... FOR EXPORT`: the connection holds a lock afterwards.
     pub flush_tables_with_read_lock: bool,
     /// `SHUTDOWN`, `RESTART`
     pub shutdown: bool,
@@ -158,6 +195,8 @@ impl Effects {
             load_data,
             kill,
             calls_procedure,
+            locks_backup,
+            unlocks_backup,
             flush_tables_with_read_lock,
             shutdown,
             reads_connection_id,
@@ -202,6 +241,8 @@ impl Effects {
         ] {
             *mine |= theirs;
         }
+        self.locks_backup.add(locks_backup);
+        self.unlocks_backup.add(unlocks_backup);
         self.begins_transaction = begins_transaction.or(self.begins_transaction);
         self.ends_transaction = ends_transaction.or(self.ends_transaction);
         self.set_transaction = set_transaction.or(self.set_transaction);

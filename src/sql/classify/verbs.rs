@@ -1,7 +1,7 @@
 //! Statements by their first words: what each is, and what it does to the session.
 //! Sources: MySQL 8.4 Reference Manual, chapter "SQL Statements"; MariaDB "SQL Statements".
 
-use super::effects::{Kill, remember};
+use super::effects::{BackupLocks, Kill, remember};
 use super::judge::{opaque, query};
 use super::query::scan;
 use super::show;
@@ -408,12 +408,11 @@ fn lock(cursor: Cursor<'_>) -> Verdict {
     let tables = cursor.is_at(1, "TABLE") || cursor.is_at(1, "TABLES");
     with(Class::Write, ClassReason::LockTables, |verdict| {
         let effects = &mut verdict.effects;
-        if cursor.is("UNLOCK") {
-            effects.unlock_tables = true;
-        } else if tables {
-            (effects.lock_tables, effects.implicit_commit) = (true, true);
-        } else {
-            effects.flush_tables_with_read_lock = true;
+        match (cursor.is("UNLOCK"), tables) {
+            (true, true) => effects.unlock_tables = true,
+            (true, false) => effects.unlocks_backup = BackupLocks::INSTANCE,
+            (false, true) => (effects.lock_tables, effects.implicit_commit) = (true, true),
+            (false, false) => effects.locks_backup = BackupLocks::INSTANCE,
         }
     })
 }
@@ -447,7 +446,13 @@ fn maintenance(cursor: Cursor<'_>) -> Verdict {
     });
     with(Class::Administrative, ClassReason::ServerMaintenance, |verdict| {
         let effects = &mut verdict.effects;
-        effects.flush_tables_with_read_lock = cursor.is("FLUSH") && read_lock || cursor.is("BACKUP");
+        effects.flush_tables_with_read_lock = cursor.is("FLUSH") && read_lock;
+        if cursor.is("BACKUP") {
+            let stage = cursor.is_at(1, "STAGE");
+            let ends = cursor.is_at(1, "UNLOCK") || stage && cursor.is_at(2, "END");
+            let lock = if stage { BackupLocks::STAGE } else { BackupLocks::TABLE };
+            *(if ends { &mut effects.unlocks_backup } else { &mut effects.locks_backup }) = lock;
+        }
         effects.shutdown = cursor.is_any(&["SHUTDOWN", "RESTART"]);
         let local = usize::from(cursor.is_at(1, "LOCAL") || cursor.is_at(1, "NO_WRITE_TO_BINLOG"));
         effects.flush_status = cursor.is("FLUSH") && cursor.is_at(1 + local, "STATUS");
