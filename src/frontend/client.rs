@@ -84,6 +84,10 @@ pub struct Client {
     pub(super) last: Option<(ServerId, u64, u64)>,
     /// What stands on its connection while the session's schema is gone; stays for as long as the connection is held.
     pub(super) schemaless: Option<Arc<State>>,
+    /// The transaction that only reads has read something, or must stay for another reason where it was begun.
+    pub(super) has_read: bool,
+    /// It began `WITH CONSISTENT SNAPSHOT`.
+    pub(super) takes_snapshot: bool,
     /// The reply of the statement that runs is to be kept.
     pub(super) fill: Option<Box<Fill>>,
     /// What the open transaction has written, for the cache.
@@ -142,6 +146,8 @@ impl Client {
             challenge: [0; NONCE_LEN],
             last: None,
             schemaless: None,
+            has_read: false,
+            takes_snapshot: false,
             fill: None,
             written: Written::default(),
             record: None,

@@ -22,6 +22,9 @@ impl Client {
             && (effects.sets_last_insert_id
                 || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity"));
         lease.dirty_users |= told.state_changed || effects.opaque || !effects.sets_user_variables.is_empty();
+        if let Some(start) = effects.begins_transaction.filter(|_| !prepare_only) {
+            (self.has_read, self.takes_snapshot) = (job.statement.multi, start.snapshot);
+        }
         let id_was_made = told.last_insert_id != 0 && made_by_server(job, told.last_insert_id);
         if id_was_made {
             lease.last_insert_id = told.last_insert_id;

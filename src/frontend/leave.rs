@@ -21,15 +21,19 @@ use crate::topology::Flavor;
 
 impl Client {
     /// Whether the session may have to leave a replica before the statement runs.
-    pub(super) fn may_leave_replica(&self, job: &Job<'_>) -> bool {
-        let in_transaction = job.com != Com::StmtPrepare && self.session.status.has(Status::IN_TRANS_READONLY);
+    pub(super) fn may_leave_replica(&self) -> bool {
+        let in_transaction = self.session.status.has(Status::IN_TRANS_READONLY);
         self.held.is_some() && (in_transaction || self.session.pins.has(PinReason::FoundRows))
     }
 
     /// Leaves it, where it has to.
-    pub(super) async fn leave_replica(&mut self, statement: &Classified) {
+    pub(super) async fn leave_replica(&mut self, job: &Job<'_>) {
+        let (statement, prepares) = (&**job.statement, job.com == Com::StmtPrepare);
         if self.session.status.has(Status::IN_TRANS_READONLY) {
-            self.end_read_only(statement).await;
+            if !prepares {
+                self.end_read_only(statement).await;
+            }
+            self.move_read_only(statement, prepares).await;
         }
         self.leave_counting_replica(statement).await;
     }
@@ -48,6 +52,44 @@ impl Client {
         }
         self.session.transaction_ended();
         lease.give_back(Instant::now());
+    }
+
+    /// A read-only transaction that has read nothing yet begins again on the master for a statement that belongs there: one that locks
+    /// by name, prepares, opens a `HANDLER`, sets a global variable, shows what is the server's. What was begun stays where it is when there is no connection for that.
+    async fn move_read_only(&mut self, statement: &Classified, prepares: bool) {
+        let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
+        let Some(master) = self.shared.snapshot.load().writer().map(|master| master.id).filter(|master| *master != server) else { return };
+        match statement.class {
+            // A savepoint is known there only.
+            Class::Session | Class::Transaction => return self.has_read |= statement.effects.savepoint,
+            // What it reads from here on must be of the same moment.
+            Class::Read | Class::LockingRead => return self.has_read |= !prepares,
+            Class::Write | Class::Ddl | Class::Administrative | Class::Unknown => {}
+        }
+        if self.has_read || !self.session.pins.only(PinReason::Transaction) {
+            return self.has_read = true;
+        }
+        let Some(pool) = self.shared.pools.get(master.index()) else { return };
+        let Ok(mut lease) = pool.checkout(self.wanted(None)).await else { return };
+        lease.guard.wanted = false;
+        let state = self.wanted_state().clone();
+        let begin: &[u8] = match self.takes_snapshot {
+            true => b"START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+            false => b"START TRANSACTION READ ONLY",
+        };
+        let begun = lease.bring_to(&state).await.is_ok() && lease.statement(begin).await.is_ok();
+        if !begun {
+            lease.tainted = true;
+            return;
+        }
+        lease.writes = true;
+        if let Some(mut left) = self.held.replace(lease) {
+            if left.statement(b"COMMIT").await.is_err() {
+                left.tainted = true;
+            }
+            left.give_back(Instant::now());
+        }
+        self.record = None;
     }
 
     /// What `SQL_CALC_FOUND_ROWS` counted on a replica keeps the session there for a read, but not for a statement that may write.

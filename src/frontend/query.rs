@@ -168,8 +168,8 @@ impl Client {
         {
             return Ok(answered);
         }
-        if self.may_leave_replica(job) {
-            Box::pin(self.leave_replica(job.statement)).await;
+        if self.may_leave_replica() {
+            Box::pin(self.leave_replica(job)).await;
         }
         loop {
             let decision = self.decide(job, &failed);

@@ -136,6 +136,10 @@ pub fn decide(q: &Question<'_>) -> Decision {
         if q.snapshot.master.is_some_and(|master| master != server) && !q.in_read_only_transaction && writes(q.statement) {
             return answer(Target::Deny, Reason::PinnedElsewhere(pin));
         }
+        // A lock there would keep nobody out, and a variable be set there alone.
+        if q.in_read_only_transaction && q.snapshot.master.is_some_and(|master| master != server) && is_masters(q.statement) {
+            return answer(Target::Deny, Reason::PinnedElsewhere(pin));
+        }
         return Decision {
             target: Target::Server,
             server: Some(server),
@@ -245,6 +249,13 @@ fn writes(statement: &Classified) -> bool {
             _ => true,
         },
     }
+}
+
+/// Whether it means nothing on a server that is not the master, even in a transaction that only reads.
+fn is_masters(statement: &Classified) -> bool {
+    let effects = &statement.effects;
+    let asks = matches!(&statement.reason, ClassReason::FunctionWithEffect("IS_FREE_LOCK" | "IS_USED_LOCK"));
+    effects.get_lock || effects.sets_global || asks
 }
 
 /// Whether a read may begin a transaction when statements do not commit by themselves. In MySQL what shows something reads tables of
