@@ -9,17 +9,17 @@
 //! State") is the truth. Where a server does not track a variable, the literal the client wrote stands for it.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::Arc;
-
 pub use super::collation::charset_of_collation;
 use crate::sql::lexer::{ByteCharset, LexMode};
 
 mod encode;
+mod interner;
 mod names;
 
 pub use encode::put;
+pub use interner::Interner;
 pub use names::NAMES;
 
 /// How a value is written into the `SET` that restores it.
@@ -55,6 +55,8 @@ const PREPARE_DEPENDS_ON: [&str; 14] = [
 ];
 /// More than this many variables a session cannot take along; it is pinned to its connection instead.
 pub const VARIABLES_MAX: usize = 256;
+/// More bytes than this in all variables a session cannot take along either.
+pub const STATE_BYTES_MAX: usize = 128 * 1024;
 /// User variables longer than this (name and value) are not taken along; the session is pinned instead.
 pub const USER_VARIABLE_BYTES_MAX: usize = 4096;
 
@@ -72,6 +74,7 @@ pub struct State {
     role: Option<Box<str>>,
     /// What follows from all of it, worked out once.
     hash: u64,
+    bytes: usize,
     uncommitted: bool,
 }
 
@@ -175,6 +178,7 @@ impl State {
     #[must_use]
     pub fn changed(&self, changes: &[Change]) -> State {
         let mut state = self.clone();
+        let full = self.too_large();
         for change in changes {
             match change.clone() {
                 Change::Schema(name) => state.schema = name,
@@ -204,6 +208,8 @@ impl State {
                     state.results_collation = None;
                     state.system.retain(|name, _| !NAMES.contains(&&**name));
                 }
+                // One that has grown too large stays on its connection, where all of them are.
+                Change::User(name, _) if full && !state.user.contains_key(&name) => {}
                 Change::User(name, value) => {
                     state.user.insert(name, value);
                 }
@@ -216,7 +222,7 @@ impl State {
 
     /// Whether it has grown past what a session may take along.
     pub fn too_large(&self) -> bool {
-        self.system.len() + self.user.len() > VARIABLES_MAX
+        self.system.len() + self.user.len() > VARIABLES_MAX || self.bytes > STATE_BYTES_MAX
     }
 
     /// Whether a statement prepared in one of the two means the same as prepared in the other.
@@ -228,6 +234,10 @@ impl State {
 
     /// Bytes it takes, roughly.
     pub fn heap_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn count_bytes(&self) -> usize {
         const EACH: usize = 64;
         let all = self.system.iter().chain(&self.user);
         all.map(|(name, value)| name.len() + value.bytes().len() + EACH).sum::<usize>()
@@ -253,6 +263,7 @@ impl State {
         self.results_collation.hash(&mut hasher);
         self.role.hash(&mut hasher);
         self.hash = hasher.finish();
+        self.bytes = self.count_bytes();
         self.uncommitted = ISOLATION.iter().any(|name| {
             let level = self.system(name).unwrap_or_default();
             level == b"0" || level.windows(11).any(|part| part.eq_ignore_ascii_case(b"UNCOMMITTED"))
@@ -315,42 +326,6 @@ impl State {
             mode.charset = ByteCharset::from_name(text.trim_matches(|c| c == '\'' || c == '"'));
         }
         mode
-    }
-}
-
-/// States that are in use, each once: sessions with the same settings share one, so that a connection that served one of them
-/// is recognised by pointer, and thousands of clients need the memory of a few.
-#[derive(Debug, Default)]
-pub struct Interner {
-    states: HashMap<u64, Vec<Arc<State>>, foldhash::fast::FixedState>,
-    count: usize,
-}
-
-/// States kept; at the limit those that nobody uses are dropped, and if that is not enough, all (they live on with their
-/// sessions, only recognised more slowly).
-pub const INTERNED_MAX: usize = 10_000;
-
-impl Interner {
-    /// The shared one of this state.
-    pub fn share(&mut self, state: Arc<State>) -> Arc<State> {
-        let same = self.states.get(&state.hash).and_then(|all| all.iter().find(|s| Arc::ptr_eq(s, &state) || ***s == *state));
-        if let Some(same) = same {
-            return same.clone();
-        }
-        if self.count >= INTERNED_MAX {
-            self.states.retain(|_, all| {
-                all.retain(|s| Arc::strong_count(s) > 1);
-                !all.is_empty()
-            });
-            self.count = self.states.values().map(Vec::len).sum();
-            if self.count >= INTERNED_MAX {
-                self.states.clear();
-                self.count = 0;
-            }
-        }
-        self.states.entry(state.hash).or_default().push(state.clone());
-        self.count += 1;
-        state
     }
 }
 

@@ -107,7 +107,7 @@ impl Session {
             }
             if BOUND_VARIABLES.contains(&name.as_str()) {
                 let ended = name == "gtid_next" && value.eq_ignore_ascii_case(b"AUTOMATIC");
-                self.pins.set(PinReason::SessionVariable, !ended);
+                self.pins.set(PinReason::SessionVariable, !ended || self.state.too_large());
                 continue;
             }
             if name == PROFILING && !is_off(value) || name == OPTIMIZER_TRACE && is_traced(value) {
@@ -200,7 +200,7 @@ impl Session {
                 (Scope::Session, _) if BOUND_VARIABLES.contains(&name.as_str()) => {
                     let ended = name == "gtid_next"
                         && matches!(&assignment.value, SetValue::Literal(t) if t.to_ascii_uppercase().windows(9).any(|w| w == b"AUTOMATIC"));
-                    self.pins.set(PinReason::SessionVariable, !ended);
+                    self.pins.set(PinReason::SessionVariable, !ended || self.state.too_large());
                 }
                 // The clock goes on; the value that was tracked would stop it.
                 (Scope::Session, value)
