@@ -35,6 +35,9 @@ const PROFILING: &str = "profiling";
 /// While it is on, `information_schema.optimizer_trace` tells of the statement before on the same connection.
 const OPTIMIZER_TRACE: &str = "optimizer_trace";
 
+/// ER_SIGNAL_EXCEPTION: a routine has refused something.
+const SIGNALLED: u16 = 1644;
+
 /// More variables than this set globally by one statement are not kept as they were.
 const KEPT_MAX: usize = 64;
 
@@ -142,6 +145,11 @@ impl Session {
             }
         }
         if effects.opaque && (learned.ok || !super::ran_nothing(statement, learned)) {
+            self.unread.add_any();
+        }
+        // A function may have set others beside those that the text names; a trigger or a function has set some to say why it refused.
+        let calls = statement.calls_unknown || !statement.unknown_functions.is_empty();
+        if learned.ok && sets_user && calls || learned.errno == SIGNALLED && statement.class != Class::Read {
             self.unread.add_any();
         }
         self.pins.set(PinReason::UserVariable, self.unread.any());
