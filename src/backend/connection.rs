@@ -164,6 +164,8 @@ pub struct Connection {
     to_close: Vec<u32>,
     /// A user variable had a value here. That it has none any more can only be brought about by a reset.
     pub dirty_users: bool,
+    /// The client whose procedures or functions ran here, which may have taken locks by name.
+    pub locks_unseen: Option<u32>,
     /// Statements it may hold prepared; the least recently used is closed to make room. The pool's own, so that what one
     /// connection learns of the server's limit holds for all.
     pub prepared_max: Arc<AtomicUsize>,
@@ -218,6 +220,7 @@ impl Connection {
             prepared: HashMap::default(),
             to_close: Vec::new(),
             dirty_users: false,
+            locks_unseen: None,
             prepared_max: Arc::new(AtomicUsize::new(PoolSettings::default().max_prepared)),
             uses: 0,
             serial: 0,

@@ -88,6 +88,8 @@ pub struct Client {
     pub(super) has_read: bool,
     /// It began `WITH CONSISTENT SNAPSHOT`.
     pub(super) takes_snapshot: bool,
+    /// It has run what may have taken locks that no text tells.
+    pub(super) ran_unseen: bool,
     /// The reply of the statement that runs is to be kept.
     pub(super) fill: Option<Box<Fill>>,
     /// What the open transaction has written, for the cache.
@@ -146,6 +148,7 @@ impl Client {
             challenge: [0; NONCE_LEN],
             last: None,
             schemaless: None,
+            ran_unseen: false,
             has_read: false,
             takes_snapshot: false,
             fill: None,
@@ -163,15 +166,16 @@ impl Client {
             Poll::Ready(())
         })
         .await;
-        while let Ok(mut buffer) = self.next_bytes_in_time().await {
+        'served: while let Ok(mut buffer) = self.next_bytes_in_time().await {
             loop {
                 match self.next_command(&mut buffer).await {
                     Ok(true) => {}
                     Ok(false) => break,
-                    Err(Gone) => return,
+                    Err(Gone) => break 'served,
                 }
             }
         }
+        Box::pin(self.release_unseen()).await;
     }
 
     /// Waits until the client says something, at most as long as its `wait_timeout`, if it has set one.
@@ -373,6 +377,7 @@ impl Client {
             self.show_idle();
             return self.ok("").await;
         }
+        self.release_unseen().await;
         self.forget_session();
         self.ok("").await
     }

@@ -359,6 +359,7 @@ impl Client {
         }
         // What is held because the login cannot be repeated is all that the old user has.
         let keep = mariadb && !self.account.login_only;
+        self.release_unseen().await;
         self.forget_session();
         let peer = Peer::new(self.account.ip);
         let request = ChangeUserRequest {

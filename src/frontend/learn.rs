@@ -25,6 +25,10 @@ impl Client {
         if let Some(start) = effects.begins_transaction.filter(|_| !prepare_only) {
             (self.has_read, self.takes_snapshot) = (job.statement.multi, start.snapshot);
         }
+        if job.statement.class != Class::Read && !prepare_only && job.statement.runs_unseen() {
+            lease.locks_unseen = Some(self.entry.id);
+            self.ran_unseen = true;
+        }
         let id_was_made = told.last_insert_id != 0 && made_by_server(job, told.last_insert_id);
         if id_was_made {
             lease.last_insert_id = told.last_insert_id;

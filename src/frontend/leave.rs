@@ -1,12 +1,14 @@
 //! What a session takes along when it leaves a connection: user variables whose values only that connection knows. Asked after the
 //! client has its reply, and only when there is something to ask for. (The conditions of its last statement are taken in `ask`.)
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::backend::connection::{CommandError, Connection};
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
+use crate::frontend::send::RELEASE_LOCKS;
+use crate::net::timer;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::Status;
@@ -18,6 +20,9 @@ use crate::session::state::{Change, State, Value};
 use crate::session::unread::{self, READ_BACK_MAX, Unread};
 use crate::sql::classify::{Class, Classified};
 use crate::topology::Flavor;
+
+/// A server that does not release locks in this time is not waited for; the connection is closed, which releases them.
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 impl Client {
     /// Whether the session may have to leave a replica before the statement runs.
@@ -105,6 +110,23 @@ impl Client {
         let Some(mut lease) = self.held.take() else { return };
         self.take_found_rows(&mut lease).await;
         self.session.pins.set(PinReason::FoundRows, false);
+        lease.give_back(Instant::now());
+    }
+
+    /// At the end of a session: what its procedures and functions have locked by name on the connection that it used last. What they
+    /// locked on others is released there before they run anything for somebody else.
+    pub(super) async fn release_unseen(&mut self) {
+        if !std::mem::take(&mut self.ran_unseen) || self.held.is_some() {
+            return;
+        }
+        let Some((server, thread_id, serial)) = self.last else { return };
+        let pool = self.shared.pools.get(server.index());
+        let Some(mut lease) = pool.and_then(|pool| pool.retake(&self.account.key, thread_id, serial)) else { return };
+        if lease.locks_unseen == Some(self.entry.id) {
+            let released = timer::timeout(RELEASE_LIMIT, lease.statement(RELEASE_LOCKS)).await;
+            lease.tainted |= !matches!(released, Ok(Ok(())));
+            lease.locks_unseen = None;
+        }
         lease.give_back(Instant::now());
     }
 

@@ -21,6 +21,9 @@ use crate::session::state::{Change, State};
 use crate::sql::classify::Class;
 use crate::topology::Flavor;
 
+/// What procedures of the client before have locked by name is none of this one's.
+pub(super) const RELEASE_LOCKS: &[u8] = b"DO RELEASE_ALL_LOCKS()";
+
 impl Client {
     /// Step 7: brings the connection to the session's state and sends the statement. Where the statement is a read both go out in
     /// one write; a statement that changes data waits until its state surely stands.
@@ -46,7 +49,8 @@ impl Client {
         let restore_id = self.session.needs_last_insert_id(job.statement, lease.last_insert_id);
         let want = self.wanted_state();
         let plain = Arc::ptr_eq(&lease.have, want) || lease.have == *want;
-        let nothing_before = plain && lease.guard.is_right() && !lease.has_closes() && !restore_id && !wait;
+        let locked = lease.locks_unseen.is_some_and(|client| client != self.entry.id);
+        let nothing_before = plain && !locked && lease.guard.is_right() && !lease.has_closes() && !restore_id && !wait;
         let composed;
         let packet = match (&job.payload, job.text) {
             _ if !nothing_before => None,
@@ -124,6 +128,11 @@ impl Client {
         }
         let want = self.state_before(job, lease);
         answers += lease.put_restore(&want, &mut out);
+        if lease.locks_unseen.is_some_and(|client| client != self.entry.id) {
+            lease.locks_unseen = None;
+            put_query(&mut out, lease.capabilities, RELEASE_LOCKS);
+            answers += 1;
+        }
         if restore_id {
             put_query(&mut out, lease.capabilities, format!("SET last_insert_id={}", self.session.last_insert_id).as_bytes());
             answers += 1;

@@ -84,6 +84,11 @@ impl Classified {
         self.reason == ClassReason::PlainSelect && self.tables_complete && !self.multi && self.tables.iter().all(named)
     }
 
+    /// Whether code may run in it that its text does not show: a procedure, a stored function, a text prepared elsewhere.
+    pub fn runs_unseen(&self) -> bool {
+        self.effects.opaque || self.calls_unknown || !self.unknown_functions.is_empty()
+    }
+
     /// Whether it changes privileges that a connection takes from its login to its end: those on everything.
     pub fn changes_global_rights(&self) -> bool {
         if !self.changes_accounts() {

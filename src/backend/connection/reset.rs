@@ -18,6 +18,7 @@ impl Connection {
         self.to_close.clear();
         self.last_insert_id = 0;
         self.dirty_users = false;
+        self.locks_unseen = None;
         self.guard_is_gone();
         // The names are the server's own now, whatever those are: nobody asks for these, so they are always set anew.
         // Both families let the roles that were set stand.
