@@ -184,6 +184,12 @@ impl Client {
         if !self.session.globals.keep.is_empty() {
             self.keep_values(lease).await;
         }
+        if let Some(question) = self.session.locks_question() {
+            let told = ask(lease, &question).await;
+            lease.tainted |= matches!(told, Err(CommandError::Io(_) | CommandError::Nonsense(_)));
+            let row = told.ok().and_then(|(answer, _)| answer.rows.into_iter().next()).unwrap_or_default();
+            self.session.locks_are(&row.iter().map(|cell| cell.as_deref() == Some(b"1")).collect::<Vec<_>>());
+        }
         let Some(unread) = self.session.to_read_back() else { return };
         let state = self.session.state.clone();
         match values(lease, unread, &state).await {

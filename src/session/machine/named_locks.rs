@@ -1,16 +1,34 @@
 //! Named locks (`GET_LOCK`) of a session, by name where the name is a literal. A lock may be taken more than once, and is free when
 //! it was released as often.
 //!
-//! What a call returned is not looked at: a lock that was refused counts as taken, and the session stays pinned for it until its
-//! name is released. A release of a name that was never taken releases nothing.
+//! What a call returned is not looked at. Whether a lock was had is asked of the server once the client has its reply, where the name is a plain
+//! literal; else one that was refused counts as taken, and the session stays pinned for it until its name is released. A release of a
+//! name that was never taken releases nothing.
 
 use super::NAMES_MAX;
 use crate::sql::lexer::{LexMode, Lexer, TokenKind};
 
+/// One call.
+#[derive(Debug)]
+struct Lock {
+    name: Box<[u8]>,
+    /// The server was not asked yet.
+    unasked: bool,
+}
+
+/// A name whose literal means the same in every `sql_mode` and charset, without its quotes and in lower case; names of locks are
+/// compared without regard to case. `None`: another.
+fn plain(literal: &[u8]) -> Option<Box<[u8]>> {
+    let inner = literal.strip_prefix(b"'").and_then(|rest| rest.strip_suffix(b"'"));
+    let inner = inner.or_else(|| literal.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")))?;
+    let fits = !inner.is_empty() && inner.iter().all(|b| (0x20..0x7f).contains(b) && !matches!(b, b'\\' | b'\'' | b'"'));
+    fits.then(|| inner.to_ascii_lowercase().into())
+}
+
 /// See the file.
 #[derive(Debug, Default)]
 pub(super) struct NamedLocks {
-    names: Vec<Box<[u8]>>,
+    names: Vec<Lock>,
     /// Taken by names that are no literals.
     unknown: u32,
     /// Taken once for each row of a table: how often is not known, and only RELEASE_ALL_LOCKS() ends it.
@@ -20,6 +38,20 @@ pub(super) struct NamedLocks {
 impl NamedLocks {
     pub(super) fn any(&self) -> bool {
         self.many || self.unknown > 0 || !self.names.is_empty()
+    }
+
+    /// What to ask the server: a column for each lock that it was not asked about.
+    pub(super) fn question(&self) -> Option<String> {
+        let columns = self.names.iter().filter(|lock| lock.unasked);
+        let columns: Vec<String> =
+            columns.map(|lock| format!("IS_USED_LOCK('{}') = CONNECTION_ID()", String::from_utf8_lossy(&lock.name))).collect();
+        (!columns.is_empty()).then(|| format!("SELECT {}", columns.join(", ")))
+    }
+
+    /// The answer: which of them the connection holds. One that is not told is taken for held.
+    pub(super) fn are(&mut self, held: &[bool]) {
+        let mut told = held.iter();
+        self.names.retain_mut(|lock| !std::mem::take(&mut lock.unasked) || told.next().copied().unwrap_or(true));
     }
 
     /// Learns from the calls in a statement. `ok`: it ended well; what a failed one took stays taken, what it released may not be.
@@ -38,17 +70,17 @@ impl NamedLocks {
                 continue;
             }
             let name = tokens.next().filter(|token| token.kind == TokenKind::String);
-            // Names of locks are compared without regard to case.
-            let name = name.map(|token| sql.get(token.start..token.end).unwrap_or_default().to_ascii_lowercase());
+            let name = name.map(|token| sql.get(token.start..token.end).unwrap_or_default());
+            let name = name.map(|name| plain(name).map_or((name.into(), false), |name| (name, true)));
             match (takes, name) {
                 (true, _) if by_row => self.many = true,
                 // For each row, and perhaps for none.
                 (false, _) if by_row => {}
-                (true, Some(name)) if self.names.len() < NAMES_MAX => self.names.push(name.into()),
+                (true, Some((name, unasked))) if self.names.len() < NAMES_MAX => self.names.push(Lock { name, unasked }),
                 (true, _) => self.unknown = self.unknown.saturating_add(1),
                 // What is not sure to be the one that was taken ends nothing: a lock must not stay behind for the next session.
-                (false, Some(name)) => {
-                    if let Some(at) = self.names.iter().position(|n| **n == *name) {
+                (false, Some((name, _))) => {
+                    if let Some(at) = self.names.iter().position(|lock| lock.name == name) {
                         self.names.swap_remove(at);
                     }
                 }
@@ -61,6 +93,23 @@ impl NamedLocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_says_was_refused_is_not_held() {
+        let mut locks = NamedLocks::default();
+        let mut learn = |sql: &str, locks: &mut NamedLocks| locks.learn(sql.as_bytes(), LexMode::default(), true);
+        learn("SELECT GET_LOCK('Leader', 0)", &mut locks);
+        assert_eq!(locks.question().as_deref(), Some("SELECT IS_USED_LOCK('leader') = CONNECTION_ID()"));
+        locks.are(&[false]);
+        assert!(!locks.any());
+        learn("SELECT GET_LOCK('a', 0), GET_LOCK('b', 0)", &mut locks);
+        locks.are(&[true, false]);
+        assert_eq!((locks.any(), locks.question()), (true, None));
+        learn("SELECT RELEASE_LOCK('A')", &mut locks);
+        assert!(!locks.any());
+        learn(r"SELECT GET_LOCK('it\'s', 0)", &mut locks);
+        assert_eq!((locks.any(), locks.question()), (true, None), "it is not asked for what may be read otherwise");
+    }
 
     #[test]
     fn a_lock_is_held_until_it_was_released_as_often_as_taken() {

@@ -34,6 +34,17 @@ impl Session {
         self.pins.set(PinReason::LockTables, locks.tables || locks.backup.any());
     }
 
+    /// What to ask the connection about named locks that the session wanted.
+    pub fn locks_question(&self) -> Option<String> {
+        if self.pins.has(PinReason::NamedLock) { self.named_locks.question() } else { None }
+    }
+
+    /// Which of them it has. Of what is not told it has all.
+    pub fn locks_are(&mut self, held: &[bool]) {
+        self.named_locks.are(held);
+        self.pins.set(PinReason::NamedLock, self.named_locks.any());
+    }
+
     /// Its connection holds a lock under which nobody can write (`FLUSH TABLES WITH READ LOCK` and its like).
     pub fn holds_read_lock(&self) -> bool {
         self.table_locks.global || self.table_locks.backup.has(BackupLocks::STAGE)

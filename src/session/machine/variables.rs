@@ -85,7 +85,7 @@ impl Session {
 
     /// Whether something is to be read from the connection before anybody else has it.
     pub fn reads_back(&self) -> bool {
-        self.to_read_back().is_some() || !self.globals.keep.is_empty()
+        self.to_read_back().is_some() || !self.globals.keep.is_empty() || self.locks_question().is_some()
     }
 
     /// The values of [`Globals::keep`], as far as a session can set them.
