@@ -1,10 +1,11 @@
 //! SHOW, EXPLAIN, DESCRIBE and ANALYZE: which of them only look.
 //! Sources: MySQL 8.4 Reference Manual, "SHOW Statements", "EXPLAIN Statement"; MariaDB "SHOW", "EXPLAIN", "ANALYZE Statement".
 
+use super::effects::remember;
 use super::judge::query;
 use super::query::scan;
 use super::verdict::{Class, ClassReason, Verdict};
-use crate::sql::cursor::Cursor;
+use crate::sql::cursor::{Cursor, user_variable};
 use crate::sql::lexer::{LexMode, TokenKind};
 
 /// SHOW of what every server of a healthy set has alike, or of settings. What may follow is checked like a query (`WHERE f(x)`).
@@ -134,6 +135,7 @@ fn verdict_for_words(cursor: Cursor<'_>, verdict: Verdict) -> Verdict {
 pub(super) fn explain(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     cursor.pos += 1;
     let mut executes = false;
+    let mut into = None;
     loop {
         if cursor.eat("ANALYZE") {
             executes = true;
@@ -148,13 +150,21 @@ pub(super) fn explain(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
                 return unparsed();
             }
         } else if cursor.is("INTO") {
-            return Verdict::new(Class::Write, ClassReason::IntoVariable);
+            // MySQL: EXPLAIN FORMAT = JSON INTO @plan ...
+            let Some(variable) = cursor.token(1).filter(|token| token.kind == TokenKind::UserVar) else { return unparsed() };
+            into = Some(user_variable(cursor.bytes(variable)));
+            cursor.pos += 2;
         } else {
             break;
         }
     }
     if begins_statement(cursor) {
-        return explained(cursor, mode, executes);
+        let mut verdict = explained(cursor, mode, executes);
+        if let Some(variable) = into {
+            verdict.raise(Class::Write, ClassReason::IntoVariable);
+            remember(&mut verdict.effects.sets_user_variables, variable);
+        }
+        return verdict;
     }
     // DESCRIBE table [column | 'pattern']
     let mut table = cursor;
