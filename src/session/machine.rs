@@ -274,7 +274,9 @@ impl Session {
             return;
         }
         self.learn_variables(statement, sql, learned);
-        if learned.overflow || self.changed_unseen(statement, learned) {
+        // A SET of a shape that is not known (SET RESOURCE GROUP) has set something.
+        let set_unseen = learned.ok && statement.reason == ClassReason::UnknownSet;
+        if learned.overflow || set_unseen || self.changed_unseen(statement, learned) {
             self.pins.set(PinReason::Unknown, true);
         }
         // Even a refused statement may have done a part (a multi-statement, a procedure): pins that begin are kept, pins that
