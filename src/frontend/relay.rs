@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use crate::backend::connection::Connection;
 use crate::net::{Buffer, Stream};
 use crate::protocol::Capabilities;
-use crate::protocol::frame::{HEADER_LEN, Renumber, put_packet};
+use crate::protocol::frame::{HEADER_LEN, MAX_PAYLOAD, Renumber, put_packet};
 use crate::protocol::ok_err_eof::{EOF_HEADER, EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::{Event, PacketKind, ReplyTracker};
@@ -324,6 +324,8 @@ impl Relay<'_> {
     async fn local_infile(&mut self) -> Result<(), End> {
         let mut buffer = Buffer::new();
         let mut left_in_packet = 0usize;
+        // The longest packet goes on in the next one, which may be empty.
+        let mut goes_on = false;
         loop {
             // Whole headers are looked at; what is between them passes as it is.
             let mut at = 0;
@@ -343,10 +345,11 @@ impl Relay<'_> {
                 let len = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
                 at += HEADER_LEN;
                 left_in_packet = len;
-                if len == 0 {
+                if len == 0 && !goes_on {
                     ended = true;
                     break;
                 }
+                goes_on = len == MAX_PAYLOAD;
             }
             if at > 0 {
                 let bytes = buffer.filled().get(..at).unwrap_or(&[]);

@@ -221,7 +221,8 @@ impl<'a> Walk<'a, '_> {
         if keyword && self.keyword(at, upper, call) {
             return;
         }
-        if after_dot {
+        // Behind a dot with a space (`db . f (x)`) a word has a say as one of its own, too, but is no built-in's name.
+        if self.before(at, 1) == Some(TokenKind::Dot) {
             if call {
                 self.unknown_function(at);
             } else if upper == b"NEXTVAL" || upper == b"CURRVAL" {
