@@ -63,7 +63,9 @@ impl Client {
     /// by name, prepares, opens a `HANDLER`, sets a global variable, shows what is the server's. What was begun stays where it is when there is no connection for that.
     async fn move_read_only(&mut self, statement: &Classified, prepares: bool) {
         let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
-        let Some(master) = self.shared.snapshot.load().writer().map(|master| master.id).filter(|master| *master != server) else { return };
+        let Some(master) = self.shared.snapshot.load().writer().map(|master| master.id).filter(|master| *master != server) else {
+            return;
+        };
         match statement.class {
             // A savepoint is known there only.
             Class::Session | Class::Transaction => return self.has_read |= statement.effects.savepoint,

@@ -31,8 +31,8 @@ use crate::session::leftover::Reply;
 use crate::session::replay::Checksum;
 use crate::sql::classify::{Class, Classified};
 use crate::sql::hint::Hint;
-use crate::topology::{Flavor, ServerId};
 use crate::topology::observation::Failure;
+use crate::topology::{Flavor, ServerId};
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
 /// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
@@ -312,7 +312,10 @@ impl Client {
             }
             if let Failed::Before(error) = &failed {
                 self.shared.monitor.poke(server, Failure::Io(error.text.clone()));
-            } else if matches!(failed, Failed::Answered | Failed::PrepareAgain(_) | Failed::Behind | Failed::Lacks | Failed::NoSchema) {
+            } else if matches!(
+                failed,
+                Failed::Answered | Failed::PrepareAgain(_) | Failed::Behind | Failed::Lacks | Failed::NoSchema
+            ) {
                 if lease.tainted && self.session.pins.any() {
                     // What the session holds is on a connection in a state that nobody knows, perhaps with an answer under way: there is no going on from
                     // here, and the client has been told of an error.

@@ -11,6 +11,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
+
 pub use super::collation::charset_of_collation;
 use crate::sql::lexer::{ByteCharset, LexMode};
 

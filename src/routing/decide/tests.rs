@@ -136,6 +136,10 @@ fn a_write_goes_to_no_replica_that_a_session_is_pinned_to() {
         "server db3 pinned: transaction",
         "the server refuses it"
     );
+    for sql in ["SELECT GET_LOCK('a', 0)", "SELECT IS_FREE_LOCK('a')", "SET GLOBAL max_connections = 5"] {
+        assert_eq!(pinned(sql, 2, PinReason::Transaction, true), "deny - pinned_elsewhere", "{sql}");
+        assert_eq!(pinned(sql, 0, PinReason::Transaction, true), "server db1 pinned: transaction", "{sql}");
+    }
     assert_eq!(pinned("SELECT * FROM t", 2, PinReason::Cursor, false), "server db3 pinned: cursor");
     // These would let the next transaction write where nothing else may.
     for sql in ["SET TRANSACTION READ WRITE", "SET @@tx_read_only = 0", "START TRANSACTION READ WRITE"] {

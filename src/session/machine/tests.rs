@@ -85,7 +85,11 @@ fn locks_of_backups_and_of_tables_end_apart() {
         for sql in [first, second, other] {
             say(&mut session, sql, &Said::default());
         }
-        assert_eq!((pins(&session).as_str(), session.holds_read_lock()), ("[\"lock_tables\"]", read_lock), "{first}; {second}; {other}");
+        assert_eq!(
+            (pins(&session).as_str(), session.holds_read_lock()),
+            ("[\"lock_tables\"]", read_lock),
+            "{first}; {second}; {other}"
+        );
     }
 }
 
@@ -136,6 +140,22 @@ fn variables_that_only_the_connection_knows_are_read_back_when_nothing_else_pins
     assert_eq!((pins(&session).as_str(), session.to_read_back()), ("[\"user_variable\"]", None));
     session.reset();
     assert_eq!(pins(&session), "[]");
+}
+
+#[test]
+fn what_functions_and_triggers_set_is_read_back() {
+    let signalled = Said { failed: true, errno: 1644, ..Said::default() };
+    for (sql, said, any) in [
+        ("SET @a = f()", &Said::default(), true),
+        ("SELECT f() INTO @a", &Said::default(), true),
+        ("SELECT 1 INTO @a", &Said::default(), false),
+        ("INSERT INTO t VALUES (-1)", &signalled, true),
+        ("INSERT INTO t VALUES (-1)", &Said { failed: true, errno: 1062, ..Said::default() }, false),
+    ] {
+        let mut session = session();
+        say(&mut session, sql, said);
+        assert_eq!(session.to_read_back() == Some(&Unread::Any), any, "{sql}");
+    }
 }
 
 #[test]
@@ -226,6 +246,8 @@ fn changes_that_no_text_tells_pin() {
         ("CALL p()", &Said::default(), false),
         ("CALL p()", &Said { failed: true, ..Said::default() }, true),
         ("SELEKT 1", &Said { failed: true, errno: 1064, ..Said::default() }, false),
+        ("SET RESOURCE GROUP g", &Said::default(), true),
+        ("SET RESOURCE GROUP g", &Said { failed: true, errno: 1064, ..Said::default() }, false),
         ("SET TRANSACTION NONSENSE", &Said { failed: true, errno: 1064, ..Said::default() }, false),
         ("INSERT INTO t VALUES (1)", &changed, true),
         ("SET @a = 1", &changed, false),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 
 fn system(name: &str, value: &str) -> Change {

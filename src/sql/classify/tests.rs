@@ -112,6 +112,8 @@ fn reads_that_are_none() {
         ("SELECT NEXT VALUE FOR s", Write, "sequence_value"),
         ("SELECT PREVIOUS VALUE FOR s", Write, "sequence_value"),
         ("SELECT s.nextval FROM dual", Write, "sequence_value"),
+        ("SELECT s . nextval FROM dual", Write, "sequence_value"),
+        ("SELECT db . concat(1)", Write, "unknown_function"),
         // writes
         ("WITH x AS (SELECT 1) DELETE FROM t", Write, "with_write"),
         ("WITH x AS (SELECT 1) UPDATE t SET a = 1", Write, "with_write"),
