@@ -38,6 +38,28 @@ pub fn errant(server: &Facts, master: &Facts) -> Option<Errant> {
     (!all.is_empty()).then_some(Errant { all, foreign, flavor: server.flavor })
 }
 
+/// Whether a read-only server was master after a writable one: more servers follow it, and it has what that one lacks and did not write itself. So it is
+/// when all servers start anew after a failover: the first master comes up writable, as its file says, and the one that took over does not.
+/// Each with the number of servers that replicate from it.
+pub fn outranks((other, its_followers): (&Facts, usize), (writable, followers): (&Facts, usize)) -> bool {
+    !other.writable() && its_followers > followers && has_more(other, writable)
+}
+
+/// Whether a server has what another one lacks and did not write itself. What that one wrote itself and lacks is on its way: it was asked a moment before.
+pub fn has_more(other: &Facts, writable: &Facts) -> bool {
+    match (other.gtid_executed.as_deref(), writable.gtid_executed.as_deref()) {
+        (Some(GtidSet::MySql(has)), Some(GtidSet::MySql(known))) => {
+            let beyond = has.subtract(known);
+            !super::gtid::parse_uuid(&writable.server_uuid).map_or(beyond.clone(), |own| beyond.without(&own)).is_empty()
+        }
+        (Some(GtidSet::MariaDb(_)), Some(GtidSet::MariaDb(_))) => match (state(other), state(writable)) {
+            (Some(has), Some(known)) => !has.missing_from(&known, Some(writable.server_id)).is_empty(),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 /// The binary log's state with what a server without `log_slave_updates` has only applied.
 fn state(facts: &Facts) -> Option<MariaDbState> {
     let mut state = MariaDbState::clone(facts.gtid_state.as_deref()?);

@@ -169,6 +169,10 @@ impl Memory {
     pub fn release(&mut self, master: ServerId) {
         self.hold = None;
         self.appointed = Some(master);
+        // It was chosen in spite of it, by an operator's force.
+        if let Some(memory) = self.servers.get_mut(master.index()) {
+            memory.quarantined = None;
+        }
         // What hindered it was another master, or is over.
         self.beat_trouble = None;
     }

@@ -33,7 +33,7 @@ impl Machine {
         let Some((old, why)) = self.is_blocked(now) else { return };
         self.blocked_again = Some(now + BLOCKED_UNCLEAR);
         let mut case = Case::new(Kind::Failover, Some(old), why, now);
-        case.had = self.view(old).and_then(|view| view.gtid.as_deref().cloned());
+        case.had = self.had(old);
         case.blocked = true;
         self.phase = self.ask_about(case, now, actions);
     }

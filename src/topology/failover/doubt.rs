@@ -117,8 +117,25 @@ impl Machine {
         actions.push(Action::Hold { why, deposed: case.old.is_none() });
         case.held = true;
         let Some(old) = case.old else { return };
-        let views = self.seen.servers.iter().filter(|view| self.seen.channel(view.id, old).is_some());
-        case.heard = together(views.filter_map(|view| view.facts.as_deref())).map(|set| (set, now));
+        case.heard = self.received_from(old).map(|set| match &self.heard {
+            Some((of, before, since)) if *of == old && before.covers(&set) => (set, *since),
+            _ => (set, now),
+        });
+    }
+
+    /// What those that replicate from a server have received, as of their last heartbeats.
+    fn received_from(&self, source: ServerId) -> Option<GtidSet> {
+        let views = self.seen.servers.iter().filter(|view| self.seen.channel(view.id, source).is_some());
+        together(views.filter_map(|view| view.facts.as_deref()))
+    }
+
+    /// Keeps in mind since when the replicas of the master have received nothing new.
+    pub(super) fn listen(&mut self, now: Instant) {
+        let Some(master) = self.seen.master.or(self.master) else { return };
+        let Some(set) = self.received_from(master) else { return };
+        if !self.heard.as_ref().is_some_and(|(of, before, _)| *of == master && before.covers(&set)) {
+            self.heard = Some((master, set, now));
+        }
     }
 
     /// Asks everybody about the old master; those who claim to hear from it try to reach it again. Where it is its writes that are doubted, one is tried.
@@ -212,13 +229,13 @@ impl Machine {
             set.merge(&has);
             still_since = now;
         }
-        let quiet = self.settings.topology.heartbeat_interval.mul_f32(1.5);
         let names: Vec<String> = whom.iter().map(|id| self.name(*id)).collect();
         let tried = |(id, answer): &Answer| {
             let follows = |facts: &Facts| facts.replication.iter().any(|channel| self.seen.source_of(channel) == Some(old));
             answer.as_ref().is_ok_and(follows) && !case.spare.contains(id)
         };
         if answers.iter().any(tried) && whom.iter().all(|id| case.spare.contains(id)) {
+            let quiet = self.settings.topology.heartbeat_interval.mul_f32(1.5);
             let since_then = case.asked.saturating_duration_since(still_since);
             if case.only_spared && !grows && since_then >= quiet {
                 let names = names.join(", ");
@@ -238,6 +255,8 @@ impl Machine {
         case.only_spared = false;
         case.heard = Some((set, still_since));
         let down = self.seen.server(old).is_none_or(|view| view.state == State::Down);
+        // They have just connected to it anew, so it lives: another proxy's heartbeats may be late, or wait behind a large transaction.
+        let quiet = self.settings.topology.down_after();
         let still = since(still_since, now);
         let heard = format!("{} still receive{} from it", names.join(", "), if names.len() == 1 { "s" } else { "" });
         if down && still >= quiet {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::diagnosis::Diagnosis;
+use super::super::observation::ThreadState;
 use super::super::snapshot::{ServerView, Snapshot};
-use super::super::{ConfiguredRole, Facts, ServerId, State};
+use super::super::{ConfiguredRole, Facts, GtidSet, ServerId, State};
 use super::case::{Case, Kind};
 use super::tend::Tending;
 use super::{Action, Event, FailoverSettings, Mode, Outcome, StepDone, Ticket, ms, since};
@@ -48,6 +49,8 @@ pub struct Machine {
     restarts: u32,
     /// A master that cannot write is not asked about again before this.
     pub(super) blocked_again: Option<Instant>,
+    /// What the master's replicas had received when that grew last, and when it did.
+    pub(super) heard: Option<(ServerId, GtidSet, Instant)>,
     /// The last fence sent to each server: it may be what makes it read-only later.
     fences: Vec<Fenced>,
 }
@@ -166,6 +169,7 @@ impl Machine {
             died: false,
             restarts: 0,
             blocked_again: None,
+            heard: None,
             fences: Vec::new(),
         }
     }
@@ -217,7 +221,10 @@ impl Machine {
     fn take(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Event::Seen(snapshot) = &event {
+            let before = self.seen.clone();
             self.seen = snapshot.clone();
+            self.listen(now);
+            self.note_restarts(&before);
         }
         if let Event::Done(ticket, outcome) = &event {
             self.tended(*ticket, outcome, now, &mut actions);
@@ -251,6 +258,12 @@ impl Machine {
         actions
     }
 
+    /// The newest ticket.
+    #[cfg(test)]
+    pub(super) fn last_ticket(&self) -> Ticket {
+        self.tickets
+    }
+
     /// A new ticket.
     pub(super) fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
@@ -260,6 +273,12 @@ impl Machine {
     /// A server's view.
     pub(super) fn view(&self, id: ServerId) -> Option<&ServerView> {
         self.seen.server(id)
+    }
+
+    /// What a server is known to have had.
+    pub(super) fn had(&self, id: ServerId) -> Option<GtidSet> {
+        let view = self.view(id)?;
+        view.had.as_deref().or(view.gtid.as_deref()).cloned()
     }
 
     /// A server's name in the file.
@@ -377,7 +396,12 @@ impl Machine {
 
     pub(super) fn begin_failover(&mut self, old: Option<ServerId>, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
         let mut case = Case::new(Kind::Failover, old, why.clone(), now);
-        case.had = old.and_then(|id| self.view(id)).and_then(|view| view.gtid.as_deref().cloned());
+        case.had = old.and_then(|id| self.had(id));
+        let stopped = |view: &&ServerView| {
+            let channel = old.and_then(|old| self.seen.channel(view.id, old));
+            channel.is_some_and(|channel| channel.io_running == ThreadState::Stopped)
+        };
+        case.stale = self.seen.servers.iter().filter(stopped).map(|view| view.id).collect();
         self.hold_for(&mut case, why, now, actions);
         match old {
             Some(_) => self.ask_about(case, now, actions),
