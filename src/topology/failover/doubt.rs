@@ -89,14 +89,14 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
 
 /// Whether this one is not told to connect to `source` anew when it is asked whether it still hears from it.
 ///
-/// On MySQL a receiver that is connecting to a silent source cannot be stopped for two seconds, and a peer that has to fetch from a replica
-/// what that one has more must stop it first. Such a peer keeps its connection, where a replica can try instead, and says by what it
+/// A receiver that is connecting to a silent source cannot be stopped for two seconds (MySQL always, MariaDB now and then), and a peer that has to fetch
+/// from a replica what that one has more must stop it first. Such a peer keeps its connection, where a replica can try instead, and says by what it
 /// receives whether anything comes.
 pub fn spared(seen: &Snapshot, id: ServerId, source: ServerId) -> bool {
     let peer = |view: &ServerView| view.configured_role == ConfiguredRole::Master;
     let receives =
         |view: &ServerView| seen.channel(view.id, source).is_some_and(|channel| channel.io_running == ThreadState::Running);
-    let own = seen.server(id).filter(|view| peer(view) && receives(view) && view.flavor == Some(Flavor::MySql));
+    let own = seen.server(id).filter(|view| peer(view) && receives(view));
     let Some(has) = own.and_then(|view| view.facts.as_ref()).map(|facts| facts.received()) else { return false };
     let mut replicas = seen.servers.iter().filter(|view| !peer(view) && view.state == State::Online);
     replicas.any(|view| receives(view) && view.facts.as_ref().is_some_and(|facts| !has.covers(&facts.received())))
