@@ -23,6 +23,8 @@ pub(super) enum Opinion {
     Blocked(String),
     /// It answers, and we did not run for long enough to see whether it writes.
     Stalled,
+    /// It answers, and its writes wait behind a large transaction that is being committed.
+    Committing(String),
     /// It answers, and whether it writes cannot be told.
     Unsettled(String),
     /// It answers with a refusal, so that it lives.
@@ -46,6 +48,7 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
                 Writes::NotTried | Writes::Work => Opinion::Lives,
                 Writes::Blocked(_) if stalled => Opinion::Stalled,
                 Writes::Blocked(why) => Opinion::Blocked(why.clone()),
+                Writes::Committing(why) => Opinion::Committing(why.clone()),
                 // For a backup, say: that is as it was meant, and ends when the client wants.
                 Writes::Locked(why) | Writes::Unclear(why) => Opinion::Unsettled(why.clone()),
             };
@@ -180,6 +183,7 @@ impl Machine {
                 let why = "this process did not run for long enough to see whether it writes".to_owned();
                 self.tell_and_wait(case, old, why, ASK_AGAIN, now, actions)
             }
+            Opinion::Committing(why) => self.waits_for_a_commit(case, old, &why, now, actions),
             Opinion::Unsettled(why) => self.blocked_for_nothing(case, old, &why, now, actions),
             Opinion::Lives if case.blocked => self.writes_after_all(case, old, now, actions),
             Opinion::Lives => self.call_off(case, old, "answers and is writable", now, actions),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::diagnosis::Diagnosis;
 use super::super::observation::ThreadState;
 use super::super::snapshot::{ServerView, Snapshot};
-use super::super::{ConfiguredRole, Facts, GtidSet, ServerId, State};
+use super::super::{Facts, GtidSet, ServerId, State};
 use super::case::{Case, Kind};
 use super::tend::Tending;
 use super::{Action, Event, FailoverSettings, Mode, Outcome, StepDone, Ticket, ms, since};
@@ -49,6 +49,8 @@ pub struct Machine {
     restarts: u32,
     /// A master that cannot write is not asked about again before this.
     pub(super) blocked_again: Option<Instant>,
+    /// Since when its commits have been waiting behind a large one.
+    pub(super) committing_since: Option<Instant>,
     /// What the master's replicas had received when that grew last, and when it did.
     pub(super) heard: Option<(ServerId, GtidSet, Instant)>,
     /// The last fence sent to each server: it may be what makes it read-only later.
@@ -169,6 +171,7 @@ impl Machine {
             died: false,
             restarts: 0,
             blocked_again: None,
+            committing_since: None,
             heard: None,
             fences: Vec::new(),
         }
@@ -313,7 +316,12 @@ impl Machine {
         }
         match self.trouble(now) {
             None if self.is_blocked(now).is_some() => self.doubt_writes(now, actions),
-            None => self.tend(now, actions),
+            None => {
+                if !self.seen.standing.iter().any(|one| one.diagnosis == Diagnosis::MasterWritesBlocked) {
+                    self.committing_since = None;
+                }
+                self.tend(now, actions);
+            }
             Some((old, why)) if self.settings.mode == Mode::Auto => {
                 while self.recent.front().is_some_and(|at| since(*at, now) > CALM) {
                     self.recent.pop_front();
@@ -341,12 +349,6 @@ impl Machine {
             }
             Some(_) => {}
         }
-    }
-
-    /// Whether there is a peer beside this one that could take the writes at once.
-    fn stands_ready(&self, old: Option<ServerId>) -> bool {
-        let peers = self.seen.servers.iter().filter(|view| view.configured_role == ConfiguredRole::Master && Some(view.id) != old);
-        peers.into_iter().any(|view| view.state == State::Online && view.errant.is_none())
     }
 
     /// Is there no master that answers, and whom was it?

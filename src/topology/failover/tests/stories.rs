@@ -460,6 +460,37 @@ fn a_master_that_cannot_write_is_replaced_whether_it_can_be_fenced_or_not() {
     }
 }
 
+/// Harm: a purge of a hundred megabytes was written to the binary log for more than a second, and the master was replaced for it.
+#[test]
+fn a_large_commit_is_given_time() {
+    let mut world = cannot_write();
+    let large = Writes::Committing("thread 7 commits 100000 rows".to_owned());
+    for second in 0..31 {
+        let ticket = world.machine.last_ticket();
+        let answer = tried(&mut world, ticket, large.clone());
+        let done = tell(&mut world, Some(answer));
+        if second < 29 {
+            assert_eq!(done, Vec::<&str>::new(), "after {second} s");
+        } else if done == ["depose", "fence", "end open"] {
+            return;
+        }
+        world.now += ms(1_000);
+        look_around(&mut world);
+        assert_eq!(tell(&mut world, None), ["ask"]);
+    }
+    panic!("it is waited for without an end");
+}
+
+#[test]
+fn a_master_that_cannot_write_and_that_nobody_can_replace_is_let_alone() {
+    let mut world = cannot_write();
+    world.servers[1].up = false;
+    look_around(&mut world);
+    tell(&mut world, None);
+    let answer = tried(&mut world, 1, Writes::Blocked("no answer in time".to_owned()));
+    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new());
+}
+
 #[test]
 fn a_stall_of_our_own_is_no_proof_that_a_master_cannot_write() {
     let mut world = cannot_write();
