@@ -194,6 +194,7 @@ impl Client {
                 }
                 Target::Proxy => {
                     self.count(job, None, Target::Proxy, started.elapsed(), None);
+                    self.note_own_ok(job.statement);
                     self.ok("").await?;
                     return Ok(ANSWERED);
                 }

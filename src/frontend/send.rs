@@ -225,6 +225,9 @@ impl Client {
                 if self.may_lack(lease.server, ErrPacket::parse(&payload).map_or(0, |e| e.errno)) {
                     return Ok(Some(Failed::Lacks));
                 }
+                if self.schema_is_gone(lease, &payload) {
+                    return Ok(Some(Failed::Lacks));
+                }
                 self.server_error(&payload).await?;
                 self.show_idle();
                 Ok(Some(Failed::Answered))
@@ -235,6 +238,20 @@ impl Client {
                 Ok(Some(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))))
             }
         }
+    }
+
+    /// Whether what was refused is the session's schema: somebody has dropped it, or taken the right to it. A server goes on with what does not need it,
+    /// `USE` of another one above all; so the session has none from now on.
+    fn schema_is_gone(&mut self, lease: &Lease, refusal: &[u8]) -> bool {
+        const GONE: [u16; 2] = [1044, 1049];
+        let is_gone = ErrPacket::parse(refusal).is_some_and(|error| GONE.contains(&error.errno))
+            && self.session.state.schema().is_some_and(|schema| lease.have.schema() != Some(schema))
+            && !self.session.pins.any();
+        if is_gone {
+            self.session.state = self.shared.share(Arc::new(self.session.state.changed(&[Change::Schema(None)])));
+            self.show_schema();
+        }
+        is_gone
     }
 
     /// Prepares a statement of this session on a connection that does not have it yet, in the state it was prepared in.

@@ -88,6 +88,7 @@ pub struct Session {
     pub pins: Pins,
     /// Its connection holds a lock under which nobody can write (`FLUSH TABLES WITH READ LOCK` and its like).
     pub read_lock: bool,
+    locks: Locks,
     /// What the client was last told of its status.
     pub status: Status,
     /// The value of `LAST_INSERT_ID()`.
@@ -133,6 +134,7 @@ impl Session {
             state,
             pins: Pins::default(),
             read_lock: false,
+            locks: Locks::default(),
             status: if off && lex_default.dialect != Dialect::MySql { Status(0) } else { Status::AUTOCOMMIT },
             autocommit_is_off: off,
             last_insert_id: 0,
@@ -331,14 +333,9 @@ impl Session {
         }
         self.pins.set(PinReason::TemporaryTable, self.temporary_tables.any());
 
-        // START TRANSACTION releases table locks, but not those of FLUSH TABLES WITH READ LOCK: only UNLOCK TABLES surely ends both.
-        if ok && effects.unlock_tables {
-            self.pins.set(PinReason::LockTables, false);
-        }
-        self.read_lock = (self.read_lock && !(ok && effects.unlock_tables)) || (ok && effects.flush_tables_with_read_lock);
-        if effects.lock_tables || effects.flush_tables_with_read_lock {
-            self.pins.set(PinReason::LockTables, true);
-        }
+        self.locks.learn(effects, ok);
+        self.read_lock = self.locks.stops_writes();
+        self.pins.set(PinReason::LockTables, self.locks.any());
 
         if effects.get_lock || effects.release_lock {
             self.named_locks.learn(sql, self.lex, ok);
@@ -422,6 +419,7 @@ impl Session {
         self.status = Status(self.status.0 & !(Status::IN_TRANS.0 | Status::IN_TRANS_READONLY.0));
         self.pins = Pins::default();
         self.read_lock = false;
+        self.locks = Locks::default();
         self.temporary_tables = Names::default();
         self.text_prepared = TextPrepared::default();
         self.unread = Unread::default();
@@ -481,10 +479,12 @@ fn second_word(sql: &[u8], mode: LexMode) -> &[u8] {
 }
 
 mod insert_id;
+mod locks;
 mod named_locks;
 mod text_prepared;
 mod variables;
 
+use locks::Locks;
 use named_locks::NamedLocks;
 use text_prepared::TextPrepared;
 pub use variables::Globals;

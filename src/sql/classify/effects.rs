@@ -92,8 +92,12 @@ pub struct Effects {
     pub kill: Option<Kill>,
     /// `CALL`: what the procedure does is not known from this text.
     pub calls_procedure: bool,
-    /// `FLUSH TABLES ... WITH READ LOCK`, `FLUSH TABLES ... FOR EXPORT`, `BACKUP STAGE`, `LOCK INSTANCE`: the connection holds a lock afterwards.
+    /// `FLUSH TABLES ... WITH READ LOCK`, `FLUSH TABLES ... FOR EXPORT`: the connection holds a lock afterwards.
     pub flush_tables_with_read_lock: bool,
+    /// `LOCK INSTANCE FOR BACKUP`, `BACKUP STAGE`, `BACKUP LOCK`: the same.
+    pub lock_backup: bool,
+    /// `UNLOCK INSTANCE`, `BACKUP STAGE END`, `BACKUP UNLOCK`
+    pub unlock_backup: bool,
     /// `SHUTDOWN`, `RESTART`
     pub shutdown: bool,
     /// `CONNECTION_ID()`, `@@pseudo_thread_id`
@@ -156,6 +160,8 @@ impl Effects {
             kill,
             calls_procedure,
             flush_tables_with_read_lock,
+            lock_backup,
+            unlock_backup,
             shutdown,
             reads_connection_id,
             shows_processlist,
@@ -189,6 +195,8 @@ impl Effects {
             (&mut self.load_data, load_data),
             (&mut self.calls_procedure, calls_procedure),
             (&mut self.flush_tables_with_read_lock, flush_tables_with_read_lock),
+            (&mut self.lock_backup, lock_backup),
+            (&mut self.unlock_backup, unlock_backup),
             (&mut self.shutdown, shutdown),
             (&mut self.reads_connection_id, reads_connection_id),
             (&mut self.shows_processlist, shows_processlist),

@@ -29,7 +29,8 @@ pub(super) fn judge(cursor: Cursor<'_>, mode: LexMode) -> Verdict {
         b"ANALYZE" => show::analyze(cursor, mode),
         b"HELP" => help(cursor),
         b"DO" => do_expressions(cursor, mode),
-        b"INSERT" | b"REPLACE" | b"UPDATE" | b"DELETE" => writing(cursor, mode),
+        b"INSERT" | b"REPLACE" => insert(cursor, mode),
+        b"UPDATE" | b"DELETE" => writing(cursor, mode),
         b"LOAD" => load(cursor, mode),
         b"BEGIN" | b"START" | b"COMMIT" | b"ROLLBACK" | b"SAVEPOINT" | b"RELEASE" => transaction_control(cursor),
         b"XA" => with(Class::Transaction, ClassReason::Xa, |verdict| verdict.effects.xa = true),
@@ -110,6 +111,21 @@ fn writing(cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     scanned(cursor, mode, Class::Write, ClassReason::WritingStatement)
 }
 
+fn insert(cursor: Cursor<'_>, mode: LexMode) -> Verdict {
+    let mut verdict = writing(cursor, mode);
+    // Its reply is rows, which tell no id.
+    if cursor.rest().iter().any(|token| token.kind == TokenKind::Word && cursor.bytes(*token).eq_ignore_ascii_case(b"RETURNING")) {
+        leaves_id_untold(&mut verdict);
+    }
+    verdict
+}
+
+/// It may make an id that its reply does not tell: the connection is asked for `LAST_INSERT_ID()` after it, and has the session's before it, in case
+/// that it made none.
+fn leaves_id_untold(verdict: &mut Verdict) {
+    (verdict.effects.reads_last_insert_id, verdict.effects.sets_last_insert_id) = (true, true);
+}
+
 fn load(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     cursor.pos += 1;
     if !cursor.eat_any(&["DATA", "XML"]) {
@@ -119,6 +135,7 @@ fn load(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     let local = cursor.is("LOCAL");
     let mut verdict = writing(cursor, mode);
     (verdict.effects.load_data, verdict.effects.load_data_local) = (true, local);
+    leaves_id_untold(&mut verdict);
     assign_all_variables(cursor, &mut verdict);
     verdict
 }
@@ -404,12 +421,11 @@ fn lock(cursor: Cursor<'_>) -> Verdict {
     let tables = cursor.is_at(1, "TABLE") || cursor.is_at(1, "TABLES");
     with(Class::Write, ClassReason::LockTables, |verdict| {
         let effects = &mut verdict.effects;
-        if cursor.is("UNLOCK") {
-            effects.unlock_tables = true;
-        } else if tables {
-            (effects.lock_tables, effects.implicit_commit) = (true, true);
-        } else {
-            effects.flush_tables_with_read_lock = true;
+        match (cursor.is("UNLOCK"), tables) {
+            (true, true) => effects.unlock_tables = true,
+            (true, false) => effects.unlock_backup = true,
+            (false, true) => (effects.lock_tables, effects.implicit_commit) = (true, true),
+            (false, false) => effects.lock_backup = true,
         }
     })
 }
@@ -443,7 +459,9 @@ fn maintenance(cursor: Cursor<'_>) -> Verdict {
     });
     with(Class::Administrative, ClassReason::ServerMaintenance, |verdict| {
         let effects = &mut verdict.effects;
-        effects.flush_tables_with_read_lock = cursor.is("FLUSH") && read_lock || cursor.is("BACKUP");
+        effects.flush_tables_with_read_lock = cursor.is("FLUSH") && read_lock;
+        effects.unlock_backup = cursor.is("BACKUP") && (cursor.is_at(1, "UNLOCK") || cursor.is_at(2, "END"));
+        effects.lock_backup = cursor.is("BACKUP") && !effects.unlock_backup;
         effects.shutdown = cursor.is_any(&["SHUTDOWN", "RESTART"]);
         let local = usize::from(cursor.is_at(1, "LOCAL") || cursor.is_at(1, "NO_WRITE_TO_BINLOG"));
         effects.flush_status = cursor.is("FLUSH") && cursor.is_at(1 + local, "STATUS");

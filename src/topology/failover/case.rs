@@ -49,7 +49,7 @@ pub struct Case {
     pub old: Option<ServerId>,
     /// What it had at its last heartbeat.
     pub had: Option<GtidSet>,
-    /// Whose receiver did not run while the old master lived: what it lacks is not only what was on its way.
+    /// Whose receiver had not run for a minute and more while the old master lived: what it lacks is not only what was on its way.
     pub stale: Vec<ServerId>,
     /// Why.
     pub why: String,

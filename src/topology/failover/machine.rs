@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::diagnosis::Diagnosis;
-use super::super::observation::ThreadState;
 use super::super::snapshot::{ServerView, Snapshot};
 use super::super::{Facts, GtidSet, ServerId, State};
 use super::case::{Case, Kind};
@@ -228,6 +227,7 @@ impl Machine {
             self.seen = snapshot.clone();
             self.listen(now);
             self.note_restarts(&before);
+            self.note_stopped(now);
         }
         if let Event::Done(ticket, outcome) = &event {
             self.tended(*ticket, outcome, now, &mut actions);
@@ -399,11 +399,7 @@ impl Machine {
     pub(super) fn begin_failover(&mut self, old: Option<ServerId>, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
         let mut case = Case::new(Kind::Failover, old, why.clone(), now);
         case.had = old.and_then(|id| self.had(id));
-        let stopped = |view: &&ServerView| {
-            let channel = old.and_then(|old| self.seen.channel(view.id, old));
-            channel.is_some_and(|channel| channel.io_running == ThreadState::Stopped)
-        };
-        case.stale = self.seen.servers.iter().filter(stopped).map(|view| view.id).collect();
+        case.stale = self.tending.stale(now);
         self.hold_for(&mut case, why, now, actions);
         match old {
             Some(_) => self.ask_about(case, now, actions),

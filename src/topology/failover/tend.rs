@@ -20,6 +20,9 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 /// But at least this often.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// A receiver that has been stopped for so long is no short break any more.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+
 /// Something to be done at a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Duty {
@@ -72,6 +75,8 @@ pub(super) struct Tending {
     refused: Vec<ServerId>,
     /// Who has started anew while it was watched, and does not replicate yet: where servers do not start their replication themselves, we do.
     restarted: Vec<ServerId>,
+    /// Whose receiver does not run although the master lives, and since when.
+    stopped: Vec<(ServerId, Instant)>,
     /// Whose re-pointing was begun and has not succeeded: their replication may be stopped.
     adrift: Vec<ServerId>,
     running: Vec<(Duty, Ticket, Instant)>,
@@ -99,6 +104,11 @@ impl Tending {
         if !self.adrift.contains(&server) {
             self.adrift.push(server);
         }
+    }
+
+    /// Whose receiver had not run for so long that what it lacks is not only what was on its way.
+    pub(super) fn stale(&self, now: Instant) -> Vec<ServerId> {
+        self.stopped.iter().filter(|(_, since)| now.saturating_duration_since(*since) >= STALE_AFTER).map(|(id, _)| *id).collect()
     }
 
     /// What has no outcome in time may have been done by half.
@@ -201,6 +211,19 @@ impl Machine {
                 self.tending.restarted.push(view.id);
             } else if replicates(facts) {
                 self.tending.restarted.retain(|id| *id != view.id);
+            }
+        }
+    }
+
+    /// Whose receiver is stopped while there is a master to receive from.
+    pub(super) fn note_stopped(&mut self, now: Instant) {
+        let Some(master) = self.seen.writer().map(|view| view.id) else { return };
+        for view in &self.seen.servers {
+            let stopped = self.seen.channel(view.id, master).is_some_and(|channel| channel.io_running == ThreadState::Stopped);
+            if !stopped {
+                self.tending.stopped.retain(|(id, _)| *id != view.id);
+            } else if !self.tending.stopped.iter().any(|(id, _)| *id == view.id) {
+                self.tending.stopped.push((view.id, now));
             }
         }
     }

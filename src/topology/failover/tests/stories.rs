@@ -243,7 +243,8 @@ fn a_standby_that_starts_anew_replicates_again_and_one_that_does_not_is_not_prom
     assert_eq!(tell(&mut world, None), ["repoint"]);
     assert_eq!(world.snapshot.servers[1].state, State::Lagging);
 
-    // It has not begun to when the master dies.
+    // It has not begun to for a minute when the master dies.
+    world.now += ms(61_000);
     world.servers[0].executed.merge(&one_of_the_master(10));
     look_around(&mut world);
     tell(&mut world, None);
