@@ -174,6 +174,13 @@ impl Client {
         self.left.learn(job.statement, &reply, flavor == Flavor::MariaDb);
     }
 
+    /// Sluice itself has answered with an OK: what the statement before left behind is gone with it.
+    pub(super) fn note_own_ok(&mut self, statement: &Classified) {
+        let reply = Reply { failed: false, warnings: 0, affected_rows: 0, rows: 0, result_set: false, error: None };
+        self.left.learn(statement, &reply, self.shared.flavor() == Some(Flavor::MariaDb));
+        self.last = None;
+    }
+
     /// Which account the server takes the client for; `None` where it does not say.
     pub(super) async fn account_at(&self, lease: &mut Lease) -> Option<Vec<u8>> {
         let reply = lease.raw_reply(b"SELECT HEX(CURRENT_USER())").await.inspect_err(|_| lease.tainted = true).ok()?;

@@ -429,7 +429,7 @@ impl Client {
         view.state = ClientState::Idle;
         view.since = Some(now);
         view.pins = self.session.pins;
-        view.read_lock = self.session.holds_read_lock();
+        view.read_lock = self.session.read_lock;
         view.server = self.held.as_ref().map(|lease| lease.server);
         view.thread_id = self.held.as_ref().map_or(0, |lease| lease.thread_id);
     }

@@ -32,7 +32,7 @@ impl Client {
         let id_was_made = told.last_insert_id != 0 && made_by_server(job, told.last_insert_id);
         if id_was_made {
             lease.last_insert_id = told.last_insert_id;
-        } else if set || effects.opaque || effects.hides_insert_id || told.last_insert_id != 0 {
+        } else if set || effects.opaque || told.last_insert_id != 0 {
             // Changed without an OK that says to what: whoever reads it next restores his own.
             lease.last_insert_id = u64::MAX;
         }

@@ -27,12 +27,11 @@ use crate::protocol::prepared::PrepareOk;
 use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
-use crate::session::leftover::Reply;
 use crate::session::replay::Checksum;
 use crate::sql::classify::{Class, Classified};
 use crate::sql::hint::Hint;
+use crate::topology::ServerId;
 use crate::topology::observation::Failure;
-use crate::topology::{Flavor, ServerId};
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
 /// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
@@ -181,8 +180,7 @@ impl Client {
                 }
                 Target::Proxy => {
                     self.count(job, None, Target::Proxy, started.elapsed(), None);
-                    // Behind it ROW_COUNT() is 0, and in MySQL there are no warnings.
-                    self.left.learn(job.statement, &Reply::default(), self.shared.flavor() == Some(Flavor::MariaDb));
+                    self.note_own_ok(job.statement);
                     self.ok("").await?;
                     return Ok(ANSWERED);
                 }

@@ -86,6 +86,9 @@ pub struct Session {
     initial: Arc<State>,
     /// Why it must stay on its connection.
     pub pins: Pins,
+    /// Its connection holds a lock under which nobody can write (`FLUSH TABLES WITH READ LOCK` and its like).
+    pub read_lock: bool,
+    locks: Locks,
     /// What the client was last told of its status.
     pub status: Status,
     /// The value of `LAST_INSERT_ID()`.
@@ -109,7 +112,6 @@ pub struct Session {
     unread: Unread,
     handlers: u32,
     named_locks: NamedLocks,
-    table_locks: TableLocks,
     pending_transaction: bool,
     /// `autocommit` is off by the server's configuration or by a `SET`; kept apart, because every statement asks.
     autocommit_is_off: bool,
@@ -131,6 +133,8 @@ impl Session {
             initial: state.clone(),
             state,
             pins: Pins::default(),
+            read_lock: false,
+            locks: Locks::default(),
             status: if off && lex_default.dialect != Dialect::MySql { Status(0) } else { Status::AUTOCOMMIT },
             autocommit_is_off: off,
             last_insert_id: 0,
@@ -143,7 +147,6 @@ impl Session {
             unread: Unread::default(),
             handlers: 0,
             named_locks: NamedLocks::default(),
-            table_locks: TableLocks::default(),
             pending_transaction: false,
             limits_idleness: false,
             sets_next_transaction: false,
@@ -332,7 +335,9 @@ impl Session {
         }
         self.pins.set(PinReason::TemporaryTable, self.temporary_tables.any());
 
-        self.learn_table_locks(effects, ok, statement.multi);
+        self.locks.learn(effects, ok, statement.multi);
+        self.read_lock = self.locks.stops_writes();
+        self.pins.set(PinReason::LockTables, self.locks.any());
 
         if effects.get_lock || effects.release_lock {
             self.named_locks.learn(sql, self.lex, ok);
@@ -415,7 +420,8 @@ impl Session {
     pub fn connection_lost(&mut self) {
         self.status = Status(self.status.0 & !(Status::IN_TRANS.0 | Status::IN_TRANS_READONLY.0));
         self.pins = Pins::default();
-        self.table_locks = TableLocks::default();
+        self.read_lock = false;
+        self.locks = Locks::default();
         self.temporary_tables = Names::default();
         self.text_prepared = TextPrepared::default();
         self.unread = Unread::default();
@@ -475,13 +481,13 @@ fn second_word(sql: &[u8], mode: LexMode) -> &[u8] {
 }
 
 mod insert_id;
+mod locks;
 mod named_locks;
-mod table_locks;
 mod text_prepared;
 mod variables;
 
+use locks::Locks;
 use named_locks::NamedLocks;
-use table_locks::TableLocks;
 use text_prepared::TextPrepared;
 pub use variables::Globals;
 

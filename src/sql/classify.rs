@@ -24,7 +24,7 @@ mod verbs;
 mod verdict;
 
 pub use cache::{ClassifyCache, MAX_CACHED_BYTES};
-pub use effects::{Access, BackupLocks, Effects, Kill, TransactionEnd, TransactionStart};
+pub use effects::{Access, Effects, Kill, TransactionEnd, TransactionStart};
 pub use insert_id::names_id;
 pub use template::Templates;
 pub use verdict::{Class, ClassReason, TableName, Uncacheable};

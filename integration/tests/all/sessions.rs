@@ -196,6 +196,30 @@ async fn a_session_reads_its_own_writes_from_lagging_replicas() {
     assert!(stale > 0, "with consistency = none and lagging replicas some read should have been stale");
 }
 
+/// Harm: after somebody else had dropped its schema a session was told 1049 for everything, `USE` of another schema too.
+#[tokio::test]
+async fn a_session_whose_schema_was_dropped_goes_on_without_one() {
+    let schema = schema("sessions_dropped").await;
+    let other = format!("{schema}_x");
+    let (mut left, mut dropper) = (proxy().connect(&schema).await.unwrap(), proxy().connect(&schema).await.unwrap());
+    for (round, first) in ["SELECT 1", "USE {schema}", "CREATE DATABASE {other}", "SET @a = 1"].into_iter().enumerate() {
+        dropper.query_drop(format!("CREATE DATABASE IF NOT EXISTS {other}")).await.unwrap();
+        left.query_drop(format!("USE {other}")).await.unwrap();
+        dropper.query_drop(format!("DROP DATABASE {other}")).await.unwrap();
+        // Its connections have served somebody else since.
+        for _ in 0..4 {
+            dropper.query_drop("SELECT * FROM information_schema.schemata LIMIT 1").await.unwrap();
+            dropper.query_drop("DO 1").await.unwrap();
+        }
+        let first = first.replace("{schema}", &schema).replace("{other}", &other);
+        left.query_drop(&first).await.unwrap_or_else(|error| panic!("round {round}, {first}: {error}"));
+        left.query_drop(format!("USE {schema}")).await.unwrap();
+        let current: String = left.query_first("SELECT DATABASE()").await.unwrap().unwrap();
+        assert_eq!(current, schema);
+    }
+    left.query_drop(format!("DROP DATABASE IF EXISTS {other}")).await.unwrap();
+}
+
 /// What another session has just defined or granted, no replica has yet.
 #[tokio::test]
 async fn what_replicas_do_not_know_yet_is_asked_of_the_master() {

@@ -58,7 +58,6 @@ impl Session {
         if learned.last_insert_id != 0 && learned.id_was_made {
             (self.last_insert_id, self.insert_id) = (learned.last_insert_id, InsertId::Known);
         } else if statement.effects.opaque && (learned.ok || !ran_nothing(statement, learned))
-            || statement.effects.hides_insert_id && !ran_nothing(statement, learned)
             || learned.last_insert_id != 0 && statement.multi
         {
             self.insert_id_changed();

@@ -5,7 +5,8 @@
 //! literal; else one that was refused counts as taken, and the session stays pinned for it until its name is released. A release of a
 //! name that was never taken releases nothing.
 
-use super::NAMES_MAX;
+use super::{NAMES_MAX, Session};
+use crate::session::pin::PinReason;
 use crate::sql::lexer::{LexMode, Lexer, TokenKind};
 
 /// One call.
@@ -90,6 +91,19 @@ impl NamedLocks {
     }
 }
 
+impl Session {
+    /// What to ask the connection about named locks that the session wanted.
+    pub fn locks_question(&self) -> Option<String> {
+        if self.pins.has(PinReason::NamedLock) { self.named_locks.question() } else { None }
+    }
+
+    /// Which of them it has. Of what is not told it has all.
+    pub fn locks_are(&mut self, held: &[bool]) {
+        self.named_locks.are(held);
+        self.pins.set(PinReason::NamedLock, self.named_locks.any());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +111,7 @@ mod tests {
     #[test]
     fn what_the_server_says_was_refused_is_not_held() {
         let mut locks = NamedLocks::default();
-        let mut learn = |sql: &str, locks: &mut NamedLocks| locks.learn(sql.as_bytes(), LexMode::default(), true);
+        let learn = |sql: &str, locks: &mut NamedLocks| locks.learn(sql.as_bytes(), LexMode::default(), true);
         learn("SELECT GET_LOCK('Leader', 0)", &mut locks);
         assert_eq!(locks.question().as_deref(), Some("SELECT IS_USED_LOCK('leader') = CONNECTION_ID()"));
         locks.are(&[false]);

@@ -74,26 +74,6 @@ fn pins_begin_and_end_with_their_cause() {
 }
 
 #[test]
-fn locks_of_backups_and_of_tables_end_apart() {
-    for (first, second, other, read_lock) in [
-        ("LOCK INSTANCE FOR BACKUP", "FLUSH TABLES WITH READ LOCK", "UNLOCK TABLES", false),
-        ("LOCK TABLES t WRITE", "LOCK INSTANCE FOR BACKUP", "UNLOCK INSTANCE", false),
-        ("BACKUP STAGE START", "LOCK TABLES t READ", "UNLOCK TABLES", true),
-        ("FLUSH TABLES WITH READ LOCK", "BACKUP LOCK t", "BACKUP UNLOCK", true),
-    ] {
-        let mut session = session();
-        for sql in [first, second, other] {
-            say(&mut session, sql, &Said::default());
-        }
-        assert_eq!(
-            (pins(&session).as_str(), session.holds_read_lock()),
-            ("[\"lock_tables\"]", read_lock),
-            "{first}; {second}; {other}"
-        );
-    }
-}
-
-#[test]
 fn a_transaction_pins_for_as_long_as_the_server_says() {
     let mut session = session();
     say(&mut session, "BEGIN", &Said { in_transaction: true, ..Said::default() });

@@ -13,39 +13,6 @@ pub enum Kill {
     User,
 }
 
-/// Locks for backups, as a set. They and the locks of tables are ended apart from each other.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct BackupLocks(u8);
-
-impl BackupLocks {
-    /// MySQL's `LOCK INSTANCE FOR BACKUP`: against definitions.
-    pub const INSTANCE: BackupLocks = BackupLocks(1);
-    /// MariaDB's `BACKUP STAGE`: against definitions, and in the end against commits.
-    pub const STAGE: BackupLocks = BackupLocks(2);
-    /// MariaDB's `BACKUP LOCK`: one table.
-    pub const TABLE: BackupLocks = BackupLocks(4);
-
-    /// Whether there is any.
-    pub fn any(self) -> bool {
-        self.0 != 0
-    }
-
-    /// Whether all of these are among them.
-    pub fn has(self, locks: BackupLocks) -> bool {
-        self.0 & locks.0 == locks.0
-    }
-
-    /// With these.
-    pub fn add(&mut self, locks: BackupLocks) {
-        self.0 |= locks.0;
-    }
-
-    /// Without these.
-    pub fn remove(&mut self, locks: BackupLocks) {
-        self.0 &= !locks.0;
-    }
-}
-
 /// One statement's effects; for several statements sent together, the union of theirs. All empty or false: nothing to remember.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Effects {
@@ -109,8 +76,6 @@ pub struct Effects {
     pub reads_last_insert_id: bool,
     /// `LAST_INSERT_ID(expr)`
     pub sets_last_insert_id: bool,
-    /// `INSERT ... RETURNING`, `LOAD DATA`, MariaDB's `ANALYZE INSERT`: what they make `LAST_INSERT_ID()` is in no reply.
-    pub hides_insert_id: bool,
     /// `SHOW STATUS`, `SHOW SESSION STATUS`: counters of the connection.
     pub reads_session_status: bool,
     /// `FLUSH STATUS`: the connection's counters begin at zero, and somebody will read them.
@@ -127,12 +92,12 @@ pub struct Effects {
     pub kill: Option<Kill>,
     /// `CALL`: what the procedure does is not known from this text.
     pub calls_procedure: bool,
-    /// `LOCK INSTANCE`, `BACKUP STAGE`, `BACKUP LOCK`
-    pub locks_backup: BackupLocks,
-    /// `UNLOCK INSTANCE`, `BACKUP STAGE END`, `BACKUP UNLOCK`
-    pub unlocks_backup: BackupLocks,
     /// `FLUSH TABLES ... WITH READ LOCK`, `FLUSH TABLES ... FOR EXPORT`: the connection holds a lock afterwards.
     pub flush_tables_with_read_lock: bool,
+    /// `LOCK INSTANCE FOR BACKUP`, `BACKUP STAGE`, `BACKUP LOCK`: the same.
+    pub lock_backup: bool,
+    /// `UNLOCK INSTANCE`, `BACKUP STAGE END`, `BACKUP UNLOCK`
+    pub unlock_backup: bool,
     /// `SHUTDOWN`, `RESTART`
     pub shutdown: bool,
     /// `CONNECTION_ID()`, `@@pseudo_thread_id`
@@ -186,7 +151,6 @@ impl Effects {
             reads_diagnostics,
             reads_last_insert_id,
             sets_last_insert_id,
-            hides_insert_id,
             reads_session_status,
             flush_status,
             reads_server_state,
@@ -195,9 +159,9 @@ impl Effects {
             load_data,
             kill,
             calls_procedure,
-            locks_backup,
-            unlocks_backup,
             flush_tables_with_read_lock,
+            lock_backup,
+            unlock_backup,
             shutdown,
             reads_connection_id,
             shows_processlist,
@@ -224,7 +188,6 @@ impl Effects {
             (&mut self.reads_diagnostics, reads_diagnostics),
             (&mut self.reads_last_insert_id, reads_last_insert_id),
             (&mut self.sets_last_insert_id, sets_last_insert_id),
-            (&mut self.hides_insert_id, hides_insert_id),
             (&mut self.reads_session_status, reads_session_status),
             (&mut self.flush_status, flush_status),
             (&mut self.reads_server_state, reads_server_state),
@@ -232,6 +195,8 @@ impl Effects {
             (&mut self.load_data, load_data),
             (&mut self.calls_procedure, calls_procedure),
             (&mut self.flush_tables_with_read_lock, flush_tables_with_read_lock),
+            (&mut self.lock_backup, lock_backup),
+            (&mut self.unlock_backup, unlock_backup),
             (&mut self.shutdown, shutdown),
             (&mut self.reads_connection_id, reads_connection_id),
             (&mut self.shows_processlist, shows_processlist),
@@ -241,8 +206,6 @@ impl Effects {
         ] {
             *mine |= theirs;
         }
-        self.locks_backup.add(locks_backup);
-        self.unlocks_backup.add(unlocks_backup);
         self.begins_transaction = begins_transaction.or(self.begins_transaction);
         self.ends_transaction = ends_transaction.or(self.ends_transaction);
         self.set_transaction = set_transaction.or(self.set_transaction);

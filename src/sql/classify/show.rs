@@ -4,6 +4,7 @@
 use super::effects::remember;
 use super::judge::query;
 use super::query::scan;
+use super::verbs::leaves_id_untold;
 use super::verdict::{Class, ClassReason, Verdict};
 use crate::sql::cursor::{Cursor, user_variable};
 use crate::sql::lexer::{LexMode, TokenKind};
@@ -206,7 +207,9 @@ fn explained(cursor: Cursor<'_>, mode: LexMode, executes: bool) -> Verdict {
             if matches!(verdict.reason, ClassReason::DoesNotParse | ClassReason::WritingStatement | ClassReason::WithWrite) {
                 verdict.reason = if executes { ClassReason::AnalyzeWrite } else { ClassReason::ExplainWrite };
             }
-            verdict.effects.hides_insert_id = executes && cursor.is_any(&["INSERT", "REPLACE"]);
+            if executes && cursor.is_any(&["INSERT", "REPLACE"]) {
+                leaves_id_untold(&mut verdict);
+            }
         }
     }
     verdict

@@ -360,7 +360,20 @@ fn what_the_session_learns() {
         ("SELECT LAST_INSERT_ID(7)", Effects { sets_last_insert_id: true, ..Effects::default() }),
         ("UPDATE t SET id = LAST_INSERT_ID(id + 1)", Effects { sets_last_insert_id: true, ..Effects::default() }),
         ("USE `a``b`", Effects { use_schema: Some("a`b".to_owned()), ..Effects::default() }),
-        ("LOAD DATA LOCAL INFILE 'x' INTO TABLE t", Effects { load_data: true, load_data_local: true, ..Effects::default() }),
+        (
+            "LOAD DATA LOCAL INFILE 'x' INTO TABLE t",
+            Effects {
+                load_data: true,
+                load_data_local: true,
+                reads_last_insert_id: true,
+                sets_last_insert_id: true,
+                ..Effects::default()
+            },
+        ),
+        (
+            "INSERT INTO t VALUES (1) RETURNING a",
+            Effects { reads_last_insert_id: true, sets_last_insert_id: true, ..Effects::default() },
+        ),
         ("KILL QUERY 5", Effects { kill: Some(Kill::Query), ..Effects::default() }),
         ("SHOW FULL PROCESSLIST", Effects { shows_processlist: true, ..Effects::default() }),
         ("KILL 5", Effects { kill: Some(Kill::Connection), ..Effects::default() }),

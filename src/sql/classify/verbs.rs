@@ -1,7 +1,7 @@
 //! Statements by their first words: what each is, and what it does to the session.
 //! Sources: MySQL 8.4 Reference Manual, chapter "SQL Statements"; MariaDB "SQL Statements".
 
-use super::effects::{BackupLocks, Kill, remember};
+use super::effects::{Kill, remember};
 use super::judge::{opaque, query};
 use super::query::scan;
 use super::show;
@@ -29,7 +29,8 @@ pub(super) fn judge(cursor: Cursor<'_>, mode: LexMode) -> Verdict {
         b"ANALYZE" => show::analyze(cursor, mode),
         b"HELP" => help(cursor),
         b"DO" => do_expressions(cursor, mode),
-        b"INSERT" | b"REPLACE" | b"UPDATE" | b"DELETE" => writing(cursor, mode),
+        b"INSERT" | b"REPLACE" => insert(cursor, mode),
+        b"UPDATE" | b"DELETE" => writing(cursor, mode),
         b"LOAD" => load(cursor, mode),
         b"BEGIN" | b"START" | b"COMMIT" | b"ROLLBACK" | b"SAVEPOINT" | b"RELEASE" => transaction_control(cursor),
         b"XA" => with(Class::Transaction, ClassReason::Xa, |verdict| verdict.effects.xa = true),
@@ -106,11 +107,23 @@ fn table_list(cursor: &mut Cursor<'_>) -> Vec<TableName> {
     found
 }
 
-pub(super) fn writing(cursor: Cursor<'_>, mode: LexMode) -> Verdict {
-    let mut verdict = scanned(cursor, mode, Class::Write, ClassReason::WritingStatement);
-    let inserts = cursor.is_any(&["INSERT", "REPLACE"]);
-    verdict.effects.hides_insert_id = inserts && (0..cursor.rest().len()).any(|n| cursor.is_at(n, "RETURNING"));
+fn writing(cursor: Cursor<'_>, mode: LexMode) -> Verdict {
+    scanned(cursor, mode, Class::Write, ClassReason::WritingStatement)
+}
+
+fn insert(cursor: Cursor<'_>, mode: LexMode) -> Verdict {
+    let mut verdict = writing(cursor, mode);
+    // Its reply is rows, which tell no id.
+    if cursor.rest().iter().any(|token| token.kind == TokenKind::Word && cursor.bytes(*token).eq_ignore_ascii_case(b"RETURNING")) {
+        leaves_id_untold(&mut verdict);
+    }
     verdict
+}
+
+/// It may make an id that its reply does not tell: the connection is asked for `LAST_INSERT_ID()` after it, and has the session's before it, in case
+/// that it made none.
+pub(super) fn leaves_id_untold(verdict: &mut Verdict) {
+    (verdict.effects.reads_last_insert_id, verdict.effects.sets_last_insert_id) = (true, true);
 }
 
 fn load(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
@@ -122,7 +135,7 @@ fn load(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     let local = cursor.is("LOCAL");
     let mut verdict = writing(cursor, mode);
     (verdict.effects.load_data, verdict.effects.load_data_local) = (true, local);
-    verdict.effects.hides_insert_id = true;
+    leaves_id_untold(&mut verdict);
     assign_all_variables(cursor, &mut verdict);
     verdict
 }
@@ -410,9 +423,9 @@ fn lock(cursor: Cursor<'_>) -> Verdict {
         let effects = &mut verdict.effects;
         match (cursor.is("UNLOCK"), tables) {
             (true, true) => effects.unlock_tables = true,
-            (true, false) => effects.unlocks_backup = BackupLocks::INSTANCE,
+            (true, false) => effects.unlock_backup = true,
             (false, true) => (effects.lock_tables, effects.implicit_commit) = (true, true),
-            (false, false) => effects.locks_backup = BackupLocks::INSTANCE,
+            (false, false) => effects.lock_backup = true,
         }
     })
 }
@@ -447,12 +460,8 @@ fn maintenance(cursor: Cursor<'_>) -> Verdict {
     with(Class::Administrative, ClassReason::ServerMaintenance, |verdict| {
         let effects = &mut verdict.effects;
         effects.flush_tables_with_read_lock = cursor.is("FLUSH") && read_lock;
-        if cursor.is("BACKUP") {
-            let stage = cursor.is_at(1, "STAGE");
-            let ends = cursor.is_at(1, "UNLOCK") || stage && cursor.is_at(2, "END");
-            let lock = if stage { BackupLocks::STAGE } else { BackupLocks::TABLE };
-            *(if ends { &mut effects.unlocks_backup } else { &mut effects.locks_backup }) = lock;
-        }
+        effects.unlock_backup = cursor.is("BACKUP") && (cursor.is_at(1, "UNLOCK") || cursor.is_at(2, "END"));
+        effects.lock_backup = cursor.is("BACKUP") && !effects.unlock_backup;
         effects.shutdown = cursor.is_any(&["SHUTDOWN", "RESTART"]);
         let local = usize::from(cursor.is_at(1, "LOCAL") || cursor.is_at(1, "NO_WRITE_TO_BINLOG"));
         effects.flush_status = cursor.is("FLUSH") && cursor.is_at(1 + local, "STATUS");
