@@ -166,12 +166,19 @@ fn listeners(config: &Config, report: &mut Report<'_>) {
         }
     }
     if let Some(listen) = &config.admin.listen {
-        let asked = ["password", "password_file", "password_env"].iter().any(|key| report.has(&format!("admin.{key}")));
-        if !listen.is_local() && config.admin.secret.expose().is_empty() && !asked {
+        let given =
+            ["password", "password_file", "password_env"].map(|key| format!("admin.{key}")).into_iter().find(|at| report.has(at));
+        // One that could not be read was told of already; one that was read and is empty is none.
+        let unread = given.is_some() && config.admin.secret.password.is_none();
+        if !listen.is_local() && config.admin.secret.expose().is_empty() && !unread {
+            let (what, advice) = match given {
+                Some(_) => ("its password is empty", "write one there, or listen on 127.0.0.1"),
+                None => ("has no password", "add `password_file` below [admin], or listen on 127.0.0.1"),
+            };
             report.wrong(
-                "admin.listen",
-                format!("the admin port {listen} can be reached from other machines and has no password"),
-                "add `password_file` below [admin], or listen on 127.0.0.1",
+                given.as_deref().unwrap_or("admin.listen"),
+                format!("the admin port {listen} can be reached from other machines and {what}"),
+                advice,
             );
         }
         if config.admin.user.is_empty() {

@@ -33,9 +33,10 @@ fn fake() -> Fake {
         files: HashMap::from([
             ("/etc/sluice/open.password", ("s3cr3t\n", 0o644)),
             ("/etc/sluice/monitor.password", ("s3cr3t\n", 0o640)),
+            ("/etc/sluice/empty.password", ("\n", 0o600)),
             ("/etc/sluice/ca.pem", ("-----", 0o644)),
         ]),
-        variables: HashMap::from([("SLUICE_PASSWORD", "from env")]),
+        variables: HashMap::from([("SLUICE_PASSWORD", "from env"), ("EMPTY", "")]),
     }
 }
 
@@ -223,6 +224,23 @@ fn each_mistake_has_its_words() {
         (
             "[admin]\nlisten = \"0.0.0.0:6032\"\n",
             "2:10 the admin port 0.0.0.0:6032 can be reached from other machines and has no password => add `password_file` below [admin], or listen on 127.0.0.1",
+        ),
+        (
+            "[admin]\nlisten = \"0.0.0.0:6032\"\npassword = \"\"\n",
+            "3:12 the admin port 0.0.0.0:6032 can be reached from other machines and its password is empty => write one there, or listen on 127.0.0.1",
+        ),
+        (
+            "[admin]\nlisten = \"0.0.0.0:6032\"\npassword_file = \"empty.password\"\n",
+            "3:17 the admin port 0.0.0.0:6032 can be reached from other machines and its password is empty => write one there, or listen on 127.0.0.1",
+        ),
+        (
+            "[admin]\nlisten = \"0.0.0.0:6032\"\npassword_env = \"EMPTY\"\n",
+            "3:16 the admin port 0.0.0.0:6032 can be reached from other machines and its password is empty => write one there, or listen on 127.0.0.1",
+        ),
+        // Told once, as what it is.
+        (
+            "[admin]\nlisten = \"0.0.0.0:6032\"\npassword_env = \"NONE\"\n",
+            "3:16 the environment variable `NONE` is not set => set it for Sluice's process",
         ),
         (
             "[http]\nlisten = \"127.0.0.1:6032\"\n",
