@@ -17,6 +17,7 @@ mod read;
 pub mod reload;
 pub mod resolve;
 pub mod secrets;
+mod shown;
 pub mod types;
 pub mod units;
 mod watch;
