@@ -1,9 +1,12 @@
 //! What single values cannot tell: names that must differ, settings that contradict each other, references to nothing.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use super::address::Address;
 use super::read::Report;
+use super::resolve;
+use super::secrets::Outside;
 use super::types::*;
 use super::words::*;
 use crate::admin::nearest::nearest;
@@ -13,7 +16,7 @@ use crate::stores::Place;
 const SERVER_NAME_LETTERS_MAX: usize = 64;
 
 /// Looks at the whole configuration.
-pub fn all(config: &Config, report: &mut Report<'_>) {
+pub fn all(config: &Config, report: &mut Report<'_>, outside: &dyn Outside) {
     servers(config, report);
     server_tls(config, report);
     listeners(config, report);
@@ -23,6 +26,9 @@ pub fn all(config: &Config, report: &mut Report<'_>) {
     rules(config, report);
     users(config, report);
     cache(config, report);
+    if outside.has_certificates() {
+        certificates(config, report);
+    }
     if config.pool.idle_timeout > config.pool.max_lifetime && report.has("pool.idle_timeout") {
         report.doubtful(
             "pool.idle_timeout",
@@ -227,6 +233,37 @@ fn client_tls(config: &Config, report: &mut Report<'_>) {
     }
 }
 
+/// Whether certificates, keys and authorities are such, and fit together: the proxy would not start, or not reload, otherwise.
+fn certificates(config: &Config, report: &mut Report<'_>) {
+    // What cannot be opened was told of already.
+    let opens = |files: &[&Option<PathBuf>]| files.iter().copied().flatten().all(|file| std::fs::File::open(file).is_ok());
+    let tls = &config.proxy.tls;
+    let files = [&tls.cert, &tls.key, &tls.client_ca];
+    let is_whole = tls.cert.is_some() == tls.key.is_some();
+    if is_whole
+        && files.iter().any(|file| file.is_some())
+        && opens(&files)
+        && let Err(why) = resolve::client_tls(config)
+    {
+        let named = ["cert", "key", "client_ca"]
+            .into_iter()
+            .zip(files)
+            .find(|(_, file)| file.as_ref().is_some_and(|file| why.contains(&format!(" {}: ", file.display()))));
+        let key = named.map_or("key", |(key, _)| key);
+        let why = why.trim_start_matches("proxy.tls: ").to_owned();
+        report.wrong(&format!("proxy.tls.{key}"), why, "give PEM files: the certificate chain, and the key that it was made for");
+    }
+    for (i, server) in config.servers.iter().enumerate() {
+        if opens(&[&server.tls.ca])
+            && server.tls.ca.is_some()
+            && let Err(why) = resolve::server_tls(server)
+        {
+            let why = why.split_once(": tls: ").map_or(why.as_str(), |(_, why)| why).to_owned();
+            report.wrong(&format!("server[{i}].tls.ca"), why, "give a PEM file with the certificates of the authorities");
+        }
+    }
+}
+
 fn monitor(config: &Config, report: &mut Report<'_>) {
     let m = &config.monitor;
     if m.user.is_empty() {
@@ -292,6 +329,15 @@ fn rules(config: &Config, report: &mut Report<'_>) {
                 None => format!("the servers are {}", names.join(", ")),
             };
             report.wrong(&at("action"), format!("no server is called \"{name}\""), advice);
+        }
+        if let Some(digest) = &rule.digest
+            && resolve::digest(digest).is_none()
+        {
+            report.wrong(
+                &at("digest"),
+                format!("`digest` is no digest: \"{digest}\""),
+                "it is 1 to 16 hexadecimal digits, as SHOW STATEMENTS and EXPLAIN ROUTE print it",
+            );
         }
         if rule.message.is_some() && rule.action != RuleAction::Deny {
             report.wrong(
