@@ -439,10 +439,10 @@ impl ProxyHouse {
         let snapshot = self.shared.snapshot.load();
         for server in snapshot.current() {
             let handles = metrics.server(server.id);
-            let up = !matches!(server.state, crate::topology::State::Down | crate::topology::State::Offline);
-            handles.up.set(i64::from(up));
+            handles.up.set(i64::from(server.answers));
             handles.set_role(server.role);
-            handles.lag_seconds.set(server.lag_ms.map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()));
+            handles.set_state(server.state);
+            handles.set_lag(server.lag_ms.map(Duration::from_millis));
             if let Some(pool) = self.shared.pools.get(server.id.index()) {
                 let counts = pool.counts();
                 handles.pool_used.set(counts.used as i64);
