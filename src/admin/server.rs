@@ -45,11 +45,11 @@ impl Access {
 
 /// Serves the admin port until the task is dropped, or until it is told to accept nobody: the port is closed then, and who is
 /// there stays.
-/// `access` may be replaced while it runs (a reload).
+/// `access` and what `tls` returns may be replaced while it runs (a reload).
 pub async fn serve(
     bound: Bound,
     access: Arc<ArcSwap<Access>>,
-    tls: Option<TlsAcceptor>,
+    tls: Arc<dyn Fn() -> Option<TlsAcceptor> + Send + Sync>,
     house: Arc<dyn House>,
     mut closing: Closing,
 ) {
@@ -79,7 +79,7 @@ pub async fn serve(
             let _ = timeout(Duration::from_millis(100), wire.send()).await;
             continue;
         };
-        let (access, tls, house, closing) = (access.clone(), tls.clone(), house.clone(), closing.clone());
+        let (access, tls, house, closing) = (access.clone(), tls(), house.clone(), closing.clone());
         tasks.spawn(async move {
             let _slot = slot;
             let id = NEXT_ID.fetch_add(1, Relaxed);
