@@ -196,7 +196,7 @@ pub fn accounts(config: &Config) -> Accounts {
         name: user.name.clone(),
         password: user.secret.password.as_ref().map(|p| Secret::new(p.expose().as_bytes())),
         hosts: user.hosts.clone(),
-        schemas: user.schemas.clone(),
+        schemas: user.schemas.as_slice().into(),
         max_connections: (user.max_connections > 0).then(|| u32::try_from(user.max_connections).unwrap_or(u32::MAX)),
         read_only: user.read_only,
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admin::house::ExplainRow;
+use crate::auth::Accounts;
 use crate::cache::policy::{self, Bypass, Settings};
 use crate::cache::worth::{self, Keeps};
 use crate::cache::{Cache, Refused};
@@ -11,6 +12,7 @@ use crate::routing::balance::Load;
 use crate::routing::decide::{MustHave, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::routing::rules::Subject;
+use crate::routing::schemas::Schemas;
 use crate::sql::classify::{Classified, ClassifyCache};
 use crate::sql::digest::DigestBuf;
 use crate::sql::hint::Hint;
@@ -27,6 +29,7 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
     // What running it has taught is told, too.
     let known = shared.known.and_then(|cache| cache.known(&buffer, lex));
     let statement = known.unwrap_or_else(|| Arc::new(crate::sql::classify::classify_digest(&buffer, lex)));
+    let entry = user.and_then(|user| shared.accounts.entry(user));
     let decision = decide(&Question {
         statement: &statement,
         sql: sql.as_bytes(),
@@ -39,7 +42,8 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
         in_read_only_transaction: false,
         autocommit: true,
         completes_plainly: true,
-        read_only_account: user.is_some_and(|user| (shared.read_only)(user)),
+        read_only_account: entry.is_some_and(|entry| entry.read_only),
+        schemas: Schemas { allowed: entry.map_or(&[], |entry| &entry.schemas[..]), lex, whole: true },
         written: None,
         defined: false,
         set_global: false,
@@ -74,8 +78,8 @@ pub struct ExplainParts<'a> {
     pub rules: &'a crate::routing::rules::Rules,
     /// The settings.
     pub routing: &'a crate::routing::decide::RoutingSettings,
-    /// Whether an account may only read.
-    pub read_only: &'a dyn Fn(&str) -> bool,
+    /// What the configuration says of accounts.
+    pub accounts: &'a Accounts,
     /// How the servers read SQL.
     pub dialect: Dialect,
     /// Judgements on what was run before.

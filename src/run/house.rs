@@ -284,13 +284,12 @@ impl House for ProxyHouse {
         let snapshot = self.shared.snapshot.load();
         let settings = self.shared.settings.load();
         let accounts = self.shared.login.accounts.load();
-        let read_only = |user: &str| accounts.entry(user).is_some_and(|e| e.read_only);
         explain(
             &snapshot,
             &ExplainParts {
                 rules: &settings.rules,
                 routing: &settings.routing,
-                read_only: &read_only,
+                accounts: &accounts,
                 dialect: self.shared.dialect(),
                 known: Some(&self.shared.classify),
                 cache: self.shared.cache.as_deref(),

@@ -34,11 +34,10 @@ impl cli::Program for Program {
         let settings = resolve::frontend(config)?;
         let accounts = resolve::accounts(config);
         let snapshot = as_configured(config);
-        let read_only = |user: &str| accounts.entry(user).is_some_and(|e| e.read_only);
         let parts = ExplainParts {
             rules: &settings.rules,
             routing: &settings.routing,
-            read_only: &read_only,
+            accounts: &accounts,
             dialect: Dialect::Either,
             known: None,
             cache: None,

@@ -222,7 +222,8 @@ impl Reloader {
         for (pool, tls) in &renewed {
             pool.set_tls(tls.clone());
         }
-        self.shared.login.accounts.store(Arc::new(resolve::accounts(&new)));
+        self.shared.login.set_accounts(resolve::accounts(&new));
+        let strangers = self.shared.end_strangers();
         configure_pools(&next, &new, &self.shared.pools);
         otlp::configure(&self.shared, &new);
         *roster = next;
@@ -235,6 +236,9 @@ impl Reloader {
         if !renewed.is_empty() {
             let names: Vec<&str> = renewed.iter().map(|(pool, _)| &*pool.name).collect();
             all.push(format!("new authorities for {}", names.join(", ")));
+        }
+        if strangers > 0 {
+            all.push(format!("{strangers} clients were ended, whose `hosts` no longer include where they are"));
         }
         Ok(match changes.len() {
             0 if all.is_empty() => "nothing has changed".to_owned(),
