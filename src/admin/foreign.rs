@@ -97,7 +97,10 @@ const INSTEAD: &[(&str, &str)] = &[
     ("SELECT CONFIG INTO OUTFILE", "SHOW CONFIG shows what runs; SAVE CONFIG writes runtime changes into the file"),
     ("PROXYSQL STOP", "PAUSE holds new statements, SHUTDOWN lets transactions end and exits"),
     ("PROXYSQL START", "it runs; RESUME ends a PAUSE"),
-    ("PROXYSQL RESTART", "SHUTDOWN lets transactions end and exits; the service manager starts it again"),
+    (
+        "PROXYSQL RESTART",
+        "systemctl restart sluice, or whatever started it; RELOAD CONFIG does for most changes. SHUTDOWN ends it, and a service manager leaves it so",
+    ),
     ("PROXYSQL SHUTDOWN", "SHUTDOWN lets transactions end and exits"),
     ("PROXYSQL KILL", "SHUTDOWN lets transactions end and exits; kill -9 does not"),
     ("PROXYSQL READONLY", "the admin account may do everything; there is no read-only mode"),
