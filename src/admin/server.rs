@@ -27,6 +27,8 @@ use crate::net::Stream;
 pub const CONNECTIONS_MAX: usize = 100;
 /// A client that has not logged in by then is closed.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whoever says nothing for so long is closed, as `@@wait_timeout` tells.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(super::variables::WAIT_TIMEOUT_S);
 /// A refused login is answered at this pace, so that guessing a password takes long.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 /// Prepared statements of one client.
@@ -95,7 +97,7 @@ pub async fn serve(
                 Err(_) => return tracing::debug!("admin port: no login within {LOGIN_TIMEOUT:?}"),
             };
             tracing::info!(user = session.user, host = session.host, "admin port: logged in");
-            if let Err(e) = converse(wire, session, house.as_ref(), closing).await {
+            if let Err(e) = converse(wire, session, house.as_ref(), closing, IDLE_TIMEOUT).await {
                 tracing::debug!("admin port: connection {id} ended: {e}");
             }
         });
@@ -129,14 +131,23 @@ struct Conversation<'h> {
     next_statement: u32,
 }
 
-async fn converse(wire: Wire<Stream>, session: Session, house: &dyn House, mut closing: Closing) -> io::Result<()> {
+pub(super) async fn converse(
+    wire: Wire<Stream>,
+    session: Session,
+    house: &dyn House,
+    mut closing: Closing,
+    idle: Duration,
+) -> io::Result<()> {
     let mut c = Conversation { wire, session, house, prepared: HashMap::new(), next_statement: 1 };
     let mut answered = false;
     loop {
         c.wire.begin();
         let read = tokio::select! {
             biased;
-            read = c.wire.read(PACKET_BYTES_MAX) => read,
+            read = timeout(idle, c.wire.read(PACKET_BYTES_MAX)) => match read {
+                Ok(read) => read,
+                Err(_) => return Ok(()),
+            },
             // Who has just come in is about to ask something.
             () = closing.told(), if answered => return Ok(()),
         };

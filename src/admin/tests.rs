@@ -590,6 +590,28 @@ fn http_answers() {
     assert!(!page.contains("src=") && !page.contains("href="));
 }
 
+/// Harm: peers that had died kept their places for ever, and the port let nobody in any more.
+#[tokio::test]
+async fn who_says_nothing_for_too_long_leaves_the_port() {
+    let (here, there) = tokio::net::UnixStream::pair().unwrap();
+    let (_standing, closing) = tokio::sync::watch::channel(super::listen::Standing::Serves);
+    let wire = super::wire::Wire::new(crate::net::Stream::from(here));
+    let closing = super::listen::Closing(closing);
+    let idle = std::time::Duration::from_millis(1);
+    super::server::converse(wire, Session::default(), &Model::default(), closing, idle).await.unwrap();
+    drop(there);
+}
+
+#[tokio::test]
+async fn the_system_watches_over_connections() {
+    let bound = Bound::bind("127.0.0.1:0", "admin.listen").await.unwrap();
+    let _peer = tokio::net::TcpStream::connect(bound.address()).await.unwrap();
+    let crate::net::Stream::Plain(crate::net::stream::Socket::Tcp(socket)) = bound.accept().await.unwrap() else {
+        panic!("no TLS was begun")
+    };
+    assert!(socket2::SockRef::from(&socket).keepalive().unwrap());
+}
+
 #[tokio::test]
 async fn a_taken_port_is_told_clearly() {
     let first = Bound::bind("127.0.0.1:0", "admin.listen").await.unwrap();
