@@ -1,5 +1,6 @@
 //! The admin room's view of the running proxy: rows for its tables, and what its commands do.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -204,7 +205,12 @@ impl House for ProxyHouse {
     fn users(&self) -> Vec<UserRow> {
         let config = self.config.load();
         let clients = self.shared.registry.all();
-        let count = |name: &str| clients.iter().filter(|c| *c.view.lock().user == *name).count() as u64;
+        // One pass: this runs beside the monitor, which must not wait.
+        let mut counts: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for client in &clients {
+            *counts.entry(client.view.lock().user.clone()).or_default() += 1;
+        }
+        let count = |name: &str| counts.get(name).copied().unwrap_or_default();
         let mut rows: Vec<UserRow> = config
             .users
             .iter()
@@ -218,22 +224,18 @@ impl House for ProxyHouse {
                 hosts: user.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             })
             .collect();
-        let mut seen: Vec<Arc<str>> = clients.iter().map(|c| c.view.lock().user.clone()).filter(|u| !u.is_empty()).collect();
-        seen.sort();
-        seen.dedup();
-        for user in seen {
-            if !rows.iter().any(|row| row.name == *user) {
-                rows.push(UserRow {
-                    connections: count(&user),
-                    name: user.to_string(),
-                    source: "servers".to_owned(),
-                    max_connections: None,
-                    read_only: false,
-                    schemas: String::new(),
-                    hosts: String::new(),
-                });
+        let listed: HashSet<&str> = config.users.iter().map(|user| user.name.as_str()).collect();
+        rows.extend(counts.iter().filter(|(user, _)| !user.is_empty() && !listed.contains(&***user)).map(|(user, count)| {
+            UserRow {
+                connections: *count,
+                name: user.to_string(),
+                source: "servers".to_owned(),
+                max_connections: None,
+                read_only: false,
+                schemas: String::new(),
+                hosts: String::new(),
             }
-        }
+        }));
         rows
     }
 
