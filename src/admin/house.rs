@@ -113,7 +113,7 @@ rows! {
         queries: u64,
         /// Errors it answered.
         errors: u64,
-        /// Round trip of the last heartbeat.
+        /// Mean time of recent statements there, as they came by.
         latency_us: Option<u64>,
         /// When it came into this state.
         since: SystemTime,
@@ -157,7 +157,7 @@ rows! {
         idle: u64,
         /// Statements that wait for a connection.
         waiting: u64,
-        /// Opened since the start.
+        /// Opened to the server since the start, for whichever user; so are the next three.
         opened: u64,
         /// Closed since the start.
         closed: u64,
