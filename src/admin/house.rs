@@ -420,7 +420,7 @@ pub trait House: Send + Sync {
     /// The text of `/metrics`.
     fn metrics_text(&self) -> String;
     /// `EXPLAIN ROUTE`, from the same code that routes. `user`: as whom, else any user.
-    fn explain_route(&self, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow;
+    fn explain_route(&self, user: Option<&str>, client: Option<std::net::IpAddr>, schema: Option<&str>, sql: &str) -> ExplainRow;
     /// Whether a master is known, and if not, why: `/readyz`.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! `EXPLAIN ROUTE` and `sluice explain`: the decision on a statement, from the code that routes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,8 @@ use crate::topology::ServerId;
 use crate::topology::snapshot::Snapshot;
 
 /// The row of `EXPLAIN ROUTE`, from the code that routes.
-pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
+pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, who: Who<'_>, sql: &str) -> ExplainRow {
+    let Who { user, client, schema } = who;
     let mut buffer = DigestBuf::default();
     let lex = LexMode { dialect: shared.dialect, ..LexMode::default() };
     crate::sql::digest::digest(sql.as_bytes(), lex, &mut buffer);
@@ -35,7 +37,7 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
         sql: sql.as_bytes(),
         hint: hint.as_ref(),
         user: user.unwrap_or(""),
-        client: None,
+        client,
         schema: schema.map(str::as_bytes),
         pinned: None,
         stays: false,
@@ -56,12 +58,12 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
         load: &|_| Load::default(),
         has: &|_, _| true,
     });
-    let cacheable = cacheable(&statement, hint.as_ref(), shared, user, schema, sql);
+    let cacheable = cacheable(&statement, hint.as_ref(), shared, who, sql);
     ExplainRow {
         class: statement.class.as_str().to_owned(),
         target: target_text(&decision, |id| snapshot.server(id).map(|s| s.name.to_string())),
         server: decision.server.and_then(|id| snapshot.server(id)).map(|s| s.name.to_string()),
-        reason: format!("{}: {}", decision.reason, statement.reason),
+        reason: format!("{}: {}{}", decision.reason, statement.reason, unasked(shared, who)),
         tables: statement.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         cacheable,
         digest: format!("{:016x}", statement.digest_hash),
@@ -70,6 +72,27 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, user: Option<&str
             _ => None,
         },
     }
+}
+
+/// Rules that ask where the client is cannot be looked at when that is not said.
+fn unasked(shared: &ExplainParts<'_>, who: Who<'_>) -> &'static str {
+    let asks = shared.rules.0.iter().any(|rule| rule.client.is_some());
+    if asks && who.client.is_none() {
+        "; rules with `client` were left out: EXPLAIN ROUTE FROM '10.1.2.3' looks at them"
+    } else {
+        ""
+    }
+}
+
+/// Whose statement it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Who<'a> {
+    /// The account.
+    pub user: Option<&'a str>,
+    /// Where its client is. Rules with `client` match nobody of whom that is not known.
+    pub client: Option<IpAddr>,
+    /// The current schema.
+    pub schema: Option<&'a str>,
 }
 
 /// What [`explain`] needs besides the servers.
@@ -89,20 +112,13 @@ pub struct ExplainParts<'a> {
 }
 
 /// `yes`, or `no` and why. Without a cache only the statement and its hint are looked at.
-fn cacheable(
-    statement: &Classified,
-    hint: Option<&Hint>,
-    parts: &ExplainParts<'_>,
-    user: Option<&str>,
-    schema: Option<&str>,
-    sql: &str,
-) -> String {
+fn cacheable(statement: &Classified, hint: Option<&Hint>, parts: &ExplainParts<'_>, who: Who<'_>, sql: &str) -> String {
     let all = Settings { ttl: Duration::MAX, all: true, refresh_ahead: Duration::ZERO };
     let known = parts.cache.map(|cache| cache.settings.load());
     let settings = known.as_ref().map_or(&all, |known| &**known);
-    let schema = schema.map(str::as_bytes);
-    let (user, digest) = (user.unwrap_or(""), statement.digest_hash);
-    let rule = parts.rules.first_match(&Subject { user, schema, sql: sql.as_bytes(), digest, client: None });
+    let schema = who.schema.map(str::as_bytes);
+    let (user, client, digest) = (who.user.unwrap_or(""), who.client, statement.digest_hash);
+    let rule = parts.rules.first_match(&Subject { user, schema, sql: sql.as_bytes(), digest, client });
     match policy::asked(settings, statement, hint, rule.map(|(number, rule)| (number, &rule.action))) {
         Err(Bypass::NotAsked) => "yes, where a rule or a hint asks for it".to_owned(),
         Err(why) => format!("no: {why}"),

@@ -1,6 +1,7 @@
 //! The admin room's view of the running proxy: rows for its tables, and what its commands do.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::admin::house::{
 use crate::config::Config;
 use crate::frontend::kill::{By, Manner};
 use crate::frontend::shared::Shared;
-use crate::run::explain::{ExplainParts, explain};
+use crate::run::explain::{ExplainParts, Who, explain};
 use crate::run::keeping;
 use crate::run::reload::Reloader;
 use crate::run::takeover::Before;
@@ -282,7 +283,7 @@ impl House for ProxyHouse {
         self.shared.metrics.text()
     }
 
-    fn explain_route(&self, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
+    fn explain_route(&self, user: Option<&str>, client: Option<IpAddr>, schema: Option<&str>, sql: &str) -> ExplainRow {
         let snapshot = self.shared.snapshot.load();
         let settings = self.shared.settings.load();
         let accounts = self.shared.login.accounts.load();
@@ -296,8 +297,7 @@ impl House for ProxyHouse {
                 known: Some(&self.shared.classify),
                 cache: self.shared.cache.as_deref(),
             },
-            user,
-            schema,
+            Who { user, client, schema },
             sql,
         )
     }

@@ -12,7 +12,7 @@ use crate::config::{Config, resolve};
 use crate::frontend::login::GreetingTemplate;
 use crate::monitor::commands;
 use crate::protocol::Capabilities;
-use crate::run::explain::{ExplainParts, explain};
+use crate::run::explain::{ExplainParts, Who, explain};
 use crate::sql::lexer::Dialect;
 use crate::topology::settings::ConfiguredRole;
 use crate::topology::snapshot::Snapshot;
@@ -42,7 +42,7 @@ impl cli::Program for Program {
             known: None,
             cache: None,
         };
-        Ok(lines(&explain(&snapshot, &parts, None, None, sql)))
+        Ok(lines(&explain(&snapshot, &parts, Who::default(), sql)))
     }
 
     fn check_online(&self, config: &Config) -> Vec<Result<String, String>> {
