@@ -156,7 +156,7 @@ impl Client {
     /// The transactions that a failed statement may have left were asked for.
     pub(super) fn change_learned(&self, unnamed: Option<Unnamed>) {
         if let (Some(unnamed), Some(written)) = (unnamed, &self.session.written) {
-            unnamed.learned(written);
+            unnamed.learned(written.gtids());
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::frontend::upload::{STREAMED_FROM, Upload, is_streamed};
+use crate::frontend::written::SharedWrite;
 use crate::net::{Buffer, Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
@@ -104,6 +105,8 @@ pub struct Account {
     pub ip: Option<IpAddr>,
     /// Nothing was learned at the login that would log in again: the session lives on the one connection it was given then.
     pub login_only: bool,
+    /// What was written by it, through all its sessions.
+    pub written: SharedWrite,
     /// The account may only read.
     pub read_only: bool,
     /// The only schemas it may use; empty: all.

@@ -113,6 +113,7 @@ pub async fn enter(
     session.pins.set(PinReason::Login, held.is_some());
     let mut client = Client::new(shared, login.stream.take(), capabilities, login.max_packet, session, entry, account);
     client.held = held;
+    client.begins_behind();
     client.challenge = login.challenge;
     client.show_schema();
     client.show_idle();
@@ -150,9 +151,10 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
     let mariadb = shared.flavor() == Some(Flavor::MariaDb);
     let names = charset_of_collation(login.collation, mariadb);
     let named = names.as_ref().map(|(charset, collation)| (charset.as_str(), collation.as_str()));
+    let user: Arc<str> = login.user.as_str().into();
     let mut account = Account {
         key: shared.share_key(PoolKey {
-            user: login.user.as_str().into(),
+            user: user.clone(),
             generation,
             capabilities: key_capabilities(login.capabilities),
             client: peer.ip.filter(|_| shared.tells_addresses),
@@ -164,6 +166,7 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
         attributes: shared.share_attributes(passed_on(&login.attributes)),
         ip: peer.ip,
         login_only: false,
+        written: shared.account_writes.of(&user),
         read_only: false,
         schemas: Arc::default(),
         accounts_read: 0,

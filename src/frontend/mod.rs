@@ -36,6 +36,6 @@ mod shared_cache;
 pub mod tls;
 pub mod upload;
 pub mod workers;
-mod written;
+pub mod written;
 
 pub use login::{LoggedIn, LoginError, LoginRoom};

@@ -22,6 +22,7 @@ use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
+use crate::session::LastWrite;
 use crate::sql::classify::Class;
 use crate::topology::observation::Failure;
 use crate::topology::{ServerId, State};
@@ -41,10 +42,10 @@ impl Client {
         let newest;
         let written = match settings.routing.consistency {
             Consistency::None => None,
-            Consistency::Session => self.session.written.as_ref(),
+            Consistency::Session => self.session.written.as_ref().map(LastWrite::gtids),
             Consistency::Global => {
                 newest = shared.newest_write.lock().clone();
-                newest.as_ref()
+                newest.as_ref().map(LastWrite::gtids)
             }
         };
         let pinned = self

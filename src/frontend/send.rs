@@ -16,6 +16,7 @@ use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::protocol::prepared::{ExecuteError, rewrite_bulk, rewrite_execute};
 use crate::routing::decide::{Consistency, MustHave};
 use crate::routing::decision::Decision;
+use crate::session::LastWrite;
 use crate::session::state::{Change, State};
 use crate::sql::classify::Class;
 use crate::topology::Flavor;
@@ -279,7 +280,8 @@ impl Client {
         let written = match settings.routing.consistency {
             Consistency::Global => newest.as_ref(),
             _ => self.session.written.as_ref(),
-        };
+        }
+        .map(LastWrite::gtids);
         let shared = match self.must_have() {
             MustHave::Gtid(set) => Some(set),
             MustHave::Any | MustHave::Master => None,

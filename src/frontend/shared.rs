@@ -21,6 +21,7 @@ use crate::frontend::flight::Flights;
 use crate::frontend::login::{LoginError, LoginRoom, remembered_as};
 use crate::frontend::refusals::Refusals;
 use crate::frontend::registry::Registry;
+use crate::frontend::written::AccountWrites;
 use crate::metrics::events::EventLog;
 use crate::metrics::spans::Spans;
 use crate::metrics::statements::Statements;
@@ -29,6 +30,7 @@ use crate::metrics::{LoginResult, Metrics};
 use crate::monitor::MonitorHandle;
 use crate::routing::decide::RoutingSettings;
 use crate::routing::rules::Rules;
+use crate::session::LastWrite;
 use crate::session::state::{Interner, State};
 use crate::sql::classify::{Classified, ClassifyCache};
 use crate::sql::lexer::Dialect;
@@ -118,7 +120,9 @@ pub struct Shared {
     /// Who is connected.
     pub registry: Registry,
     /// The newest write of any session, for `consistency = "global"`.
-    pub newest_write: Mutex<Option<GtidSet>>,
+    pub newest_write: Mutex<Option<LastWrite>>,
+    /// The newest write of each account, for `consistency = "session"`.
+    pub account_writes: AccountWrites,
     /// `PAUSE`: new statements wait.
     pub paused: watch::Receiver<bool>,
     /// The same, for a look that costs nothing.

@@ -1,16 +1,47 @@
 //! What a session has written: the GTIDs its reads must see, told by the server's OK or asked for after an error.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
+use crate::frontend::shared::Shared;
 use crate::protocol::command::Com;
 use crate::routing::decide::Consistency;
+use crate::session::LastWrite;
 use crate::sql::classify::Class;
 use crate::topology::Flavor;
 use crate::topology::gtid::GtidSet;
 
-/// A session's writes are remembered in so many parts before they are simplified.
-const WRITTEN_PARTS_MAX: usize = 16;
+/// What each account has written through this proxy, by user name. A site whose requests have a connection each writes in one and reads in the
+/// next; so a session begins where the writes of its account ended before it, and not with nothing.
+///
+/// An anonymous account lets in any name: beyond [`ACCOUNTS_MAX`] those without a client are forgotten.
+#[derive(Debug, Default)]
+pub struct AccountWrites(Mutex<HashMap<Arc<str>, SharedWrite>>);
+
+/// So many names are remembered, and all that have a client.
+const ACCOUNTS_MAX: usize = 4096;
+
+/// What an account has written, with all its sessions.
+pub type SharedWrite = Arc<Mutex<Option<LastWrite>>>;
+
+impl AccountWrites {
+    /// Of this user.
+    pub fn of(&self, user: &Arc<str>) -> SharedWrite {
+        let mut accounts = self.0.lock();
+        if let Some(known) = accounts.get(user) {
+            return known.clone();
+        }
+        if accounts.len() >= ACCOUNTS_MAX && accounts.len().is_power_of_two() {
+            accounts.retain(|_, written| Arc::strong_count(written) > 1);
+        }
+        accounts.entry(user.clone()).or_default().clone()
+    }
+}
 
 impl Client {
     /// The session has written up to here.
@@ -19,11 +50,21 @@ impl Client {
             && let Ok(gtid) = GtidSet::parse(lease.flavor, gtid)
         {
             self.shared.known.learn(lease.server, &gtid);
-            if self.shared.settings.load().routing.consistency == Consistency::Global {
-                add(&mut self.shared.newest_write.lock(), gtid.clone(), || self.shared.known.newest(lease.server));
+            let newest = || self.shared.known.newest(lease.server);
+            match self.shared.settings.load().routing.consistency {
+                Consistency::None => {}
+                Consistency::Session => LastWrite::learn(&mut self.account.written.lock(), lease.server, gtid.clone(), newest),
+                Consistency::Global => LastWrite::learn(&mut self.shared.newest_write.lock(), lease.server, gtid.clone(), newest),
             }
-            add(&mut self.session.written, gtid, || self.shared.known.newest(lease.server));
+            LastWrite::learn(&mut self.session.written, lease.server, gtid, newest);
         }
+    }
+
+    /// The session begins: it must find what its account wrote before, but for what every replica is known to have.
+    pub(super) fn begins_behind(&mut self) {
+        // Looked at before the servers are: what is written meanwhile was not acknowledged when this session began.
+        let written = self.account.written.lock().clone();
+        self.session.written = written.filter(|last| !is_everywhere(&self.shared, last));
     }
 
     /// A statement that failed may have written all the same: rows of a table without transactions, what a procedure did before
@@ -47,21 +88,6 @@ impl Client {
     }
 }
 
-/// With two sessions that write in turns, no number of one is another's neighbour. So that the set stays small, and a question about it cheap, it becomes all
-/// that the server is known to have: more than was written, and in few pieces.
-fn add(written: &mut Option<GtidSet>, gtid: GtidSet, newest: impl FnOnce() -> Option<GtidSet>) {
-    let Some(written) = written else {
-        *written = Some(gtid);
-        return;
-    };
-    written.merge(&gtid);
-    if written.parts() > WRITTEN_PARTS_MAX
-        && let Some(all) = newest().filter(|all| all.covers(written) && all.parts() < written.parts())
-    {
-        *written = all;
-    }
-}
-
 /// Whether a statement that ended with this error may have changed something that lasts: not when it was a read, and not when it
 /// was refused before anything was done (it did not parse, names what is not there, or was not allowed).
 pub(super) fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
@@ -73,26 +99,33 @@ pub(super) fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
     job.com != Com::StmtPrepare && writes && (many || !REFUSED.contains(&errno))
 }
 
+/// Whether there is no server besides the master, in whatever state, that may be read and lack it.
+fn is_everywhere(shared: &Shared, last: &LastWrite) -> bool {
+    let snapshot = shared.snapshot.load();
+    snapshot.servers.iter().all(|server| snapshot.master == Some(server.id) || shared.has(server.id, last.gtids()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::ServerId;
+
+    fn name(n: usize) -> Arc<str> {
+        format!("u{n}").into()
+    }
 
     #[test]
-    fn what_one_of_two_sessions_wrote_in_turns_stays_small() {
-        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
-        let (mut written, mut server) = (None, GtidSet::parse(Flavor::MySql, &format!("{uuid}:1")).unwrap());
-        for n in (3..=140_001).step_by(2) {
-            let own = GtidSet::parse(Flavor::MySql, &format!("{uuid}:{n}")).unwrap();
-            server.merge(&GtidSet::parse(Flavor::MySql, &format!("{uuid}:{}-{n}", n - 1)).unwrap());
-            add(&mut written, own.clone(), || Some(server.clone()));
-            let written = written.as_ref().unwrap();
-            assert!(written.covers(&own) && written.parts() <= WRITTEN_PARTS_MAX + 1, "{n}: {} parts", written.parts());
+    fn an_account_that_comes_back_finds_its_writes_and_any_number_of_names_is_few() {
+        let accounts = AccountWrites::default();
+        let set = GtidSet::parse(Flavor::MariaDb, "0-1-7").unwrap();
+        LastWrite::learn(&mut accounts.of(&name(0)).lock(), ServerId(0), set.clone(), || None);
+        assert_eq!(accounts.of(&name(0)).lock().as_ref().map(LastWrite::gtids), Some(&set));
+        assert_eq!(*accounts.of(&name(1)).lock(), None);
+        let stays = accounts.of(&name(2));
+        for n in 3..20_000 {
+            accounts.of(&name(n));
         }
-        // Nothing is known of the server: nothing is lost.
-        let all = written.clone().unwrap();
-        for n in 0..40 {
-            add(&mut written, GtidSet::parse(Flavor::MySql, &format!("{uuid}:{}", 200_000 + 2 * n)).unwrap(), || None);
-        }
-        assert!(written.as_ref().unwrap().covers(&all));
+        assert!(accounts.0.lock().len() <= 2 * ACCOUNTS_MAX);
+        assert!(Arc::ptr_eq(&stays, &accounts.of(&name(2))), "one that has a client is kept");
     }
 }

@@ -158,6 +158,17 @@ impl Hands {
                         Some(state) if queries::waits_for_a_table(&state) => {
                             Writes::Unclear(format!("the heartbeat's table: {state}"))
                         }
+                        Some(state) if queries::waits_to_commit(&state) => {
+                            let asked = reach.run(&[queries::large_commit()], self.answer_limit).await;
+                            let large = asked.ok().and_then(|results| {
+                                let row = results.first()?;
+                                Some((row.get(0, "f_thread")?.to_owned(), row.get(0, "f_rows")?.to_owned()))
+                            });
+                            match large {
+                                Some((thread, rows)) => Writes::Committing(format!("thread {thread} commits {rows} rows")),
+                                None => Writes::Blocked(format!("{error} ({state})")),
+                            }
+                        }
                         Some(state) => Writes::Blocked(format!("{error} ({state})")),
                         None => Writes::Blocked(error.to_string()),
                     }

@@ -163,7 +163,14 @@ impl Publisher {
                 }
             }
         }
-        let (next, changes) = diagnose(&self.settings, &previous, &mut self.memory, seen, now);
+        let (mut next, changes) = diagnose(&self.settings, &previous, &mut self.memory, seen, now);
+        for view in &mut next.servers {
+            // The data path knows of more than the last heartbeat told. It is forgotten below, when the server is down.
+            let last_words = view.state == State::Suspect || (view.state == State::Down && view.had.is_none());
+            if last_words && view.flavor.is_some() {
+                view.had = self.known.newest(view.id).map(Arc::new);
+            }
+        }
         if next == *previous {
             for waits in done {
                 let _ = waits.send(());

@@ -139,6 +139,27 @@ pub fn waits_for_a_table(state: &str) -> bool {
     state.starts_with("Waiting for table metadata lock") || state.starts_with("Waiting for table level lock")
 }
 
+/// A write in this state is being committed, or waits for those before it: "waiting for handler commit" (MySQL), "Commit" (MariaDB), and what groups of
+/// commits wait for.
+const COMMITTING: [&str; 4] = ["waiting for handler commit", "Commit", "Waiting for prior transaction to commit", "query end"];
+
+/// Whether a write in this state is being committed, so that a large one before it may be what it waits for.
+pub fn waits_to_commit(state: &str) -> bool {
+    COMMITTING.iter().any(|word| state.eq_ignore_ascii_case(word))
+}
+
+/// The largest transaction that is being committed; no row for none of more than a thousand rows. What it writes to the binary log, all other commits
+/// wait for. Needs `PROCESS`.
+pub fn large_commit() -> String {
+    let states: Vec<String> = COMMITTING.iter().map(|state| format!("'{state}'")).collect();
+    format!(
+        "SELECT t.trx_mysql_thread_id AS f_thread, t.trx_rows_modified AS f_rows FROM information_schema.innodb_trx t \
+         JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id \
+         WHERE t.trx_rows_modified >= 1000 AND p.state IN ({}) ORDER BY t.trx_rows_modified DESC LIMIT 1",
+        states.join(", ")
+    )
+}
+
 /// Whether the server is read-only.
 pub const READ_ONLY: &str = "SELECT @@global.read_only AS f_ro";
 

@@ -39,6 +39,7 @@ use crate::frontend::refusals::Refusals;
 use crate::frontend::registry::Registry;
 use crate::frontend::shared::Shared;
 use crate::frontend::workers::Workers;
+use crate::frontend::written::AccountWrites;
 use crate::metrics::Metrics;
 use crate::metrics::events::EventLog;
 use crate::metrics::spans::Spans;
@@ -218,6 +219,7 @@ impl Proxy {
             events,
             registry: Registry::default(),
             newest_write: Mutex::new(None),
+            account_writes: AccountWrites::default(),
             paused: paused_receiver,
             is_paused: AtomicBool::new(false),
             refusals: Refusals::default(),

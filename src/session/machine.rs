@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use crate::protocol::ok_err_eof::Status;
 use crate::protocol::session_track::Hears;
+use crate::session::last_write::LastWrite;
 use crate::session::pin::{PinReason, Pins};
 use crate::session::state::{Change, State};
 use crate::session::unread::Unread;
 use crate::sql::classify::{Class, ClassReason, Classified};
 use crate::sql::lexer::{Dialect, LexMode, Lexer, TokenKind};
-use crate::topology::gtid::GtidSet;
 
 /// A tracked system variable: name and value.
 pub type Tracked = (Box<[u8]>, Box<[u8]>);
@@ -93,8 +93,8 @@ pub struct Session {
     /// The value of `LAST_INSERT_ID()`.
     pub last_insert_id: u64,
     insert_id: insert_id::InsertId,
-    /// The session's last write.
-    pub written: Option<GtidSet>,
+    /// The session's last write; in its beginning that of its account.
+    pub written: Option<LastWrite>,
     /// Among what it wrote is a definition (`CREATE`, `ALTER`, ...) that no replica is known to have.
     pub defined: bool,
     /// What it has set globally.

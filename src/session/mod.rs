@@ -1,6 +1,7 @@
 //! One client's conversation as a machine: what it has set, what pins it, what it has written.
 
 pub mod collation;
+pub mod last_write;
 pub mod leftover;
 pub mod machine;
 pub mod pin;
@@ -9,6 +10,7 @@ pub mod replay;
 pub mod state;
 pub mod unread;
 
+pub use last_write::LastWrite;
 pub use machine::{Learned, Session};
 pub use pin::{PinReason, Pins};
 pub use state::State;

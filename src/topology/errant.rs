@@ -38,6 +38,48 @@ pub fn errant(server: &Facts, master: &Facts) -> Option<Errant> {
     (!all.is_empty()).then_some(Errant { all, foreign, flavor: server.flavor })
 }
 
+/// Whether a read-only server was master after a writable one: more servers follow it, and it has what that one lacks and did not write itself. So it is
+/// when all servers start anew after a failover: the first master comes up writable, as its file says, and the one that took over does not.
+/// Each with the number of servers that replicate from it.
+pub fn outranks((other, its_followers): (&Facts, usize), (writable, followers): (&Facts, usize)) -> bool {
+    !other.writable() && its_followers > followers && has_more(other, writable)
+}
+
+/// Whether a server has what another one lacks and did not write itself. What that one wrote itself and lacks is on its way: it was asked a moment before.
+pub fn has_more(other: &Facts, writable: &Facts) -> bool {
+    match (other.gtid_executed.as_deref(), writable.gtid_executed.as_deref()) {
+        (Some(GtidSet::MySql(has)), Some(GtidSet::MySql(known))) => {
+            let beyond = has.subtract(known);
+            !super::gtid::parse_uuid(&writable.server_uuid).map_or(beyond.clone(), |own| beyond.without(&own)).is_empty()
+        }
+        (Some(GtidSet::MariaDb(_)), Some(GtidSet::MariaDb(_))) => match (state(other), state(writable)) {
+            (Some(has), Some(known)) => !has.missing_from(&known, Some(writable.server_id)).is_empty(),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// What a server has of the master's own transactions and the master does not show yet; `None` when there is no such thing, when there is something else too,
+/// or when it is some of what was found so at the comparison before (`before`): then it is errant, for the master has lost it.
+///
+/// MySQL sends a transaction to replicas when it is in the binary log, and shows it in its own `gtid_executed` a little later, with its group of commits: a replica
+/// that is asked first may show more than the master that is asked behind it.
+pub fn on_its_way(server: &Facts, master: &Facts, before: Option<&GtidSet>) -> Option<GtidSet> {
+    let (Some(GtidSet::MySql(has)), Some(GtidSet::MySql(known))) =
+        (server.gtid_executed.as_deref(), master.gtid_executed.as_deref())
+    else {
+        return None;
+    };
+    let beyond = has.subtract(known);
+    let own = super::gtid::parse_uuid(&master.server_uuid).ok()?;
+    if beyond.is_empty() || !beyond.without(&own).is_empty() {
+        return None;
+    }
+    let stays = before.is_some_and(|before| matches!(before, GtidSet::MySql(before) if !before.subtract(known).is_empty()));
+    (!stays).then_some(GtidSet::MySql(beyond))
+}
+
 /// The binary log's state with what a server without `log_slave_updates` has only applied.
 fn state(facts: &Facts) -> Option<MariaDbState> {
     let mut state = MariaDbState::clone(facts.gtid_state.as_deref()?);
@@ -122,5 +164,24 @@ mod tests {
         );
         let found = found.unwrap();
         assert_eq!((found.all, found.foreign), (format!("{one}:8-9,{two}:4"), format!("{two}:4")));
+    }
+
+    /// Harm: a replica of a busy master was quarantined for what was still on its way to the end of its commit there.
+    #[test]
+    fn what_the_master_has_just_sent_is_not_errant_before_it_stays_so() {
+        let (one, two) = ("00000001-0000-0000-0000-000000000000", "00000002-0000-0000-0000-000000000000");
+        let master = |set: &str| facts(Flavor::MySql, 2, set);
+        let server = |set: &str| facts(Flavor::MySql, 1, set);
+        let first = on_its_way(&server(&format!("{two}:1-9")), &master(&format!("{two}:1-7")), None);
+        assert_eq!(first.as_ref().map(ToString::to_string), Some(format!("{two}:8-9")));
+        let next = on_its_way(&server(&format!("{two}:1-14")), &master(&format!("{two}:1-12")), first.as_ref());
+        assert_eq!(next.map(|set| set.to_string()), Some(format!("{two}:13-14")), "8 and 9 are there");
+        assert_eq!(on_its_way(&server(&format!("{two}:1-9")), &master(&format!("{two}:1-8")), first.as_ref()), None, "9 is lost");
+        assert_eq!(
+            on_its_way(&server(&format!("{one}:1,{two}:1-9")), &master(&format!("{two}:1-8")), None),
+            None,
+            "its own is errant"
+        );
+        assert_eq!(on_its_way(&server(&format!("{two}:1-7")), &master(&format!("{two}:1-7")), None), None);
     }
 }

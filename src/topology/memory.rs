@@ -8,7 +8,7 @@ use super::observation::{Facts, Failure, Moment, Observation, ReplicaChannel, Th
 use super::settings::{ConfiguredServer, Settings};
 use super::snapshot::Snapshot;
 use super::source::source_among;
-use super::{Errant, Flavor, ServerId, State, errant};
+use super::{Errant, Flavor, GtidSet, ServerId, State, errant, on_its_way};
 
 /// A server that refuses the monitor's account is asked again this often: a wrong password must not fill its log, or lock the account.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(5);
@@ -74,6 +74,8 @@ pub(super) struct ServerMemory {
     pub heard_at: Option<Instant>,
     /// What came of comparing it with the master; `None` before that.
     pub compared: Option<Option<Errant>>,
+    /// What it had of the master's own transactions and the master did not show yet, see [`on_its_way`].
+    pub doubtful: Option<GtidSet>,
     /// When it was, nothing could come to it any more that the master has not.
     pub settled: bool,
     /// What it was quarantined for, until `REJOIN SERVER`.
@@ -169,6 +171,10 @@ impl Memory {
     pub fn release(&mut self, master: ServerId) {
         self.hold = None;
         self.appointed = Some(master);
+        // It was chosen in spite of it, by an operator's force.
+        if let Some(memory) = self.servers.get_mut(master.index()) {
+            memory.quarantined = None;
+        }
         // What hindered it was another master, or is over.
         self.beat_trouble = None;
     }
@@ -297,6 +303,11 @@ impl Memory {
                 continue;
             };
             if memory.heard_at.is_some_and(|at| at <= asked_at) {
+                if let Some(doubtful) = on_its_way(facts, &known, memory.doubtful.as_ref()) {
+                    memory.doubtful = Some(doubtful);
+                    continue;
+                }
+                memory.doubtful = None;
                 memory.compared = Some(errant(facts, &known));
                 memory.settled = settled.get(index).copied().unwrap_or_default();
             }

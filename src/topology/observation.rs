@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::gtid::MariaDbState;
+use super::gtid::{MariaDbGtid, MariaDbPosition, MariaDbState, MySqlSet};
 use super::lag::Beat;
 use super::{Flavor, GtidSet, ServerId};
 
@@ -116,6 +116,27 @@ impl Facts {
         }
         received
     }
+
+    /// A set of this server without what it wrote itself, and on MySQL without what is `errant`: what there is of others' transactions in it.
+    pub fn of_others(&self, set: GtidSet, errant: &str) -> GtidSet {
+        match set {
+            GtidSet::MySql(set) => GtidSet::MySql(MySqlSet::parse(errant).map_or(set.clone(), |errant| set.subtract(&errant))),
+            GtidSet::MariaDb(position) => {
+                // A position that a transaction of its own stands for: the newest of somebody else's in that domain, as far as its log or its receiver tells.
+                let mut others = MariaDbPosition::default();
+                let writers = self.gtid_state.iter().flat_map(|state| state.writers()).copied();
+                let retrieved = self.replication.iter().filter_map(|channel| match channel.retrieved.as_deref() {
+                    Some(GtidSet::MariaDb(position)) => Some(position.domains().iter().copied()),
+                    _ => None,
+                });
+                let all = position.domains().iter().copied().chain(writers).chain(retrieved.flatten());
+                // No further than the set itself reaches.
+                let within = |gtid: &MariaDbGtid| position.domain(gtid.domain).is_some_and(|own| gtid.sequence <= own.sequence);
+                all.filter(|gtid| gtid.server != self.server_id && within(gtid)).for_each(|gtid| others.add(gtid));
+                GtidSet::MariaDb(others)
+            }
+        }
+    }
 }
 
 /// What the frontend needs to greet clients as this server would.
@@ -168,6 +189,16 @@ pub struct ReplicaChannel {
     pub retrieved: Option<Arc<GtidSet>>,
     /// `Seconds_Behind_Source`; `None` for NULL.
     pub seconds_behind: Option<u64>,
+}
+
+impl ReplicaChannel {
+    /// Neither of its threads runs, and no error stopped them.
+    pub fn is_at_rest(&self) -> bool {
+        self.io_running == ThreadState::Stopped
+            && self.sql_running == ThreadState::Stopped
+            && self.last_io_error.is_empty()
+            && self.last_sql_error.is_empty()
+    }
 }
 
 /// Why there is no answer.

@@ -64,6 +64,8 @@ pub struct ServerView {
     pub lag_ms: Option<u64>,
     /// What reads see there, as of the last heartbeat; for newer knowledge ask [`super::known::KnownGtids`].
     pub gtid: Option<Arc<GtidSet>>,
+    /// While it is suspect or down: all that it is known to have had, the writes that it acknowledged after its last heartbeat included.
+    pub had: Option<Arc<GtidSet>>,
     /// MySQL or MariaDB; `None` until it has answered once.
     pub flavor: Option<Flavor>,
     /// Its version string; empty until it has answered once.
@@ -118,6 +120,7 @@ impl Snapshot {
                     max_connections: server.max_connections,
                     lag_ms: old.and_then(|v| v.lag_ms),
                     gtid: old.and_then(|v| v.gtid.clone()),
+                    had: old.and_then(|v| v.had.clone()),
                     flavor: old.and_then(|v| v.flavor),
                     version: old.map_or_else(|| Arc::from(""), |v| v.version.clone()),
                     reason: old.map_or_else(|| not_asked.clone(), |v| v.reason.clone()),

@@ -13,8 +13,6 @@ use crate::process::Signal;
 const LASTS: Duration = Duration::from_secs(4);
 /// A silence shorter than `monitor.heartbeat_timeout` (1 s): nothing may happen.
 const BLIP: Duration = Duration::from_millis(600);
-/// Under starvation and jitter nothing may happen for this long.
-const ENDURANCE: Duration = Duration::from_secs(15);
 
 /// One way to break something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +53,14 @@ pub enum Fault {
     Starved,
     /// Up to 200 ms of jitter on every link.
     Jitter,
+    /// Both at once.
+    StarvedJitter,
     /// 20 ms of delay on every link, and a twentieth of what is sent is lost and sent again.
     Lossy,
 }
 
 /// All of them.
-pub const ALL: [Fault; 19] = [
+pub const ALL: [Fault; 20] = [
     Fault::Kill,
     Fault::Stop,
     Fault::Freeze,
@@ -79,6 +79,7 @@ pub const ALL: [Fault; 19] = [
     Fault::Blip,
     Fault::Starved,
     Fault::Jitter,
+    Fault::StarvedJitter,
     Fault::Lossy,
 ];
 
@@ -101,6 +102,7 @@ impl Fault {
             Fault::Blip => "blip",
             Fault::Starved => "starved",
             Fault::Jitter => "jitter",
+            Fault::StarvedJitter => "starved-jitter",
             Fault::Lossy => "lossy",
             Fault::DiskFull => "disk-full",
             Fault::Alone => "alone",
@@ -110,13 +112,18 @@ impl Fault {
 
     /// Whether the master has to change. Where it has not, a change is a false alarm.
     pub fn moves_the_master(self) -> bool {
-        !matches!(self, Fault::Blip | Fault::Starved | Fault::Jitter | Fault::Lossy)
+        self != Fault::Blip && !self.is_endured()
+    }
+
+    /// Whether it lasts as long as the plan says, and nothing may happen in it.
+    pub fn is_endured(self) -> bool {
+        matches!(self, Fault::Starved | Fault::Jitter | Fault::StarvedJitter | Fault::Lossy)
     }
 
     /// Whether the master has the time to hand over all it acknowledged, and nothing that it did not: then nothing may be lost,
     /// and nobody quarantined. A crash takes with it what was on its way, when nobody waits for the replicas.
     pub fn is_lossless(self) -> bool {
-        matches!(self, Fault::Stop | Fault::Switchover | Fault::Blip | Fault::Starved | Fault::Jitter | Fault::Lossy)
+        matches!(self, Fault::Stop | Fault::Switchover | Fault::Blip) || self.is_endured()
     }
 
     /// Where it can be done.
@@ -145,13 +152,13 @@ impl Fault {
             Fault::Lagging => 15_000,
             Fault::Switchover => 300,
             Fault::Blip => 1_000,
-            Fault::Starved | Fault::Jitter | Fault::Lossy => 2_000,
+            Fault::Starved | Fault::Jitter | Fault::StarvedJitter | Fault::Lossy => 2_000,
         })
     }
 
     /// Breaks it, and returns when the fault has lasted as long as it should. What has to be mended then is done by
-    /// [`Fault::mend`].
-    pub async fn strike(self, arena: &Arena) -> Result<()> {
+    /// [`Fault::mend`]. `endured` is how long those last under which nothing may happen.
+    pub async fn strike(self, arena: &Arena, endured: Duration) -> Result<()> {
         let master = arena.master().await?.name().to_owned();
         match self {
             Fault::Kill => arena.cluster.find(&master)?.kill()?,
@@ -228,34 +235,18 @@ impl Fault {
                 tokio::time::sleep(BLIP).await;
                 link.heal();
             }
-            Fault::Starved => {
-                let begun = tokio::time::Instant::now();
-                while begun.elapsed() < ENDURANCE {
-                    arena.proxy.signal(Signal::Stop)?;
-                    tokio::time::sleep(Duration::from_millis(70)).await;
-                    arena.proxy.signal(Signal::Cont)?;
-                    tokio::time::sleep(Duration::from_millis(30)).await;
-                }
+            Fault::Starved => starve(arena, endured).await?,
+            Fault::Jitter => jitter(arena, endured).await,
+            Fault::StarvedJitter => {
+                let (starved, ()) = tokio::join!(starve(arena, endured), jitter(arena, endured));
+                starved?;
             }
             Fault::Lossy => {
                 for (link, way) in arena.links().iter().flat_map(|link| [(link, Way::Up), (link, Way::Down)]) {
                     link.delay(way, Duration::from_millis(10));
                     link.lose(way, 50);
                 }
-                tokio::time::sleep(ENDURANCE).await;
-            }
-            Fault::Jitter => {
-                let begun = tokio::time::Instant::now();
-                let mut dice = 0x9E37_79B9_7F4A_7C15u64;
-                while begun.elapsed() < ENDURANCE {
-                    for link in arena.links() {
-                        dice ^= dice << 13;
-                        dice ^= dice >> 7;
-                        dice ^= dice << 17;
-                        link.delay(Way::Down, Duration::from_millis(dice % 200));
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+                tokio::time::sleep(endured).await;
             }
         }
         if self.moves_the_master() {
@@ -280,5 +271,32 @@ impl Fault {
             }
         }
         Ok(())
+    }
+}
+
+/// Stops the proxy for seven tenths of the time.
+async fn starve(arena: &Arena, endured: Duration) -> Result<()> {
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < endured {
+        arena.proxy.signal(Signal::Stop)?;
+        tokio::time::sleep(Duration::from_millis(70)).await;
+        arena.proxy.signal(Signal::Cont)?;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    Ok(())
+}
+
+/// Delays what comes back on each link by another time up to 200 ms, ten times a second.
+async fn jitter(arena: &Arena, endured: Duration) {
+    let begun = tokio::time::Instant::now();
+    let mut dice = 0x9E37_79B9_7F4A_7C15u64;
+    while begun.elapsed() < endured {
+        for link in arena.links() {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            link.delay(Way::Down, Duration::from_millis(dice % 200));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

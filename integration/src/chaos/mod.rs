@@ -37,7 +37,7 @@ pub async fn run(plan: &Plan, progress: &crate::cluster::Progress) -> Result<Rep
             _ => Arena::start(flavour, plan.semi_sync, kind, progress).await?,
         };
         for number in 1..=plan.rounds {
-            let done = round::run(&mut arena, *fault, plan.calm, plan.events).await?;
+            let done = round::run(&mut arena, *fault, plan).await?;
             progress(&format!("{:<16} {number}/{}: {}", fault.word(), plan.rounds, done.summary()));
             let reusable = done.recovered;
             report.add(*fault, done);

@@ -64,7 +64,8 @@ impl Report {
             broken.push(format!("{} reads lacked the client's own write, which is not lost", found.stale_reads.len()));
         }
         let unknown_allowed = match fault {
-            Fault::Switchover | Fault::Blip | Fault::Starved | Fault::Jitter | Fault::Lossy => 0,
+            Fault::Switchover | Fault::Blip => 0,
+            endured if endured.is_endured() => 0,
             _ => 1,
         };
         if done.unknown_max > unknown_allowed && !fault.restarts_the_proxy() {

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::arena::Arena;
 use super::check::{Findings, check};
 use super::fault::Fault;
+use super::plan::Plan;
 use super::workload::{Diary, Workload};
 use crate::accounts::APP;
 
@@ -71,8 +72,9 @@ impl Done {
     }
 }
 
-/// Runs one round; `events_shown`: tells its events also when nothing went wrong.
-pub async fn run(arena: &mut Arena, fault: Fault, calm: Duration, events_shown: bool) -> Result<Done> {
+/// Runs one round.
+pub async fn run(arena: &mut Arena, fault: Fault, plan: &Plan) -> Result<Done> {
+    let calm = plan.calm;
     let first = arena.master().await?.value("SELECT COALESCE(MAX(number), 0) FROM t_chaos.log").await?.parse::<u32>()? + 1_000;
     let before = arena.master().await?.name().to_owned();
     let events_before = arena.proxy.admin("SHOW EVENTS").await?.rows.len();
@@ -81,7 +83,7 @@ pub async fn run(arena: &mut Arena, fault: Fault, calm: Duration, events_shown: 
     tokio::time::sleep(calm).await;
     let struck = Instant::now();
     let struck_at = SystemTime::now();
-    let strike = fault.strike(arena).await;
+    let strike = fault.strike(arena, plan.endured).await;
     let mended = fault.mend(arena);
     // Work goes on until writes do, and then for a while, so that what comes back late is seen.
     let goes_on = crate::wait::until_true("writes go on", OUTAGE_LIMIT, || async {
@@ -119,7 +121,7 @@ pub async fn run(arena: &mut Arena, fault: Fault, calm: Duration, events_shown: 
         || done.outage > fault.outage_max()
         || moved != fault.moves_the_master()
         || !done.found.two_masters.is_empty()
-        || events_shown
+        || plan.events
     {
         let last: Vec<_> = events.rows.iter().rev().take(EVENTS_SHOWN).rev().map(|event| event.join("  ")).collect();
         done.texts.extend(last);

@@ -8,8 +8,8 @@ use integration::cluster::Cluster;
 use integration::flavour::Flavour;
 use integration::proxy::Proxy;
 use integration::wait::until_true;
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{ChangeUserOpts, Conn};
 
 use crate::world::{cluster, flavour, own, proxy, schema, schema_on, where_am_i};
 
@@ -165,6 +165,24 @@ async fn a_session_reads_its_own_writes_from_lagging_replicas() {
         }
         let read: u32 = conn.query_first("SELECT n FROM t WHERE id = 1").await.unwrap().unwrap();
         assert_eq!(read, n, "an own write was not seen");
+    }
+    // The request after it, on a connection of its own, with every way to begin one.
+    for n in 20..=35u32 {
+        let mut writer = proxy.connect(&schema).await.unwrap();
+        writer.query_drop(format!("UPDATE t SET n = {n} WHERE id = 1")).await.unwrap();
+        let mut reader = match n % 2 {
+            0 => {
+                writer.disconnect().await.unwrap();
+                proxy.connect(&schema).await.unwrap()
+            }
+            _ => {
+                conn.change_user(ChangeUserOpts::default().with_db_name(Some(schema.clone()))).await.unwrap();
+                conn
+            }
+        };
+        let read: u32 = reader.query_first("SELECT n FROM t WHERE id = 1").await.unwrap().unwrap();
+        assert_eq!(read, n, "a session that began after it did not see what its account had written");
+        conn = reader;
     }
     // the delay was real: without consistency the same read is stale at least once
     let careless = Proxy::before(&cluster).set("routing.consistency", "\"none\"").start().await.unwrap();

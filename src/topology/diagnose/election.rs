@@ -1,7 +1,8 @@
 //! Who takes the writes.
 //!
 //! - The current master stays for as long as it answers (or has not been silent for too long), is writable, and no operator has taken it out.
-//! - Otherwise the only writable peer that answers is master.
+//! - Otherwise the only writable peer that answers is master, unless it is quarantined, or a read-only peer was master after it: more servers follow
+//!   that one, and it has what this one lacks.
 //! - If several are writable and there is no current one: the one that has all the others have, then the one that most servers replicate from, then the
 //!   first in the file.
 //! - At the start nobody is elected before every peer (with several writable ones: every server) has been seen or has had its time.
@@ -13,9 +14,9 @@ use std::sync::Arc;
 use super::super::diagnosis::Diagnosis;
 use super::super::memory::{Memory, Override, Pulse};
 use super::super::observation::{Moment, ThreadState};
-use super::super::settings::{ConfiguredRole, Settings};
+use super::super::settings::{ConfiguredRole, ConfiguredServer, Settings};
 use super::super::snapshot::{NoMaster, Snapshot};
-use super::super::{ServerId, errant};
+use super::super::{ServerId, errant, has_more, outranks};
 
 /// The result of an election.
 pub(super) struct Outcome {
@@ -48,6 +49,7 @@ pub(super) fn elect(settings: &Settings, previous: &Snapshot, memory: &Memory, p
         && now.mono.saturating_duration_since(memory.started) < settings.suspect_after()
         && settings.ids().map(|(id, _)| id).filter(must_be_seen).any(|id| ballot.pulse(id) == &Pulse::Unknown);
     let chosen = if waiting || (memory.steered && memory.ever_elected) { None } else { ballot.choose(&writable) };
+    let chosen = chosen.filter(|id| ballot.outranked_by(*id).is_none());
     match chosen {
         Some(id) => {
             let why = if writable.len() == 1 {
@@ -76,14 +78,35 @@ struct Ballot<'a> {
 }
 
 impl Ballot<'_> {
-    /// Who may be master: the peers, a replica that is master already, and where replicas are promoted every one of them when no peer is writable.
+    /// Who may be master: the peers, a replica that is master already, or was made master by an operator's `FAILOVER TO` before this process started, and where
+    /// replicas are promoted every one of them; replicas only when no peer is writable.
     fn peers(&self) -> impl Iterator<Item = ServerId> {
-        let replicas_too = self.settings.promote_replicas
-            && !self.settings.ids().any(|(id, server)| server.role == ConfiguredRole::Master && self.is_candidate(id));
+        let peer_is_writable =
+            self.settings.ids().any(|(id, server)| server.role == ConfiguredRole::Master && self.is_candidate(id));
+        let replicas_too = self.settings.promote_replicas && !peer_is_writable;
         let may = move |id: ServerId, role: ConfiguredRole| {
-            role == ConfiguredRole::Master || replicas_too || self.previous.master == Some(id)
+            role == ConfiguredRole::Master
+                || replicas_too
+                || self.previous.master == Some(id)
+                || (!peer_is_writable && role == ConfiguredRole::Replica && self.was_made_master(id))
         };
         self.settings.ids().filter(move |(id, server)| may(*id, server.role)).map(|(id, _)| id)
+    }
+
+    /// A replica that is writable, replicates from nobody that answers, and is followed by others that have nothing it lacks.
+    fn was_made_master(&self, id: ServerId) -> bool {
+        let facts = |id: ServerId| self.memory.servers.get(id.index()).and_then(|memory| memory.facts.as_deref());
+        let Some(own) = facts(id).filter(|_| self.is_candidate(id) && self.followers(id) > 0) else { return false };
+        let follows = |source: ServerId| self.pulse(source) == &Pulse::Alive;
+        let receives = own.replication.iter().any(|channel| {
+            channel.io_running == ThreadState::Running && self.memory.source_of(self.settings, channel).is_some_and(follows)
+        });
+        !receives
+            && self
+                .settings
+                .ids()
+                .filter(|(other, _)| *other != id && self.pulse(*other) == &Pulse::Alive)
+                .all(|(other, _)| facts(other).is_none_or(|facts| !has_more(facts, own)))
     }
 
     fn pulse(&self, id: ServerId) -> &Pulse {
@@ -101,6 +124,22 @@ impl Ballot<'_> {
             && self.pulse(id) == &Pulse::Alive
             && self.writable(id) == Some(true)
             && self.memory.override_of(id) == Override::Online
+            && self.memory.servers.get(id.index()).is_some_and(|memory| memory.quarantined.is_none())
+    }
+
+    /// The read-only peer that was master after this one, see [`outranks`].
+    fn outranked_by(&self, id: ServerId) -> Option<ServerId> {
+        let facts = |id: ServerId| self.memory.servers.get(id.index()).and_then(|memory| memory.facts.as_deref());
+        let own = facts(id)?;
+        let is_peer = |(other, server): &(ServerId, &ConfiguredServer)| {
+            *other != id
+                && (server.role == ConfiguredRole::Master || self.settings.promote_replicas)
+                && self.pulse(*other) == &Pulse::Alive
+                && self.memory.override_of(*other) == Override::Online
+                && self.memory.servers.get(other.index()).is_some_and(|memory| memory.quarantined.is_none())
+        };
+        let mut peers = self.settings.ids().filter(is_peer).map(|(other, _)| other);
+        peers.find(|other| facts(*other).is_some_and(|facts| outranks((facts, self.followers(*other)), (own, self.followers(id)))))
     }
 
     fn may_stay(&self, id: ServerId) -> bool {
@@ -181,6 +220,18 @@ impl Ballot<'_> {
         }
     }
 
+    /// Why one that is writable is not master.
+    fn why_not_writable(&self, id: ServerId) -> String {
+        let quarantined = self.memory.servers.get(id.index()).is_some_and(|memory| memory.quarantined.is_some());
+        match self.outranked_by(id).and_then(|other| self.settings.server(other)) {
+            _ if quarantined => "writable, but quarantined".to_owned(),
+            Some(other) => {
+                format!("writable, but {} was master after it: it has what this one lacks, and more servers follow it", other.name)
+            }
+            None => "writable".to_owned(),
+        }
+    }
+
     /// Each peer and why it is not master.
     fn describe_peers(&self) -> String {
         let mut text = String::new();
@@ -192,7 +243,7 @@ impl Ballot<'_> {
                 (Override::Offline, _) => "taken offline by an operator".to_owned(),
                 (_, Pulse::Unknown) => "not asked yet".to_owned(),
                 (_, Pulse::Alive) if self.writable(id) == Some(false) => "read_only".to_owned(),
-                (_, Pulse::Alive) => "writable".to_owned(),
+                (_, Pulse::Alive) => self.why_not_writable(id),
                 (_, _) => failure.map_or_else(|| "does not answer".to_owned(), ToString::to_string),
             };
             if !text.is_empty() {

@@ -136,6 +136,7 @@ impl Scene<'_> {
             max_connections: server.max_connections,
             lag_ms: verdict.lag_ms,
             gtid: facts.as_ref().and_then(|f| f.gtid_executed.clone()),
+            had: before.filter(|_| matches!(verdict.state, State::Suspect | State::Down)).and_then(|b| b.had.clone()),
             flavor: facts.as_ref().map(|f| f.flavor),
             version: reuse(before.map(|b| &b.version), facts.as_ref().map_or("", |f| &f.greeting.version)),
             reason: reuse(before.map(|b| &b.reason), &verdict.reason),

@@ -74,17 +74,28 @@ fn relevant<'a>(scene: &Scene<'_>, facts: &'a Facts) -> Vec<&'a ReplicaChannel> 
     if direct.is_empty() { facts.replication.iter().collect() } else { direct }
 }
 
+/// Our first beat has not come to a server after so long: what the server says itself counts.
+const FILTERED_AFTER: Duration = Duration::from_secs(10);
+
 /// How far behind, by the best witness there is.
 fn lag(scene: &Scene<'_>, facts: &Facts, channels: &[&ReplicaChannel], asked_at: std::time::Instant) -> Option<Duration> {
     let shared = scene.memory.beats_shared_until.is_some_and(|until| scene.now.mono < until);
     let beats = &scene.memory.beats;
     let by_beats = if shared { None } else { beats.lag(facts.heartbeat, asked_at) };
+    let by_server = channels.iter().filter_map(|channel| channel.seconds_behind).max().map(Duration::from_secs);
+    let ours = facts.heartbeat.is_some_and(|beat| beat.run == beats.run());
+    // It follows the master and none of our beats has come: its filters leave out the schema of the heartbeat.
+    let from_master = |channel: &&ReplicaChannel| {
+        channel.io_running == ThreadState::Running && scene.memory.source_of(scene.settings, channel) == scene.master
+    };
+    let filtered = !ours && by_beats.is_some_and(|lag| lag > FILTERED_AFTER) && channels.iter().all(from_master);
+    if filtered && by_server.is_some() {
+        return by_server;
+    }
     if beats.live(scene.now.mono) && by_beats.is_some() {
         return by_beats;
     }
-    let by_server = channels.iter().filter_map(|channel| channel.seconds_behind).max().map(Duration::from_secs);
     // Beats that stopped still say what is missing of them; a row from before our first beat says nothing any more.
-    let ours = facts.heartbeat.is_some_and(|beat| beat.run == beats.run());
     by_server.max(by_beats.filter(|_| ours))
 }
 

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::diagnosis::Diagnosis;
+use super::super::gtid::MariaDbState;
 use super::super::lag::Beat;
 use super::super::memory::Override;
 use super::super::observation::{Facts, Failure, Greeting, ReplicaChannel, ThreadState};
@@ -375,7 +376,20 @@ fn replicas() {
         ("as it should be", |_| {}, State::Online, "follows"),
         ("20 s behind by beats", |f| f.heartbeat.as_mut().unwrap().number -= 80, State::Lagging, "19 s behind"),
         ("4 s behind by beats", |f| f.heartbeat.as_mut().unwrap().number -= 16, State::Online, "follows"),
-        ("a row of another process", |f| f.heartbeat = Some(Beat { run: 5, number: 7 }), State::Lagging, "behind"),
+        (
+            "a row of another process, and behind by the server",
+            |f| (f.heartbeat, f.replication[0].seconds_behind) = (Some(Beat { run: 5, number: 7 }), Some(6)),
+            State::Lagging,
+            "6 s behind",
+        ),
+        // Its filters leave out the heartbeat's schema.
+        ("a row of another process, in time", |f| f.heartbeat = Some(Beat { run: 5, number: 7 }), State::Online, "follows"),
+        (
+            "a row of another process, and nothing told by the server",
+            |f| (f.heartbeat, f.replication[0].seconds_behind) = (Some(Beat { run: 5, number: 7 }), None),
+            State::Lagging,
+            "behind",
+        ),
         (
             "no heartbeat, by the server",
             |f| (f.heartbeat, f.replication[0].seconds_behind) = (None, Some(6)),
@@ -533,4 +547,80 @@ fn a_reload_makes_no_gap() {
     world.diagnose(Vec::new());
     assert_eq!(world.snapshot.writer().map(|v| &*v.name), Some("db1"));
     assert_eq!(world.snapshot.readers().count(), 2);
+}
+
+/// These facts, with what its log says.
+fn logged(facts: Facts, state: &str) -> Facts {
+    Facts {
+        gtid_executed: GtidSet::parse(Flavor::MariaDb, state).ok().map(Arc::new),
+        gtid_state: MariaDbState::parse(state).ok().map(Arc::new),
+        ..facts
+    }
+}
+
+/// Harm: a former master that came back writable was taken for the master as soon as the real one did not answer for a moment.
+#[test]
+fn a_quarantined_server_is_no_master() {
+    let mut world = World::running();
+    world.see([(A, Err(refused()))]);
+    let master = |state| logged(facts(B, None, true), state);
+    world.see([(B, Ok(master("0-1-5,0-2-6")))]);
+    assert_eq!(world.snapshot.master, Some(B), "nobody steers: an operator's FAILOVER TO");
+    for _ in 0..2 {
+        world.pass(250);
+        world.see([(A, Ok(logged(facts(A, None, true), "0-1-6")))]);
+        world.see([(B, Ok(master("0-1-5,0-2-7")))]);
+    }
+    assert_eq!(world.state(A), State::Quarantined);
+    world.pass(250);
+    world.see([(B, Err(refused()))]);
+    assert_eq!(world.snapshot.master, None);
+    assert!(world.snapshot.no_master.as_ref().unwrap().detail.contains("quarantined"), "{:?}", world.snapshot.no_master);
+    world.pass(250);
+    world.see([(B, Ok(master("0-1-5,0-2-7")))]);
+    assert_eq!(world.snapshot.master, Some(B));
+}
+
+#[test]
+fn a_writable_peer_is_no_master_behind_one_that_was_master_after_it() {
+    let read_only = |id, of, state| Ok(logged(facts(id, of, false), state));
+    for (other, followed, master) in [
+        // db2 has what db1 lacks, and all follow it.
+        ("0-1-5,0-2-6", B, None),
+        // What it lacks is its own, and on its way.
+        ("0-1-6", B, Some(A)),
+        // What it lacks was written on a standby that nobody follows.
+        ("0-1-5,0-2-6", A, Some(A)),
+    ] {
+        let mut world = World::new();
+        world.see([
+            (A, Ok(logged(facts(A, None, true), "0-1-5"))),
+            (B, read_only(B, Some(A), other)),
+            (R, read_only(R, Some(followed), "0-1-5")),
+            (S, read_only(S, Some(followed), "0-1-5")),
+        ]);
+        assert_eq!(world.snapshot.master, master, "db2 has {other}, the replicas follow {followed:?}");
+    }
+}
+
+/// Harm: where an operator had made a replica master, this process had none after it was started again.
+#[test]
+fn a_replica_that_an_operator_made_master_is_master_after_a_restart_of_this_process() {
+    let after = "0-1-5,0-3-9";
+    for (writable, has, another, master) in
+        [(true, after, after, Some(R)), (false, after, after, None), (true, after, "0-1-5,0-2-9", None)]
+    {
+        let world = World::new();
+        let (snapshot, mut memory) = (world.snapshot.clone(), world.memory.clone());
+        let seen = [
+            (A, Ok(logged(facts(A, Some(R), false), "0-1-5,0-3-9"))),
+            (B, Err(refused())),
+            (R, Ok(logged(facts(R, None, writable), has))),
+            (S, Ok(logged(facts(S, Some(R), false), another))),
+        ];
+        let at = world.now.mono;
+        let seen = seen.into_iter().map(|(id, facts)| Observation::from_monitor(id, at, at, facts)).collect();
+        let (next, _) = diagnose(&world.settings, &snapshot, &mut memory, seen, world.now);
+        assert_eq!(next.master, master, "writable {writable}, another has {another}");
+    }
 }

@@ -2,12 +2,14 @@
 //!
 //! The heartbeat's write tells first. Before anything is done a second row is written, on a connection of its own, so that neither one lost connection
 //! nor somebody's lock on our row makes a failover. The master is told to become read-only, and is not waited for long: what hangs in a commit hangs in
-//! that, too. Nothing is sent to it any more either way, and the new master receives nothing from it until it is read-only and was compared.
+//! that, too. While one large transaction is being committed, all others wait as if the disk hung: that is given time, and so is a master that nobody
+//! could replace. Nothing is sent to it any more either way, and the new master receives nothing from it until it is read-only and was compared.
 
 use std::time::{Duration, Instant};
 
 use super::super::diagnosis::Diagnosis;
-use super::super::{ServerId, State};
+use super::super::snapshot::ServerView;
+use super::super::{ConfiguredRole, ServerId, State};
 use super::case::{Case, Kind};
 use super::machine::{Machine, Phase};
 use super::{Action, Mode};
@@ -16,6 +18,8 @@ use super::{Action, Mode};
 const FENCE_PATIENCE: Duration = Duration::from_millis(500);
 /// It did write: if that lasts, it is asked about again after this.
 const BLOCKED_AGAIN: Duration = Duration::from_secs(1);
+/// A large transaction may take this long to be committed, while all other commits wait for it.
+pub const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 /// Whether it writes could not be told, or nobody can take over.
 const BLOCKED_UNCLEAR: Duration = Duration::from_secs(10);
 
@@ -33,7 +37,7 @@ impl Machine {
         let Some((old, why)) = self.is_blocked(now) else { return };
         self.blocked_again = Some(now + BLOCKED_UNCLEAR);
         let mut case = Case::new(Kind::Failover, Some(old), why, now);
-        case.had = self.view(old).and_then(|view| view.gtid.as_deref().cloned());
+        case.had = self.had(old);
         case.blocked = true;
         self.phase = self.ask_about(case, now, actions);
     }
@@ -50,8 +54,27 @@ impl Machine {
         self.call_off(case, old, &format!("answers, and whether it writes cannot be told: {why}"), now, actions)
     }
 
+    /// Its commits wait behind one that is large: all goes on when that one is in the binary log.
+    pub(super) fn waits_for_a_commit(
+        &mut self,
+        case: Case,
+        old: ServerId,
+        why: &str,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Phase {
+        let began = *self.committing_since.get_or_insert(now);
+        if super::since(began, now) >= COMMIT_PATIENCE {
+            let why = format!("{why}, for more than {} s", COMMIT_PATIENCE.as_secs());
+            return self.depose_blocked(case, old, &why, now, actions);
+        }
+        self.blocked_again = Some(now + BLOCKED_AGAIN);
+        self.call_off(case, old, &format!("answers, and waits: {why}"), now, actions)
+    }
+
     /// It wrote the second row.
     pub(super) fn writes_after_all(&mut self, case: Case, old: ServerId, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        self.committing_since = None;
         self.blocked_again = Some(now + BLOCKED_AGAIN);
         self.call_off(case, old, "answers and writes", now, actions)
     }
@@ -65,6 +88,11 @@ impl Machine {
         now: Instant,
         actions: &mut Vec<Action>,
     ) -> Phase {
+        // To end everybody's connections would help nobody.
+        if case.order.is_none() && !self.stands_ready(Some(old)) {
+            return self.blocked_for_nothing(case, old, &format!("{why}, and no peer stands ready"), now, actions);
+        }
+        self.committing_since = None;
         actions.push(self.note(&mut case, "second_opinion", Some(old), format!("it answers, and cannot write: {why}"), now));
         case.held = true;
         actions.push(Action::Hold { why: format!("a new master is being chosen: {}", case.why), deposed: true });
@@ -72,5 +100,16 @@ impl Machine {
         actions.push(Action::Fence { ticket, server: old, kill: true });
         actions.push(Action::EndOpen(old));
         Phase::Undo { case, ticket, until: now + FENCE_PATIENCE, whom: old, blamed: false }
+    }
+
+    /// Whether there is a peer beside this one that could take the writes at once.
+    pub(super) fn stands_ready(&self, old: Option<ServerId>) -> bool {
+        let promoted = |view: &ServerView| match view.configured_role {
+            ConfiguredRole::Master => true,
+            ConfiguredRole::Replica => self.settings.topology.promote_replicas,
+            ConfiguredRole::Retired => false,
+        };
+        let peers = self.seen.servers.iter().filter(|view| promoted(view) && Some(view.id) != old);
+        peers.into_iter().any(|view| view.state == State::Online && view.errant.is_none())
     }
 }

@@ -49,6 +49,8 @@ pub struct Case {
     pub old: Option<ServerId>,
     /// What it had at its last heartbeat.
     pub had: Option<GtidSet>,
+    /// Whose receiver did not run while the old master lived: what it lacks is not only what was on its way.
+    pub stale: Vec<ServerId>,
     /// Why.
     pub why: String,
     /// Since when writes are held.
@@ -100,6 +102,7 @@ impl Case {
             kind,
             old,
             had: None,
+            stale: Vec::new(),
             why,
             began: now,
             target: None,

@@ -42,7 +42,13 @@ pub(super) enum Choice {
 fn candidate(seen: &Snapshot, id: ServerId, facts: &Facts) -> Option<Candidate> {
     let view = seen.server(id)?;
     let stopped = facts.replication.iter().any(|channel| channel.sql_running != ThreadState::Running);
-    Some(Candidate { id, role: view.configured_role, applied: facts.applied(), received: facts.received(), applier_ok: !stopped })
+    // What somebody wrote on a replica is nothing that the next master lacks.
+    let of_others = |set: GtidSet| match view.errant.as_deref() {
+        Some(errant) => facts.of_others(set, errant),
+        None => set,
+    };
+    let (applied, received) = (of_others(facts.applied()), of_others(facts.received()));
+    Some(Candidate { id, role: view.configured_role, applied, received, applier_ok: !stopped })
 }
 
 /// Chooses among those that answered.
@@ -51,6 +57,13 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_r
     let name = |id: ServerId| seen.server(id).map_or("?", |view| &*view.name).to_owned();
     let mut survivors: Vec<Candidate> = Vec::new();
     let mut usable: Vec<Candidate> = Vec::new();
+    let mut as_they_are: Vec<ServerId> = Vec::new();
+    // What the old master had and no survivor has.
+    let gone = case.had.as_ref().filter(|_| !case.stale.is_empty()).map_or(0, |had| {
+        let mut together = GtidSet::empty(had.flavor());
+        answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).for_each(|facts| together.merge(&facts.received()));
+        had.missing_count(&together)
+    });
     for (id, outcome) in answers {
         let (id, Some(view)) = (*id, seen.server(*id)) else { continue };
         let facts = match outcome {
@@ -60,21 +73,34 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_r
                 continue;
             }
         };
-        let Some(one) = candidate(seen, id, facts) else { continue };
+        let Some(mut one) = candidate(seen, id, facts) else { continue };
+        let broken = !one.applier_ok && !one.is_drained();
+        // What it fetched from another survivor cannot be applied, or an operator takes it as it is: that part is lost, and named.
+        let given_up = broken && (case.no_catch_up || (case.force && case.target == Some(id)));
         let replica = view.configured_role == ConfiguredRole::Replica;
         let reason = match view.state {
-            State::Quarantined => Some("quarantined"),
+            State::Quarantined if !(case.force && case.target == Some(id)) => Some("quarantined"),
             State::Draining | State::Offline => Some("taken out by an operator"),
             _ if facts.gtid_executed.is_none() => Some("it has no GTIDs"),
             _ if case.blocked && case.old == Some(id) => Some("it cannot write"),
             _ if case.failed.contains(&id) => Some("its promotion failed"),
             _ if case.target.is_some_and(|target| target != id) => Some("an operator wants another"),
             _ if replica && !promote_replicas && case.target.is_none() => Some("a replica, and failover.promote_replicas is off"),
-            _ if !one.applier_ok && !one.is_drained() => Some("its applier has stopped before it had all that was received"),
+            _ if gone > 0 && !case.force && case.stale.contains(&id) => Some(
+                "its replication had stopped before the master died, and it lacks what came since: FAILOVER TO it FORCE takes it as it is",
+            ),
+            _ if broken && !given_up => Some("its applier has stopped before it had all that was received"),
             _ => None,
         };
         if view.state != State::Quarantined {
             survivors.push(one.clone());
+        }
+        if given_up {
+            one.received = one.applied.clone();
+            one.applier_ok = true;
+        }
+        if given_up || view.state == State::Quarantined {
+            as_they_are.push(id);
         }
         match reason {
             Some(reason) => why_not.push(format!("{}: {reason}", view.name)),
@@ -87,11 +113,13 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_r
     let Some(chosen) = best(&usable, true) else { return Choice::Nobody(why_not.join(", ")) };
     let (whom, mut has) = (chosen.id, chosen.received.clone());
     let lacks = |one: &Candidate, has: &GtidSet| one.received.missing_count(has);
-    if !case.no_catch_up {
+    if !case.no_catch_up && !as_they_are.contains(&whom) {
+        let clean = |id: ServerId| seen.server(id).is_none_or(|view| view.errant.is_none());
         let ahead = survivors
             .iter()
             .filter(|one| one.id != whom && !(case.no_rest && case.old == Some(one.id)))
-            .max_by_key(|one| lacks(one, &has))
+            // With what is fetched comes what somebody wrote there: best from one that has nothing of its own.
+            .max_by_key(|one| (lacks(one, &has), clean(one.id)))
             .filter(|one| lacks(one, &has) > 0);
         if let Some(ahead) = ahead {
             return if !chosen.is_drained() {

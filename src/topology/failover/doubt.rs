@@ -23,6 +23,8 @@ pub(super) enum Opinion {
     Blocked(String),
     /// It answers, and we did not run for long enough to see whether it writes.
     Stalled,
+    /// It answers, and its writes wait behind a large transaction that is being committed.
+    Committing(String),
     /// It answers, and whether it writes cannot be told.
     Unsettled(String),
     /// It answers with a refusal, so that it lives.
@@ -46,6 +48,7 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
                 Writes::NotTried | Writes::Work => Opinion::Lives,
                 Writes::Blocked(_) if stalled => Opinion::Stalled,
                 Writes::Blocked(why) => Opinion::Blocked(why.clone()),
+                Writes::Committing(why) => Opinion::Committing(why.clone()),
                 // For a backup, say: that is as it was meant, and ends when the client wants.
                 Writes::Locked(why) | Writes::Unclear(why) => Opinion::Unsettled(why.clone()),
             };
@@ -89,14 +92,14 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
 
 /// Whether this one is not told to connect to `source` anew when it is asked whether it still hears from it.
 ///
-/// On MySQL a receiver that is connecting to a silent source cannot be stopped for two seconds, and a peer that has to fetch from a replica
-/// what that one has more must stop it first. Such a peer keeps its connection, where a replica can try instead, and says by what it
+/// A receiver that is connecting to a silent source cannot be stopped for two seconds (MySQL always, MariaDB now and then), and a peer that has to fetch
+/// from a replica what that one has more must stop it first. Such a peer keeps its connection, where a replica can try instead, and says by what it
 /// receives whether anything comes.
 pub fn spared(seen: &Snapshot, id: ServerId, source: ServerId) -> bool {
     let peer = |view: &ServerView| view.configured_role == ConfiguredRole::Master;
     let receives =
         |view: &ServerView| seen.channel(view.id, source).is_some_and(|channel| channel.io_running == ThreadState::Running);
-    let own = seen.server(id).filter(|view| peer(view) && receives(view) && view.flavor == Some(Flavor::MySql));
+    let own = seen.server(id).filter(|view| peer(view) && receives(view));
     let Some(has) = own.and_then(|view| view.facts.as_ref()).map(|facts| facts.received()) else { return false };
     let mut replicas = seen.servers.iter().filter(|view| !peer(view) && view.state == State::Online);
     replicas.any(|view| receives(view) && view.facts.as_ref().is_some_and(|facts| !has.covers(&facts.received())))
@@ -117,8 +120,25 @@ impl Machine {
         actions.push(Action::Hold { why, deposed: case.old.is_none() });
         case.held = true;
         let Some(old) = case.old else { return };
-        let views = self.seen.servers.iter().filter(|view| self.seen.channel(view.id, old).is_some());
-        case.heard = together(views.filter_map(|view| view.facts.as_deref())).map(|set| (set, now));
+        case.heard = self.received_from(old).map(|set| match &self.heard {
+            Some((of, before, since)) if *of == old && before.covers(&set) => (set, *since),
+            _ => (set, now),
+        });
+    }
+
+    /// What those that replicate from a server have received, as of their last heartbeats.
+    fn received_from(&self, source: ServerId) -> Option<GtidSet> {
+        let views = self.seen.servers.iter().filter(|view| self.seen.channel(view.id, source).is_some());
+        together(views.filter_map(|view| view.facts.as_deref()))
+    }
+
+    /// Keeps in mind since when the replicas of the master have received nothing new.
+    pub(super) fn listen(&mut self, now: Instant) {
+        let Some(master) = self.seen.master.or(self.master) else { return };
+        let Some(set) = self.received_from(master) else { return };
+        if !self.heard.as_ref().is_some_and(|(of, before, _)| *of == master && before.covers(&set)) {
+            self.heard = Some((master, set, now));
+        }
     }
 
     /// Asks everybody about the old master; those who claim to hear from it try to reach it again. Where it is its writes that are doubted, one is tried.
@@ -163,6 +183,7 @@ impl Machine {
                 let why = "this process did not run for long enough to see whether it writes".to_owned();
                 self.tell_and_wait(case, old, why, ASK_AGAIN, now, actions)
             }
+            Opinion::Committing(why) => self.waits_for_a_commit(case, old, &why, now, actions),
             Opinion::Unsettled(why) => self.blocked_for_nothing(case, old, &why, now, actions),
             Opinion::Lives if case.blocked => self.writes_after_all(case, old, now, actions),
             Opinion::Lives => self.call_off(case, old, "answers and is writable", now, actions),
@@ -212,13 +233,13 @@ impl Machine {
             set.merge(&has);
             still_since = now;
         }
-        let quiet = self.settings.topology.heartbeat_interval.mul_f32(1.5);
         let names: Vec<String> = whom.iter().map(|id| self.name(*id)).collect();
         let tried = |(id, answer): &Answer| {
             let follows = |facts: &Facts| facts.replication.iter().any(|channel| self.seen.source_of(channel) == Some(old));
             answer.as_ref().is_ok_and(follows) && !case.spare.contains(id)
         };
         if answers.iter().any(tried) && whom.iter().all(|id| case.spare.contains(id)) {
+            let quiet = self.settings.topology.heartbeat_interval.mul_f32(1.5);
             let since_then = case.asked.saturating_duration_since(still_since);
             if case.only_spared && !grows && since_then >= quiet {
                 let names = names.join(", ");
@@ -238,6 +259,8 @@ impl Machine {
         case.only_spared = false;
         case.heard = Some((set, still_since));
         let down = self.seen.server(old).is_none_or(|view| view.state == State::Down);
+        // They have just connected to it anew, so it lives: another proxy's heartbeats may be late, or wait behind a large transaction.
+        let quiet = self.settings.topology.down_after();
         let still = since(still_since, now);
         let heard = format!("{} still receive{} from it", names.join(", "), if names.len() == 1 { "s" } else { "" });
         if down && still >= quiet {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::diagnosis::Diagnosis;
+use super::super::observation::ThreadState;
 use super::super::snapshot::{ServerView, Snapshot};
-use super::super::{ConfiguredRole, Facts, ServerId, State};
+use super::super::{Facts, GtidSet, ServerId, State};
 use super::case::{Case, Kind};
 use super::tend::Tending;
 use super::{Action, Event, FailoverSettings, Mode, Outcome, StepDone, Ticket, ms, since};
@@ -48,6 +49,10 @@ pub struct Machine {
     restarts: u32,
     /// A master that cannot write is not asked about again before this.
     pub(super) blocked_again: Option<Instant>,
+    /// Since when its commits have been waiting behind a large one.
+    pub(super) committing_since: Option<Instant>,
+    /// What the master's replicas had received when that grew last, and when it did.
+    pub(super) heard: Option<(ServerId, GtidSet, Instant)>,
     /// The last fence sent to each server: it may be what makes it read-only later.
     fences: Vec<Fenced>,
 }
@@ -166,6 +171,8 @@ impl Machine {
             died: false,
             restarts: 0,
             blocked_again: None,
+            committing_since: None,
+            heard: None,
             fences: Vec::new(),
         }
     }
@@ -217,7 +224,10 @@ impl Machine {
     fn take(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Event::Seen(snapshot) = &event {
+            let before = self.seen.clone();
             self.seen = snapshot.clone();
+            self.listen(now);
+            self.note_restarts(&before);
         }
         if let Event::Done(ticket, outcome) = &event {
             self.tended(*ticket, outcome, now, &mut actions);
@@ -251,6 +261,12 @@ impl Machine {
         actions
     }
 
+    /// The newest ticket.
+    #[cfg(test)]
+    pub(super) fn last_ticket(&self) -> Ticket {
+        self.tickets
+    }
+
     /// A new ticket.
     pub(super) fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
@@ -260,6 +276,12 @@ impl Machine {
     /// A server's view.
     pub(super) fn view(&self, id: ServerId) -> Option<&ServerView> {
         self.seen.server(id)
+    }
+
+    /// What a server is known to have had.
+    pub(super) fn had(&self, id: ServerId) -> Option<GtidSet> {
+        let view = self.view(id)?;
+        view.had.as_deref().or(view.gtid.as_deref()).cloned()
     }
 
     /// A server's name in the file.
@@ -294,7 +316,12 @@ impl Machine {
         }
         match self.trouble(now) {
             None if self.is_blocked(now).is_some() => self.doubt_writes(now, actions),
-            None => self.tend(now, actions),
+            None => {
+                if !self.seen.standing.iter().any(|one| one.diagnosis == Diagnosis::MasterWritesBlocked) {
+                    self.committing_since = None;
+                }
+                self.tend(now, actions);
+            }
             Some((old, why)) if self.settings.mode == Mode::Auto => {
                 while self.recent.front().is_some_and(|at| since(*at, now) > CALM) {
                     self.recent.pop_front();
@@ -322,12 +349,6 @@ impl Machine {
             }
             Some(_) => {}
         }
-    }
-
-    /// Whether there is a peer beside this one that could take the writes at once.
-    fn stands_ready(&self, old: Option<ServerId>) -> bool {
-        let peers = self.seen.servers.iter().filter(|view| view.configured_role == ConfiguredRole::Master && Some(view.id) != old);
-        peers.into_iter().any(|view| view.state == State::Online && view.errant.is_none())
     }
 
     /// Is there no master that answers, and whom was it?
@@ -377,7 +398,12 @@ impl Machine {
 
     pub(super) fn begin_failover(&mut self, old: Option<ServerId>, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
         let mut case = Case::new(Kind::Failover, old, why.clone(), now);
-        case.had = old.and_then(|id| self.view(id)).and_then(|view| view.gtid.as_deref().cloned());
+        case.had = old.and_then(|id| self.had(id));
+        let stopped = |view: &&ServerView| {
+            let channel = old.and_then(|old| self.seen.channel(view.id, old));
+            channel.is_some_and(|channel| channel.io_running == ThreadState::Stopped)
+        };
+        case.stale = self.seen.servers.iter().filter(stopped).map(|view| view.id).collect();
         self.hold_for(&mut case, why, now, actions);
         match old {
             Some(_) => self.ask_about(case, now, actions),

@@ -130,6 +130,8 @@ pub enum Writes {
     Work,
     /// The write did not come back, or the server said that it cannot: why.
     Blocked(String),
+    /// It did not come back, and waits behind a large transaction that is being committed: which.
+    Committing(String),
     /// It did not come back, and clients of ours hold a lock there under which nobody writes: who.
     Locked(String),
     /// It did not come back for a reason that stops nobody else, or there is nothing to try it with: why.

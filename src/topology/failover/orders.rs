@@ -93,8 +93,12 @@ impl Machine {
                 master.name
             ));
         }
-        if matches!(target.state, State::Down | State::Quarantined | State::Draining | State::Offline) {
+        if matches!(target.state, State::Down | State::Draining | State::Offline) {
             return Some(format!("{name} is {}: {}", target.state, target.reason));
+        }
+        // Where no other is left, it has to be possible to go on with this one.
+        if target.state == State::Quarantined && !force {
+            return Some(format!("{name} is quarantined: {}; FAILOVER TO {name} FORCE takes it as it is", target.reason));
         }
         None
     }
@@ -111,7 +115,7 @@ impl Machine {
             Phase::Collect { case, .. } | Phase::Refused { case, .. } => self.ask_candidates(with(case), None, now, actions),
             _ => {
                 let mut case = with(Case::new(Kind::Failover, old, "an operator's FAILOVER".to_owned(), now));
-                case.had = old.and_then(|id| self.view(id)).and_then(|view| view.gtid.as_deref().cloned());
+                case.had = old.and_then(|id| self.had(id));
                 case.held = true;
                 actions.push(Action::Hold { why: case.why.clone(), deposed: false });
                 match old {

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::ServerId;
+use super::super::snapshot::ServerView;
+use super::super::{ConfiguredRole, ServerId, State};
 use super::case::{Case, Kind};
 use super::machine::{Machine, OUTCOME_LIMIT, Phase, outcome_of};
 use super::{Action, Event, OrderId, Outcome, ms, since};
@@ -140,6 +141,21 @@ impl Machine {
 
     /// The old master takes the writes again.
     pub(super) fn restore(&mut self, mut case: Case, old: ServerId, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        // The other one crashed meanwhile and came back writable, as its file says: then the old one must not become so, too.
+        let writable = |view: &&ServerView| {
+            view.id != old
+                && view.configured_role == ConfiguredRole::Master
+                && !matches!(view.state, State::Down | State::Offline)
+                && view.facts.as_ref().is_some_and(|facts| facts.writable())
+        };
+        if let Some(other) = self.seen.servers.iter().find(writable) {
+            let why = format!("{why}, and {} is writable", other.name);
+            if let Some(order) = case.order {
+                actions.push(Action::Reply(order, Err(format!("{why}: who is master is decided anew"))));
+            }
+            let next = Case { kind: Kind::Failover, order: None, target: None, why, ..case };
+            return self.ask_candidates(next, None, now, actions);
+        }
         actions.push(self.note(&mut case, "restore", Some(old), format!("back to {}: {why}", self.name(old)), now));
         let ticket = self.ticket();
         actions.push(Action::Promote { ticket, server: old, stop_from: Vec::new() });

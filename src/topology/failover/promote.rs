@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{ConfiguredRole, ServerId};
+use super::super::{ConfiguredRole, Facts, ServerId, State, outranks};
 use super::case::Case;
 use super::choose::{Choice, choose};
 use super::machine::{CatchingUp, Machine, OUTCOME_LIMIT, Phase, outcome_of};
-use super::{Action, Event, Kind, Outcome, Ticket};
+use super::{Action, Answer, Event, Kind, Outcome, Ticket};
 
 /// Between two questions while a relay log is being applied.
 const ASK_AGAIN: Duration = Duration::from_millis(15);
@@ -76,7 +76,8 @@ impl Machine {
         // After the start: somebody is master already.
         if case.old.is_none()
             && case.failed.is_empty()
-            && let [(only, _)] = writable.as_slice()
+            && let [(only, facts)] = writable.as_slice()
+            && !self.is_outranked(*only, facts, answers)
         {
             return self.call_off(case, *only, "is writable", now, actions);
         }
@@ -92,6 +93,8 @@ impl Machine {
                 // Whoever failed may be the only one there is: it gets another try. And so does a master that cannot write.
                 case.failed.clear();
                 case.blocked = false;
+                // What was fetched from another survivor may be what cannot be applied.
+                case.no_catch_up |= case.catch_ups > 0;
                 again(NOBODY_AGAIN, case, catching_up)
             }
             Choice::Applying(whom) | Choice::WaitFor(whom) => self.applies(whom, case, catching_up, now, actions),
@@ -147,6 +150,17 @@ impl Machine {
                 Phase::Promote { case, ticket, until: now + OUTCOME_LIMIT, whom, lost, others }
             }
         }
+    }
+
+    /// Whether the only writable one is a former master that has been replaced, see [`outranks`].
+    fn is_outranked(&self, only: ServerId, facts: &Facts, answers: &[Answer]) -> bool {
+        let followers = |id: ServerId| self.seen.servers.iter().filter(|view| self.seen.channel(view.id, id).is_some()).count();
+        let peer = |id: ServerId| {
+            let view = self.view(id).filter(|view| !matches!(view.state, State::Quarantined | State::Draining | State::Offline));
+            view.is_some_and(|view| view.configured_role == ConfiguredRole::Master || self.settings.topology.promote_replicas)
+        };
+        let mut others = answers.iter().filter(|(id, _)| *id != only && peer(*id));
+        others.any(|(id, answer)| answer.as_ref().is_ok_and(|other| outranks((other, followers(*id)), (facts, followers(only)))))
     }
 
     /// It is asked again in a moment.

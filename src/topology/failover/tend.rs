@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::observation::ThreadState;
+use super::super::observation::{ReplicaChannel, ThreadState};
 use super::super::snapshot::{NOT_ASKED, Snapshot};
-use super::super::{ConfiguredRole, ServerId, State};
+use super::super::{ConfiguredRole, Facts, ServerId, State};
 use super::machine::{Machine, OUTCOME_LIMIT};
 use super::{Action, Kind, Mode, Outcome, Ticket};
 
@@ -70,6 +70,8 @@ pub(super) struct Tending {
     deposed: Vec<ServerId>,
     /// Those of them whose quarantine was counted.
     refused: Vec<ServerId>,
+    /// Who has started anew while it was watched, and does not replicate yet: where servers do not start their replication themselves, we do.
+    restarted: Vec<ServerId>,
     /// Whose re-pointing was begun and has not succeeded: their replication may be stopped.
     adrift: Vec<ServerId>,
     running: Vec<(Duty, Ticket, Instant)>,
@@ -114,12 +116,14 @@ impl Tending {
     }
 }
 
-/// What is to be done. `deposed` are former masters that have not come back yet, `adrift` those whose re-pointing was begun.
+/// What is to be done. `deposed` are former masters that have not come back yet, `adrift` those whose re-pointing was begun, `restarted` those that
+/// have started anew and replicated before.
 pub(super) fn duties(
     seen: &Snapshot,
     master: ServerId,
     deposed: &[ServerId],
     adrift: &[ServerId],
+    restarted: &[ServerId],
     promote_replicas: bool,
 ) -> Vec<Duty> {
     let mut duties = Vec::new();
@@ -142,21 +146,19 @@ pub(super) fn duties(
                 let channel = seen.channel(view.id, master);
                 let stopped =
                     channel.is_some_and(|c| c.io_running == ThreadState::Stopped || c.sql_running == ThreadState::Stopped);
-                if (was_master || adrift.contains(&view.id)) && stopped && view.compared && view.errant.is_none() {
+                let ours = was_master
+                    || adrift.contains(&view.id)
+                    // Stopped by their start, and not by an error or by somebody since.
+                    || (restarted.contains(&view.id) && channel.is_some_and(ReplicaChannel::is_at_rest));
+                if ours && stopped && view.compared && view.errant.is_none() {
                     duties.push(repoint(Some(master)));
                 }
             }
             [one] => {
                 let dead = seen.server(*one).is_none_or(|source| matches!(source.state, State::Down | State::Quarantined));
                 // Left by a re-pointing that was broken off: stopped, without an error, behind a peer that is not master.
-                let left = seen.channel(view.id, *one).is_some_and(|c| {
-                    c.io_running == ThreadState::Stopped
-                        && c.sql_running == ThreadState::Stopped
-                        && c.last_io_error.is_empty()
-                        && c.last_sql_error.is_empty()
-                }) && seen
-                    .server(*one)
-                    .is_some_and(|source| promote_replicas || source.configured_role == ConfiguredRole::Master);
+                let left = seen.channel(view.id, *one).is_some_and(ReplicaChannel::is_at_rest)
+                    && seen.server(*one).is_some_and(|source| promote_replicas || source.configured_role == ConfiguredRole::Master);
                 if dead || left || was_master || adrift.contains(&view.id) {
                     duties.push(repoint(Some(*one)));
                 }
@@ -188,13 +190,30 @@ pub(super) fn duties(
 }
 
 impl Machine {
+    /// Who has started anew since the last snapshot, and of those of before who replicates by now.
+    pub(super) fn note_restarts(&mut self, before: &Snapshot) {
+        for view in &self.seen.servers {
+            let Some(facts) = &view.facts else { continue };
+            let old = before.server(view.id).and_then(|old| old.facts.as_ref());
+            let replicates = |facts: &Facts| facts.replication.iter().any(|channel| channel.sql_running == ThreadState::Running);
+            if old.is_some_and(|old| old.restarts != facts.restarts && replicates(old)) {
+                self.tending.restarted.retain(|id| *id != view.id);
+                self.tending.restarted.push(view.id);
+            } else if replicates(facts) {
+                self.tending.restarted.retain(|id| *id != view.id);
+            }
+        }
+    }
+
     /// Begins what is to be done and not under way.
     pub(super) fn tend(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(master) = self.seen.writer().map(|view| view.id).filter(|_| self.settings.mode == Mode::Auto) else { return };
         self.note_returned(master, actions);
         self.tending.forget_late(now);
         let promote_replicas = self.settings.topology.promote_replicas;
-        for duty in duties(&self.seen, master, &self.tending.deposed, &self.tending.adrift, promote_replicas) {
+        for duty in
+            duties(&self.seen, master, &self.tending.deposed, &self.tending.adrift, &self.tending.restarted, promote_replicas)
+        {
             if !self.tending.free(duty, now) {
                 continue;
             }

@@ -245,7 +245,7 @@ impl World {
                 (true, false, _) => ThreadState::Connecting,
             },
             sql_running: if server.sql { ThreadState::Running } else { ThreadState::Stopped },
-            last_io_error: if hears { String::new() } else { "2003 cannot connect".to_owned() },
+            last_io_error: if hears || !server.io { String::new() } else { "2003 cannot connect".to_owned() },
             retrieved: Some(Arc::new(GtidSet::MySql(server.relay.clone()))),
             seconds_behind: Some(0),
             ..ReplicaChannel::default()

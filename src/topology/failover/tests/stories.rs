@@ -83,6 +83,12 @@ fn answers(world: &mut World, ticket: Ticket) -> Event {
     Event::Done(ticket, Outcome::Answers { answers, stalled: false, writes: Writes::NotTried })
 }
 
+/// The same, to whatever was asked last.
+fn newest(world: &mut World) -> Event {
+    let ticket = world.machine.last_ticket();
+    answers(world, ticket)
+}
+
 fn acted(world: &World, ticket: Ticket, n: usize) -> Event {
     Event::Done(ticket, Outcome::Acted(Ok(Box::new(world.facts(n)))))
 }
@@ -161,6 +167,157 @@ fn a_master_that_only_its_replicas_hear_from_stays_while_somebody_writes_to_it()
     assert_eq!(tell(&mut world, Some(answer)), ["release"], "and now it answers");
 }
 
+/// Harm: one beat of another proxy that came an eighth of a second late made two masters.
+#[test]
+fn a_late_beat_of_another_proxy_does_not_cost_the_master_its_place() {
+    let mut world = out_of_reach();
+    for ticket in 1..10 {
+        for n in 0..4 {
+            world.servers[n].executed.merge(&one_of_the_master(20 + ticket));
+        }
+        let heard = answers(&mut world, ticket);
+        assert_eq!(tell(&mut world, Some(heard)), Vec::<&str>::new(), "answer {ticket}");
+        world.now += ms(700);
+        world.judge(others(&world));
+        assert_eq!(tell(&mut world, None), ["ask"]);
+    }
+}
+
+/// Harm: what somebody had written on a replica was fetched by the next master, or stopped its applier, and then nobody took over any more.
+#[test]
+fn what_a_replica_wrote_itself_is_nothing_that_the_next_master_lacks() {
+    let mut world = running();
+    let own = |n: usize, number| MySqlSet::one(Origin { uuid: uuid(n), tag: Tag::default() }, number);
+    world.servers[2].executed.merge(&own(2, 1));
+    look_around(&mut world);
+    tell(&mut world, None);
+    assert!(world.snapshot.servers[2].errant.is_some());
+    let ticket = crashed(&mut world);
+    let answer = answers(&mut world, ticket);
+    tell(&mut world, Some(answer));
+    let answer = answers(&mut world, 3);
+    assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
+
+    // Both replicas have what the peer lacks of the master: it is fetched from the one that has nothing of its own.
+    let mut world = running();
+    world.servers[2].executed.merge(&own(2, 1));
+    look_around(&mut world);
+    for n in [0, 2, 3] {
+        world.servers[n].executed.merge(&one_of_the_master(10));
+    }
+    tell(&mut world, None);
+    let ticket = crashed(&mut world);
+    let answer = answers(&mut world, ticket);
+    tell(&mut world, Some(answer));
+    let answer = answers(&mut world, 3);
+    let actions = step(&mut world, answer);
+    let from = actions.iter().find_map(|a| if let Action::Repoint { to, .. } = a { Some(*to) } else { None });
+    assert_eq!(from, Some(ServerId(3)), "{actions:?}");
+    // What it fetched cannot be applied there: it is left, and named.
+    world.servers[1].relay.merge(&one_of_the_master(10));
+    world.servers[1].sql = false;
+    for _ in 0..3 {
+        world.now += ms(300);
+        tell(&mut world, Some(Event::Tick));
+        let answer = newest(&mut world);
+        let actions = step(&mut world, answer);
+        if actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })) {
+            return;
+        }
+    }
+    panic!("nobody takes over: {}", world.machine.phase_name());
+}
+
+/// Harm: a standby that had started anew and was not told to replicate stayed so, and was promoted with what it had days ago.
+#[test]
+fn a_standby_that_starts_anew_replicates_again_and_one_that_does_not_is_not_promoted() {
+    let mut world = running();
+    let stop = |server: &mut Server| (server.io, server.sql) = (false, false);
+    stop(&mut world.servers[1]);
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), Vec::<&str>::new(), "an operator stopped it");
+    let mut world = running();
+    stop(&mut world.servers[1]);
+    world.servers[1].restarts += 1;
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["repoint"]);
+    assert_eq!(world.snapshot.servers[1].state, State::Lagging);
+
+    // It has not begun to when the master dies.
+    world.servers[0].executed.merge(&one_of_the_master(10));
+    look_around(&mut world);
+    tell(&mut world, None);
+    world.servers[0].up = false;
+    look_around(&mut world);
+    let seen = Event::Seen(world.snapshot.clone());
+    let begun = step(&mut world, seen);
+    assert!(begun.iter().any(|action| matches!(action, Action::Ask { .. })), "{begun:?}");
+    let answer = newest(&mut world);
+    tell(&mut world, Some(answer));
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new());
+    assert_eq!(world.machine.phase_name(), "collect");
+    assert_eq!(tell(&mut world, Some(Event::Order(7, Order::Failover { to: B, force: true }))), ["ask"]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
+}
+
+/// Harm: with its peer quarantined and the master dead for good there was no command that made a master.
+#[test]
+fn where_only_a_quarantined_server_is_left_an_operator_can_force_it() {
+    let mut world = running();
+    let own = MySqlSet::one(Origin { uuid: uuid(1), tag: Tag::default() }, 1);
+    world.servers[1].executed.merge(&own);
+    world.servers[0].io = false;
+    look_around(&mut world);
+    tell(&mut world, None);
+    assert_eq!(world.snapshot.servers[1].state, State::Quarantined);
+    let ticket = crashed(&mut world);
+    let answer = answers(&mut world, ticket);
+    tell(&mut world, Some(answer));
+    let refused = step(&mut world, Event::Order(7, Order::Failover { to: B, force: false }));
+    assert!(matches!(refused.as_slice(), [Action::Reply(7, Err(why))] if why.contains("FORCE")), "{refused:?}");
+    assert_eq!(tell(&mut world, Some(Event::Order(8, Order::Failover { to: B, force: true }))), ["ask"]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
+    world.servers[1].read_only = false;
+    let done = acted(&world, world.machine.last_ticket(), 1);
+    tell(&mut world, Some(done));
+    look_around(&mut world);
+    assert_eq!(world.snapshot.writer().map(|view| view.id), Some(B));
+}
+
+/// Harm: when all servers had started anew after a failover, this process too, the former master was taken for the master, since it was the
+/// writable one, and those that had what was written since were quarantined.
+#[test]
+fn when_all_start_anew_after_a_failover_the_one_that_took_over_is_master_again() {
+    let mut world = World::new(1);
+    world.settings.promote_replicas = false;
+    for n in 0..4 {
+        world.servers[n].executed.merge(&one_of_the_master(9));
+        // db2 had taken over, and all followed it.
+        world.servers[n].source = usize::from(n != 1);
+        if n != 0 {
+            world.servers[n].executed.merge(&MySqlSet::one(Origin { uuid: uuid(1), tag: Tag::default() }, 5));
+        }
+    }
+    world.servers[0].io = false;
+    world.servers[0].sql = false;
+    look_around(&mut world);
+    assert_eq!(world.snapshot.master, None, "db1 is writable, and lacks what db2 wrote");
+    let detail = &world.snapshot.no_master.as_ref().unwrap().detail;
+    assert!(detail.contains("db2 was master after it"), "{detail}");
+    tell(&mut world, None);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["fence"], "db1 must not be writable any more");
+    world.servers[0].read_only = true;
+    let done = acted(&world, world.machine.last_ticket(), 0);
+    assert_eq!(tell(&mut world, Some(done)), ["ask"]);
+    let answer = newest(&mut world);
+    let actions = step(&mut world, answer);
+    assert!(actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })), "{actions:?}");
+}
+
 /// The master is frozen, and a replica has more of it than its peer: replicas were told to connect to it anew, the peer was spared that.
 fn frozen() -> World {
     let mut world = running();
@@ -233,6 +390,15 @@ fn where_no_replica_answers_nothing_follows_from_their_silence() {
     world.judge(Vec::new());
     assert_eq!(tell(&mut world, None), ["ask"]);
     let answer = tried_anew(&mut world, 2);
+    assert_eq!(
+        tell(&mut world, Some(answer)),
+        Vec::<&str>::new(),
+        "its peer claims to hear from it, and received something half a second ago"
+    );
+    world.now += ms(1_000);
+    world.judge(Vec::new());
+    assert_eq!(tell(&mut world, None), ["ask"]);
+    let answer = tried_anew(&mut world, 3);
     assert_eq!(tell(&mut world, Some(answer)), ["depose", "fence", "end open", "ask"], "down, and nobody writes to it");
 }
 
@@ -292,6 +458,37 @@ fn a_master_that_cannot_write_is_replaced_whether_it_can_be_fenced_or_not() {
         let done = acted(&world, 4, 1);
         assert_eq!(tell(&mut world, Some(done)), ["release", "repoint", "repoint", "ok"]);
     }
+}
+
+/// Harm: a purge of a hundred megabytes was written to the binary log for more than a second, and the master was replaced for it.
+#[test]
+fn a_large_commit_is_given_time() {
+    let mut world = cannot_write();
+    let large = Writes::Committing("thread 7 commits 100000 rows".to_owned());
+    for second in 0..31 {
+        let ticket = world.machine.last_ticket();
+        let answer = tried(&mut world, ticket, large.clone());
+        let done = tell(&mut world, Some(answer));
+        if second < 29 {
+            assert_eq!(done, Vec::<&str>::new(), "after {second} s");
+        } else if done == ["depose", "fence", "end open"] {
+            return;
+        }
+        world.now += ms(1_000);
+        look_around(&mut world);
+        assert_eq!(tell(&mut world, None), ["ask"]);
+    }
+    panic!("it is waited for without an end");
+}
+
+#[test]
+fn a_master_that_cannot_write_and_that_nobody_can_replace_is_let_alone() {
+    let mut world = cannot_write();
+    world.servers[1].up = false;
+    look_around(&mut world);
+    tell(&mut world, None);
+    let answer = tried(&mut world, 1, Writes::Blocked("no answer in time".to_owned()));
+    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new());
 }
 
 #[test]
