@@ -56,7 +56,7 @@ impl Client {
     pub(super) fn schemas<'a>(&'a self, job: &Job<'_>) -> Schemas<'a> {
         // What it names is no statement's text, and was looked at.
         if job.com == Com::InitDb {
-            return Schemas::ALL;
+            return Schemas::all();
         }
         let whole = job.com != Com::Query || !matches!(job.payload, Payload::Upload);
         Schemas { allowed: &self.account.schemas, lex: self.session.lex, whole }

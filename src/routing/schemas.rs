@@ -34,7 +34,9 @@ pub struct Schemas<'a> {
 
 impl Schemas<'_> {
     /// Any schema.
-    pub const ALL: Schemas<'static> = Schemas { allowed: &[], lex: LexMode::PLAIN, whole: true };
+    pub fn all() -> Schemas<'static> {
+        Schemas { allowed: &[], lex: LexMode::default(), whole: true }
+    }
 
     /// Why the statement may not run, if so. `current` is the session's schema.
     pub fn refuse(&self, statement: &Classified, current: Option<&[u8]>) -> Option<Outside> {

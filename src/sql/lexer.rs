@@ -38,15 +38,6 @@ pub struct LexMode {
 }
 
 impl LexMode {
-    /// The default, where a constant is needed.
-    pub const PLAIN: LexMode = LexMode {
-        ansi_quotes: false,
-        no_backslash_escapes: false,
-        ignore_space: false,
-        charset: ByteCharset::SingleOrUtf8,
-        dialect: Dialect::Either,
-    };
-
     /// The mode a session with this `sql_mode` is in (comma separated names, case does not matter).
     pub fn from_sql_mode(sql_mode: &str, charset: ByteCharset, dialect: Dialect) -> LexMode {
         let mut mode = LexMode { charset, dialect, ..LexMode::default() };

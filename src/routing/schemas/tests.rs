@@ -134,5 +134,5 @@ fn of_a_long_statement_the_end_is_not_known() {
     let of = |whole| Schemas { allowed: &allowed, lex: LexMode::default(), whole }.refuse(&statement, Some(b"shop"));
     assert_eq!(of(true), None);
     assert!(matches!(of(false), Some(Outside::Unknown(_))));
-    assert_eq!(Schemas::ALL.refuse(&classify(b"USE secret", LexMode::default()), None), None);
+    assert_eq!(Schemas::all().refuse(&classify(b"USE secret", LexMode::default()), None), None);
 }
