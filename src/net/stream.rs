@@ -356,7 +356,13 @@ impl AsyncWrite for Socket {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each_or!(self, s => Pin::new(s).poll_read(cx, buf), Poll::Ready(Ok(())))
+        match each_or!(self, s => Pin::new(s).poll_read(cx, buf), Poll::Ready(Ok(()))) {
+            // rustls explains at length that the peer said no good-bye. Servers that die say none, and clients are told of it.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()))
+            }
+            read => read,
+        }
     }
 }
 
