@@ -81,6 +81,9 @@ enum Verb {
     ImportProxysql {
         /// A proxysql.cnf, or a dump of ProxySQL's tables as SQL
         file: PathBuf,
+        /// A host group of the cluster that is wanted, where the configuration has several
+        #[arg(long, value_name = "NUMBER")]
+        hostgroup: Option<String>,
     },
 }
 
@@ -99,8 +102,8 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, program
     if matches!(verb, Verb::Run { .. }) {
         init_logging(arguments.log_format);
     }
-    if let Verb::ImportProxysql { file } = &verb {
-        return import_proxysql(file, out, err);
+    if let Verb::ImportProxysql { file, hostgroup } = &verb {
+        return import_proxysql(file, hostgroup.as_deref(), out, err);
     }
     let file = match find(arguments.config, |path| path.exists()) {
         Ok(file) => file,
@@ -124,7 +127,7 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, program
 fn obey(verb: Verb, config: Config, file: PathBuf, program: &dyn Program, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     match verb {
         Verb::Run { takeover } => program.run(config, file, takeover),
-        Verb::ImportProxysql { file } => import_proxysql(&file, out, err),
+        Verb::ImportProxysql { file, hostgroup } => import_proxysql(&file, hostgroup.as_deref(), out, err),
         Verb::Explain { sql } => match program.explain(&config, &sql) {
             Ok(text) => {
                 let _ = writeln!(out, "{}", text.trim_end());
@@ -158,9 +161,9 @@ fn obey(verb: Verb, config: Config, file: PathBuf, program: &dyn Program, out: &
     }
 }
 
-fn import_proxysql(file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+fn import_proxysql(file: &Path, hostgroup: Option<&str>, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     let text = std::fs::read_to_string(file).map_err(|e| e.to_string());
-    match text.and_then(|text| config::import::proxysql(&text)) {
+    match text.and_then(|text| config::import::proxysql(&text, hostgroup)) {
         Ok(imported) => {
             let _ = write!(out, "{}", imported.toml);
             for note in imported.notes {
@@ -261,6 +264,7 @@ mod tests {
             ("sluice check --online", true),
             ("sluice explain SELECT", true),
             ("sluice import-proxysql proxysql.cnf", true),
+            ("sluice import-proxysql proxysql.cnf --hostgroup 10", true),
             ("sluice import-proxysql", false),
             ("sluice explain", false),
             ("sluice --log-format xml", false),

@@ -57,7 +57,7 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
                 return Err(AdminError::syntax(text));
             }
             if !words.is_last() && nearest(words.peek(), ["ROUTE"]).is_some() {
-                return Err(AdminError::syntax("did you mean EXPLAIN ROUTE [FOR USER name] statement?"));
+                return Err(AdminError::syntax("did you mean EXPLAIN ROUTE [FOR USER name] [FROM address] statement?"));
             }
             let table = words.table()?;
             return columns(&table, false).map(Answer::Table);
@@ -174,7 +174,7 @@ fn head(sql: &str) -> Result<Token> {
     Ok(Token { upper: text.to_uppercase(), text, start, end: start + length })
 }
 
-/// `EXPLAIN ROUTE [FOR USER u] <statement>`, given what follows EXPLAIN; `None` when ROUTE does not follow.
+/// `EXPLAIN ROUTE [FOR USER u] [FROM address] <statement>`, given what follows EXPLAIN; `None` when ROUTE does not follow.
 fn explain_route(rest: &str, session: &Session, house: &dyn House) -> Result<Option<Answer>> {
     let route = head(rest)?;
     if route.upper != "ROUTE" {
@@ -187,27 +187,41 @@ fn explain_route(rest: &str, session: &Session, house: &dyn House) -> Result<Opt
         let after = &statement[mark.end..];
         let word = head(after)?;
         if word.upper != "USER" {
-            return Err(AdminError::syntax("EXPLAIN ROUTE FOR what? EXPLAIN ROUTE [FOR USER name] statement"));
+            return Err(AdminError::syntax("EXPLAIN ROUTE FOR what? EXPLAIN ROUTE [FOR USER name] [FROM address] statement"));
         }
-        let after = after[word.end..].trim_start();
-        // A name may be quoted; the statement behind it is not for our tokenizer.
-        let quote = after.chars().next().filter(|c| matches!(c, '\'' | '"' | '`'));
-        let (name, behind) = match quote {
-            Some(quote) => {
-                after[1..].split_once(quote).ok_or_else(|| AdminError::syntax(format_args!("the quote {quote} does not end")))?
-            }
-            None => after.split_once(char::is_whitespace).unwrap_or((after, "")),
-        };
+        let (name, behind) = named(&after[word.end..])?;
         user = Some(name.to_owned());
+        statement = behind;
+    }
+    let mut client = None;
+    let mark = head(statement)?;
+    // No statement begins with it.
+    if mark.upper == "FROM" {
+        let (address, behind) = named(&statement[mark.end..])?;
+        client =
+            Some(address.parse().map_err(|_| {
+                AdminError::syntax(format_args!("`{address}` is no address; EXPLAIN ROUTE FROM '10.1.2.3' statement"))
+            })?);
         statement = behind;
     }
     let statement = statement.trim().trim_end_matches(';').trim_end();
     if statement.is_empty() {
-        return Err(AdminError::syntax("EXPLAIN ROUTE needs a statement: EXPLAIN ROUTE [FOR USER name] SELECT 1"));
+        return Err(AdminError::syntax("EXPLAIN ROUTE needs a statement: EXPLAIN ROUTE [FOR USER name] [FROM address] SELECT 1"));
     }
     let schema = session.schema.as_deref().filter(|s| *s != tables::SCHEMA);
-    let row = house.explain_route(user.as_deref(), schema, statement);
+    let row = house.explain_route(user.as_deref(), client, schema, statement);
     Ok(Some(Answer::Table(tables::of_row(&row))))
+}
+
+/// A name or address at the beginning of a text, and what stands behind it. It may be quoted; the statement behind it is not for our tokenizer.
+fn named(text: &str) -> Result<(&str, &str)> {
+    let text = text.trim_start();
+    match text.chars().next().filter(|c| matches!(c, '\'' | '"' | '`')) {
+        Some(quote) => {
+            text[1..].split_once(quote).ok_or_else(|| AdminError::syntax(format_args!("the quote {quote} does not end")))
+        }
+        None => Ok(text.split_once(char::is_whitespace).unwrap_or((text, ""))),
+    }
 }
 
 /// `SET SERVER x WEIGHT n` is a command; what drivers set for themselves is taken and forgotten; anything that would be

@@ -97,7 +97,10 @@ const INSTEAD: &[(&str, &str)] = &[
     ("SELECT CONFIG INTO OUTFILE", "SHOW CONFIG shows what runs; SAVE CONFIG writes runtime changes into the file"),
     ("PROXYSQL STOP", "PAUSE holds new statements, SHUTDOWN lets transactions end and exits"),
     ("PROXYSQL START", "it runs; RESUME ends a PAUSE"),
-    ("PROXYSQL RESTART", "SHUTDOWN lets transactions end and exits; the service manager starts it again"),
+    (
+        "PROXYSQL RESTART",
+        "systemctl restart sluice, or whatever started it; RELOAD CONFIG does for most changes. SHUTDOWN ends it, and a service manager leaves it so",
+    ),
     ("PROXYSQL SHUTDOWN", "SHUTDOWN lets transactions end and exits"),
     ("PROXYSQL KILL", "SHUTDOWN lets transactions end and exits; kill -9 does not"),
     ("PROXYSQL READONLY", "the admin account may do everything; there is no read-only mode"),
@@ -144,6 +147,10 @@ const SEEN: &str = "SHOW SERVERS has what is known of the servers, SHOW EVENTS w
 
 /// Tables of ProxySQL that no view answers for, with what to ask instead.
 const TABLES_INSTEAD: &[(&str, &str)] = &[
+    (
+        "stats_mysql_query_digest_reset",
+        "SELECT from stats_mysql_query_digest, then FLUSH STATEMENTS: a SELECT changes nothing here",
+    ),
     ("stats_mysql_commands_counters", "SELECT class, SUM(count), SUM(sum_us) FROM statements GROUP BY class"),
     ("stats_mysql_errors", "SELECT text, errors FROM statements WHERE errors > 0"),
     ("stats_mysql_prepared_statements_info", "SHOW STATEMENTS counts prepared statements with the others"),
@@ -296,7 +303,7 @@ pub fn view(name: &str) -> Option<View> {
              'SHUNNED' END AS status, connections_used AS ConnUsed, connections_idle AS ConnFree, errors AS ConnERR, \
              queries AS Queries, latency_us AS Latency_us FROM servers",
         ),
-        "stats_mysql_query_digest" | "stats_mysql_query_digest_reset" => (
+        "stats_mysql_query_digest" => (
             &["statements"],
             "SELECT target AS hostgroup, schema AS schemaname, user AS username, '' AS client_address, \
              '0x' || upper(digest) AS digest, text AS digest_text, count AS count_star, unix_timestamp(first_seen) AS first_seen, \

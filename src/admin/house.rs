@@ -113,7 +113,7 @@ rows! {
         queries: u64,
         /// Errors it answered.
         errors: u64,
-        /// Round trip of the last heartbeat.
+        /// Mean time of recent statements there, as they came by.
         latency_us: Option<u64>,
         /// When it came into this state.
         since: SystemTime,
@@ -157,7 +157,7 @@ rows! {
         idle: u64,
         /// Statements that wait for a connection.
         waiting: u64,
-        /// Opened since the start.
+        /// Opened to the server since the start, for whichever user; so are the next three.
         opened: u64,
         /// Closed since the start.
         closed: u64,
@@ -420,7 +420,7 @@ pub trait House: Send + Sync {
     /// The text of `/metrics`.
     fn metrics_text(&self) -> String;
     /// `EXPLAIN ROUTE`, from the same code that routes. `user`: as whom, else any user.
-    fn explain_route(&self, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow;
+    fn explain_route(&self, user: Option<&str>, client: Option<std::net::IpAddr>, schema: Option<&str>, sql: &str) -> ExplainRow;
     /// Whether a master is known, and if not, why: `/readyz`.
     ///
     /// # Errors

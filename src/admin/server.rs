@@ -27,6 +27,8 @@ use crate::net::Stream;
 pub const CONNECTIONS_MAX: usize = 100;
 /// A client that has not logged in by then is closed.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whoever says nothing for so long is closed, as `@@wait_timeout` tells.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(super::variables::WAIT_TIMEOUT_S);
 /// A refused login is answered at this pace, so that guessing a password takes long.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 /// Prepared statements of one client.
@@ -45,11 +47,11 @@ impl Access {
 
 /// Serves the admin port until the task is dropped, or until it is told to accept nobody: the port is closed then, and who is
 /// there stays.
-/// `access` may be replaced while it runs (a reload).
+/// `access` and what `tls` returns may be replaced while it runs (a reload).
 pub async fn serve(
     bound: Bound,
     access: Arc<ArcSwap<Access>>,
-    tls: Option<TlsAcceptor>,
+    tls: Arc<dyn Fn() -> Option<TlsAcceptor> + Send + Sync>,
     house: Arc<dyn House>,
     mut closing: Closing,
 ) {
@@ -79,7 +81,7 @@ pub async fn serve(
             let _ = timeout(Duration::from_millis(100), wire.send()).await;
             continue;
         };
-        let (access, tls, house, closing) = (access.clone(), tls.clone(), house.clone(), closing.clone());
+        let (access, tls, house, closing) = (access.clone(), tls(), house.clone(), closing.clone());
         tasks.spawn(async move {
             let _slot = slot;
             let id = NEXT_ID.fetch_add(1, Relaxed);
@@ -95,7 +97,7 @@ pub async fn serve(
                 Err(_) => return tracing::debug!("admin port: no login within {LOGIN_TIMEOUT:?}"),
             };
             tracing::info!(user = session.user, host = session.host, "admin port: logged in");
-            if let Err(e) = converse(wire, session, house.as_ref(), closing).await {
+            if let Err(e) = converse(wire, session, house.as_ref(), closing, IDLE_TIMEOUT).await {
                 tracing::debug!("admin port: connection {id} ended: {e}");
             }
         });
@@ -129,14 +131,23 @@ struct Conversation<'h> {
     next_statement: u32,
 }
 
-async fn converse(wire: Wire<Stream>, session: Session, house: &dyn House, mut closing: Closing) -> io::Result<()> {
+pub(super) async fn converse(
+    wire: Wire<Stream>,
+    session: Session,
+    house: &dyn House,
+    mut closing: Closing,
+    idle: Duration,
+) -> io::Result<()> {
     let mut c = Conversation { wire, session, house, prepared: HashMap::new(), next_statement: 1 };
     let mut answered = false;
     loop {
         c.wire.begin();
         let read = tokio::select! {
             biased;
-            read = c.wire.read(PACKET_BYTES_MAX) => read,
+            read = timeout(idle, c.wire.read(PACKET_BYTES_MAX)) => match read {
+                Ok(read) => read,
+                Err(_) => return Ok(()),
+            },
             // Who has just come in is about to ask something.
             () = closing.told(), if answered => return Ok(()),
         };

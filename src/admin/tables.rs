@@ -59,7 +59,7 @@ pub const HELP: &[(&str, &str)] = &[
         "SELECT columns FROM table [JOIN ...] [WHERE ...] [GROUP BY ...] [ORDER BY ...] [LIMIT n]",
         "any of these tables, joined if need be; SHOW TABLES lists them",
     ),
-    ("EXPLAIN ROUTE [FOR USER name] statement", "where a statement would go, and why"),
+    ("EXPLAIN ROUTE [FOR USER name] [FROM address] statement", "where a statement would go, and why"),
     ("SWITCHOVER TO server [DRY RUN]", "make another server the master, losing nothing"),
     ("FAILOVER TO server [FORCE]", "make another server the master when the master is gone"),
     ("REJOIN SERVER server", "bring a former master back"),

@@ -113,12 +113,12 @@ impl House for Model {
         "# HELP sluice_server_up x\n# TYPE sluice_server_up gauge\nsluice_server_up{server=\"db1\"} 1\nsluice_held_statements 0\n"
             .to_owned()
     }
-    fn explain_route(&self, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
+    fn explain_route(&self, user: Option<&str>, client: Option<std::net::IpAddr>, schema: Option<&str>, sql: &str) -> ExplainRow {
         ExplainRow {
             class: "read".into(),
             target: "replica".into(),
             server: Some("db3".into()),
-            reason: format!("user {user:?} schema {schema:?} statement {sql}"),
+            reason: format!("user {user:?} from {client:?} schema {schema:?} statement {sql}"),
             tables: "shop.items".into(),
             cacheable: "yes".into(),
             digest: "00".into(),
@@ -317,7 +317,10 @@ fn wrong_statements_say_what_would_have_been_right() {
             "1064 42000 sluice: unknown statement `INSERT INTO t VALUES (1)`; this is the proxy's admin port; statements for the servers go to the port of the clients",
         ),
         ("DESCRIBE server", "1146 42S02 sluice: no table is called `server`; did you mean `servers`?"),
-        ("EXPLAIN ROUTE", "1064 42000 sluice: EXPLAIN ROUTE needs a statement: EXPLAIN ROUTE [FOR USER name] SELECT 1"),
+        (
+            "EXPLAIN ROUTE",
+            "1064 42000 sluice: EXPLAIN ROUTE needs a statement: EXPLAIN ROUTE [FOR USER name] [FROM address] SELECT 1",
+        ),
     ]);
 }
 
@@ -328,18 +331,33 @@ fn explain_route_passes_the_statement_untouched() {
         other => panic!("{other:?}"),
     };
     let mut session = Session::default();
-    assert_eq!(reason("EXPLAIN ROUTE SELECT 'it''s; here';", &mut session), "user None schema None statement SELECT 'it''s; here'");
+    assert_eq!(
+        reason("EXPLAIN ROUTE SELECT 'it''s; here';", &mut session),
+        "user None from None schema None statement SELECT 'it''s; here'"
+    );
     run_in("USE shop", &mut session, &Model::default());
     assert_eq!(
         reason("explain route for user app /* sluice: master */ SELECT 1", &mut session),
-        "user Some(\"app\") schema Some(\"shop\") statement /* sluice: master */ SELECT 1"
+        "user Some(\"app\") from None schema Some(\"shop\") statement /* sluice: master */ SELECT 1"
     );
     assert_eq!(
         reason("EXPLAIN ROUTE FOR USER 'a b' garbage 'with an open quote", &mut session),
-        "user Some(\"a b\") schema Some(\"shop\") statement garbage 'with an open quote"
+        "user Some(\"a b\") from None schema Some(\"shop\") statement garbage 'with an open quote"
     );
     run_in("USE sluice", &mut session, &Model::default());
-    assert_eq!(reason("EXPLAIN ROUTE SELECT 1", &mut session), "user None schema None statement SELECT 1");
+    assert_eq!(
+        reason("EXPLAIN ROUTE FOR USER app FROM '10.1.2.3' SELECT 1", &mut Session::default()),
+        "user Some(\"app\") from Some(10.1.2.3) schema None statement SELECT 1"
+    );
+    assert_eq!(
+        reason("EXPLAIN ROUTE FROM ::1 SELECT 1", &mut Session::default()),
+        "user None from Some(::1) schema None statement SELECT 1"
+    );
+    all(&[(
+        "EXPLAIN ROUTE FROM here SELECT 1",
+        "1064 42000 sluice: `here` is no address; EXPLAIN ROUTE FROM '10.1.2.3' statement",
+    )]);
+    assert_eq!(reason("EXPLAIN ROUTE SELECT 1", &mut session), "user None from None schema None statement SELECT 1");
 }
 
 #[test]
@@ -529,6 +547,8 @@ fn words_of_other_proxies() {
         ("set mysql-default_charset='utf8'", "no counterpart"),
         ("SELECT * FROM monitor.mysql_server_ping_log", "SHOW SERVERS has what is known"),
         ("SELECT * FROM stats_mysql_commands_counters", "GROUP BY class"),
+        ("SELECT * FROM stats_mysql_query_digest_reset", "then FLUSH STATEMENTS"),
+        ("PROXYSQL RESTART", "systemctl restart sluice"),
         ("SELECT * FROM runtime_mysql_replication_hostgroups", "no hostgroups"),
         ("INSERT INTO mysql_servers(hostgroup_id,hostname) VALUES (1,'x')", "[[server]] in the file"),
         ("insert ignore into main.`mysql_servers` values (1)", "[[server]] in the file"),
@@ -588,6 +608,28 @@ fn http_answers() {
     let (_, page) = ask(&Method::GET, "/");
     assert!(!page.contains("http://www") || page.matches("http://").count() == page.matches("http://www.w3.org/").count());
     assert!(!page.contains("src=") && !page.contains("href="));
+}
+
+/// Harm: peers that had died kept their places for ever, and the port let nobody in any more.
+#[tokio::test]
+async fn who_says_nothing_for_too_long_leaves_the_port() {
+    let (here, there) = tokio::net::UnixStream::pair().unwrap();
+    let (_standing, closing) = tokio::sync::watch::channel(super::listen::Standing::Serves);
+    let wire = super::wire::Wire::new(crate::net::Stream::from(here));
+    let closing = super::listen::Closing(closing);
+    let idle = std::time::Duration::from_millis(1);
+    super::server::converse(wire, Session::default(), &Model::default(), closing, idle).await.unwrap();
+    drop(there);
+}
+
+#[tokio::test]
+async fn the_system_watches_over_connections() {
+    let bound = Bound::bind("127.0.0.1:0", "admin.listen").await.unwrap();
+    let _peer = tokio::net::TcpStream::connect(bound.address()).await.unwrap();
+    let crate::net::Stream::Plain(crate::net::stream::Socket::Tcp(socket)) = bound.accept().await.unwrap() else {
+        panic!("no TLS was begun")
+    };
+    assert!(socket2::SockRef::from(&socket).keepalive().unwrap());
 }
 
 #[tokio::test]

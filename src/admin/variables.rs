@@ -10,6 +10,9 @@ pub const SERVER_VERSION: &str = concat!("8.4.0-Sluice-", env!("CARGO_PKG_VERSIO
 /// The packets the admin port takes; see `server::PACKET_BYTES_MAX`.
 const MAX_ALLOWED_PACKET: u64 = super::wire::PACKET_BYTES_MAX as u64;
 
+/// `@@wait_timeout`, seconds: MySQL's default.
+pub(super) const WAIT_TIMEOUT_S: u64 = 28_800;
+
 /// The value of a variable by its name in lower case, without `@@` and scope.
 pub fn system(name: &str) -> Option<Value> {
     Some(match name {
@@ -19,7 +22,7 @@ pub fn system(name: &str) -> Option<Value> {
         "version_compile_machine" => Value::from(std::env::consts::ARCH),
         "max_allowed_packet" => Value::UInt(MAX_ALLOWED_PACKET),
         "auto_increment_increment" | "auto_increment_offset" | "autocommit" => Value::UInt(1),
-        "interactive_timeout" | "wait_timeout" => Value::UInt(28_800),
+        "interactive_timeout" | "wait_timeout" => Value::UInt(WAIT_TIMEOUT_S),
         "net_write_timeout" => Value::UInt(60),
         "net_read_timeout" => Value::UInt(30),
         "net_buffer_length" => Value::UInt(16_384),

@@ -28,8 +28,8 @@ pub struct Override {
     pub password: Option<Secret>,
     /// The networks the user may come from; empty: from anywhere.
     pub hosts: Vec<IpNet>,
-    /// The schemas the user may start in or change to; empty: all that the servers allow.
-    pub schemas: Vec<String>,
+    /// The schemas the user may use, beside those of the server's own that [`schema_is_among`] knows; empty: all that the servers allow.
+    pub schemas: Arc<[String]>,
     /// The most clients of this user at a time.
     pub max_connections: Option<u32>,
     /// Whether the user's statements never reach the master.
@@ -45,8 +45,15 @@ impl Override {
 
     /// Whether the user may use that schema, as far as the entry goes.
     pub fn may_use_schema(&self, schema: &str) -> bool {
-        self.schemas.is_empty() || self.schemas.iter().any(|s| s == schema)
+        self.schemas.is_empty() || schema_is_among(&self.schemas, schema)
     }
+}
+
+/// Whether a list of schemas lets one be used: it is in the list, as it is written there, or one of those in which servers describe
+/// themselves and which clients ask on their own.
+pub fn schema_is_among(allowed: &[String], schema: &str) -> bool {
+    let own = ["information_schema", "performance_schema"].iter().any(|own| schema.eq_ignore_ascii_case(own));
+    own || schema == "sys" || allowed.iter().any(|s| s == schema)
 }
 
 /// All `[[user]]` entries and `auth.source`.
@@ -124,7 +131,7 @@ mod tests {
         let app = Override {
             name: "app".to_owned(),
             hosts: vec!["10.0.0.0/8".parse().expect("a network"), "127.0.0.0/8".parse().expect("a network")],
-            schemas: vec!["shop".to_owned()],
+            schemas: ["shop".to_owned()].into(),
             ..Override::default()
         };
         let accounts = Accounts::new(Source::Servers, vec![app]);
@@ -134,6 +141,7 @@ mod tests {
             ("app", "192.168.0.1", None, Some(1045)),
             ("app", "", None, None),
             ("app", "10.1.2.3", Some("mysql"), Some(1044)),
+            ("app", "10.1.2.3", Some("INFORMATION_SCHEMA"), None),
             ("other", "192.168.0.1", Some("mysql"), None),
         ] {
             let refused = accounts.admit(user, peer.parse().ok(), peer, schema).err().map(|e| e.code);

@@ -103,7 +103,7 @@ async fn reply_aside(pool: &Arc<ServerPool>, by: Wanted<'_>, sql: &str) -> Resul
         attributes: by.attributes.to_vec(),
         client: by.key.client,
     };
-    let connected = connect::connect(pool.address(), pool.tls(), &login, KILL_TIMEOUT).await.map_err(|e| match e {
+    let connected = connect::connect(pool.address(), &pool.tls(), &login, KILL_TIMEOUT).await.map_err(|e| match e {
         ConnectError::Refused(e) => KillError::Refused(e),
         e => KillError::Failed(e.to_string()),
     })?;

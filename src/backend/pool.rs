@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -47,7 +48,7 @@ pub struct ServerPool {
     /// Its name in the configuration.
     pub name: Arc<str>,
     address: ServerAddress,
-    tls: ServerTls,
+    tls: ArcSwap<ServerTls>,
     compression: Option<Algorithm>,
     settings: Mutex<PoolSettings>,
     inside: Mutex<Inside>,
@@ -129,7 +130,7 @@ impl ServerPool {
             server,
             name,
             address,
-            tls,
+            tls: ArcSwap::from_pointee(tls),
             compression,
             prepared_max: Arc::new(AtomicUsize::new(settings.max_prepared)),
             settings: Mutex::new(settings),
@@ -150,8 +151,13 @@ impl ServerPool {
     }
 
     /// How to speak TLS to it.
-    pub fn tls(&self) -> &ServerTls {
-        &self.tls
+    pub fn tls(&self) -> Arc<ServerTls> {
+        self.tls.load_full()
+    }
+
+    /// The authorities of its certificate were read again: connections that are opened from now on trust these.
+    pub fn set_tls(&self, tls: ServerTls) {
+        self.tls.store(Arc::new(tls));
     }
 
     /// The books as they stand.
@@ -319,7 +325,7 @@ impl ServerPool {
             attributes: wanted.attributes.to_vec(),
             client: wanted.key.client,
         };
-        let connected = connect::connect(&self.address, &self.tls, &login, timeout).await.map_err(CheckoutError::Connect)?;
+        let connected = connect::connect(&self.address, &self.tls(), &login, timeout).await.map_err(CheckoutError::Connect)?;
         let missing = (wanted.key.capabilities & LAYOUT_CAPABILITIES) - connected.capabilities;
         if missing != Capabilities::NONE {
             let text = format!("the server does not offer {missing:?}, which this client was promised when it logged in");

@@ -105,6 +105,8 @@ pub struct ServerTls {
     /// The PROXY header that tells the server whom a connection is for; `None`: none is sent.
     pub proxy_header: Option<proxy_header::Version>,
     connector: Option<TlsConnector>,
+    /// The authorities of the file it was told.
+    authorities: Arc<[CertificateDer<'static>]>,
 }
 
 impl fmt::Debug for ServerTls {
@@ -116,7 +118,7 @@ impl fmt::Debug for ServerTls {
 impl ServerTls {
     /// Never TLS.
     pub fn disabled() -> ServerTls {
-        ServerTls { mode: TlsMode::Disabled, proxy_header: None, connector: None }
+        ServerTls { mode: TlsMode::Disabled, proxy_header: None, connector: None, authorities: Arc::default() }
     }
 
     /// The same, but never TLS.
@@ -144,9 +146,10 @@ impl ServerTls {
             _ => return Err(TlsSetupError::HalfIdentity),
         };
         let provider = provider();
+        let authorities: Arc<[_]> = ca.map(read_certs).transpose()?.unwrap_or_default().into();
         let roots = match (mode, ca) {
             (TlsMode::VerifyCa | TlsMode::VerifyIdentity, None) => Some(system_roots()?),
-            (_, Some(ca)) => Some(read_roots(ca)?),
+            (_, Some(ca)) => Some(roots_of(ca, authorities.to_vec())?),
             _ => None,
         };
         if mode == TlsMode::Disabled {
@@ -166,7 +169,12 @@ impl ServerTls {
         };
         // Pooled connections live long; tickets would only be kept and never used.
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(ServerTls { mode, proxy_header: None, connector: Some(TlsConnector::from(Arc::new(config))) })
+        Ok(ServerTls { mode, proxy_header: None, connector: Some(TlsConnector::from(Arc::new(config))), authorities })
+    }
+
+    /// Whether the file of authorities held the same when both were made.
+    pub fn trusts_as(&self, other: &ServerTls) -> bool {
+        self.authorities == other.authorities
     }
 
     /// The connector; `None` when the mode is `disabled`.
@@ -253,8 +261,11 @@ pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsSetupEr
 
 /// The authorities of a PEM file.
 pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, TlsSetupError> {
+    roots_of(path, read_certs(path)?)
+}
+
+fn roots_of(path: &Path, certs: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TlsSetupError> {
     let mut roots = RootCertStore::empty();
-    let certs = read_certs(path)?;
     let (added, ignored) = roots.add_parsable_certificates(certs);
     if added == 0 {
         return Err(file_error("certificate authority", path, format!("none of its {ignored} certificates can be used")));

@@ -49,6 +49,8 @@ pub enum Bypass {
     ReadUncommitted,
     /// A cursor, or parameters sent in pieces.
     Form,
+    /// The account may not use a schema of it.
+    Refused,
     /// Statements wait (`PAUSE`).
     Paused,
     /// The binlog is to be followed and is not.
@@ -71,6 +73,7 @@ impl fmt::Display for Bypass {
             Bypass::Pinned(pin) => return write!(f, "pinned: {}", pin.as_str()),
             Bypass::ReadUncommitted => "read_uncommitted",
             Bypass::Form => "cursor",
+            Bypass::Refused => "schema_not_allowed",
             Bypass::Paused => "paused",
             Bypass::Lost => "binlog_not_followed",
         })

@@ -1,9 +1,12 @@
 //! What single values cannot tell: names that must differ, settings that contradict each other, references to nothing.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use super::address::Address;
 use super::read::Report;
+use super::resolve;
+use super::secrets::Outside;
 use super::types::*;
 use super::words::*;
 use crate::admin::nearest::nearest;
@@ -13,7 +16,7 @@ use crate::stores::Place;
 const SERVER_NAME_LETTERS_MAX: usize = 64;
 
 /// Looks at the whole configuration.
-pub fn all(config: &Config, report: &mut Report<'_>) {
+pub fn all(config: &Config, report: &mut Report<'_>, outside: &dyn Outside) {
     servers(config, report);
     server_tls(config, report);
     listeners(config, report);
@@ -23,6 +26,9 @@ pub fn all(config: &Config, report: &mut Report<'_>) {
     rules(config, report);
     users(config, report);
     cache(config, report);
+    if outside.has_certificates() {
+        certificates(config, report);
+    }
     if config.pool.idle_timeout > config.pool.max_lifetime && report.has("pool.idle_timeout") {
         report.doubtful(
             "pool.idle_timeout",
@@ -166,12 +172,19 @@ fn listeners(config: &Config, report: &mut Report<'_>) {
         }
     }
     if let Some(listen) = &config.admin.listen {
-        let asked = ["password", "password_file", "password_env"].iter().any(|key| report.has(&format!("admin.{key}")));
-        if !listen.is_local() && config.admin.secret.expose().is_empty() && !asked {
+        let given =
+            ["password", "password_file", "password_env"].map(|key| format!("admin.{key}")).into_iter().find(|at| report.has(at));
+        // One that could not be read was told of already; one that was read and is empty is none.
+        let unread = given.is_some() && config.admin.secret.password.is_none();
+        if !listen.is_local() && config.admin.secret.expose().is_empty() && !unread {
+            let (what, advice) = match given {
+                Some(_) => ("its password is empty", "write one there, or listen on 127.0.0.1"),
+                None => ("has no password", "add `password_file` below [admin], or listen on 127.0.0.1"),
+            };
             report.wrong(
-                "admin.listen",
-                format!("the admin port {listen} can be reached from other machines and has no password"),
-                "add `password_file` below [admin], or listen on 127.0.0.1",
+                given.as_deref().unwrap_or("admin.listen"),
+                format!("the admin port {listen} can be reached from other machines and {what}"),
+                advice,
             );
         }
         if config.admin.user.is_empty() {
@@ -217,6 +230,37 @@ fn client_tls(config: &Config, report: &mut Report<'_>) {
             "`client_ca` demands a certificate of every client, but mode = \"preferred\" lets them in without TLS",
             "write mode = \"required\"",
         );
+    }
+}
+
+/// Whether certificates, keys and authorities are such, and fit together: the proxy would not start, or not reload, otherwise.
+fn certificates(config: &Config, report: &mut Report<'_>) {
+    // What cannot be opened was told of already.
+    let opens = |files: &[&Option<PathBuf>]| files.iter().copied().flatten().all(|file| std::fs::File::open(file).is_ok());
+    let tls = &config.proxy.tls;
+    let files = [&tls.cert, &tls.key, &tls.client_ca];
+    let is_whole = tls.cert.is_some() == tls.key.is_some();
+    if is_whole
+        && files.iter().any(|file| file.is_some())
+        && opens(&files)
+        && let Err(why) = resolve::client_tls(config)
+    {
+        let named = ["cert", "key", "client_ca"]
+            .into_iter()
+            .zip(files)
+            .find(|(_, file)| file.as_ref().is_some_and(|file| why.contains(&format!(" {}: ", file.display()))));
+        let key = named.map_or("key", |(key, _)| key);
+        let why = why.trim_start_matches("proxy.tls: ").to_owned();
+        report.wrong(&format!("proxy.tls.{key}"), why, "give PEM files: the certificate chain, and the key that it was made for");
+    }
+    for (i, server) in config.servers.iter().enumerate() {
+        if opens(&[&server.tls.ca])
+            && server.tls.ca.is_some()
+            && let Err(why) = resolve::server_tls(server)
+        {
+            let why = why.split_once(": tls: ").map_or(why.as_str(), |(_, why)| why).to_owned();
+            report.wrong(&format!("server[{i}].tls.ca"), why, "give a PEM file with the certificates of the authorities");
+        }
     }
 }
 
@@ -285,6 +329,15 @@ fn rules(config: &Config, report: &mut Report<'_>) {
                 None => format!("the servers are {}", names.join(", ")),
             };
             report.wrong(&at("action"), format!("no server is called \"{name}\""), advice);
+        }
+        if let Some(digest) = &rule.digest
+            && resolve::digest(digest).is_none()
+        {
+            report.wrong(
+                &at("digest"),
+                format!("`digest` is no digest: \"{digest}\""),
+                "it is 1 to 16 hexadecimal digits, as SHOW STATEMENTS and EXPLAIN ROUTE print it",
+            );
         }
         if rule.message.is_some() && rule.action != RuleAction::Deny {
             report.wrong(

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::shown;
+
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Severity {
@@ -36,7 +38,7 @@ pub struct Mistake {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// The text of that line; of a line that holds a password, only what stands before the value.
+    /// The text of that line; of one whose value may be a secret (see [`shown`]), only what stands before the value.
     pub source_line: String,
     /// How many characters the carets underline, at least 1.
     pub width: usize,
@@ -80,7 +82,7 @@ impl Mistake {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
-            source_line: hide_password(line_text),
+            source_line: shown::line(&text[..line_start], line_text),
             width,
         }
     }
@@ -90,21 +92,6 @@ impl Mistake {
         self.severity = Severity::Warning;
         self
     }
-}
-
-/// A line is printed to terminals and logs: the value of `password = ...` does not belong there.
-fn hide_password(line: &str) -> String {
-    let mut from = 0;
-    while let Some(found) = line[from..].find("password") {
-        let after = from + found + "password".len();
-        let rest = line[after..].trim_start_matches(['"', '\'']).trim_start();
-        if rest.starts_with('=') {
-            let value_at = line.len() - rest.len() + 1;
-            return format!("{} ...", &line[..value_at]);
-        }
-        from = after;
-    }
-    line.to_owned()
 }
 
 impl fmt::Display for Mistake {
@@ -161,7 +148,7 @@ mod tests {
         let text = "password = 12345\n";
         let shown = Mistake::at("f", text, 11..16, "no", None).to_string();
         assert!(!shown.contains("12345"), "{shown}");
-        assert_eq!(hide_password("password_file = \"x\""), "password_file = \"x\"");
-        assert_eq!(hide_password("a = { password_file = \"x\", password=\"p\" }"), "a = { password_file = \"x\", password= ...");
+        // The caret stands where the value would.
+        assert!(shown.ends_with("1 | password = ...\n   |            ^^^^^"), "{shown}");
     }
 }

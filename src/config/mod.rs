@@ -17,6 +17,7 @@ mod read;
 pub mod reload;
 pub mod resolve;
 pub mod secrets;
+mod shown;
 pub mod types;
 pub mod units;
 mod watch;
@@ -84,7 +85,7 @@ pub fn parse_with(text: &str, name: &str, outside: &dyn Outside) -> Result<Confi
     let broken: HashSet<usize> = report.mistakes.iter().map(|m| m.line).collect();
     let mut config = decode::document(root.get_ref(), &mut report, outside);
     if errors.is_empty() {
-        check::all(&config, &mut report);
+        check::all(&config, &mut report, outside);
     } else {
         // What could not be read leaves holes: say nothing about the lines of those, nor about what seems to be missing.
         let syntax = errors.len();

@@ -62,12 +62,12 @@ pub fn frontend(config: &Config) -> Result<FrontendSettings, String> {
 fn rules(config: &Config) -> Result<Rules, String> {
     let rule = |(index, rule): (usize, &types::Rule)| {
         let pattern = rule.pattern.as_ref().map(|p| regex::bytes::Regex::new(p.0.as_str())).transpose();
-        let digest = rule.digest.as_ref().map(|d| u64::from_str_radix(d.trim_start_matches("0x"), 16)).transpose();
+        let digest = rule.digest.as_ref().map(|d| digest(d).ok_or_else(|| format!("rule {}: digest: not hexadecimal", index + 1)));
         Ok(Rule {
             user: rule.user.clone(),
             schema: rule.schema.clone(),
             pattern: pattern.map_err(|e| format!("rule {}: pattern: {e}", index + 1))?,
-            digest: digest.map_err(|e| format!("rule {}: digest: {e}", index + 1))?,
+            digest: digest.transpose()?,
             client: rule.client,
             action: match &rule.action {
                 types::RuleAction::Master => Action::Master,
@@ -82,6 +82,13 @@ fn rules(config: &Config) -> Result<Rules, String> {
         })
     };
     config.rules.iter().enumerate().map(rule).collect::<Result<_, String>>().map(Rules)
+}
+
+/// A digest as it is printed: up to sixteen hexadecimal digits, `0x` before them or not.
+pub fn digest(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let fine = (1..=16).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    fine.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// `[monitor]` and `[[server]]` for the diagnosis.
@@ -189,7 +196,7 @@ pub fn accounts(config: &Config) -> Accounts {
         name: user.name.clone(),
         password: user.secret.password.as_ref().map(|p| Secret::new(p.expose().as_bytes())),
         hosts: user.hosts.clone(),
-        schemas: user.schemas.clone(),
+        schemas: user.schemas.as_slice().into(),
         max_connections: (user.max_connections > 0).then(|| u32::try_from(user.max_connections).unwrap_or(u32::MAX)),
         read_only: user.read_only,
     };

@@ -78,6 +78,10 @@ pub trait Outside {
     fn mode(&self, path: &Path) -> Option<u32>;
     /// An environment variable.
     fn variable(&self, name: &str) -> Option<String>;
+    /// Whether certificates are what they are called: they are read by name.
+    fn has_certificates(&self) -> bool {
+        false
+    }
 }
 
 /// The real machine.
@@ -95,6 +99,10 @@ impl Outside for Machine {
 
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+
+    fn has_certificates(&self) -> bool {
+        true
     }
 }
 

@@ -33,9 +33,10 @@ fn fake() -> Fake {
         files: HashMap::from([
             ("/etc/sluice/open.password", ("s3cr3t\n", 0o644)),
             ("/etc/sluice/monitor.password", ("s3cr3t\n", 0o640)),
+            ("/etc/sluice/empty.password", ("\n", 0o600)),
             ("/etc/sluice/ca.pem", ("-----", 0o644)),
         ]),
-        variables: HashMap::from([("SLUICE_PASSWORD", "from env")]),
+        variables: HashMap::from([("SLUICE_PASSWORD", "from env"), ("EMPTY", "")]),
     }
 }
 
@@ -225,6 +226,23 @@ fn each_mistake_has_its_words() {
             "2:10 the admin port 0.0.0.0:6032 can be reached from other machines and has no password => add `password_file` below [admin], or listen on 127.0.0.1",
         ),
         (
+            "[admin]\nlisten = \"0.0.0.0:6032\"\npassword = \"\"\n",
+            "3:12 the admin port 0.0.0.0:6032 can be reached from other machines and its password is empty => write one there, or listen on 127.0.0.1",
+        ),
+        (
+            "[admin]\nlisten = \"0.0.0.0:6032\"\npassword_file = \"empty.password\"\n",
+            "3:17 the admin port 0.0.0.0:6032 can be reached from other machines and its password is empty => write one there, or listen on 127.0.0.1",
+        ),
+        (
+            "[admin]\nlisten = \"0.0.0.0:6032\"\npassword_env = \"EMPTY\"\n",
+            "3:16 the admin port 0.0.0.0:6032 can be reached from other machines and its password is empty => write one there, or listen on 127.0.0.1",
+        ),
+        // Told once, as what it is.
+        (
+            "[admin]\nlisten = \"0.0.0.0:6032\"\npassword_env = \"NONE\"\n",
+            "3:16 the environment variable `NONE` is not set => set it for Sluice's process",
+        ),
+        (
             "[http]\nlisten = \"127.0.0.1:6032\"\n",
             "2:10 127.0.0.1:6032 is already taken by `admin.listen` => give each its own port",
         ),
@@ -275,6 +293,14 @@ fn each_mistake_has_its_words() {
         (
             "[[rule]]\npattern = \"(a\"\naction = \"deny\"\n",
             "2:11 `pattern` is no regular expression: unclosed group => see https://docs.rs/regex/#syntax; single quotes keep backslashes as they are",
+        ),
+        (
+            "[[rule]]\ndigest = \"12345678901234567\"\naction = \"deny\"\n",
+            "2:10 `digest` is no digest: \"12345678901234567\" => it is 1 to 16 hexadecimal digits, as SHOW STATEMENTS and EXPLAIN ROUTE print it",
+        ),
+        (
+            "[[rule]]\ndigest = \"+f\"\naction = \"deny\"\n",
+            "2:10 `digest` is no digest: \"+f\" => it is 1 to 16 hexadecimal digits, as SHOW STATEMENTS and EXPLAIN ROUTE print it",
         ),
         (
             "[[rule]]\nuser = \"x\"\naction = \"master\"\nmessage = \"no\"\n",
@@ -338,6 +364,64 @@ fn passwords_come_from_three_places_and_are_never_shown() {
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
         assert_eq!(config.monitor.secret.expose(), password);
         assert!(!format!("{config:?}{}", config.to_toml()).contains(password), "{}", config.to_toml());
+    }
+}
+
+/// Harm: `check` said "fine", and `run` ended with 1 and no line.
+#[test]
+fn certificates_that_do_not_fit_are_told_with_their_line() {
+    let dir = std::env::temp_dir().join(format!("sluice-certificates-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    for name in ["a", "b"] {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(dir.join(format!("{name}.pem")), made.cert.pem()).unwrap();
+        std::fs::write(dir.join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+    }
+    std::fs::write(dir.join("empty.pem"), "").unwrap();
+    let name = dir.join("sluice.toml").display().to_string();
+    let said = |text: &str| match super::parse(&format!("{text}{SERVER}"), &name) {
+        Ok(_) => Vec::new(),
+        Err(mistakes) => mistakes.iter().map(|m| format!("{}:{} {}", m.line, m.column, m.message)).collect::<Vec<_>>(),
+    };
+    assert_eq!(said("[proxy]\ntls.cert = \"a.pem\"\ntls.key = \"a.key\"\n"), [""; 0]);
+    for (text, wanted) in [
+        ("[proxy]\ntls.cert = \"a.pem\"\ntls.key = \"b.key\"\n", "3:11 "),
+        ("[proxy]\ntls.cert = \"empty.pem\"\ntls.key = \"a.key\"\n", "2:12 certificate "),
+        ("[proxy]\ntls.cert = \"a.pem\"\ntls.key = \"a.pem\"\n", ""),
+        ("[proxy]\ntls = { mode = \"required\", client_ca = \"a.key\" }\n", "2:40 certificate "),
+        ("[[server]]\nname = \"x\"\naddress = \"h:1\"\ntls = { mode = \"verify_ca\", ca = \"empty.pem\" }\n", "4:34 certificate "),
+        // Told once.
+        ("[proxy]\ntls.cert = \"none.pem\"\ntls.key = \"a.key\"\n", "2:12 cannot read"),
+    ] {
+        let got = said(text);
+        assert!(got.len() == 1 && got[0].starts_with(wanted), "{text}: {got:?}");
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// What is wrong with a file goes to the log, to `SHOW EVENTS` and to the status page when a reload is refused.
+#[test]
+fn mistakes_show_no_secret() {
+    for text in [
+        "[cache]\nenabled = true\nstore = \"redis://:s3cr3t@10.0.0.1:6379\"\ninvalidate = [\"proxy\"]\n",
+        "[cache]\nenabled = true\nstore = \"redis://:s3cr3t@10.0.0.1:x\"\n",
+        "[cache]\nenabled = true\nstore = \"redis://app:s3cr3t:6379\"\n",
+        "[cache]\nenabled = true\nstore = \"redis://10.0.0.1/s3cr3t\"\n",
+        "[cache]\nenabled = true\nstore = \"redis://10.0.0.1?password=s3cr3t\"\n",
+        "[cache]\nenabled = true\nstore = \"mysql://a:s3cr3t@10.0.0.1\"\n",
+        "[tracing]\notlp_endpoint = \"https://a:s3cr3t@10.0.0.1\"\n",
+        "[monitor]\npasswrod = \"s3cr3t\"\n",
+        "[monitor]\npasword.x = \"s3cr3t\"\n",
+        "[monitor]\npassword = s3cr3t\n",
+        "[monitor]\npassword = \"s3cr3t\n",
+        "[monitor]\npassword \"s3cr3t\"\n",
+        "[monitor]\npassword = [\n \"s3cr3t\"\n]\n",
+        "[monitor]\nuser = \"a\" password = \"s3cr3t\"\n",
+        "[admin]\npassword = \"s3cr3t\"\npassword = \"s3cr3t\"\n",
+    ] {
+        let mistakes = read(&format!("{text}{SERVER}")).expect_err(text);
+        let shown: String = mistakes.iter().map(ToString::to_string).collect();
+        assert!(!shown.contains("s3cr3t"), "{text}{shown}");
     }
 }
 

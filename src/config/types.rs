@@ -450,7 +450,7 @@ pub struct User {
     pub max_connections: usize,
     /// Whether everything but reads is refused.
     pub read_only: bool,
-    /// Schemas that may be named; empty: all that the servers allow.
+    /// Schemas that it may use; empty: all that the servers allow.
     pub schemas: Vec<String>,
     /// Addresses it may come from; empty: anywhere.
     #[serde(serialize_with = "each_shown")]

@@ -42,8 +42,12 @@ pub fn tracing(s: &Section<'_, '_>, r: &mut Report<'_>) -> Tracing {
     let d = Tracing::default();
     let otlp_endpoint: String = s.get("otlp_endpoint", d.otlp_endpoint, r);
     if !otlp_endpoint.is_empty() && Endpoint::parse(&otlp_endpoint).is_none() {
-        let why = format!("`{otlp_endpoint}` is no address of a collector without TLS");
-        r.wrong(&s.path_of("otlp_endpoint"), why, "write it like \"http://127.0.0.1:4318/v1/traces\"");
+        // It may hold a password, which does not belong into a message.
+        r.wrong(
+            &s.path_of("otlp_endpoint"),
+            "`otlp_endpoint` is no address of a collector without TLS",
+            "write it like \"http://127.0.0.1:4318/v1/traces\"",
+        );
     }
     Tracing {
         otlp_endpoint,

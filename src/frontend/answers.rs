@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::auth::accounts::schema_is_among;
 use crate::backend::connection::PreparedText;
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
-use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Job, Payload};
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
@@ -43,20 +43,12 @@ impl Client {
     pub(super) async fn init_db(&mut self, packet: &[u8]) -> Result<(), Gone> {
         let statement = self.shared.class_use.clone();
         let schema = packet.get(HEADER_LEN + 1..).unwrap_or(&[]);
-        if !self.account.schemas.is_empty() && !self.account.schemas.iter().any(|s| s.as_bytes() == schema) {
+        self.account.follow(&self.shared.login);
+        let allowed = &self.account.schemas;
+        if !allowed.is_empty() && !std::str::from_utf8(schema).is_ok_and(|schema| schema_is_among(allowed, schema)) {
             return self.schema_not_allowed(schema).await;
         }
         self.run_job(&plain_job(Com::InitDb, Expect::Simple, &statement, schema, packet)).await.map(|_| ())
-    }
-
-    pub(super) async fn schema_not_allowed(&mut self, schema: &[u8]) -> Result<(), Gone> {
-        let text = format!(
-            "Access denied for user '{}' to database '{}': Sluice's configuration allows {}",
-            self.account.key.user,
-            String::from_utf8_lossy(schema),
-            self.account.schemas.join(", ")
-        );
-        self.refuse(ClientError::new(Source::Client, 1044, b"42000", text)).await
     }
 
     /// `COM_FIELD_LIST`, `COM_STATISTICS`.

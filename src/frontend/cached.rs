@@ -78,6 +78,9 @@ impl Client {
         };
         let ttl = policy::asked(&asked, job.statement, job.hint, rule.map(|(number, rule)| (number, &rule.action)))?;
         policy::session(&self.session)?;
+        if self.schemas(job).refuse(job.statement, self.session.state.schema()).is_some() {
+            return Err(Bypass::Refused);
+        }
         if self.held.is_some() || self.account.login_only || self.upload.is_some() {
             return Err(Bypass::Form);
         }

@@ -119,6 +119,8 @@ pub struct Account {
     pub read_only: bool,
     /// The only schemas it may use; empty: all.
     pub schemas: Arc<[String]>,
+    /// As of which reading of the configuration it is so.
+    pub accounts_read: u64,
 }
 
 impl Client {

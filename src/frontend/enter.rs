@@ -152,7 +152,7 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
     let names = charset_of_collation(login.collation, mariadb);
     let named = names.as_ref().map(|(charset, collation)| (charset.as_str(), collation.as_str()));
     let user: Arc<str> = login.user.as_str().into();
-    Account {
+    let mut account = Account {
         key: shared.share_key(PoolKey {
             user: user.clone(),
             generation,
@@ -167,9 +167,12 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
         ip: peer.ip,
         login_only: false,
         written: shared.account_writes.of(&user),
-        read_only: login.account.as_ref().is_some_and(|a| a.read_only),
-        schemas: login.account.as_ref().map_or_else(|| Vec::new().into(), |a| a.schemas.clone().into()),
-    }
+        read_only: false,
+        schemas: Arc::default(),
+        accounts_read: 0,
+    };
+    account.follow(&shared.login);
+    account
 }
 
 /// A session that begins so. A reset runs no `init_connect`: of all that it comes back to `autocommit` alone, which is the server's own.

@@ -12,6 +12,7 @@ mod server;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -69,8 +70,10 @@ impl Default for LoginLimits {
 pub struct LoginRoom {
     /// TLS towards clients; replaced by a reload.
     pub tls: ArcSwap<ClientTls>,
-    /// The `[[user]]` entries; replaced by a reload.
+    /// The `[[user]]` entries; replaced by [`LoginRoom::set_accounts`].
     pub accounts: ArcSwap<Accounts>,
+    /// Counts how often they were read, from 1 on.
+    pub accounts_read: AtomicU64,
     /// What has been learned.
     pub credentials: Arc<Credentials>,
     /// What clients are greeted with; replaced when the servers are known.
@@ -97,6 +100,7 @@ impl LoginRoom {
         LoginRoom {
             tls: ArcSwap::from_pointee(tls),
             accounts: ArcSwap::from_pointee(accounts),
+            accounts_read: AtomicU64::new(1),
             credentials,
             greeting: ArcSwap::from_pointee(GreetingTemplate::default()),
             servers,
@@ -104,6 +108,12 @@ impl LoginRoom {
             tells_addresses,
             key: OnceCell::new(),
         }
+    }
+
+    /// Replaces the `[[user]]` entries. Clients that are in follow with their next statement.
+    pub fn set_accounts(&self, accounts: Accounts) {
+        self.accounts.store(Arc::new(accounts));
+        self.accounts_read.fetch_add(1, Ordering::Release);
     }
 
     /// The RSA key for passwords, made on first need in a thread that may block. Call it once at start, so that no login

@@ -6,6 +6,7 @@ mod admit;
 pub mod answers;
 mod ask;
 pub mod beginnings;
+mod bounds;
 mod cached;
 mod changed;
 pub mod client;

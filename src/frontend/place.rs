@@ -65,6 +65,7 @@ impl Client {
             autocommit: self.session.autocommit(),
             completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
+            schemas: self.schemas(job),
             written,
             defined: self.session.defined,
             set_global: self.session.globals.set,
@@ -307,6 +308,7 @@ impl Client {
                     job.statement.class.as_str()
                 )
             }
+            Reason::SchemaNotAllowed => return self.schema_denied(job),
             Reason::PinnedElsewhere(pin) => {
                 let server = self.held.as_ref().map_or_else(|| "a server".into(), |lease| self.shared.name(lease.server));
                 bound_to(&server, pin)

@@ -146,6 +146,7 @@ impl Client {
 
     /// Steps 5 to 10 of the way of one query.
     pub(super) async fn run_job(&mut self, job: &Job<'_>) -> Result<Outcome, Gone> {
+        self.account.follow(&self.shared.login);
         // What is to be kept is this statement's reply or nothing, and nobody waits for it when it was never sent.
         self.fill = None;
         if self.held.is_none() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::TlsAcceptor;
 
@@ -54,6 +55,7 @@ pub struct ClientTls {
     /// The mode.
     pub mode: ClientTlsMode,
     acceptor: Option<TlsAcceptor>,
+    without_client_ca: Option<TlsAcceptor>,
 }
 
 impl fmt::Debug for ClientTls {
@@ -65,7 +67,7 @@ impl fmt::Debug for ClientTls {
 impl ClientTls {
     /// Not offered.
     pub fn disabled() -> ClientTls {
-        ClientTls { mode: ClientTlsMode::Disabled, acceptor: None }
+        ClientTls { mode: ClientTlsMode::Disabled, acceptor: None, without_client_ca: None }
     }
 
     /// Reads the files and makes an acceptor. Without `cert` and `key` a self-signed certificate is made, new at each
@@ -90,27 +92,45 @@ impl ClientTls {
             return Ok(ClientTls::disabled());
         }
         let (certs, key) = identity.map_or_else(self_signed, Ok)?;
-        let provider = provider();
-        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        let builder = match client_roots {
-            None => builder.with_no_client_auth(),
+        let asks_nobody = acceptor(certs.clone(), key.clone_key(), None)?;
+        let accepts = match client_roots {
+            None => asks_nobody.clone(),
             Some(roots) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
                 let verifier = if mode == ClientTlsMode::Required { verifier } else { verifier.allow_unauthenticated() };
-                builder.with_client_cert_verifier(verifier.build().map_err(|e| rustls::Error::General(e.to_string()))?)
+                let verifier = verifier.build().map_err(|e| rustls::Error::General(e.to_string()))?;
+                acceptor(certs, key, Some(verifier))?
             }
         };
-        let mut config = builder.with_single_cert(certs, key)?;
-        // MySQL's clients do not resume sessions by themselves: tickets would cost every login bytes and memory.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(ClientTls { mode, acceptor: Some(TlsAcceptor::from(Arc::new(config))) })
+        Ok(ClientTls { mode, acceptor: Some(accepts), without_client_ca: Some(asks_nobody) })
     }
 
     /// The acceptor; `None` when TLS is not offered.
     pub fn acceptor(&self) -> Option<&TlsAcceptor> {
         self.acceptor.as_ref()
     }
+
+    /// The same certificate for who is no client: nobody is asked for one.
+    pub fn without_client_ca(&self) -> Option<&TlsAcceptor> {
+        self.without_client_ca.as_ref()
+    }
+}
+
+fn acceptor(
+    certs: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<TlsAcceptor, TlsSetupError> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = match verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    };
+    let mut config = builder.with_single_cert(certs, key)?;
+    // MySQL's clients do not resume sessions by themselves: tickets would cost every login bytes and memory.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsSetupError> {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::tally::{self, Overhead, Tally};
-use crate::topology::{Role, ServerId};
+use crate::topology::{Role, ServerId, State};
 
 /// Enums whose words are label values, with an index for tables of handles.
 macro_rules! labels {
@@ -101,13 +101,14 @@ pub struct ServerMetrics {
     tally: Tally,
     /// `sluice_server_up`: 1 while it answers.
     pub up: IntGauge,
-    /// `sluice_server_lag_seconds`.
-    pub lag_seconds: Gauge,
+    /// `sluice_server_lag_seconds`; `None` for "no server".
+    lag: Option<GaugeVec>,
     /// `sluice_pool_connections{state="used"}`.
     pub pool_used: IntGauge,
     /// `sluice_pool_connections{state="idle"}`.
     pub pool_idle: IntGauge,
     roles: [IntGauge; 3],
+    states: [IntGauge; 7],
 }
 
 impl ServerMetrics {
@@ -133,6 +134,24 @@ impl ServerMetrics {
         }
     }
 
+    /// Sets `sluice_server_state`: 1 for that state, 0 for the others.
+    pub fn set_state(&self, state: State) {
+        for (gauge, each) in self.states.iter().zip(State::ALL) {
+            gauge.set(i64::from(each == state));
+        }
+    }
+
+    /// Sets `sluice_server_lag_seconds`. What is not known has no series: 0 would be a claim.
+    pub fn set_lag(&self, lag: Option<Duration>) {
+        let Some(gauges) = &self.lag else { return };
+        match lag {
+            Some(lag) => gauges.with_label_values(&[&self.name]).set(lag.as_secs_f64()),
+            None => {
+                let _ = gauges.remove_label_values(&[&self.name]);
+            }
+        }
+    }
+
     /// The sum of `sluice_queries_total` of this server, for the status page.
     pub fn queries_total(&self) -> u64 {
         self.tally.total()
@@ -147,6 +166,7 @@ pub struct Metrics {
     registry: Registry,
     up: IntGaugeVec,
     role: IntGaugeVec,
+    state: IntGaugeVec,
     lag: GaugeVec,
     pool: IntGaugeVec,
     clients: IntGaugeVec,
@@ -242,6 +262,7 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let up = gauges("sluice_server_up", "1 while the server answers heartbeats.", &["server"]);
         let role = gauges("sluice_server_role", "1 for the role the server has now.", &["server", "role"]);
+        let state = gauges("sluice_server_state", "1 for the state the server is in.", &["server", "state"]);
         let lag =
             add(&r, GaugeVec::new(Opts::new("sluice_server_lag_seconds", "How far the server is behind the master."), &["server"]));
         let pool = gauges("sluice_pool_connections", "Connections to the server, by state.", &["server", "state"]);
@@ -287,6 +308,7 @@ impl Metrics {
             registry: r,
             up,
             role,
+            state,
             lag,
             pool,
             clients,
@@ -305,7 +327,8 @@ impl Metrics {
                     return self.none.clone();
                 }
                 known.iter().find(|s| s.name == name).cloned().unwrap_or_else(|| {
-                    let gauges = ServerGauges { up: &self.up, role: &self.role, lag: &self.lag, pool: &self.pool };
+                    let gauges =
+                        ServerGauges { up: &self.up, role: &self.role, state: &self.state, lag: &self.lag, pool: &self.pool };
                     Arc::new(server_metrics(name, Some(gauges)))
                 })
             })
@@ -316,6 +339,9 @@ impl Metrics {
             let _ = self.lag.remove_label_values(&[name]);
             for role in ROLES {
                 let _ = self.role.remove_label_values(&[name, role.as_str()]);
+            }
+            for state in State::ALL {
+                let _ = self.state.remove_label_values(&[name, state.as_str()]);
             }
             for state in ["used", "idle"] {
                 let _ = self.pool.remove_label_values(&[name, state]);
@@ -385,6 +411,7 @@ impl Metrics {
 struct ServerGauges<'m> {
     up: &'m IntGaugeVec,
     role: &'m IntGaugeVec,
+    state: &'m IntGaugeVec,
     lag: &'m GaugeVec,
     pool: &'m IntGaugeVec,
 }
@@ -396,99 +423,13 @@ fn server_metrics(name: &str, gauges: Option<ServerGauges<'_>>) -> ServerMetrics
         name: name.to_owned(),
         tally: Tally::default(),
         up: gauges.as_ref().map_or_else(loose, |g| g.up.with_label_values(&[name])),
-        lag_seconds: gauges
-            .as_ref()
-            .map_or_else(|| Gauge::new("sluice_unregistered", "-").expect(CONSTANT), |g| g.lag.with_label_values(&[name])),
+        lag: gauges.as_ref().map(|g| g.lag.clone()),
         pool_used: gauges.as_ref().map_or_else(loose, |g| g.pool.with_label_values(&[name, "used"])),
         pool_idle: gauges.as_ref().map_or_else(loose, |g| g.pool.with_label_values(&[name, "idle"])),
         roles: ROLES.map(|role| gauges.as_ref().map_or_else(loose, |g| g.role.with_label_values(&[name, role.as_str()]))),
+        states: State::ALL.map(|state| gauges.as_ref().map_or_else(loose, |g| g.state.with_label_values(&[name, state.as_str()]))),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// docs/metrics.md has a row for each metric with its labels, and no other.
-    #[test]
-    fn the_documentation_has_every_metric() {
-        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
-        let m = Metrics::new();
-        m.set_servers(&["db1"]);
-        m.server(ServerId(0)).statement(Class::Read, Target::Replica, Duration::from_micros(300));
-        m.pinned("transaction").inc();
-        m.failovers("failover", "ok").inc();
-        let text = m.text();
-        let mut metrics: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        metrics.sort_unstable();
-        let mut told: Vec<&str> =
-            page.lines().filter_map(|l| l.strip_prefix("| `sluice_")).filter_map(|l| l.split('`').next()).collect();
-        told.sort_unstable();
-        assert_eq!(told, metrics.iter().map(|m| m.trim_start_matches("sluice_")).collect::<Vec<_>>());
-        for name in metrics {
-            let row = page.lines().find(|l| l.starts_with(&format!("| `{name}` |"))).unwrap();
-            let sample = text.lines().find(|l| l.starts_with(&format!("{name}{{")) || l.starts_with(&format!("{name}_bucket{{")));
-            let labels = sample.and_then(|l| l.split_once('{')).map_or("", |(_, rest)| rest.split('}').next().unwrap_or_default());
-            for label in labels.split("\",").filter_map(|pair| pair.split('=').next()).filter(|l| !l.is_empty() && *l != "le") {
-                assert!(row.contains(&format!("`{label}`")), "docs/metrics.md: {name} has the label {label}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_name_of_the_contract_is_there() {
-        let m = Metrics::new();
-        m.set_servers(&["db1", "db2"]);
-        m.server(ServerId(0)).statement(Class::Read, Target::Replica, Duration::from_micros(300));
-        m.server(ServerId(1)).set_role(Role::Master);
-        m.pinned("transaction").inc();
-        m.failovers("failover", "ok").inc();
-        let text = m.text();
-        for name in [
-            "sluice_queries_total{class=\"read\",server=\"db1\",target=\"replica\"} 1",
-            "sluice_query_duration_seconds_bucket{class=\"read\",server=\"db1\",le=\"0.0004\"} 1",
-            "sluice_proxy_overhead_seconds_count 0",
-            "sluice_clients{state=\"active\"} 0",
-            "sluice_server_up{server=\"db1\"} 0",
-            "sluice_server_role{role=\"master\",server=\"db2\"} 1",
-            "sluice_server_lag_seconds{server=\"db1\"} 0",
-            "sluice_pool_connections{server=\"db1\",state=\"idle\"} 0",
-            "sluice_pool_wait_seconds_count 0",
-            "sluice_pinned_sessions{reason=\"transaction\"} 1",
-            "sluice_cache_hits_total 0",
-            "sluice_cache_misses_total 0",
-            "sluice_cache_stores_total 0",
-            "sluice_cache_evictions_total 0",
-            "sluice_cache_invalidations_total 0",
-            "sluice_cache_bytes 0",
-            "sluice_cache_store_up 0",
-            "sluice_cache_store_hits_total 0",
-            "sluice_cache_store_misses_total 0",
-            "sluice_cache_store_unfit_total 0",
-            "sluice_cache_store_errors_total 0",
-            "sluice_failovers_total{kind=\"failover\",result=\"ok\"} 1",
-            "sluice_failover_duration_seconds_count 0",
-            "sluice_held_statements 0",
-            "sluice_errors_total{source=\"client\"} 0",
-            "sluice_logins_total{result=\"ok\"} 0",
-            "sluice_build_info{version=",
-        ] {
-            assert!(text.contains(name), "{name} is missing in\n{text}");
-        }
-    }
-
-    #[test]
-    fn servers_come_and_go_and_counters_stay() {
-        let m = Metrics::new();
-        m.set_servers(&["db1", "db2"]);
-        for _ in 0..7 {
-            m.server(ServerId(1)).statement(Class::Write, Target::Master, Duration::ZERO);
-        }
-        m.set_servers(&["db2"]);
-        assert_eq!(m.server(ServerId(0)).queries_total(), 7);
-        assert_eq!(m.server(ServerId(9)).name(), "");
-        assert!(!m.text().contains("db1"), "{}", m.text());
-        m.no_server().statement(Class::Read, Target::Cache, Duration::ZERO);
-        assert!(m.text().contains("sluice_queries_total{class=\"read\",server=\"\",target=\"cache\"} 1"));
-    }
-}
+mod tests;

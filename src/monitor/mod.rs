@@ -196,7 +196,11 @@ impl Watchers {
         self.poked.resize_with(watch.servers.len().max(self.poked.len()), || Arc::new(Notify::new()));
         self.looks.resize_with(self.poked.len(), || None);
         for ((id, _), (look, poked)) in watch.settings.topology.ids().zip(self.looks.iter_mut().zip(&self.poked)) {
-            if look.is_some() && alike && !watch.settings.topology.is_retired(id) {
+            let trusts_alike = match (self.watch.servers.get(id.index()), watch.servers.get(id.index())) {
+                (Some(was), Some(is)) => was.tls.trusts_as(&is.tls),
+                _ => false,
+            };
+            if look.is_some() && alike && trusts_alike && !watch.settings.topology.is_retired(id) {
                 continue;
             }
             if let Some(task) = look.take() {

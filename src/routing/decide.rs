@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::routing::balance::{self, Candidate, Load, ReadBalance};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::routing::rules::{Action, Rules, Subject};
+use crate::routing::schemas::Schemas;
 use crate::session::pin::PinReason;
 use crate::session::state::READ_ONLY;
 use crate::sql::classify::{Access, Class, ClassReason, Classified};
@@ -91,6 +92,8 @@ pub struct Question<'a> {
     pub completes_plainly: bool,
     /// The account may only read.
     pub read_only_account: bool,
+    /// The schemas that the account may use.
+    pub schemas: Schemas<'a>,
     /// What the session's reads must have seen: its own last write, or with global consistency the newest known write.
     pub written: Option<&'a GtidSet>,
     /// The session has changed a definition, and no replica was known to have that since.
@@ -128,6 +131,9 @@ pub fn decide(q: &Question<'_>) -> Decision {
     }
     if q.read_only_account && !allowed_to_readers(q.statement.class) {
         return answer(Target::Deny, Reason::ReadOnlyAccount);
+    }
+    if q.schemas.refuse(q.statement, q.schema).is_some() {
+        return answer(Target::Deny, Reason::SchemaNotAllowed);
     }
 
     // 1. Pinned.

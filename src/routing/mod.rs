@@ -7,6 +7,7 @@ pub mod balance;
 pub mod decide;
 pub mod decision;
 pub mod rules;
+pub mod schemas;
 
 pub use balance::{Load, ReadBalance};
 pub use decide::{Consistency, Question, ReadFromMaster, RoutingSettings, decide};

@@ -126,7 +126,9 @@ impl Served {
         let told = Closing(self.standing.subscribe());
         if let Some((bound, name)) = doors.admin {
             tracing::info!(address = bound.address(), "admin port");
-            let tls = staff.shared.login.tls.load().acceptor().cloned();
+            let shared = staff.shared.clone();
+            // Operators are no clients: `client_ca` is not for them. A certificate that was read again is for the next of them.
+            let tls = Arc::new(move || shared.login.tls.load().without_client_ca().cloned());
             let port = admin::server::serve(bound, staff.access.clone(), tls, staff.house.clone(), told.clone());
             self.ports.push((name, tokio::spawn(port)));
         }

@@ -1,5 +1,7 @@
 //! The admin room's view of the running proxy: rows for its tables, and what its commands do.
 
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use crate::admin::house::{
 use crate::config::Config;
 use crate::frontend::kill::{By, Manner};
 use crate::frontend::shared::Shared;
-use crate::run::explain::{ExplainParts, explain};
+use crate::run::explain::{ExplainParts, Who, explain};
 use crate::run::keeping;
 use crate::run::reload::Reloader;
 use crate::run::takeover::Before;
@@ -204,7 +206,12 @@ impl House for ProxyHouse {
     fn users(&self) -> Vec<UserRow> {
         let config = self.config.load();
         let clients = self.shared.registry.all();
-        let count = |name: &str| clients.iter().filter(|c| *c.view.lock().user == *name).count() as u64;
+        // One pass: this runs beside the monitor, which must not wait.
+        let mut counts: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for client in &clients {
+            *counts.entry(client.view.lock().user.clone()).or_default() += 1;
+        }
+        let count = |name: &str| counts.get(name).copied().unwrap_or_default();
         let mut rows: Vec<UserRow> = config
             .users
             .iter()
@@ -218,22 +225,18 @@ impl House for ProxyHouse {
                 hosts: user.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             })
             .collect();
-        let mut seen: Vec<Arc<str>> = clients.iter().map(|c| c.view.lock().user.clone()).filter(|u| !u.is_empty()).collect();
-        seen.sort();
-        seen.dedup();
-        for user in seen {
-            if !rows.iter().any(|row| row.name == *user) {
-                rows.push(UserRow {
-                    connections: count(&user),
-                    name: user.to_string(),
-                    source: "servers".to_owned(),
-                    max_connections: None,
-                    read_only: false,
-                    schemas: String::new(),
-                    hosts: String::new(),
-                });
+        let listed: HashSet<&str> = config.users.iter().map(|user| user.name.as_str()).collect();
+        rows.extend(counts.iter().filter(|(user, _)| !user.is_empty() && !listed.contains(&***user)).map(|(user, count)| {
+            UserRow {
+                connections: *count,
+                name: user.to_string(),
+                source: "servers".to_owned(),
+                max_connections: None,
+                read_only: false,
+                schemas: String::new(),
+                hosts: String::new(),
             }
-        }
+        }));
         rows
     }
 
@@ -280,23 +283,21 @@ impl House for ProxyHouse {
         self.shared.metrics.text()
     }
 
-    fn explain_route(&self, user: Option<&str>, schema: Option<&str>, sql: &str) -> ExplainRow {
+    fn explain_route(&self, user: Option<&str>, client: Option<IpAddr>, schema: Option<&str>, sql: &str) -> ExplainRow {
         let snapshot = self.shared.snapshot.load();
         let settings = self.shared.settings.load();
         let accounts = self.shared.login.accounts.load();
-        let read_only = |user: &str| accounts.entry(user).is_some_and(|e| e.read_only);
         explain(
             &snapshot,
             &ExplainParts {
                 rules: &settings.rules,
                 routing: &settings.routing,
-                read_only: &read_only,
+                accounts: &accounts,
                 dialect: self.shared.dialect(),
                 known: Some(&self.shared.classify),
                 cache: self.shared.cache.as_deref(),
             },
-            user,
-            schema,
+            Who { user, client, schema },
             sql,
         )
     }
@@ -439,10 +440,10 @@ impl ProxyHouse {
         let snapshot = self.shared.snapshot.load();
         for server in snapshot.current() {
             let handles = metrics.server(server.id);
-            let up = !matches!(server.state, crate::topology::State::Down | crate::topology::State::Offline);
-            handles.up.set(i64::from(up));
+            handles.up.set(i64::from(server.answers));
             handles.set_role(server.role);
-            handles.lag_seconds.set(server.lag_ms.map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()));
+            handles.set_state(server.state);
+            handles.set_lag(server.lag_ms.map(Duration::from_millis));
             if let Some(pool) = self.shared.pools.get(server.id.index()) {
                 let counts = pool.counts();
                 handles.pool_used.set(counts.used as i64);

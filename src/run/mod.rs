@@ -28,6 +28,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::Access;
 use crate::auth::Credentials;
+use crate::backend::ServerTls;
 use crate::backend::pool::ServerPool;
 use crate::backend::pools::{Pools, SERVERS_MAX};
 use crate::config::{Config, resolve};
@@ -178,7 +179,7 @@ impl Proxy {
                 let login = |pool: &Arc<ServerPool>| LoginServer {
                     id: pool.server,
                     address: pool.address().clone(),
-                    tls: pool.tls().clone(),
+                    tls: ServerTls::clone(&pool.tls()),
                     answers: snapshot
                         .server(pool.server)
                         .is_some_and(|view| view.facts.is_some() && !matches!(view.state, State::Down | State::Suspect)),

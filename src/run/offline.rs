@@ -12,7 +12,7 @@ use crate::config::{Config, resolve};
 use crate::frontend::login::GreetingTemplate;
 use crate::monitor::commands;
 use crate::protocol::Capabilities;
-use crate::run::explain::{ExplainParts, explain};
+use crate::run::explain::{ExplainParts, Who, explain};
 use crate::sql::lexer::Dialect;
 use crate::topology::settings::ConfiguredRole;
 use crate::topology::snapshot::Snapshot;
@@ -34,16 +34,15 @@ impl cli::Program for Program {
         let settings = resolve::frontend(config)?;
         let accounts = resolve::accounts(config);
         let snapshot = as_configured(config);
-        let read_only = |user: &str| accounts.entry(user).is_some_and(|e| e.read_only);
         let parts = ExplainParts {
             rules: &settings.rules,
             routing: &settings.routing,
-            read_only: &read_only,
+            accounts: &accounts,
             dialect: Dialect::Either,
             known: None,
             cache: None,
         };
-        Ok(lines(&explain(&snapshot, &parts, None, None, sql)))
+        Ok(lines(&explain(&snapshot, &parts, Who::default(), sql)))
     }
 
     fn check_online(&self, config: &Config) -> Vec<Result<String, String>> {
@@ -116,6 +115,15 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
     connection.query(status).await.map_err(|e| format!("{status}: {e}; the README lists the grants"))?;
     let granted = connection.query("SHOW GRANTS").await.map_err(|e| format!("SHOW GRANTS: {e}"))?;
     let lines: Vec<String> = granted.iter().flat_map(|r| r.rows.iter().filter_map(|row| row.first().cloned().flatten())).collect();
+    let lacks = heartbeat_lacks(&config.monitor.heartbeat_table, &lines);
+    if !lacks.is_empty() {
+        let schema = config.monitor.heartbeat_table.split('.').next().unwrap_or_default();
+        return Err(format!(
+            "monitor.heartbeat_table = \"{}\" needs {} ON {schema}.*; grant it, or set monitor.heartbeat_table = \"\"; the README lists the grants",
+            config.monitor.heartbeat_table,
+            lacks.join(", ")
+        ));
+    }
     if config.failover.mode != crate::config::types::FailoverMode::Off {
         let missing = commands::missing_privileges(connection.flavor(), &lines);
         if !missing.is_empty() {
@@ -146,6 +154,21 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
     Ok(format!("{} ({address}): {} {}, {writable}", server.name, connection.flavor(), connection.version()))
 }
 
+/// What the heartbeat table needs and the lines of `SHOW GRANTS` do not give. What comes by a role is not seen.
+fn heartbeat_lacks(table: &str, grants: &[String]) -> Vec<&'static str> {
+    let Some((schema, table)) = table.split_once('.') else { return Vec::new() };
+    let places = ["*.*".to_owned(), format!("{schema}.*"), format!("{schema}.{table}")];
+    let given = |privilege: &str| {
+        grants.iter().filter_map(|line| line.strip_prefix("GRANT ")?.split_once(" ON ")).any(|(privileges, rest)| {
+            let place = rest.split(" TO ").next().unwrap_or_default().replace(['`', '\\'], "");
+            // A pattern (`sluic%`) may mean it: nobody is told to grant what is granted.
+            let here = places.contains(&place) || place.split('.').next().is_some_and(|name| name.contains('%'));
+            here && privileges.split(',').any(|one| matches!(one.trim(), p if p == privilege || p == "ALL PRIVILEGES"))
+        })
+    };
+    ["SELECT", "INSERT", "UPDATE", "CREATE"].into_iter().filter(|privilege| !given(privilege)).collect()
+}
+
 /// What clients are greeted with: what the master says (else any server), with only what every server that was seen can do.
 pub fn greeting(snapshot: &Snapshot) -> Option<GreetingTemplate> {
     // Of a server that was too slow to greet in time only the version is known, and nothing of what it can do.
@@ -165,4 +188,29 @@ pub fn greeting(snapshot: &Snapshot) -> Option<GreetingTemplate> {
     let template = GreetingTemplate::from_server(&greeting);
     let common = seen().fold(template.capabilities, |all, (_, g)| all & Capabilities(g.capabilities));
     Some(template.narrowed_to(common))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::heartbeat_lacks;
+
+    #[test]
+    fn rights_on_the_heartbeat_table() {
+        let user = "GRANT SLAVE MONITOR ON *.* TO `sluice`@`%` IDENTIFIED BY PASSWORD 'x'";
+        for (grants, lacks) in [
+            (vec![user], "SELECT INSERT UPDATE CREATE"),
+            (vec![user, "GRANT SELECT, INSERT, UPDATE, CREATE ON `sluice`.* TO `sluice`@`%`"], ""),
+            (vec![user, "GRANT ALL PRIVILEGES ON `sluice`.* TO `sluice`@`%`"], ""),
+            (vec!["GRANT SELECT, INSERT, UPDATE ON *.* TO `sluice`@`%`", "GRANT CREATE ON `sluice`.`heartbeat` TO `s`@`%`"], ""),
+            (vec!["GRANT ALL PRIVILEGES ON `slu%`.* TO `sluice`@`%`"], ""),
+            (
+                vec!["GRANT SELECT, INSERT ON `sluice`.* TO `s`@`%`", "GRANT ALL PRIVILEGES ON `other`.* TO `s`@`%`"],
+                "UPDATE CREATE",
+            ),
+        ] {
+            let grants: Vec<String> = grants.into_iter().map(str::to_owned).collect();
+            assert_eq!(heartbeat_lacks("sluice.heartbeat", &grants).join(" "), lacks, "{grants:?}");
+            assert!(heartbeat_lacks("", &grants).is_empty());
+        }
+    }
 }

@@ -16,7 +16,9 @@ use crate::config::types::ServerRole;
 use crate::config::{self, Config, Mistake, resolve};
 use crate::frontend::shared::Shared;
 use crate::run::roster::Roster;
-use crate::run::servers::{configure_pools, monitor_account, monitor_settings, names, only_watches, open_pools, tells_addresses};
+use crate::run::servers::{
+    configure_pools, monitor_account, monitor_settings, names, only_watches, open_pools, renewed, tells_addresses,
+};
 use crate::run::{keeping, otlp};
 use crate::topology::settings::ConfiguredRole;
 use crate::topology::{ServerId, State};
@@ -174,9 +176,10 @@ impl Reloader {
         let new = self.read()?;
         let old = self.running();
         let changes = diff(&old, &new);
-        // A certificate is renewed in its file, under the same name.
-        let certificate = new.proxy.tls.cert.is_some();
-        if changes.is_empty() && !certificate {
+        // Certificates and authorities are renewed in their files, under the same names.
+        let certificate = new.proxy.tls.cert.is_some() || new.proxy.tls.client_ca.is_some();
+        let authorities = new.servers.iter().any(|server| server.tls.ca.is_some());
+        if changes.is_empty() && !certificate && !authorities {
             return Ok("nothing has changed".to_owned());
         }
         let mut restart: Vec<String> = changes.iter().filter(|c| c.restart.is_some()).map(ToString::to_string).collect();
@@ -193,7 +196,8 @@ impl Reloader {
         let frontend = resolve::frontend(&new)?;
         let client_tls = (certificate || old.proxy.tls != new.proxy.tls).then(|| resolve::client_tls(&new)).transpose()?;
         let monitored = open_pools(&next, &new, &self.shared.pools, &self.shared.metrics)?;
-        if watches_otherwise(&changes) {
+        let renewed = renewed(&monitored, &self.shared.pools);
+        if watches_otherwise(&changes) || !renewed.is_empty() {
             self.shared.metrics.set_servers(&names(&next));
             let rewatched =
                 self.shared.monitor.rewatch(monitor_settings(&numbered, self.run), monitored, monitor_account(&new)).await;
@@ -215,7 +219,11 @@ impl Reloader {
         if let Some(tls) = client_tls {
             self.shared.login.tls.store(Arc::new(tls));
         }
-        self.shared.login.accounts.store(Arc::new(resolve::accounts(&new)));
+        for (pool, tls) in &renewed {
+            pool.set_tls(tls.clone());
+        }
+        self.shared.login.set_accounts(resolve::accounts(&new));
+        let strangers = self.shared.end_strangers();
         configure_pools(&next, &new, &self.shared.pools);
         otlp::configure(&self.shared, &new);
         *roster = next;
@@ -225,7 +233,15 @@ impl Reloader {
         if certificate {
             all.push("the certificate was read again".to_owned());
         }
+        if !renewed.is_empty() {
+            let names: Vec<&str> = renewed.iter().map(|(pool, _)| &*pool.name).collect();
+            all.push(format!("new authorities for {}", names.join(", ")));
+        }
+        if strangers > 0 {
+            all.push(format!("{strangers} clients were ended, whose `hosts` no longer include where they are"));
+        }
         Ok(match changes.len() {
+            0 if all.is_empty() => "nothing has changed".to_owned(),
             0 => format!("nothing has changed in the file; {}", all.join("; ")),
             count => format!("{count} changed: {}", all.join("; ")),
         })

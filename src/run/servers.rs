@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::backend::ServerTls;
 use crate::backend::pool::ServerPool;
 use crate::backend::pools::Pools;
 use crate::config::types::ProxyProtocol;
@@ -23,7 +24,7 @@ pub fn open_pools(roster: &Roster, config: &Config, pools: &Pools, metrics: &Met
     for (index, server) in roster.servers().iter().enumerate() {
         if let Some(pool) = pools.get(index).filter(|_| server.retired) {
             // Its files may be gone, too.
-            monitored.push(MonitoredServer { address: pool.address().clone(), tls: pool.tls().clone() });
+            monitored.push(MonitoredServer { address: pool.address().clone(), tls: ServerTls::clone(&pool.tls()) });
             continue;
         }
         let (address, tls) = (resolve::address(&server.address), resolve::server_tls(server)?);
@@ -41,6 +42,14 @@ pub fn open_pools(roster: &Roster, config: &Config, pools: &Pools, metrics: &Met
         pools.add(pool);
     }
     Ok(monitored)
+}
+
+/// The servers whose file of authorities holds others than when their pool was told, with what to tell it.
+pub fn renewed(monitored: &[MonitoredServer], pools: &Pools) -> Vec<(Arc<ServerPool>, ServerTls)> {
+    let differs = |(pool, server): (&Arc<ServerPool>, &MonitoredServer)| {
+        (!server.tls.trusts_as(&pool.tls())).then(|| (pool.clone(), server.tls.clone()))
+    };
+    pools.iter().zip(monitored).filter_map(differs).collect()
 }
 
 /// The servers' names as the metrics are told them; empty for those that left.

@@ -83,8 +83,10 @@ impl Place {
             Some((login, rest)) => (Some(login), rest),
             None => (None, rest),
         };
-        if let Some((_, query)) = rest.split_once('?') {
-            return Err(format!("?{query} is not understood; there is ?ca= and a file for rediss://, which is Redis by TLS"));
+        if rest.contains('?') {
+            return Err(
+                "what stands behind ? is not understood; there is ?ca= and a file for rediss://, which is Redis by TLS".to_owned()
+            );
         }
         let tls = match (scheme, query) {
             ("rediss", None) => Some(Trust::System),
@@ -103,7 +105,7 @@ impl Place {
         if host.is_empty() {
             return Err("it names no host".to_owned());
         }
-        let port = port.map_or(Ok(usual), str::parse).map_err(|_| format!("{address} has no port between 1 and 65535"))?;
+        let port = port.map_or(Ok(usual), str::parse).map_err(|_| "its port is no number between 1 and 65535")?;
         let login = login
             .map(|login| {
                 let (user, password) = login.split_once(':').unwrap_or((login, ""));
@@ -111,7 +113,7 @@ impl Place {
             })
             .transpose()?;
         let database = if path.is_empty() { Ok(0) } else { path.parse() };
-        let database = database.map_err(|_| format!("/{path} is no database's number"))?;
+        let database = database.map_err(|_| "what stands behind its host is no database's number".to_owned())?;
         if kind == Kind::Memcached && (login.is_some() || !path.is_empty()) {
             return Err("memcached takes a host and a port and nothing else".to_owned());
         }

@@ -61,6 +61,10 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 7] =
+        [State::Online, State::Suspect, State::Lagging, State::Draining, State::Offline, State::Down, State::Quarantined];
+
     /// The word in `SHOW SERVERS`, logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {

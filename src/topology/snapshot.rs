@@ -74,6 +74,8 @@ pub struct ServerView {
     pub reason: Arc<str>,
     /// Since when it is in this state.
     pub since: SystemTime,
+    /// Whether it answers: silence is counted from [`Settings::down_after`] on, and an operator's word changes nothing of it.
+    pub answers: bool,
     /// True when reads may go there: online, whatever its role.
     pub read_ok: bool,
     /// All it said at the last answer.
@@ -123,6 +125,7 @@ impl Snapshot {
                     version: old.map_or_else(|| Arc::from(""), |v| v.version.clone()),
                     reason: old.map_or_else(|| not_asked.clone(), |v| v.reason.clone()),
                     since: old.map_or(now, |v| v.since),
+                    answers: old.is_some_and(|v| v.answers),
                     read_ok: old.is_some_and(|v| v.read_ok),
                     facts: old.and_then(|v| v.facts.clone()),
                     compared: false,

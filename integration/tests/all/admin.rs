@@ -37,7 +37,7 @@ async fn tables_are_joined_and_commands_carry_who_gave_them() {
     let conn = proxy().connect("shop").await.unwrap();
     let table = proxy()
         .admin(
-            "SELECT s.name, s.role, COUNT(p.server) AS users, SUM(p.opened) AS opened FROM servers s LEFT JOIN pools p ON p.server = s.name \
+            "SELECT s.name, s.role, COUNT(p.server) AS users, MAX(p.opened) AS opened FROM servers s LEFT JOIN pools p ON p.server = s.name \
              WHERE s.state = 'online' GROUP BY s.name ORDER BY s.name DESC",
         )
         .await

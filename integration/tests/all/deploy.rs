@@ -186,6 +186,12 @@ async fn the_compose_files_script_makes_a_cluster() {
     let env = ["SLUICE_MONITOR_PASSWORD", "SLUICE_ADMIN_PASSWORD"].map(|n| (n.to_owned(), "secret".to_owned()));
     let args = ["run".to_owned(), "--config".to_owned(), file.display().to_string()];
     let _sluice = Process::start(&Proxy::program().unwrap(), &args, &env, &dir.join("log")).unwrap();
+    // The account may do all that the configuration has it do.
+    let mut check = Command::new(Proxy::program().unwrap());
+    check.args(["check", "--online", "--config"]).arg(&file).envs(env);
+    let said = tokio::task::spawn_blocking(move || run(&mut check)).await.unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.matches("ok  ").count() == 4 && !said.contains("WRONG"), "{said}");
     let mut conn = None;
     let app = integration::accounts::Account { name: "app", password: "secret" };
     let wrote = integration::wait::until_true("a write goes through", Duration::from_secs(20), async || {
@@ -201,5 +207,16 @@ async fn the_compose_files_script_makes_a_cluster() {
     use mysql_async::prelude::Queryable;
     let found: Option<u32> = conn.as_mut().unwrap().query_first("SELECT COUNT(*) FROM made").await.unwrap();
     assert_eq!(found, Some(1));
+    let operator = integration::accounts::Account { name: "admin", password: "secret" };
+    let mut admin = integration::driver::connect(integration::driver::options(admin, operator)).await.unwrap();
+    integration::wait::until_true("db2 becomes the master", Duration::from_secs(20), async || {
+        // Refused while db2 has not been seen to follow.
+        let _ = admin.query_drop("SWITCHOVER TO db2").await;
+        let role: Option<String> = admin.query_first("SELECT role FROM servers WHERE name = 'db2'").await?;
+        Ok(role.as_deref() == Some("master"))
+    })
+    .await
+    .unwrap();
+    conn.as_mut().unwrap().query_drop("REPLACE INTO made VALUES (2)").await.unwrap();
     drop(processes);
 }

@@ -190,7 +190,9 @@ async fn every_panel_and_every_alert_has_data() {
             count += 1;
             match (target["expr"].as_str(), target["rawSql"].as_str()) {
                 (Some(expr), None) => {
-                    let expr = expr.replace("$__rate_interval", "10s");
+                    let chosen = expr.matches("instance=~\"$instance\"").count();
+                    assert_eq!(chosen, expr.matches("sluice_").count(), "{file}: {title}: all of it is of the chosen proxies");
+                    let expr = expr.replace("$__rate_interval", "10s").replace("$instance", ".*");
                     assert!(!expr.contains('$'), "{file}: {title}: {expr}");
                     // Rates need two scrapes; what never comes fails here with its name.
                     let data = integration::wait::until_true("data", Duration::from_secs(20), async || {

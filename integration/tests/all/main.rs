@@ -9,6 +9,7 @@ mod admin;
 mod bad_input;
 mod beginnings;
 mod binlog;
+mod bounds;
 mod cache;
 mod cache_binlog;
 mod cache_life;

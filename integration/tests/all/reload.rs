@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use integration::accounts::APP;
+use integration::flavour::Flavour;
 use integration::link::{Link, Way};
 use integration::process::Signal;
 use integration::proxy::{Proxy, ProxyBuilder};
@@ -11,7 +13,7 @@ use integration::wait::until_true;
 use mysql_async::SslOpts;
 use mysql_async::prelude::Queryable;
 
-use crate::world::cluster;
+use crate::world::{cluster, flavour};
 
 /// Forty reloads under a load of reads, writes and transactions: no error, and every client keeps its connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -214,14 +216,74 @@ async fn a_renewed_certificate_is_taken_by_a_reload() {
     let proxy = Proxy::before(cluster()).set("proxy.tls", &tls).start().await.unwrap();
     let trusting = |root: &std::path::Path| {
         let ssl = SslOpts::default().with_root_certs(vec![root.to_owned().into()]).with_disable_built_in_roots(true);
-        proxy.connect_with(proxy.options(integration::accounts::APP).db_name(Some("shop")).ssl_opts(Some(ssl)))
+        proxy.connect_with(proxy.options(APP).db_name(Some("shop")).ssl_opts(Some(ssl)))
+    };
+    let operator = |root: &std::path::Path| {
+        let ssl = SslOpts::default().with_root_certs(vec![root.to_owned().into()]).with_disable_built_in_roots(true);
+        let options = integration::driver::options(proxy.admin_port(), integration::proxy::ADMIN);
+        integration::driver::connect(options.ssl_opts(Some(ssl)))
     };
     let mut old = trusting(&first).await.unwrap();
+    operator(&first).await.unwrap();
     let second = renew("second.pem");
     trusting(&second).await.expect_err("the old certificate is shown until the reload");
     proxy.admin("RELOAD CONFIG").await.unwrap();
     trusting(&second).await.unwrap();
     trusting(&first).await.expect_err("the old certificate is shown after the reload");
+    operator(&second).await.unwrap();
+    operator(&first).await.expect_err("the old certificate is shown to operators after the reload");
     old.query_drop("SELECT 1").await.expect("who was there stays");
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// `client_ca` is for clients: operators have an account of their own, and are asked for no certificate.
+#[tokio::test]
+async fn operators_need_no_certificate_of_the_clients() {
+    let dir = integration::home::new_dir("client-ca").unwrap();
+    let ca = dir.join("ca.pem");
+    std::fs::write(&ca, rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap().cert.pem()).unwrap();
+    let tls = format!("{{ mode = \"required\", client_ca = {ca:?} }}");
+    let proxy = Proxy::before(cluster()).set("proxy.tls", &tls).start().await.unwrap();
+    let ssl = || Some(SslOpts::default().with_danger_accept_invalid_certs(true));
+    proxy.connect_with(proxy.options(APP).ssl_opts(ssl())).await.expect_err("without a certificate");
+    let options = integration::driver::options(proxy.admin_port(), integration::proxy::ADMIN);
+    integration::driver::connect(options.ssl_opts(ssl())).await.unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// Authorities of the servers' certificates that are renewed in their file are believed after a reload, by the pools and by the monitor.
+#[tokio::test]
+async fn renewed_authorities_of_servers_are_taken_by_a_reload() {
+    // MySQL makes itself an authority and a certificate; MariaDB 10.11 has neither.
+    if flavour() != Flavour::MySql {
+        return;
+    }
+    let dir = integration::home::new_dir("authorities").unwrap();
+    let ca = dir.join("ca.pem");
+    let of_db3 = || async {
+        let server = cluster().server("db3");
+        let mut conn = integration::driver::connect(integration::driver::options(server.port(), APP)).await.unwrap();
+        let found: Option<String> = conn.query_first("SELECT @@datadir").await.unwrap();
+        std::path::PathBuf::from(found.unwrap()).join("ca.pem")
+    };
+    // Another authority: its servers have been given certificates, and db3 has not, or the other way round.
+    std::fs::write(&ca, rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap().cert.pem()).unwrap();
+    let tls = format!("{{ mode = \"verify_ca\", ca = {ca:?} }}");
+    let proxy = Proxy::before(cluster()).server("db3", "tls", &tls).start().await.unwrap();
+    let becomes = async |wanted: &str| {
+        let state = async || Ok(proxy.admin("SHOW SERVERS").await?.cell("name", "db3", "state") == Some(wanted));
+        until_true(wanted, Duration::from_secs(10), state).await.unwrap();
+    };
+    becomes("down").await;
+    proxy.admin("RELOAD CONFIG").await.unwrap();
+    std::fs::copy(of_db3().await, &ca).unwrap();
+    proxy.admin("RELOAD CONFIG").await.unwrap();
+    let told = proxy.admin("SELECT detail FROM events WHERE kind = 'reload'").await.unwrap();
+    let wanted = ["nothing has changed", "nothing has changed in the file; new authorities for db3"];
+    assert_eq!(told.column("detail"), wanted);
+    becomes("online").await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    let at: Option<u32> = conn.query_first("/* sluice: server=db3 */ SELECT @@server_id FROM items WHERE id = 1").await.unwrap();
+    assert_eq!(at, Some(3));
     std::fs::remove_dir_all(dir).unwrap();
 }

@@ -3,6 +3,8 @@
 //! What Sluice finds out by itself (users and passwords, who is master, which statements read) is left out on purpose, and
 //! said to be. The result is a file to read and to check, not one to be put to use unseen.
 
+mod clusters;
+mod digest;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,13 +34,20 @@ const SPLIT: &[&str] =
 /// ProxySQL's default of `mysql_users.max_connections`: as good as none.
 const USER_CONNECTIONS_DEFAULT: &str = "10000";
 
-/// Translates the text of a `proxysql.cnf` or of a dump of its tables.
+/// Translates the text of a `proxysql.cnf` or of a dump of its tables. `wanted` names a host group of the cluster that is wanted, where there are
+/// several.
 ///
 /// # Errors
-/// What is wrong with the text, with its line.
-pub fn proxysql(text: &str) -> Result<Imported, String> {
+/// What is wrong with the text, with its line; or that it has several clusters.
+pub fn proxysql(text: &str, wanted: Option<&str>) -> Result<Imported, String> {
     let source = read::read(text)?;
-    let mut import = Import { source: &source, out: String::new(), notes: Vec::new(), groups: Groups::default() };
+    let mut import =
+        Import { source: &source, out: String::new(), notes: Vec::new(), groups: Groups::default(), others: BTreeSet::new() };
+    import.others = clusters::others(&import.rows("mysql_replication_hostgroups"), &import.rows("mysql_servers"), wanted)?;
+    if !import.others.is_empty() {
+        let others: Vec<&str> = import.others.iter().map(String::as_str).collect();
+        import.note(format!("the host groups {} are of other clusters and were left out with their servers", others.join(", ")));
+    }
     import.groups = import.groups();
     import.proxy();
     import.monitor();
@@ -63,6 +72,8 @@ struct Import<'s> {
     out: String,
     notes: Vec<String>,
     groups: Groups,
+    /// Host groups of other clusters.
+    others: BTreeSet<String>,
 }
 
 fn quoted(text: &str) -> String {
@@ -90,7 +101,15 @@ impl Import<'_> {
     fn rows(&self, table: &str) -> Vec<Row> {
         // Of a dump with both, the runtime's table is what was in force.
         let runtime = format!("runtime_{table}");
-        self.source.tables.get(&runtime).or_else(|| self.source.tables.get(table)).cloned().unwrap_or_default()
+        let mut rows = self.source.tables.get(&runtime).or_else(|| self.source.tables.get(table)).cloned().unwrap_or_default();
+        match table {
+            "mysql_servers" => rows.retain(|row| !self.others.contains(hostgroup(row))),
+            "mysql_replication_hostgroups" => {
+                rows.retain(|row| get(row, "writer_hostgroup").is_none_or(|g| !self.others.contains(g)))
+            }
+            _ => {}
+        }
+        rows
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -262,6 +281,7 @@ impl Import<'_> {
             let id = get(&row, "rule_id").unwrap_or("?").to_owned();
             match self.rule(&row) {
                 Ok(text) => {
+                    self.doubts(&id, &row);
                     if text.contains("\naction = \"cache\"\n") {
                         kept.extend(get(&row, "cache_ttl").and_then(|ttl| ttl.parse::<u64>().ok()));
                     }
@@ -276,6 +296,22 @@ impl Import<'_> {
             }
         }
         self.cache(kept.into_iter().max());
+    }
+
+    /// What a rule that was taken may do otherwise than there.
+    fn doubts(&mut self, id: &str, row: &Row) {
+        let digest = get(row, "match_digest").filter(|_| get(row, "match_pattern").is_none());
+        if let Some(Ok((_, differs))) = digest.map(digest::pattern) {
+            let how = if differs { ", and was rewritten: values for `?`, any white space for a space" } else { "" };
+            self.note(format!(
+                "rule {id}: match_digest is a `pattern` here, which sees statements as they were sent, comments and values included{how}; try it with `sluice explain`"
+            ));
+        }
+        if get(row, "apply").unwrap_or("0") == "0" && get(row, "error_msg").is_none() {
+            self.note(format!(
+                "rule {id}: without apply = 1 later rules were looked at there; here the first rule that matches is the last"
+            ));
+        }
     }
 
     /// `[cache]`, when a rule asks for it. `ttl` in ms is the longest of theirs.
@@ -297,7 +333,11 @@ impl Import<'_> {
     }
 
     fn rule(&self, row: &Row) -> Result<String, String> {
-        let pattern = get(row, "match_pattern").or_else(|| get(row, "match_digest"));
+        let (text, digest) = (get(row, "match_pattern"), get(row, "match_digest"));
+        if text.is_some() && digest.is_some() {
+            return Err("it has match_pattern and match_digest, and a rule has one `pattern`".to_owned());
+        }
+        let pattern = text.or(digest);
         let conditions = ["username", "schemaname", "client_addr"].iter().any(|c| get(row, c).is_some());
         let squeezed = pattern.unwrap_or_default().to_lowercase().replace(' ', "");
         let target = get(row, "destination_hostgroup");
@@ -312,6 +352,9 @@ impl Import<'_> {
         }
         if get(row, "negate_match_pattern") == Some("1") {
             return Err("a negated pattern has no counterpart; put a rule for the opposite before it".to_owned());
+        }
+        if let Some(group) = target.filter(|group| self.others.contains(*group)) {
+            return Err(format!("host group {group} is of another cluster"));
         }
         let action = match (get(row, "error_msg"), get(row, "cache_ttl").filter(|t| *t != "0"), target) {
             (Some(_), ..) => "deny".to_owned(),
@@ -335,7 +378,8 @@ impl Import<'_> {
             let network = network(client).ok_or_else(|| format!("client_addr {client} is no address or network"))?;
             let _ = writeln!(text, "client = \"{network}\"");
         }
-        if let Some(pattern) = pattern {
+        let translated = digest.map(digest::pattern).transpose()?.map(|(pattern, _)| pattern);
+        if let Some(pattern) = translated.as_deref().or(pattern) {
             let caseless = get(row, "re_modifiers").is_none_or(|m| m.to_uppercase().contains("CASELESS"));
             let pattern = format!("{}{pattern}", if caseless && !pattern.starts_with("(?i)") { "(?i)" } else { "" });
             regex::Regex::new(&pattern)
@@ -366,6 +410,17 @@ impl Import<'_> {
             let Some(name) = get(&row, "username").map(str::to_owned) else { continue };
             if !seen.insert(name.clone()) {
                 continue;
+            }
+            let group = get(&row, "default_hostgroup").unwrap_or("0").to_owned();
+            if self.others.contains(&group) {
+                self.note(format!("user {name} was left out: default_hostgroup {group} is of another cluster"));
+                continue;
+            }
+            if !self.groups.writers.contains(&group) {
+                self.note(format!(
+                    "user {name}: default_hostgroup {group} was dropped: reads go to replicas and writes to the master; a [[rule]] with user = {} sends it elsewhere",
+                    quoted(&name)
+                ));
             }
             if get(&row, "active") == Some("0") {
                 self.note(format!("user {name} is not active there; here the servers decide"));

@@ -57,6 +57,7 @@ mysql_query_rules: (
 	{ rule_id=2 active=1 match_digest="FROM tags" cache_ttl=90000 apply=1 }
 )
 "#,
+        None,
     )
     .unwrap();
     let config = readable(&imported);
@@ -72,7 +73,8 @@ mysql_query_rules: (
             "the same for all rules",
         ],
     );
-    let without = proxysql("mysql_variables= { query_cache_size_MB=64 }\nmysql_servers= ( { address=\"10.0.0.11\" } )").unwrap();
+    let without =
+        proxysql("mysql_variables= { query_cache_size_MB=64 }\nmysql_servers= ( { address=\"10.0.0.11\" } )", None).unwrap();
     assert!(!readable(&without).cache.enabled);
     assert!(without.notes.iter().any(|note| note.contains("the cache stays off")), "{:?}", without.notes);
 }
@@ -93,7 +95,7 @@ fn readable(imported: &Imported) -> crate::config::Config {
 
 #[test]
 fn a_cnf() {
-    let imported = proxysql(CNF).unwrap();
+    let imported = proxysql(CNF, None).unwrap();
     let config = readable(&imported);
     let servers: Vec<String> =
         config.servers.iter().map(|s| format!("{} {} {:?} {}", s.name, s.address, s.role, s.weight)).collect();
@@ -120,6 +122,9 @@ fn a_cnf() {
             "rule 1 was left out: it tells reads from writes",
             "rule 2 was left out: it tells reads from writes",
             "rule 3: timeout has no counterpart",
+            "rule 3: match_digest is a `pattern` here",
+            "rule 3: without apply = 1 later rules were looked at there",
+            "user b: default_hostgroup 0 was dropped",
             "rule 6 was left out: replace_pattern has no counterpart",
             "rule 7 was left out: its pattern is not understood",
             "2 users were left out",
@@ -138,6 +143,7 @@ fn a_dump() {
          INSERT INTO mysql_servers VALUES(0,'10.0.0.1',3306,0,'ONLINE',1,0,1000,0,0,0,''),(1,'10.0.0.2',3307,0,'ONLINE',5,0,1000,0,0,0,'it''s');\n\
          INSERT INTO main.mysql_users (username,password,default_hostgroup,max_connections) VALUES ('app',NULL,0,10000);\n\
          INSERT INTO global_variables VALUES('mysql-max_connections','100');\nCOMMIT;\n",
+        None,
     )
     .unwrap();
     let config = readable(&imported);
@@ -156,7 +162,71 @@ fn what_is_no_configuration_is_told_so() {
         ("mysql_servers = ( {", "a key or } is missing"),
         ("INSERT INTO mysql_servers (a", "a value is missing"),
     ] {
-        let error = proxysql(text).unwrap_err();
+        let error = proxysql(text, None).unwrap_err();
         assert!(error.contains(wanted), "{text}: {error}");
     }
+}
+
+const TWO: &str = r#"
+mysql_servers = (
+	{ address="10.0.0.11", hostgroup=10 }, { address="10.0.0.12", hostgroup=20 },
+	{ address="10.1.0.11", hostgroup=30 }, { address="10.1.0.12", hostgroup=40 }
+)
+mysql_replication_hostgroups= ( { writer_hostgroup=10 reader_hostgroup=20 }, { writer_hostgroup=30 reader_hostgroup=40 } )
+mysql_users: ( { username="app", default_hostgroup=10, max_connections=5 }, { username="crm", default_hostgroup=30, max_connections=6 } )
+mysql_query_rules: (
+	{ rule_id=1 active=1 match_pattern="x" destination_hostgroup=30 apply=1 },
+	{ rule_id=2 active=1 match_pattern="y" destination_hostgroup=20 apply=1 }
+)
+"#;
+
+/// Harm: two clusters became one file with the masters of both.
+#[test]
+fn one_cluster_is_imported_at_a_time() {
+    let error = proxysql(TWO, None).unwrap_err();
+    assert!(error.contains("2 clusters (host groups 10 with 20, 30 with 40)") && error.contains("--hostgroup 10"), "{error}");
+    assert!(proxysql(TWO, Some("50")).unwrap_err().contains("there are the host groups 10, 20, 30, 40"));
+    for (group, addresses, user, rules) in [
+        ("10", ["10.0.0.11:3306 Master", "10.0.0.12:3306 Replica"], "app", 1),
+        ("20", ["10.0.0.11:3306 Master", "10.0.0.12:3306 Replica"], "app", 1),
+        ("30", ["10.1.0.11:3306 Master", "10.1.0.12:3306 Replica"], "crm", 1),
+    ] {
+        let imported = proxysql(TWO, Some(group)).unwrap();
+        let config = readable(&imported);
+        let servers: Vec<String> = config.servers.iter().map(|s| format!("{} {:?}", s.address, s.role)).collect();
+        assert_eq!(servers, addresses, "{group}");
+        assert_eq!(config.users.iter().map(|u| u.name.as_str()).collect::<Vec<_>>(), [user], "{group}");
+        assert_eq!(config.rules.len(), rules, "{group}");
+        notes(&imported, &["are of other clusters and were left out", "was left out: default_hostgroup", "is of another cluster"]);
+    }
+    assert!(proxysql(CNF, Some("10")).is_ok());
+}
+
+/// Harm: what was denied or kept there was neither here, without a word.
+#[test]
+fn a_digest_is_translated_or_told() {
+    let imported = proxysql(
+        r#"
+mysql_servers = ( { address="10.0.0.11", hostgroup=1 } )
+mysql_query_rules: (
+	{ rule_id=1 active=1 match_digest="^SELECT c FROM t WHERE id=\\?$" error_msg="no" apply=1 },
+	{ rule_id=2 active=1 match_digest="a" match_pattern="b" error_msg="no" apply=1 },
+	{ rule_id=3 active=1 match_digest="id=[\\?5]" error_msg="no" apply=1 }
+)
+"#,
+        None,
+    )
+    .unwrap();
+    let config = readable(&imported);
+    assert_eq!(config.rules.len(), 1);
+    assert!(config.rules[0].pattern.as_ref().unwrap().0.is_match("SELECT c FROM t WHERE id=5"), "{}", imported.toml);
+    notes(
+        &imported,
+        &[
+            "rule 1: match_digest is a `pattern` here",
+            "was rewritten",
+            "rule 2 was left out: it has match_pattern and match_digest",
+            "rule 3 was left out: it looks for a literal",
+        ],
+    );
 }

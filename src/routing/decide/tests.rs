@@ -53,6 +53,7 @@ struct Case<'a> {
     stays: bool,
     read_only_transaction: bool,
     read_only: bool,
+    schemas: Vec<String>,
     rules: Vec<Rule>,
     settings: RoutingSettings,
     written: Option<&'a str>,
@@ -83,6 +84,7 @@ fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
         autocommit: !case.autocommit_off,
         completes_plainly: true,
         read_only_account: case.read_only,
+        schemas: Schemas { allowed: &case.schemas, lex: mode, whole: true },
         must_have: MustHave::Any,
         written: written.as_ref(),
         defined: case.defined,
@@ -360,4 +362,23 @@ fn a_read_only_account_reads() {
     assert_eq!(told(&ask(&servers(), &case("SELECT * FROM t"))), "replica db2 read");
     assert_eq!(told(&ask(&servers(), &case("DELETE FROM t"))), "deny - read_only_account");
     assert_eq!(told(&ask(&servers(), &case("SELECT * FROM t FOR UPDATE"))), "deny - read_only_account");
+}
+
+/// Pinned or not: what is refused is refused everywhere.
+#[test]
+fn an_account_stays_within_its_schemas() {
+    for pinned in [None, Some((ServerId(0), PinReason::Transaction))] {
+        for (sql, expected) in [
+            ("SELECT * FROM t", None),
+            ("SELECT * FROM secret.t", Some("deny - schema_not_allowed")),
+            ("/* sluice: master */ SELECT * FROM secret.t", Some("deny - schema_not_allowed")),
+            ("USE secret", Some("deny - schema_not_allowed")),
+            ("USE shop", None),
+        ] {
+            let case = Case { sql, pinned, schemas: vec!["shop".to_owned()], ..Case::default() };
+            let decision = ask(&servers(), &case);
+            let refused = (decision.target == Target::Deny).then(|| told(&decision));
+            assert_eq!(refused.as_deref(), expected, "{sql} {pinned:?}");
+        }
+    }
 }

@@ -141,6 +141,11 @@ impl Scene<'_> {
             version: reuse(before.map(|b| &b.version), facts.as_ref().map_or("", |f| &f.greeting.version)),
             reason: reuse(before.map(|b| &b.reason), &verdict.reason),
             since: before.filter(|b| b.state == verdict.state).map_or(self.now.wall, |b| b.since),
+            answers: match self.pulse(id) {
+                Pulse::Unknown => before.is_some_and(|b| b.answers),
+                Pulse::Alive | Pulse::Blind(_) | Pulse::Suspect(_) => true,
+                Pulse::Silent(_) | Pulse::Gone => false,
+            },
             read_ok: verdict.state == State::Online,
             facts,
             compared: remembered.compared.is_some(),

@@ -478,6 +478,17 @@ fn an_operators_word_stands_above_all() {
     assert_eq!((world.snapshot.master, world.snapshot.readers().count()), (Some(A), 3));
 }
 
+/// An operator's word hides neither that a server has died nor that it is there.
+#[test]
+fn whether_a_server_answers_is_told_beside_its_state() {
+    let mut world = World::running();
+    world.memory.set_override(R, Override::Drain);
+    world.memory.set_override(S, Override::Offline);
+    world.see([(R, Err(refused())), (S, Ok(healthy(S)))]);
+    let answers = [A, R, S].map(|id| world.snapshot.server(id).unwrap().answers);
+    assert_eq!((world.state(R), world.state(S), answers), (State::Draining, State::Offline, [true, false, true]));
+}
+
 #[test]
 fn blocked_writes_and_a_shared_row_are_named() {
     let mut world = World::running();
