@@ -1,6 +1,7 @@
 //! Step 9 of the way of one query: what a reply says about the session and its connection.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::backend::connection::Guard;
 use crate::backend::pool::Lease;
@@ -10,6 +11,8 @@ use crate::frontend::relay::Told;
 use crate::frontend::schemaless::moves;
 use crate::protocol::command::Com;
 use crate::session::machine::Learned;
+use crate::session::pin::PinReason;
+use crate::sql::classify::Effects;
 use crate::sql::classify::{Class, names_id};
 
 impl Client {
@@ -59,6 +62,9 @@ impl Client {
                 // Sessions that begin later have the new value; the other servers have not heard of it.
                 self.shared.outdate_at(lease.server);
             }
+            if !job.statement.plain {
+                self.learn_sequences(effects);
+            }
             let may_change = !(job.statement.plain && learned.is_plain());
             let before = may_change.then(|| self.session.state.clone());
             self.session.learn(job.statement, job.sql, &learned);
@@ -84,6 +90,17 @@ impl Client {
         }
         self.learn_gtid(lease, told.gtid.as_deref());
         self.session.defined |= job.statement.class == Class::Ddl && told.gtid.is_some();
+    }
+
+    /// What `LASTVAL(s)` tells stays on its connection. Most who take values never ask, and need not stay there.
+    fn learn_sequences(&mut self, effects: &Effects) {
+        let asked = &self.shared.asks_last_values;
+        if effects.reads_sequence_value && !asked.load(Ordering::Relaxed) {
+            asked.store(true, Ordering::Relaxed);
+        }
+        if effects.takes_sequence_value && asked.load(Ordering::Relaxed) {
+            self.session.pins.set(PinReason::Sequence, true);
+        }
     }
 
     pub(super) fn show_schema(&self) {

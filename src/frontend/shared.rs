@@ -135,6 +135,8 @@ pub struct Shared {
     pub schemas: Mutex<HashMap<Confirmed, Instant>>,
     /// What the sessions of each user and collation begin with, see [`Connection::begins`](crate::backend::connection::Connection::begins).
     pub beginnings: Beginnings,
+    /// Somebody has asked for the value that he took from a sequence last; who takes one from now on may ask for it too.
+    pub asks_last_values: AtomicBool,
     /// Session states, each once.
     pub states: Mutex<Interner>,
     /// Pool keys, each once, for as long as a client uses them.

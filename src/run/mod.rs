@@ -222,6 +222,7 @@ impl Proxy {
             account_writes: AccountWrites::default(),
             paused: paused_receiver,
             is_paused: AtomicBool::new(false),
+            asks_last_values: AtomicBool::new(false),
             refusals: Refusals::default(),
             draining: AtomicBool::new(false),
             schemas: Mutex::default(),

@@ -40,6 +40,8 @@ pub enum PinReason {
     /// `FLUSH STATUS`, `SET profiling = 1`, `SET optimizer_trace = 'enabled=on'`: what `SHOW STATUS`, `SHOW PROFILES` and the table
     /// `optimizer_trace` will tell is the connection's, to the session's end.
     SessionStatus,
+    /// `NEXTVAL(s)`, where clients of this proxy ask for `LASTVAL(s)`: the connection alone knows it, to the session's end.
+    Sequence,
     /// The login cannot be repeated on another connection: its plugin let nothing be learned, or the password has changed since.
     Login,
     /// The statement could not be understood and may have left anything behind.
@@ -47,7 +49,7 @@ pub enum PinReason {
 }
 
 /// All causes, in the order in which they are told.
-pub const ALL: [PinReason; 17] = [
+pub const ALL: [PinReason; 18] = [
     PinReason::Transaction,
     PinReason::TemporaryTable,
     PinReason::LockTables,
@@ -63,6 +65,7 @@ pub const ALL: [PinReason; 17] = [
     PinReason::SetTransaction,
     PinReason::Role,
     PinReason::SessionStatus,
+    PinReason::Sequence,
     PinReason::Login,
     PinReason::Unknown,
 ];
@@ -86,6 +89,7 @@ impl PinReason {
             PinReason::SetTransaction => "set_transaction",
             PinReason::Role => "role",
             PinReason::SessionStatus => "session_status",
+            PinReason::Sequence => "sequence",
             PinReason::Login => "login",
             PinReason::Unknown => "unknown",
         }

@@ -76,6 +76,10 @@ pub struct Effects {
     pub reads_last_insert_id: bool,
     /// `LAST_INSERT_ID(expr)`
     pub sets_last_insert_id: bool,
+    /// `NEXTVAL(s)`, `NEXT VALUE FOR s`, `s.nextval`
+    pub takes_sequence_value: bool,
+    /// `LASTVAL(s)`, `PREVIOUS VALUE FOR s`, `s.currval`: the value that this connection took last.
+    pub reads_sequence_value: bool,
     /// `SHOW STATUS`, `SHOW SESSION STATUS`: counters of the connection.
     pub reads_session_status: bool,
     /// `FLUSH STATUS`: the connection's counters begin at zero, and somebody will read them.
@@ -151,6 +155,8 @@ impl Effects {
             reads_diagnostics,
             reads_last_insert_id,
             sets_last_insert_id,
+            takes_sequence_value,
+            reads_sequence_value,
             reads_session_status,
             flush_status,
             reads_server_state,
@@ -188,6 +194,8 @@ impl Effects {
             (&mut self.reads_diagnostics, reads_diagnostics),
             (&mut self.reads_last_insert_id, reads_last_insert_id),
             (&mut self.sets_last_insert_id, sets_last_insert_id),
+            (&mut self.takes_sequence_value, takes_sequence_value),
+            (&mut self.reads_sequence_value, reads_sequence_value),
             (&mut self.reads_session_status, reads_session_status),
             (&mut self.flush_status, flush_status),
             (&mut self.reads_server_state, reads_server_state),

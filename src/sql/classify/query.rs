@@ -227,7 +227,7 @@ impl<'a> Walk<'a, '_> {
                 self.unknown_function(at);
             } else if upper == b"NEXTVAL" || upper == b"CURRVAL" {
                 // Oracle mode of MariaDB: s.nextval moves the sequence.
-                self.verdict.raise(Class::Write, ClassReason::SequenceValue);
+                self.sequence(upper == b"NEXTVAL");
             }
             return;
         }
@@ -294,7 +294,7 @@ impl<'a> Walk<'a, '_> {
         } else if after(&["SHARE"]) {
             self.verdict.raise(Class::LockingRead, ClassReason::ForShare);
         } else if self.was(at, 1, "VALUE") && (self.was(at, 2, "NEXT") || self.was(at, 2, "PREVIOUS")) {
-            self.verdict.raise(Class::Write, ClassReason::SequenceValue);
+            self.sequence(self.was(at, 2, "NEXT"));
         } else {
             let index_hint = after(&["JOIN", "ORDER", "GROUP"]) && (self.was(at, 1, "INDEX") || self.was(at, 1, "KEY"));
             let substring = self.frames.last().is_some_and(|frame| frame.opener == Opener::Substring);
@@ -304,6 +304,15 @@ impl<'a> Walk<'a, '_> {
                 self.verdict.raise(Class::Write, ClassReason::UnknownForClause);
             }
         }
+    }
+
+    /// The next value of a sequence, or the one that this connection has taken last.
+    fn sequence(&mut self, next: bool) {
+        let effects = &mut self.verdict.effects;
+        effects.takes_sequence_value |= next;
+        effects.reads_sequence_value |= !next;
+        effects.session_bound |= !next;
+        self.verdict.raise(Class::Write, ClassReason::SequenceValue);
     }
 
     /// A byte above ASCII may be white space in a single-byte character set (0xA0 in latin1) and so cut a word in two:
@@ -391,6 +400,10 @@ impl<'a> Walk<'a, '_> {
             Effect::LastInsertId => {
                 effects.sets_last_insert_id = true;
                 self.verdict.raise(Class::Write, ClassReason::FunctionWithEffect(found.name));
+            }
+            Effect::Sequence if found.name == "NEXTVAL" => effects.takes_sequence_value = true,
+            Effect::Sequence if found.name == "LASTVAL" => {
+                (effects.reads_sequence_value, effects.session_bound) = (true, true);
             }
             _ => {}
         }

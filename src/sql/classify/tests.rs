@@ -359,6 +359,12 @@ fn what_the_session_learns() {
         ("SELECT LAST_INSERT_ID()", Effects { reads_last_insert_id: true, ..Effects::default() }),
         ("SELECT LAST_INSERT_ID(7)", Effects { sets_last_insert_id: true, ..Effects::default() }),
         ("UPDATE t SET id = LAST_INSERT_ID(id + 1)", Effects { sets_last_insert_id: true, ..Effects::default() }),
+        ("SELECT NEXTVAL(s)", Effects { takes_sequence_value: true, ..Effects::default() }),
+        ("SELECT NEXT VALUE FOR s", Effects { takes_sequence_value: true, ..Effects::default() }),
+        ("SELECT s.nextval", Effects { takes_sequence_value: true, ..Effects::default() }),
+        ("SELECT LASTVAL(s)", Effects { reads_sequence_value: true, session_bound: true, ..Effects::default() }),
+        ("SELECT PREVIOUS VALUE FOR s", Effects { reads_sequence_value: true, session_bound: true, ..Effects::default() }),
+        ("SELECT s.currval", Effects { reads_sequence_value: true, session_bound: true, ..Effects::default() }),
         ("USE `a``b`", Effects { use_schema: Some("a`b".to_owned()), ..Effects::default() }),
         (
             "LOAD DATA LOCAL INFILE 'x' INTO TABLE t",
