@@ -24,7 +24,9 @@ impl Client {
         let set = !job.statement.plain
             && (effects.sets_last_insert_id
                 || effects.sets_system_variables.iter().any(|n| n == "last_insert_id" || n == "identity"));
-        lease.dirty_users |= told.state_changed || effects.opaque || !effects.sets_user_variables.is_empty();
+        // A trigger may set one, and no server tells of `SELECT .. INTO @a` and `@a :=` in it.
+        lease.dirty_users |=
+            told.state_changed || effects.opaque || !effects.sets_user_variables.is_empty() || job.statement.class == Class::Write;
         if let Some(start) = effects.begins_transaction.filter(|_| !prepare_only) {
             (self.has_read, self.takes_snapshot) = (job.statement.multi, start.snapshot);
         }

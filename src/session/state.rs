@@ -38,7 +38,7 @@ pub const READ_ONLY: [&str; 2] = ["tx_read_only", "transaction_read_only"];
 const ISOLATION: [&str; 2] = ["tx_isolation", "transaction_isolation"];
 /// The system variables that a server reads when it prepares a statement rather than when it executes it: how its text is read, and what
 /// MySQL works out of its constants, types and precisions once and for all.
-const PREPARE_DEPENDS_ON: [&str; 14] = [
+const PREPARE_DEPENDS_ON: [&str; 15] = [
     "sql_mode",
     "character_set_client",
     "character_set_connection",
@@ -51,6 +51,7 @@ const PREPARE_DEPENDS_ON: [&str; 14] = [
     "default_collation_for_utf8mb4",
     "windowing_use_high_precision",
     "sql_auto_is_null",
+    "explicit_defaults_for_timestamp",
     "character_set_collations",
     "old_mode",
 ];

@@ -231,3 +231,60 @@ async fn preparing_takes_the_warnings_of_the_statement_before() {
     let through = told.split_off(told.len() / 2);
     assert_eq!(told, through);
 }
+
+/// Bug: a statement told what another client's variables had made of it: servers read some variables when a statement is prepared,
+/// and the one statement was shared by clients in which they differ.
+#[tokio::test]
+async fn a_statement_has_the_variables_it_was_prepared_with() {
+    use integration::flavour::Flavour;
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "1").start().await.unwrap();
+    let probes = [
+        ("default_week_format", "0", "1", "SELECT WEEK('2008-02-20')"),
+        ("div_precision_increment", "4", "10", "SELECT 1/3"),
+        ("lc_time_names", "'en_US'", "'de_DE'", "SELECT MONTHNAME('2020-03-01')"),
+        ("group_concat_max_len", "1024", "4", "SELECT GROUP_CONCAT(n) FROM (SELECT 10 AS n UNION SELECT 20) AS t"),
+        ("sql_mode", "''", "'PIPES_AS_CONCAT'", "SELECT 1 || 2"),
+    ];
+    let mysql = [
+        ("time_zone", "'+00:00'", "'+05:00'", "SELECT CONCAT(TIMESTAMP'2020-01-01 00:00:00+02:00')"),
+        (
+            "default_collation_for_utf8mb4",
+            "'utf8mb4_0900_ai_ci'",
+            "'utf8mb4_general_ci'",
+            "SELECT COLLATION(CAST('a' AS CHAR CHARACTER SET utf8mb4))",
+        ),
+    ];
+    let mariadb = [("old_mode", "''", "'UTF8_IS_UTF8MB3'", "SELECT CHARSET(CONVERT('a' USING utf8))")];
+    let of_family = if flavour() == Flavour::MySql { &mysql[..] } else { &mariadb[..] };
+    let mut told = Vec::new();
+    for through in [false, true] {
+        for (name, one, other, sql) in probes.iter().chain(of_family) {
+            let mut clients = Vec::new();
+            for value in [one, other] {
+                let mut conn = if through {
+                    proxy.connect("").await.unwrap()
+                } else {
+                    cluster().server("db1").connect(integration::accounts::APP).await.unwrap()
+                };
+                if let Err(error) = conn.query_drop(format!("SET SESSION {name} = {value}")).await {
+                    told.push(format!("{name}: {:?}", integration::driver::server_error(&error)));
+                }
+                let statement = conn.prep(*sql).await.unwrap();
+                clients.push((conn, statement, value));
+            }
+            for round in 0..2 {
+                for (conn, statement, value) in &mut clients {
+                    let row: Row = conn.exec_first(&*statement, ()).await.unwrap().unwrap();
+                    told.push(format!("{name} = {value}, round {round}: {:?}", row.as_ref(0)));
+                }
+            }
+            // It keeps them when they are set to something else.
+            let (conn, statement, _) = &mut clients[0];
+            conn.query_drop(format!("SET SESSION {name} = {other}")).await.ok();
+            let row: Row = conn.exec_first(&*statement, ()).await.unwrap().unwrap();
+            told.push(format!("{name} was {one}: {:?}", row.as_ref(0)));
+        }
+    }
+    let here = told.split_off(told.len() / 2);
+    assert_eq!(told, here);
+}
