@@ -64,7 +64,7 @@ impl Client {
     pub(super) fn begins_behind(&mut self) {
         // Looked at before the servers are: what is written meanwhile was not acknowledged when this session began.
         let written = self.account.written.lock().clone();
-        self.session.written = written.filter(|last| !is_everywhere(&self.shared, last));
+        self.session.written = written.filter(|last| !is_lost(&self.shared, last) && !is_everywhere(&self.shared, last));
     }
 
     /// A statement that failed may have written all the same: rows of a table without transactions, what a procedure did before
@@ -102,7 +102,13 @@ pub(super) fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
 /// Whether there is no server besides the master, in whatever state, that may be read and lack it.
 fn is_everywhere(shared: &Shared, last: &LastWrite) -> bool {
     let snapshot = shared.snapshot.load();
-    snapshot.servers.iter().all(|server| snapshot.master == Some(server.id) || shared.has(server.id, last.gtids()))
+    snapshot.current().all(|server| snapshot.master == Some(server.id) || (server.causal && shared.has(server.id, last.gtids())))
+}
+
+/// Whether it was written on a master that has been replaced, and its successor does not have it: nobody ever will.
+fn is_lost(shared: &Shared, last: &LastWrite) -> bool {
+    let snapshot = shared.snapshot.load();
+    snapshot.writer().is_some_and(|master| master.id != last.server() && !shared.has(master.id, last.gtids()))
 }
 
 #[cfg(test)]

@@ -179,7 +179,9 @@ impl Conductor {
             }
             Action::Fence { ticket, server, kill } => spawn(ticket, done, hands.fence(server, kill)),
             Action::Follow { ticket, server, like, limit } => spawn(ticket, done, hands.follow(server, like, limit)),
-            Action::Promote { ticket, server, stop_from } => spawn(ticket, done, hands.promote(server, stop_from)),
+            Action::Promote { ticket, server, stop_from, as_it_is } => {
+                spawn(ticket, done, hands.promote(server, stop_from, as_it_is))
+            }
             Action::Repoint { ticket, server, to, instead_of, demoted } => {
                 spawn(ticket, done, hands.repoint(server, to, instead_of, demoted));
             }

@@ -277,8 +277,13 @@ impl Hands {
         }
     }
 
-    /// Receives no more from `stop_from`, applies what it has, becomes writable.
-    pub(super) async fn promote(self: Arc<Self>, id: ServerId, stop_from: Vec<ServerId>) -> Result<Box<Facts>, String> {
+    /// Receives no more from `stop_from`, applies what it has (but for one that is taken as it is), becomes writable.
+    pub(super) async fn promote(
+        self: Arc<Self>,
+        id: ServerId,
+        stop_from: Vec<ServerId>,
+        as_it_is: bool,
+    ) -> Result<Box<Facts>, String> {
         let reach = self.reach(id)?;
         let say = |refusal: Refusal| refusal.to_string();
         let mut facts = self.after(&reach).await?;
@@ -293,7 +298,7 @@ impl Hands {
             let stopping = self.stop_receivers(id, facts.flavor, &channels).await?;
             let until = Instant::now() + ACT_LIMIT;
             facts = self.after(&reach).await?;
-            while !facts.applied().covers(&facts.received()) {
+            while !as_it_is && !facts.applied().covers(&facts.received()) {
                 if Instant::now() >= until {
                     return Err("it has not applied all that it received".to_owned());
                 }

@@ -19,6 +19,11 @@ impl LastWrite {
         &self.gtids
     }
 
+    /// Where the last of them was written.
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+
     /// `gtid` was written on that server, as its OK told. `newest` is all that the server is known to have.
     ///
     /// What was written on another server before is let go: a server takes writes only after it has all that it will ever have of its predecessor,

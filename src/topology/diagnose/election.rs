@@ -1,8 +1,8 @@
 //! Who takes the writes.
 //!
 //! - The current master stays for as long as it answers (or has not been silent for too long), is writable, and no operator has taken it out.
-//! - Otherwise the only writable peer that answers is master, unless it is quarantined, or a read-only peer was master after it: more servers follow
-//!   that one, and it has what this one lacks.
+//! - Otherwise the only writable peer that answers is master, unless it is quarantined, or (where failover steers) a read-only peer was master after
+//!   it: more servers follow that one, and it has what this one lacks.
 //! - If several are writable and there is no current one: the one that has all the others have, then the one that most servers replicate from, then the
 //!   first in the file.
 //! - At the start nobody is elected before every peer (with several writable ones: every server) has been seen or has had its time.
@@ -93,14 +93,12 @@ impl Ballot<'_> {
         self.settings.ids().filter(move |(id, server)| may(*id, server.role)).map(|(id, _)| id)
     }
 
-    /// A replica that is writable, replicates from nobody that answers, and is followed by others that have nothing it lacks.
+    /// A replica that is writable, does not even try to replicate, and is followed by others that have nothing it lacks.
     fn was_made_master(&self, id: ServerId) -> bool {
         let facts = |id: ServerId| self.memory.servers.get(id.index()).and_then(|memory| memory.facts.as_deref());
         let Some(own) = facts(id).filter(|_| self.is_candidate(id) && self.followers(id) > 0) else { return false };
-        let follows = |source: ServerId| self.pulse(source) == &Pulse::Alive;
-        let receives = own.replication.iter().any(|channel| {
-            channel.io_running == ThreadState::Running && self.memory.source_of(self.settings, channel).is_some_and(follows)
-        });
+        // One that waits for its source is a replica that somebody forgot to make read-only.
+        let receives = own.replication.iter().any(|channel| channel.io_running != ThreadState::Stopped);
         !receives
             && self
                 .settings
@@ -124,11 +122,18 @@ impl Ballot<'_> {
             && self.pulse(id) == &Pulse::Alive
             && self.writable(id) == Some(true)
             && self.memory.override_of(id) == Override::Online
-            && self.memory.servers.get(id.index()).is_some_and(|memory| memory.quarantined.is_none())
+            && self
+                .memory
+                .servers
+                .get(id.index())
+                .is_some_and(|memory| memory.quarantined.is_none() || memory.compared == Some(None))
     }
 
-    /// The read-only peer that was master after this one, see [`outranks`].
+    /// The read-only peer that was master after this one, see [`outranks`]. Asked where failover can make that one master again.
     fn outranked_by(&self, id: ServerId) -> Option<ServerId> {
+        if !self.memory.steered {
+            return None;
+        }
         let facts = |id: ServerId| self.memory.servers.get(id.index()).and_then(|memory| memory.facts.as_deref());
         let own = facts(id)?;
         let is_peer = |(other, server): &(ServerId, &ConfiguredServer)| {

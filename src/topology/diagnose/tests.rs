@@ -593,6 +593,7 @@ fn a_writable_peer_is_no_master_behind_one_that_was_master_after_it() {
         ("0-1-5,0-2-6", A, Some(A)),
     ] {
         let mut world = World::new();
+        world.memory.steer(true);
         world.see([
             (A, Ok(logged(facts(A, None, true), "0-1-5"))),
             (B, read_only(B, Some(A), other)),
@@ -607,20 +608,24 @@ fn a_writable_peer_is_no_master_behind_one_that_was_master_after_it() {
 #[test]
 fn a_replica_that_an_operator_made_master_is_master_after_a_restart_of_this_process() {
     let after = "0-1-5,0-3-9";
-    for (writable, has, another, master) in
-        [(true, after, after, Some(R)), (false, after, after, None), (true, after, "0-1-5,0-2-9", None)]
-    {
+    for (writable, source, another, master) in [
+        (true, None, after, Some(R)),
+        (false, None, after, None),
+        (true, None, "0-1-5,0-2-9", None),
+        // It waits for a master that is down: somebody forgot to make it read-only.
+        (true, Some(B), after, None),
+    ] {
         let world = World::new();
         let (snapshot, mut memory) = (world.snapshot.clone(), world.memory.clone());
         let seen = [
             (A, Ok(logged(facts(A, Some(R), false), "0-1-5,0-3-9"))),
             (B, Err(refused())),
-            (R, Ok(logged(facts(R, None, writable), has))),
+            (R, Ok(logged(facts(R, source, writable), after))),
             (S, Ok(logged(facts(S, Some(R), false), another))),
         ];
         let at = world.now.mono;
         let seen = seen.into_iter().map(|(id, facts)| Observation::from_monitor(id, at, at, facts)).collect();
         let (next, _) = diagnose(&world.settings, &snapshot, &mut memory, seen, world.now);
-        assert_eq!(next.master, master, "writable {writable}, another has {another}");
+        assert_eq!(next.master, master, "writable {writable}, follows {source:?}, another has {another}");
     }
 }

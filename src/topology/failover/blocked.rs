@@ -89,7 +89,7 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) -> Phase {
         // To end everybody's connections would help nobody.
-        if case.order.is_none() && !self.stands_ready(Some(old)) {
+        if case.order.is_none() && !self.is_anybody_up(old) {
             return self.blocked_for_nothing(case, old, &format!("{why}, and no peer stands ready"), now, actions);
         }
         self.committing_since = None;
@@ -102,14 +102,22 @@ impl Machine {
         Phase::Undo { case, ticket, until: now + FENCE_PATIENCE, whom: old, blamed: false }
     }
 
-    /// Whether there is a peer beside this one that could take the writes at once.
-    pub(super) fn stands_ready(&self, old: Option<ServerId>) -> bool {
+    /// Whether another that may be promoted answers.
+    fn is_anybody_up(&self, old: ServerId) -> bool {
+        self.promotable(Some(old)).any(|view| view.state == State::Online)
+    }
+
+    fn promotable(&self, old: Option<ServerId>) -> impl Iterator<Item = &ServerView> {
         let promoted = |view: &ServerView| match view.configured_role {
             ConfiguredRole::Master => true,
             ConfiguredRole::Replica => self.settings.topology.promote_replicas,
             ConfiguredRole::Retired => false,
         };
-        let peers = self.seen.servers.iter().filter(|view| promoted(view) && Some(view.id) != old);
-        peers.into_iter().any(|view| view.state == State::Online && view.errant.is_none())
+        self.seen.servers.iter().filter(move |view| promoted(view) && Some(view.id) != old)
+    }
+
+    /// Whether there is a peer beside this one that could take the writes at once.
+    pub(super) fn stands_ready(&self, old: Option<ServerId>) -> bool {
+        self.promotable(old).any(|view| view.state == State::Online && view.errant.is_none())
     }
 }

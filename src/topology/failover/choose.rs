@@ -35,6 +35,8 @@ pub(super) enum Choice {
         count: u64,
         /// Why not the others.
         why: String,
+        /// It will never have applied all that it received.
+        as_it_is: bool,
     },
 }
 
@@ -52,14 +54,19 @@ fn candidate(seen: &Snapshot, id: ServerId, facts: &Facts) -> Option<Candidate> 
 }
 
 /// Chooses among those that answered.
-pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_replicas: bool) -> Choice {
+/// `outranked` are writable ones that were replaced by another before this process started.
+pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], outranked: &[ServerId], promote_replicas: bool) -> Choice {
     let mut why_not: Vec<String> = Vec::new();
     let name = |id: ServerId| seen.server(id).map_or("?", |view| &*view.name).to_owned();
     let mut survivors: Vec<Candidate> = Vec::new();
     let mut usable: Vec<Candidate> = Vec::new();
     let mut as_they_are: Vec<ServerId> = Vec::new();
-    // What the old master had and no survivor has.
-    let gone = case.had.as_ref().filter(|_| !case.stale.is_empty()).map_or(0, |had| {
+    // What the old master had and no survivor has, where nobody received from it until its end.
+    let received = |(id, answer): &Answer| {
+        answer.is_ok() && !case.stale.contains(id) && case.old.is_some_and(|old| *id != old && seen.channel(*id, old).is_some())
+    };
+    let all_stale = !case.stale.is_empty() && !answers.iter().any(received);
+    let gone = case.had.as_ref().filter(|_| all_stale).map_or(0, |had| {
         let mut together = GtidSet::empty(had.flavor());
         answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).for_each(|facts| together.merge(&facts.received()));
         had.missing_count(&together)
@@ -82,6 +89,7 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_r
             State::Quarantined if !(case.force && case.target == Some(id)) => Some("quarantined"),
             State::Draining | State::Offline => Some("taken out by an operator"),
             _ if facts.gtid_executed.is_none() => Some("it has no GTIDs"),
+            _ if outranked.contains(&id) => Some("another was master after it"),
             _ if case.blocked && case.old == Some(id) => Some("it cannot write"),
             _ if case.failed.contains(&id) => Some("its promotion failed"),
             _ if case.target.is_some_and(|target| target != id) => Some("an operator wants another"),
@@ -92,7 +100,7 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_r
             _ if broken && !given_up => Some("its applier has stopped before it had all that was received"),
             _ => None,
         };
-        if view.state != State::Quarantined {
+        if view.state != State::Quarantined && !outranked.contains(&id) {
             survivors.push(one.clone());
         }
         if given_up {
@@ -148,5 +156,11 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], promote_r
         n => format!("{}: {n} transactions behind", name(one.id)),
     });
     let why: Vec<String> = ranked.chain(why_not).collect();
-    Choice::Ready { whom, lost: known.missing_from(&has), count: known.missing_count(&has), why: why.join(", ") }
+    Choice::Ready {
+        whom,
+        lost: known.missing_from(&has),
+        count: known.missing_count(&has),
+        why: why.join(", "),
+        as_it_is: as_they_are.contains(&whom),
+    }
 }

@@ -378,8 +378,7 @@ impl Machine {
     /// The only peer that is writable.
     fn adoptable(&self) -> Option<ServerId> {
         let mut writable = self.seen.servers.iter().filter(|view| {
-            view.state != State::Down
-                && view.state != State::Offline
+            !matches!(view.state, State::Down | State::Offline | State::Quarantined)
                 && view.facts.as_ref().is_some_and(|facts| facts.writable())
                 && view.configured_role == super::super::ConfiguredRole::Master
         });

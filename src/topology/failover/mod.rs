@@ -206,6 +206,8 @@ pub enum Action {
         server: ServerId,
         /// Every replication of it from these ends.
         stop_from: Vec<ServerId>,
+        /// What it has not applied is given up, and not waited for.
+        as_it_is: bool,
     },
     /// Let it replicate from `to` by GTID: [`Outcome::Acted`].
     Repoint {

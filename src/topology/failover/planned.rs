@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::snapshot::ServerView;
-use super::super::{ConfiguredRole, ServerId, State};
+use super::super::{ServerId, State};
 use super::case::{Case, Kind};
 use super::machine::{Machine, OUTCOME_LIMIT, Phase, outcome_of};
 use super::{Action, Event, OrderId, Outcome, ms, since};
@@ -96,7 +96,7 @@ impl Machine {
                         actions.push(self.note(&mut case, "apply", Some(to), "it has all that the old master had", now));
                         let ticket = self.ticket();
                         // It stays in the circle: what the old one has, it has too.
-                        actions.push(Action::Promote { ticket, server: to, stop_from: Vec::new() });
+                        actions.push(Action::Promote { ticket, server: to, stop_from: Vec::new(), as_it_is: false });
                         let view = |id: ServerId| self.seen.server(id).is_some_and(|view| view.facts.is_some() && view.read_ok);
                         let others = self.seen.servers.iter().map(|view| view.id).filter(|id| *id != to && *id != old && view(*id));
                         let others = others.collect();
@@ -143,8 +143,7 @@ impl Machine {
     pub(super) fn restore(&mut self, mut case: Case, old: ServerId, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
         // The other one crashed meanwhile and came back writable, as its file says: then the old one must not become so, too.
         let writable = |view: &&ServerView| {
-            view.id != old
-                && view.configured_role == ConfiguredRole::Master
+            Some(view.id) == case.target
                 && !matches!(view.state, State::Down | State::Offline)
                 && view.facts.as_ref().is_some_and(|facts| facts.writable())
         };
@@ -158,7 +157,7 @@ impl Machine {
         }
         actions.push(self.note(&mut case, "restore", Some(old), format!("back to {}: {why}", self.name(old)), now));
         let ticket = self.ticket();
-        actions.push(Action::Promote { ticket, server: old, stop_from: Vec::new() });
+        actions.push(Action::Promote { ticket, server: old, stop_from: Vec::new(), as_it_is: false });
         Phase::Restore { case, ticket, until: now + OUTCOME_LIMIT, why }
     }
 

@@ -73,17 +73,22 @@ impl Machine {
                 peer || case.old == Some(*id) || self.settings.topology.promote_replicas
             })
             .collect();
+        let outranked: Vec<ServerId> = match case.old {
+            None => writable.iter().filter(|(id, facts)| self.is_outranked(*id, facts, answers)).map(|(id, _)| *id).collect(),
+            Some(_) => Vec::new(),
+        };
         // After the start: somebody is master already.
         if case.old.is_none()
             && case.failed.is_empty()
-            && let [(only, facts)] = writable.as_slice()
-            && !self.is_outranked(*only, facts, answers)
+            && let [(only, _)] = writable.as_slice()
+            && outranked.is_empty()
+            && self.view(*only).is_none_or(|view| view.state != State::Quarantined)
         {
             return self.call_off(case, *only, "is writable", now, actions);
         }
         let again = |wait: Duration, case: Case, catching_up| Phase::Collect { case, ticket: None, until: now + wait, catching_up };
         let promote_replicas = self.settings.topology.promote_replicas;
-        match choose(&self.seen, &case, answers, promote_replicas) {
+        match choose(&self.seen, &case, answers, &outranked, promote_replicas) {
             Choice::Nobody(why) => {
                 let text = format!("nobody can take over: {why}");
                 if case.told != text {
@@ -93,8 +98,12 @@ impl Machine {
                 // Whoever failed may be the only one there is: it gets another try. And so does a master that cannot write.
                 case.failed.clear();
                 case.blocked = false;
-                // What was fetched from another survivor may be what cannot be applied.
-                case.no_catch_up |= case.catch_ups > 0;
+                // What it fetches from another survivor cannot be applied there: it is not waited for any longer.
+                let fails = |fetch: CatchingUp| {
+                    let facts = answers.iter().find(|(id, _)| *id == fetch.whom).and_then(|(_, answer)| answer.as_ref().ok());
+                    facts.is_some_and(|facts| facts.replication.iter().any(|channel| !channel.last_sql_error.is_empty()))
+                };
+                case.no_catch_up |= catching_up.is_some_and(fails);
                 again(NOBODY_AGAIN, case, catching_up)
             }
             Choice::Applying(whom) | Choice::WaitFor(whom) => self.applies(whom, case, catching_up, now, actions),
@@ -124,7 +133,7 @@ impl Machine {
                     again(ASK_AGAIN, case, Some(fetch))
                 }
             },
-            Choice::Ready { whom, lost, count, why } => {
+            Choice::Ready { whom, lost, count, why, as_it_is } => {
                 let fetched = catching_up.map(|fetch| fetch.from);
                 let step = if fetched.is_some() { "catch_up" } else { "apply" };
                 let mut detail = "it has applied all that it received".to_owned();
@@ -145,7 +154,7 @@ impl Machine {
                 // From nobody: what others fetch from the old master when it comes back must not arrive by a detour.
                 let stop_from: Vec<ServerId> = self.settings.topology.ids().map(|(id, _)| id).filter(|id| *id != whom).collect();
                 let ticket = self.ticket();
-                actions.push(Action::Promote { ticket, server: whom, stop_from });
+                actions.push(Action::Promote { ticket, server: whom, stop_from, as_it_is });
                 let others = answers.iter().filter(|(id, outcome)| *id != whom && outcome.is_ok()).map(|(id, _)| *id).collect();
                 Phase::Promote { case, ticket, until: now + OUTCOME_LIMIT, whom, lost, others }
             }

@@ -246,6 +246,7 @@ impl World {
             },
             sql_running: if server.sql { ThreadState::Running } else { ThreadState::Stopped },
             last_io_error: if hears || !server.io { String::new() } else { "2003 cannot connect".to_owned() },
+            last_sql_error: if server.sql || server.executed.contains(&server.relay) { String::new() } else { "1062".to_owned() },
             retrieved: Some(Arc::new(GtidSet::MySql(server.relay.clone()))),
             seconds_behind: Some(0),
             ..ReplicaChannel::default()

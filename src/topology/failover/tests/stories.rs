@@ -110,7 +110,7 @@ fn a_crash_from_hold_to_release() {
     let answer = answers(&mut world, 3);
     let actions = step(&mut world, answer);
     let promote = actions.iter().find_map(|a| {
-        if let Action::Promote { ticket, server, stop_from } = a { Some((*ticket, *server, stop_from.len())) } else { None }
+        if let Action::Promote { ticket, server, stop_from, .. } = a { Some((*ticket, *server, stop_from.len())) } else { None }
     });
     assert_eq!(promote, Some((4, B, 3)), "{actions:?}");
     world.servers[1].read_only = false;
@@ -221,7 +221,7 @@ fn what_a_replica_wrote_itself_is_nothing_that_the_next_master_lacks() {
         tell(&mut world, Some(Event::Tick));
         let answer = newest(&mut world);
         let actions = step(&mut world, answer);
-        if actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })) {
+        if actions.iter().any(|action| matches!(action, Action::Promote { server: B, as_it_is: true, .. })) {
             return;
         }
     }
@@ -244,6 +244,11 @@ fn a_standby_that_starts_anew_replicates_again_and_one_that_does_not_is_not_prom
     assert_eq!(world.snapshot.servers[1].state, State::Lagging);
 
     // It has not begun to for a minute when the master dies.
+    for n in 2..4 {
+        world.servers[n].io = false;
+    }
+    look_around(&mut world);
+    tell(&mut world, None);
     world.now += ms(61_000);
     world.servers[0].executed.merge(&one_of_the_master(10));
     look_around(&mut world);
