@@ -13,6 +13,11 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// The new master gets this long to apply the rest, or a quarter of `hold_timeout`.
 pub const FOLLOW_LIMIT: Duration = Duration::from_secs(5);
 
+/// So many transactions are applied in no time.
+const NEARLY_NOTHING: u64 = 50;
+/// A target that is further behind than that gets this long to come nearer before writes are held.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(2);
+
 impl Machine {
     pub(super) fn drain_limit(&self) -> Duration {
         DRAIN_LIMIT.min(self.settings.hold_timeout / 2)
@@ -49,6 +54,15 @@ impl Machine {
                         (_, None) => "it does not answer",
                         // Back from the dead, and not made read-only yet.
                         (_, Some(facts)) if facts.writable() => "it is writable itself, which a standby must not be",
+                        // Nothing is held yet: what it is behind by now, writes need not wait for later.
+                        (Some(facts), Some(target))
+                            if facts.applied().missing_count(&target.applied()) > NEARLY_NOTHING
+                                && since(case.began, now) < CATCH_UP_PATIENCE =>
+                        {
+                            let ticket = self.ticket();
+                            actions.push(Action::Ask { ticket, unless: None, probe: None, spare: Vec::new(), write: None });
+                            return Phase::Ask { case, ticket, until: now + OUTCOME_LIMIT };
+                        }
                         _ => return self.drain(case, old, now, actions),
                     };
                     self.give_up(case, why, now, actions)

@@ -589,6 +589,32 @@ fn a_switchover_holds_drains_fences_applies_and_promotes() {
     assert_eq!(tell(&mut world, Some(done)), ["release", "repoint", "repoint", "ok", "reply"]);
 }
 
+/// Harm: writes were held for as long as the target was behind at that moment, a third of a second when all had just been started.
+#[test]
+fn a_switchover_waits_for_a_target_that_is_behind_before_it_holds_anything() {
+    let mut world = running();
+    for number in 10..200 {
+        world.servers[0].executed.merge(&one_of_the_master(number));
+    }
+    assert_eq!(tell(&mut world, Some(Event::Order(2, Order::Switchover { to: B, dry_run: false }))), ["ask"]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["ask"]);
+    for number in 10..190 {
+        world.servers[1].executed.merge(&one_of_the_master(number));
+    }
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["hold", "await open"]);
+    // One that does not come nearer is not waited for.
+    let mut world = running();
+    for number in 10..200 {
+        world.servers[0].executed.merge(&one_of_the_master(number));
+    }
+    tell(&mut world, Some(Event::Order(2, Order::Switchover { to: B, dry_run: false })));
+    world.now += ms(2_000);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["hold", "await open"]);
+}
+
 #[test]
 fn flapping_is_damped() {
     masters_die_in_turn(RECENT_MAX, false);
