@@ -89,7 +89,7 @@ pub struct Client {
     /// It began `WITH CONSISTENT SNAPSHOT`.
     pub(super) takes_snapshot: bool,
     /// It has run what may have taken locks that no text tells.
-    pub(super) ran_unseen: bool,
+    pub(super) unseen_on: Option<(ServerId, u64, u64)>,
     /// The reply of the statement that runs is to be kept.
     pub(super) fill: Option<Box<Fill>>,
     /// What the open transaction has written, for the cache.
@@ -150,7 +150,7 @@ impl Client {
             challenge: [0; NONCE_LEN],
             last: None,
             schemaless: None,
-            ran_unseen: false,
+            unseen_on: None,
             has_read: false,
             takes_snapshot: false,
             fill: None,
@@ -371,6 +371,7 @@ impl Client {
             self.statements.clear();
             self.left = Leftovers::default();
             self.last = None;
+            self.schemaless = None;
             let done = lease.reset(&self.session.state).await;
             self.held = Some(lease);
             if done.is_err() {
@@ -401,6 +402,7 @@ impl Client {
         self.statements.clear();
         self.left = Leftovers::default();
         self.last = None;
+        self.schemaless = None;
         self.record = None;
         self.show_idle();
     }

@@ -32,7 +32,6 @@ impl Client {
         }
         if job.statement.class != Class::Read && !prepare_only && job.statement.runs_unseen() {
             lease.locks_unseen = Some(self.entry.id);
-            self.ran_unseen = true;
         }
         let id_was_made = told.last_insert_id != 0 && made_by_server(job, told.last_insert_id);
         if id_was_made {

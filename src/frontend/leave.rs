@@ -38,7 +38,10 @@ impl Client {
             if !prepares {
                 self.end_read_only(statement).await;
             }
-            self.move_read_only(statement, prepares).await;
+            // Whoever names a server for it vouches for it.
+            if job.hint.is_none() {
+                self.move_read_only(statement, prepares).await;
+            }
         }
         self.leave_counting_replica(statement).await;
     }
@@ -115,13 +118,13 @@ impl Client {
         lease.give_back(Instant::now());
     }
 
-    /// At the end of a session: what its procedures and functions have locked by name on the connection that it used last. What they
+    /// At the end of a session: what its procedures and functions have locked by name on the connection where they ran last. What they
     /// locked on others is released there before they run anything for somebody else.
     pub(super) async fn release_unseen(&mut self) {
-        if !std::mem::take(&mut self.ran_unseen) || self.held.is_some() {
+        let Some((server, thread_id, serial)) = self.unseen_on.take() else { return };
+        if self.held.is_some() {
             return;
         }
-        let Some((server, thread_id, serial)) = self.last else { return };
         let pool = self.shared.pools.get(server.index());
         let Some(mut lease) = pool.and_then(|pool| pool.retake(&self.account.key, thread_id, serial)) else { return };
         if lease.locks_unseen == Some(self.entry.id) {

@@ -478,6 +478,9 @@ impl Client {
     /// Keeps the connection while a pin holds, else gives it back.
     fn settle(&mut self, lease: Lease, now: Instant) {
         self.last = Some((lease.server, lease.thread_id, lease.serial));
+        if lease.locks_unseen == Some(self.entry.id) {
+            self.unseen_on = self.last;
+        }
         // The client is no longer seen on the connection before somebody else may be: a KILL looks in this order.
         if self.session.pins.any() {
             self.held = Some(lease);

@@ -52,12 +52,45 @@ impl Schemas<'_> {
         if !self.whole {
             return Some(Outside::Unknown("it is too long to be looked at whole"));
         }
-        if statement.tables_complete && !names_sequence(&statement.digest_text) {
-            let tables = statement.tables.iter().filter_map(|table| table.schema.as_deref());
-            let functions = statement.unknown_functions.iter().filter_map(|name| name.rsplit_once('.').map(|(schema, _)| schema));
-            return tables.chain(functions).find(|schema| !self.has(schema)).map(|schema| Outside::Schema(schema.to_owned()));
+        if statement.tables_complete && !Self::names_sequence(&statement.digest_text) {
+            let mut tables = statement.tables.iter().filter_map(|table| table.schema.as_deref());
+            return match tables.find(|schema| !self.has(schema)) {
+                Some(schema) => Some(Outside::Schema(schema.to_owned())),
+                None => self.functions(&statement.digest_text).err(),
+            };
         }
         self.scan(statement).err()
+    }
+
+    /// `schema.function(...)`, wherever it stands.
+    fn functions(&self, digest: &str) -> Result<(), Outside> {
+        let text = digest.as_bytes();
+        if !text.contains(&b'.') {
+            return Ok(());
+        }
+        let tokens =
+            tokens(text, self.lex, MAX_TOKENS, |_, _| true).ok_or(Outside::Unknown("it is too long to be looked at whole"))?;
+        let names = Names { text, tokens: &tokens };
+        for at in 1..tokens.len() {
+            let calls = names.kind(at) == Some(TokenKind::Dot) && names.kind(at + 2) == Some(TokenKind::LParen);
+            if calls && names.is_name(at - 1) && !names.is_behind_dot(at - 1) {
+                self.allow(names.bytes(at - 1), Outside::Schema)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one of MariaDB's sequences may stand where the parser looks for a column.
+    fn names_sequence(digest: &str) -> bool {
+        let digest = digest.to_ascii_uppercase();
+        let part = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'$' || b >= 0x80);
+        SEQUENCES.iter().any(|word| {
+            digest.match_indices(word).any(|(at, _)| {
+                let bytes = digest.as_bytes();
+                let before = at.checked_sub(1).and_then(|at| bytes.get(at).copied());
+                !part(before) && !part(bytes.get(at + word.len()).copied())
+            })
+        })
     }
 
     fn has(&self, schema: &str) -> bool {
@@ -152,11 +185,6 @@ impl Schemas<'_> {
         }
         Ok(())
     }
-}
-
-fn names_sequence(digest: &str) -> bool {
-    let digest = digest.to_ascii_uppercase();
-    SEQUENCES.iter().any(|word| digest.contains(word))
 }
 
 /// Whether a name without a schema may stand in it: that would be in the current one.

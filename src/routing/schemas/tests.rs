@@ -16,6 +16,8 @@ fn what_stays_inside_runs() {
         "SELECT 1",
         "SELECT a.id, b.id FROM t a JOIN shop.u AS b ON a.id = b.id WHERE a.x IN (1, 2)",
         "SELECT * FROM `my db`.t",
+        "SELECT a.lastvalue, a.nextval_of FROM t a",
+        "INSERT INTO t VALUES (shop.f(1))",
         "SELECT * FROM information_schema.tables",
         "SELECT * FROM performance_schema.threads",
         "SELECT DATABASE(), SCHEMA()",
@@ -56,6 +58,10 @@ fn what_stays_inside_runs() {
 #[test]
 fn what_names_another_schema_is_refused() {
     for sql in [
+        "INSERT INTO t VALUES (secret.f())",
+        "UPDATE t SET a = secret.f(1)",
+        "DELETE FROM t WHERE secret . f(id)",
+        "SELECT secret.f()",
         "USE secret",
         "use `secret`",
         "SELECT 1; USE secret",

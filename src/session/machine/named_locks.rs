@@ -7,7 +7,7 @@
 
 use super::{NAMES_MAX, Session};
 use crate::session::pin::PinReason;
-use crate::sql::lexer::{LexMode, Lexer, TokenKind};
+use crate::sql::lexer::{Dialect, LexMode, Lexer, TokenKind};
 
 /// One call.
 #[derive(Debug)]
@@ -17,13 +17,17 @@ struct Lock {
     unasked: bool,
 }
 
-/// A name whose literal means the same in every `sql_mode` and charset, without its quotes and in lower case; names of locks are
-/// compared without regard to case. `None`: another.
+/// A name whose literal means the same in every `sql_mode` and charset, without its quotes. `None`: another.
 fn plain(literal: &[u8]) -> Option<Box<[u8]>> {
     let inner = literal.strip_prefix(b"'").and_then(|rest| rest.strip_suffix(b"'"));
     let inner = inner.or_else(|| literal.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")))?;
     let fits = !inner.is_empty() && inner.iter().all(|b| (0x20..0x7f).contains(b) && !matches!(b, b'\\' | b'\'' | b'"'));
-    fits.then(|| inner.to_ascii_lowercase().into())
+    fits.then(|| inner.into())
+}
+
+/// Whether two names are those of one lock: MySQL compares them without regard to case, MariaDB byte by byte.
+fn is_same(one: &[u8], other: &[u8], dialect: Dialect) -> bool {
+    one == other || dialect == Dialect::MySql && one.eq_ignore_ascii_case(other)
 }
 
 /// See the file.
@@ -81,7 +85,8 @@ impl NamedLocks {
                 (true, _) => self.unknown = self.unknown.saturating_add(1),
                 // What is not sure to be the one that was taken ends nothing: a lock must not stay behind for the next session.
                 (false, Some((name, _))) => {
-                    if let Some(at) = self.names.iter().position(|lock| lock.name == name) {
+                    let same = |lock: &Lock| is_same(&lock.name, &name, mode.dialect);
+                    if let Some(at) = self.names.iter().position(same) {
                         self.names.swap_remove(at);
                     }
                 }
@@ -113,13 +118,16 @@ mod tests {
         let mut locks = NamedLocks::default();
         let learn = |sql: &str, locks: &mut NamedLocks| locks.learn(sql.as_bytes(), LexMode::default(), true);
         learn("SELECT GET_LOCK('Leader', 0)", &mut locks);
-        assert_eq!(locks.question().as_deref(), Some("SELECT IS_USED_LOCK('leader') = CONNECTION_ID()"));
+        assert_eq!(locks.question().as_deref(), Some("SELECT IS_USED_LOCK('Leader') = CONNECTION_ID()"));
         locks.are(&[false]);
         assert!(!locks.any());
         learn("SELECT GET_LOCK('a', 0), GET_LOCK('b', 0)", &mut locks);
         locks.are(&[true, false]);
         assert_eq!((locks.any(), locks.question()), (true, None));
         learn("SELECT RELEASE_LOCK('A')", &mut locks);
+        assert!(locks.any(), "on MariaDB that is another lock");
+        let mysql = LexMode { dialect: Dialect::MySql, ..LexMode::default() };
+        locks.learn(b"SELECT RELEASE_LOCK('A')", mysql, true);
         assert!(!locks.any());
         learn(r"SELECT GET_LOCK('it\'s', 0)", &mut locks);
         assert_eq!((locks.any(), locks.question()), (true, None), "it is not asked for what may be read otherwise");
@@ -129,7 +137,8 @@ mod tests {
     fn a_lock_is_held_until_it_was_released_as_often_as_taken() {
         for (statements, held) in [
             (&["SELECT GET_LOCK('a', 1)"][..], true),
-            (&["SELECT GET_LOCK('a', 1)", "DO RELEASE_LOCK('A')"], false),
+            (&["SELECT GET_LOCK('a', 1)", "DO RELEASE_LOCK('a')"], false),
+            (&["SELECT GET_LOCK('a', 1)", "DO RELEASE_LOCK('A')"], true),
             (&["SELECT GET_LOCK('a', 1), GET_LOCK('b', 1)", "DO RELEASE_LOCK('a')"], true),
             (&["SELECT GET_LOCK('a', 1), GET_LOCK('a', 1)", "DO RELEASE_LOCK('a')"], true),
             (&["SELECT GET_LOCK('a', 1)", "DO RELEASE_LOCK('other')"], true),
