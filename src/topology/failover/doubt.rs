@@ -172,7 +172,11 @@ impl Machine {
         };
         let opinion = opinion(&self.seen, old, answers, stalled, writes);
         if case.blocked && matches!(opinion, Opinion::HeardBy(_) | Opinion::Dead(_) | Opinion::Unclear(_)) {
-            // Now it does not answer at all.
+            // Now it does not answer at all. Whether it is silent for too long, its heartbeats tell, and they have not yet.
+            if self.view(old).is_some_and(|view| view.state == State::Online) && case.order.is_none() {
+                self.blocked_again = Some(now + ASK_AGAIN * 5);
+                return self.call_off(case, old, "does not answer for the moment", now, actions);
+            }
             case.blocked = false;
             self.hold_for(&mut case, "it answers no more".to_owned(), now, actions);
             return self.ask_about(case, now, actions);

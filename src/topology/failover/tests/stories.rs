@@ -466,6 +466,20 @@ fn a_master_that_cannot_write_is_replaced_whether_it_can_be_fenced_or_not() {
     }
 }
 
+/// Harm: six tenths of a second of silence on a busy machine, in which the heartbeat's write did not come back, cost the master its place.
+#[test]
+fn a_master_that_did_not_write_and_now_does_not_answer_is_silent_and_no_more() {
+    let mut world = cannot_write();
+    world.servers[0].cut = true;
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "nothing is held");
+    assert_eq!(world.machine.phase_name(), "idle");
+    // For too long.
+    world.now += ms(1_100);
+    world.judge(others(&world));
+    assert_eq!(tell(&mut world, None), ["hold", "ask"]);
+}
+
 /// Harm: a purge of a hundred megabytes was written to the binary log for more than a second, and the master was replaced for it.
 #[test]
 fn a_large_commit_is_given_time() {
