@@ -88,7 +88,7 @@ pub struct Client {
     pub(super) has_read: bool,
     /// It began `WITH CONSISTENT SNAPSHOT`.
     pub(super) takes_snapshot: bool,
-    /// It has run what may have taken locks that no text tells.
+    /// The connection (server, thread id, serial) where it ran last what may have taken locks that no text tells.
     pub(super) unseen_on: Option<(ServerId, u64, u64)>,
     /// The reply of the statement that runs is to be kept.
     pub(super) fill: Option<Box<Fill>>,

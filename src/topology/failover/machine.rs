@@ -390,9 +390,13 @@ impl Machine {
 
     /// The silent server that others replicate from.
     fn orphans_source(&self) -> Option<ServerId> {
-        let followers = |id: ServerId| self.seen.servers.iter().filter(|view| self.seen.channel(view.id, id).is_some()).count();
-        let dead = self.seen.servers.iter().filter(|view| view.state == State::Down && followers(view.id) > 0);
-        dead.max_by_key(|view| followers(view.id)).map(|view| view.id)
+        let dead = self.seen.servers.iter().filter(|view| view.state == State::Down && self.followers(view.id) > 0);
+        dead.max_by_key(|view| self.followers(view.id)).map(|view| view.id)
+    }
+
+    /// How many servers replicate from this one, or try to.
+    pub(super) fn followers(&self, id: ServerId) -> usize {
+        self.seen.servers.iter().filter(|view| self.seen.channel(view.id, id).is_some()).count()
     }
 
     pub(super) fn begin_failover(&mut self, old: Option<ServerId>, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {

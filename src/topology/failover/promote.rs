@@ -163,13 +163,14 @@ impl Machine {
 
     /// Whether the only writable one is a former master that has been replaced, see [`outranks`].
     fn is_outranked(&self, only: ServerId, facts: &Facts, answers: &[Answer]) -> bool {
-        let followers = |id: ServerId| self.seen.servers.iter().filter(|view| self.seen.channel(view.id, id).is_some()).count();
         let peer = |id: ServerId| {
             let view = self.view(id).filter(|view| !matches!(view.state, State::Quarantined | State::Draining | State::Offline));
             view.is_some_and(|view| view.configured_role == ConfiguredRole::Master || self.settings.topology.promote_replicas)
         };
         let mut others = answers.iter().filter(|(id, _)| *id != only && peer(*id));
-        others.any(|(id, answer)| answer.as_ref().is_ok_and(|other| outranks((other, followers(*id)), (facts, followers(only)))))
+        others.any(|(id, answer)| {
+            answer.as_ref().is_ok_and(|other| outranks((other, self.followers(*id)), (facts, self.followers(only))))
+        })
     }
 
     /// It is asked again in a moment.
