@@ -1,6 +1,7 @@
 //! Transactions that a server has and the master never saw: what a dead master took with it, or what somebody wrote on a replica.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use super::gtid::{MariaDbState, MySqlSet};
 use super::{Facts, Flavor, GtidSet};
@@ -61,11 +62,19 @@ pub fn has_more(other: &Facts, writable: &Facts) -> bool {
 }
 
 /// What a server has of the master's own transactions and the master does not show yet; `None` when there is no such thing, when there is something else too,
-/// or when it is some of what was found so at the comparison before (`before`): then it is errant, for the master has lost it.
+/// or when some of what was found so before (`before`) has not come within its `patience`: then it is errant, for the master has lost it. With the time
+/// since when it is waited for.
 ///
 /// MySQL sends a transaction to replicas when it is in the binary log, and shows it in its own `gtid_executed` a little later, with its group of commits: a replica
-/// that is asked first may show more than the master that is asked behind it.
-pub fn on_its_way(server: &Facts, master: &Facts, before: Option<&GtidSet>) -> Option<GtidSet> {
+/// that is asked first may show more than the master that is asked behind it. Where commits wait for a replica's acknowledgement (`AFTER_SYNC`) that
+/// lasts until it has come or is given up.
+pub fn on_its_way(
+    server: &Facts,
+    master: &Facts,
+    before: Option<&(GtidSet, Instant)>,
+    now: Instant,
+    patience: Duration,
+) -> Option<(GtidSet, Instant)> {
     let (Some(GtidSet::MySql(has)), Some(GtidSet::MySql(known))) =
         (server.gtid_executed.as_deref(), master.gtid_executed.as_deref())
     else {
@@ -76,8 +85,11 @@ pub fn on_its_way(server: &Facts, master: &Facts, before: Option<&GtidSet>) -> O
     if beyond.is_empty() || !beyond.without(&own).is_empty() {
         return None;
     }
-    let stays = before.is_some_and(|before| matches!(before, GtidSet::MySql(before) if !before.subtract(known).is_empty()));
-    (!stays).then_some(GtidSet::MySql(beyond))
+    let waits = before.filter(|(set, _)| matches!(set, GtidSet::MySql(before) if !before.subtract(known).is_empty()));
+    match waits {
+        None => Some((GtidSet::MySql(beyond), now)),
+        Some(waits) => (now.saturating_duration_since(waits.1) < patience).then(|| waits.clone()),
+    }
 }
 
 /// The binary log's state with what a server without `log_slave_updates` has only applied.
@@ -172,16 +184,21 @@ mod tests {
         let (one, two) = ("00000001-0000-0000-0000-000000000000", "00000002-0000-0000-0000-000000000000");
         let master = |set: &str| facts(Flavor::MySql, 2, set);
         let server = |set: &str| facts(Flavor::MySql, 1, set);
-        let first = on_its_way(&server(&format!("{two}:1-9")), &master(&format!("{two}:1-7")), None);
-        assert_eq!(first.as_ref().map(ToString::to_string), Some(format!("{two}:8-9")));
-        let next = on_its_way(&server(&format!("{two}:1-14")), &master(&format!("{two}:1-12")), first.as_ref());
-        assert_eq!(next.map(|set| set.to_string()), Some(format!("{two}:13-14")), "8 and 9 are there");
-        assert_eq!(on_its_way(&server(&format!("{two}:1-9")), &master(&format!("{two}:1-8")), first.as_ref()), None, "9 is lost");
-        assert_eq!(
-            on_its_way(&server(&format!("{one}:1,{two}:1-9")), &master(&format!("{two}:1-8")), None),
-            None,
-            "its own is errant"
-        );
-        assert_eq!(on_its_way(&server(&format!("{two}:1-7")), &master(&format!("{two}:1-7")), None), None);
+        let (now, short) = (Instant::now(), Duration::ZERO);
+        let later = now + Duration::from_millis(500);
+        let way = |has: &str, known: &str, before: Option<&(GtidSet, Instant)>, at, patience| {
+            on_its_way(&server(has), &master(known), before, at, patience)
+        };
+        let first = way(&format!("{two}:1-9"), &format!("{two}:1-7"), None, now, short);
+        assert_eq!(first.as_ref().map(|(set, _)| set.to_string()), Some(format!("{two}:8-9")));
+        let next = way(&format!("{two}:1-14"), &format!("{two}:1-12"), first.as_ref(), later, short);
+        assert_eq!(next.map(|(set, since)| (set.to_string(), since)), Some((format!("{two}:13-14"), later)), "8 and 9 are there");
+        assert_eq!(way(&format!("{two}:1-9"), &format!("{two}:1-8"), first.as_ref(), later, short), None, "9 is lost");
+        // Semi-synchronous: the master waits for an acknowledgement.
+        let long = Duration::from_secs(30);
+        assert_eq!(way(&format!("{two}:1-14"), &format!("{two}:1-8"), first.as_ref(), later, long), first, "9 is waited for");
+        assert_eq!(way(&format!("{two}:1-14"), &format!("{two}:1-8"), first.as_ref(), now + long, long), None, "9 is lost");
+        assert_eq!(way(&format!("{one}:1,{two}:1-9"), &format!("{two}:1-8"), None, now, long), None, "its own is errant");
+        assert_eq!(way(&format!("{two}:1-7"), &format!("{two}:1-7"), None, now, long), None);
     }
 }

@@ -75,7 +75,9 @@ pub(super) struct ServerMemory {
     /// What came of comparing it with the master; `None` before that.
     pub compared: Option<Option<Errant>>,
     /// What it had of the master's own transactions and the master did not show yet, see [`on_its_way`].
-    pub doubtful: Option<GtidSet>,
+    pub doubtful: Option<(GtidSet, Instant)>,
+    /// When it was seen to have started anew.
+    pub restarted_at: Option<Instant>,
     /// When it was, nothing could come to it any more that the master has not.
     pub settled: bool,
     /// What it was quarantined for, until `REJOIN SERVER`.
@@ -254,6 +256,9 @@ impl Memory {
                 if is_master && wrote && facts.heartbeat.is_some_and(|beat| beat.run != run && beat.run != 0) {
                     self.beats_shared_until = Some(now.mono + HEARTBEAT_SHARED_FOR);
                 }
+                if memory.facts.as_ref().is_some_and(|old| old.restarts != facts.restarts) {
+                    memory.restarted_at = Some(observation.at);
+                }
                 // It may have written until now.
                 if memory.facts.as_ref().is_some_and(|old| old.restarts != facts.restarts || (old.writable() && !facts.writable()))
                 {
@@ -293,6 +298,12 @@ impl Memory {
     /// Compares everybody who had answered before the master was asked with what it said.
     fn compare(&mut self, settings: &Settings, master: ServerId, asked_at: Instant) {
         let Some(known) = self.servers.get(master.index()).and_then(|memory| memory.facts.clone()) else { return };
+        // One that has started anew may have lost what it had sent, and give the same numbers to something else.
+        let restarted = self.servers.get(master.index()).and_then(|memory| memory.restarted_at);
+        let patience = match restarted.is_some_and(|at| asked_at.saturating_duration_since(at) < LOST_FOR) {
+            true => Duration::ZERO,
+            false => ON_ITS_WAY,
+        };
         let settled: Vec<bool> = self
             .servers
             .iter()
@@ -303,7 +314,7 @@ impl Memory {
                 continue;
             };
             if memory.heard_at.is_some_and(|at| at <= asked_at) {
-                if let Some(doubtful) = on_its_way(facts, &known, memory.doubtful.as_ref()) {
+                if let Some(doubtful) = on_its_way(facts, &known, memory.doubtful.as_ref(), asked_at, patience) {
                     memory.doubtful = Some(doubtful);
                     continue;
                 }
@@ -369,5 +380,9 @@ impl Memory {
     }
 }
 
+/// For how long a master that waits for an acknowledgement may not show what its replicas have of it: three times the time that servers wait by default.
+const ON_ITS_WAY: Duration = Duration::from_secs(30);
+/// For how long after its start what a master lacks may be lost.
+const LOST_FOR: Duration = Duration::from_secs(60);
 /// For how long after a foreign beat on the master its row is not trusted.
 const HEARTBEAT_SHARED_FOR: Duration = Duration::from_secs(10);
