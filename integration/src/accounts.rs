@@ -40,6 +40,7 @@ pub fn monitor_grants(flavour: Flavour) -> &'static [(&'static str, &'static str
             ("GRANT READ_ONLY ADMIN ON *.* TO sluice", "failover: read_only on and off"),
             ("GRANT REPLICATION SLAVE ADMIN ON *.* TO sluice", "failover: who replicates from whom"),
             ("GRANT PROCESS, CONNECTION ADMIN ON *.* TO sluice", "failover: writers on a master that is replaced are ended"),
+            ("GRANT REPLICATION MASTER ADMIN ON *.* TO sluice", "failover, semi-synchronous: nobody waits for a dead replica"),
             ("GRANT TRIGGER, SHOW VIEW ON *.* TO sluice", "cache: which tables change with which; shows no row"),
             ("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO sluice", "cache: the binlog tells of writes that bypass Sluice"),
         ],

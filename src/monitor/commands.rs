@@ -48,6 +48,11 @@ pub fn kill(id: &str) -> Option<String> {
     id.parse::<u64>().ok().map(|id| format!("KILL {id}"))
 }
 
+/// MariaDB: a semi-synchronous receiver that is stopped logs in at its source to end its thread there, and waits five seconds for one that is
+/// frozen. One has to do; less cannot be said.
+pub const SHORT_GOODBYE: &str = "SET GLOBAL rpl_semi_sync_slave_kill_conn_timeout = IF(@@GLOBAL.rpl_semi_sync_slave_enabled, \
+     LEAST(@@GLOBAL.rpl_semi_sync_slave_kill_conn_timeout, 1), @@GLOBAL.rpl_semi_sync_slave_kill_conn_timeout)";
+
 /// Stops fetching on one channel.
 pub fn stop_receiver(flavor: Flavor, channel: &str) -> String {
     match flavor {

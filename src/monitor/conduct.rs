@@ -79,6 +79,9 @@ impl Conductor {
             if self.machine.acts() && warmed.is_none_or(|at: Instant| at.elapsed() > WARM_EVERY) {
                 warmed = Some(Instant::now());
                 tokio::spawn(self.hands.clone().warm());
+                if self.machine.phase_name() == "idle" {
+                    tokio::spawn(self.hands.clone().find_relaxed(self.report.clone()));
+                }
             }
             let tick = if self.machine.phase_name() == "idle" { TICK_IDLE } else { TICK_BUSY };
             let event = tokio::select! {
@@ -111,6 +114,9 @@ impl Conductor {
             }
             for action in actions {
                 self.carry_out(action, &done, &mut asked).await;
+            }
+            if self.machine.phase_name() == "idle" {
+                self.hands.wait_again(&self.report);
             }
         }
     }
@@ -184,6 +190,9 @@ impl Conductor {
             }
             Action::Repoint { ticket, server, to, instead_of, demoted } => {
                 spawn(ticket, done, hands.repoint(server, to, instead_of, demoted));
+            }
+            Action::LetCommit(server) => {
+                tokio::spawn(hands.let_commit(server, self.report.clone()));
             }
             Action::Receiver { ticket, server, from, on } => spawn(ticket, done, hands.receiver(server, from, on)),
             Action::Tell { kind, server, detail } => {

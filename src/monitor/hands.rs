@@ -11,6 +11,7 @@ use super::beat::Beats;
 use super::commands;
 use super::queries::{self, HeartbeatRow};
 use super::reach::{Reach, Refusal};
+use super::semi_sync::Relaxed;
 use crate::topology::failover::{Answer, Outcome, Writes};
 use crate::topology::observation::{ReplicaChannel, ThreadState};
 use crate::topology::{Facts, Failure, Flavor, ServerId, Snapshot};
@@ -37,6 +38,10 @@ pub(super) struct Hands {
     pub ask: Vec<Arc<Reach>>,
     /// For commands.
     pub act: Vec<Arc<Reach>>,
+    /// For what must get through while a command hangs.
+    pub free: Vec<Arc<Reach>>,
+    /// Whose commits were let go.
+    pub relaxed: Relaxed,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// How long one answer may take.
     pub answer_limit: Duration,
@@ -188,6 +193,7 @@ impl Hands {
     async fn probe(&self, reach: &Reach, facts: Facts, source: ServerId, channel: &str) -> Result<Facts, Failure> {
         let until = Instant::now() + self.answer_limit;
         let left = || until.saturating_duration_since(Instant::now()).max(ASK_EVERY);
+        hurry(reach, facts.flavor).await;
         // One text: whatever becomes of us, it is not left stopped.
         let again =
             format!("{}; {}", commands::stop_receiver(facts.flavor, channel), commands::start_receiver(facts.flavor, channel));
@@ -330,6 +336,7 @@ impl Hands {
     async fn stop_receivers(&self, id: ServerId, flavor: Flavor, channels: &[String]) -> Result<Option<Stopping>, String> {
         let (act, ask) = (self.reach(id)?, self.ask.get(id.index()).ok_or_else(|| "no such server".to_owned())?);
         let stops: Vec<String> = channels.iter().map(|channel| commands::stop_receiver(flavor, channel)).collect();
+        hurry(&act, flavor).await;
         let mut stopping: Stopping =
             tokio::spawn(async move { act.run(&stops, ACT_LIMIT).await.map(|_| ()).map_err(|refusal| refusal.to_string()) });
         let ended = match timeout(STOP_PATIENCE, &mut stopping).await {
@@ -397,5 +404,12 @@ impl Hands {
         let statement = if on { commands::start(facts.flavor, &channel.name) } else { commands::stop(facts.flavor, &channel.name) };
         reach.run(&[statement], ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
         self.after(&reach).await
+    }
+}
+
+/// Best effort: an account that may not takes longer.
+async fn hurry(reach: &Reach, flavor: Flavor) {
+    if flavor == Flavor::MariaDb {
+        let _ = reach.run(&[commands::SHORT_GOODBYE.to_owned()], ACT_LIMIT).await;
     }
 }

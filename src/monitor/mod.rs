@@ -15,6 +15,7 @@ mod look;
 mod publish;
 pub mod queries;
 mod reach;
+mod semi_sync;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -296,6 +297,8 @@ impl Watch {
         Arc::new(hands::Hands {
             ask: all(),
             act: all(),
+            free: all(),
+            relaxed: semi_sync::Relaxed::default(),
             snapshot: snapshot.clone(),
             answer_limit: (topology.heartbeat_timeout / 3).max(ANSWER_LIMIT_MIN),
             beats: beats.clone(),

@@ -63,6 +63,8 @@ pub struct Case {
     pub order: Option<OrderId>,
     /// Who was tried in vain.
     pub failed: Vec<ServerId>,
+    /// Whose commits were let go, see [`Action::LetCommit`](super::Action::LetCommit).
+    pub let_commit: Vec<ServerId>,
     /// How often it was tried to catch up from another survivor.
     pub catch_ups: u32,
     /// Catching up from another survivor did not succeed: what is missing is lost.
@@ -109,6 +111,7 @@ impl Case {
             force: false,
             order: None,
             failed: Vec::new(),
+            let_commit: Vec::new(),
             catch_ups: 0,
             no_catch_up: false,
             steps: Vec::new(),

@@ -222,6 +222,9 @@ pub enum Action {
         /// It was master: what it wrote itself counts as received.
         demoted: bool,
     },
+    /// Its commits, those of its applier too, must wait for no acknowledgement of semi-synchronous replication until this is over: the one who
+    /// would give it may be the dead master. Best effort, and without an outcome.
+    LetCommit(ServerId),
     /// Start or stop what a server receives from another: [`Outcome::Acted`].
     Receiver {
         /// For the answer.

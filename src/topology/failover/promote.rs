@@ -64,6 +64,12 @@ impl Machine {
             _ if now >= until => return self.ask_candidates(case, catching_up, now, actions),
             _ => return Phase::Collect { case, ticket, until, catching_up },
         };
+        for (id, _) in answers.iter().filter(|(id, answer)| answer.is_ok() && case.old != Some(*id)) {
+            if !case.let_commit.contains(id) {
+                case.let_commit.push(*id);
+                actions.push(Action::LetCommit(*id));
+            }
+        }
         let writable: Vec<_> = answers
             .iter()
             .filter_map(|(id, outcome)| outcome.as_ref().ok().filter(|facts| facts.writable()).map(|facts| (*id, facts)))

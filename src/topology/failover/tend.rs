@@ -247,6 +247,8 @@ impl Machine {
                     self.tending.depose(server);
                     let detail = format!("it is writable and {} is master: it is made read-only", self.name(master));
                     actions.push(Action::Tell { kind: "rejoin", server: Some(server), detail });
+                    // To become read-only it waits for its commits, and what its applier commits waits for replicas that it has not yet.
+                    actions.push(Action::LetCommit(server));
                     Action::Fence { ticket, server, kill: true }
                 }
                 Duty::StopReceiver { server, from } => Action::Receiver { ticket, server, from, on: false },

@@ -1,0 +1,264 @@
+//! Semi-synchronous replication, where it stands in a failover's way.
+//!
+//! Peers that are sources to each other wait with each commit until the other has acknowledged it, and so does the one that applies what the dead
+//! master had sent: for an acknowledgement that only the dead one would give, up to the timeout, ten seconds by default. Nothing can be promoted,
+//! stopped or fetched meanwhile. So while the master is replaced the survivors do not wait for a replica that is not there, and have their replicas
+//! connect anew, which the dead one does not; who waits now is let go then. (To switch it off as a whole would do, too, but MySQL holds up
+//! everybody for a second meanwhile.) Until a replica has come a server acknowledges as with asynchronous replication.
+//!
+//! The timeout is set to 0 along with it. A timeout of 0 is nothing that anybody configures. It is the mark by which a Sluice that died in between is put right by the next one.
+//!
+//! Sources: MySQL 8.4 Reference Manual, "Semisynchronous Replication" (`rpl_semi_sync_source_...`, before 8.0.26 `..._master_...`); MariaDB,
+//! "Semisynchronous Replication".
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+use super::hands::Hands;
+use super::reach::Reach;
+use super::{Report, commands};
+use crate::backend::TextResult;
+use crate::topology::ServerId;
+
+/// Until a command has its effect.
+const ACT_LIMIT: Duration = Duration::from_secs(3);
+/// How often it is looked whether a timeout may be what it was.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// And how often at a server that cannot be reached.
+const UNREACHABLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Variables and status in one text.
+const QUESTION: &str = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'; SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_%'";
+/// The threads that send to replicas.
+const SENDERS: &str = "SELECT id AS id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'";
+
+/// How a server stands as a source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Source {
+    /// `source` or `master`, as its variables are called.
+    word: &'static str,
+    enabled: bool,
+    timeout_ms: u64,
+    /// Even where there is no replica.
+    waits: bool,
+    /// Commits wait.
+    on: bool,
+    clients: u64,
+}
+
+impl Source {
+    /// What the answer to [`QUESTION`] says; `None` where there is nothing semi-synchronous.
+    fn read(results: &[TextResult]) -> Option<Source> {
+        let cell = |name: &str| {
+            let mut rows = results.iter().flat_map(|result| &result.rows);
+            let row = rows.find(|row| matches!(row.first(), Some(Some(cell)) if cell.eq_ignore_ascii_case(name)))?;
+            row.get(1)?.as_deref()
+        };
+        let is_on = |name: &str| cell(name).is_some_and(|value| value.eq_ignore_ascii_case("ON") || value == "1");
+        let word = ["source", "master"].into_iter().find(|word| cell(&format!("rpl_semi_sync_{word}_timeout")).is_some())?;
+        Some(Source {
+            word,
+            enabled: is_on(&format!("rpl_semi_sync_{word}_enabled")),
+            timeout_ms: cell(&format!("rpl_semi_sync_{word}_timeout"))?.parse().ok()?,
+            waits: is_on(&format!("rpl_semi_sync_{word}_wait_no_{}", if word == "source" { "replica" } else { "slave" })),
+            on: is_on(&format!("Rpl_semi_sync_{word}_status")),
+            clients: cell(&format!("Rpl_semi_sync_{word}_clients")).and_then(|n| n.parse().ok()).unwrap_or(0),
+        })
+    }
+
+    /// What lets its commits go on, once its replicas connect anew.
+    fn let_commit(&self) -> Option<String> {
+        let no_replica = self.no_replica();
+        let word = self.word;
+        (self.enabled && self.on && self.timeout_ms > 0).then(|| {
+            format!("SET GLOBAL rpl_semi_sync_{word}_timeout = 0; SET GLOBAL rpl_semi_sync_{word}_wait_no_{no_replica} = OFF")
+        })
+    }
+
+    /// Commits wait for replicas again. `None`: not yet, there is none.
+    fn wait_again(&self, was: Was) -> Option<String> {
+        let (word, no_replica) = (self.word, self.no_replica());
+        let waits = if was.waits { "ON" } else { "OFF" };
+        (!self.enabled || self.clients > 0).then(|| {
+            format!(
+                "SET GLOBAL rpl_semi_sync_{word}_timeout = {}; SET GLOBAL rpl_semi_sync_{word}_wait_no_{no_replica} = {waits}",
+                was.timeout_ms
+            )
+        })
+    }
+
+    fn no_replica(&self) -> &'static str {
+        if self.word == "source" { "replica" } else { "slave" }
+    }
+
+    fn is(&self) -> Was {
+        Was { timeout_ms: self.timeout_ms, waits: self.waits }
+    }
+}
+
+/// How it was configured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Was {
+    timeout_ms: u64,
+    /// Even where there is no replica.
+    waits: bool,
+}
+
+/// Where nobody says otherwise, as the servers have it.
+const DEFAULT: Was = Was { timeout_ms: 10_000, waits: true };
+
+/// Whose timeout is 0 because of us, and what it was.
+#[derive(Default)]
+pub(super) struct Relaxed {
+    was: Mutex<HashMap<ServerId, Was>>,
+    /// Who was found so: another Sluice may be in the middle of a failover, so it is looked at twice.
+    found: Mutex<Vec<ServerId>>,
+}
+
+async fn look(reach: &Reach) -> Result<Option<Source>, String> {
+    let results = reach.run(&[QUESTION.to_owned()], ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
+    Ok(Source::read(&results))
+}
+
+/// The replicas connect anew, at once; the dead one does not.
+async fn end_senders(reach: &Reach) {
+    let Ok(found) = reach.run(&[SENDERS.to_owned()], ACT_LIMIT).await else { return };
+    let Some(table) = found.first() else { return };
+    for kill in (0..table.rows.len()).filter_map(|row| table.get(row, "id").and_then(commands::kill)) {
+        // 1094: it has ended by itself.
+        let _ = reach.run(&[kill], ACT_LIMIT).await;
+    }
+}
+
+impl Hands {
+    /// No commit of these waits for an acknowledgement until [`Hands::wait_again`].
+    pub(super) async fn let_commit(self: Arc<Self>, server: ServerId, report: Arc<dyn Report>) {
+        let Some(reach) = self.free.get(server.index()) else { return };
+        let Ok(Some(source)) = look(reach).await else { return };
+        let Some(statements) = source.let_commit() else { return };
+        let detail = match reach.run(&[statements], ACT_LIMIT).await {
+            Ok(_) => {
+                if source.clients > 0 {
+                    end_senders(reach).await;
+                }
+                self.relaxed.was.lock().insert(server, source.is());
+                format!(
+                    "semi_sync: its commits wait for no acknowledgement while the master is replaced (rpl_semi_sync_{}_timeout was {} ms)",
+                    source.word, source.timeout_ms
+                )
+            }
+            Err(refusal) => format!(
+                "semi_sync: its commits wait for acknowledgements of the dead master, up to {} ms, and Sluice's account may not stop that (MariaDB: \
+                 GRANT REPLICATION MASTER ADMIN): {refusal}",
+                source.timeout_ms
+            ),
+        };
+        self.tell(&report, server, &detail);
+    }
+
+    /// The replacement is over.
+    pub(super) fn wait_again(self: &Arc<Self>, report: &Arc<dyn Report>) {
+        for (server, was) in std::mem::take(&mut *self.relaxed.was.lock()) {
+            tokio::spawn(self.clone().tighten(server, was, report.clone()));
+        }
+    }
+
+    /// Looks for servers that somebody who died has left so.
+    pub(super) async fn find_relaxed(self: Arc<Self>, report: Arc<dyn Report>) {
+        let mut marked = Vec::new();
+        let mut others = None;
+        for reach in self.free.iter().filter(|reach| !reach.retired) {
+            match look(reach).await {
+                Ok(Some(source)) if source.timeout_ms == 0 => marked.push(reach.id),
+                Ok(Some(source)) => others = Some(source.is()),
+                _ => {}
+            }
+        }
+        let before = std::mem::take(&mut *self.relaxed.found.lock());
+        for server in marked.into_iter().filter(|server| !self.relaxed.was.lock().contains_key(server)) {
+            if before.contains(&server) {
+                tokio::spawn(self.clone().tighten(server, others.unwrap_or(DEFAULT), report.clone()));
+            } else {
+                self.relaxed.found.lock().push(server);
+            }
+        }
+    }
+
+    async fn tighten(self: Arc<Self>, server: ServerId, was: Was, report: Arc<dyn Report>) {
+        let Some(reach) = self.free.get(server.index()) else { return };
+        loop {
+            let pause = match look(reach).await {
+                // It has started anew, or somebody was faster.
+                Ok(None) => return,
+                Ok(Some(source)) if source.timeout_ms > 0 => return,
+                Ok(Some(source)) => match source.wait_again(was) {
+                    None => LOOK_EVERY,
+                    Some(statements) => match reach.run(&[statements], ACT_LIMIT).await {
+                        Ok(_) => {
+                            let detail = format!("semi_sync: rpl_semi_sync_{}_timeout is {} ms again", source.word, was.timeout_ms);
+                            return self.tell(&report, server, &detail);
+                        }
+                        Err(_) => UNREACHABLE_EVERY,
+                    },
+                },
+                Err(_) => UNREACHABLE_EVERY,
+            };
+            sleep(pause).await;
+        }
+    }
+
+    fn tell(&self, report: &Arc<dyn Report>, server: ServerId, detail: &str) {
+        let snapshot = self.snapshot.load();
+        report.report("failover", snapshot.server(server).map(|view| &*view.name), detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(rows: &[(&str, &str)]) -> Vec<TextResult> {
+        let rows = rows.iter().map(|(name, value)| vec![Some((*name).to_owned()), Some((*value).to_owned())]).collect();
+        vec![TextResult { columns: vec!["Variable_name".into(), "Value".into()], rows, affected_rows: 0, status: 0 }]
+    }
+
+    #[test]
+    fn both_families_are_understood() {
+        for (word, capital) in [("source", "Rpl_semi_sync_source"), ("master", "Rpl_semi_sync_master")] {
+            let small = capital.to_lowercase();
+            let found = Source::read(&answer(&[
+                (&format!("{small}_enabled"), "ON"),
+                (&format!("{small}_timeout"), "10000"),
+                (&format!("{small}_wait_no_{}", if word == "source" { "replica" } else { "slave" }), "ON"),
+                (&format!("{capital}_status"), "ON"),
+                (&format!("{capital}_clients"), "2"),
+            ]));
+            assert_eq!(found, Some(Source { word, enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 2 }));
+        }
+        assert_eq!(Source::read(&answer(&[("rpl_semi_sync_replica_enabled", "ON")])), None);
+        assert_eq!(Source::read(&[]), None);
+    }
+
+    #[test]
+    fn only_who_waits_is_let_go_and_waits_again_when_there_is_a_replica() {
+        let waits = Source { word: "master", enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 0 };
+        let text = "SET GLOBAL rpl_semi_sync_master_timeout = 0; SET GLOBAL rpl_semi_sync_master_wait_no_slave = OFF";
+        assert_eq!(waits.let_commit().as_deref(), Some(text));
+        for other in [
+            Source { enabled: false, ..waits.clone() },
+            Source { on: false, ..waits.clone() },
+            Source { timeout_ms: 0, ..waits.clone() },
+        ] {
+            assert_eq!(other.let_commit(), None, "{other:?}");
+        }
+        let let_go = Source { word: "source", timeout_ms: 0, waits: false, on: false, ..waits };
+        assert_eq!(let_go.wait_again(DEFAULT), None);
+        let text = "SET GLOBAL rpl_semi_sync_source_timeout = 10000; SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON";
+        assert_eq!(Source { clients: 1, ..let_go.clone() }.wait_again(DEFAULT).as_deref(), Some(text));
+        assert!(Source { enabled: false, ..let_go }.wait_again(DEFAULT).is_some(), "switched off by an operator meanwhile");
+    }
+}
