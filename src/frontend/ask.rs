@@ -17,6 +17,7 @@ use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet_with};
 use crate::protocol::ok_err_eof::{EofPacket, OkPacket, Status, write_end_of_rows};
 use crate::protocol::primitives::Put;
+use crate::protocol::query::NO_ATTRIBUTES;
 use crate::protocol::reply::Expect;
 use crate::session::leftover::{Condition, Reply};
 use crate::session::machine::Learned;
@@ -33,7 +34,8 @@ impl Client {
     /// Whether the statement may be one of those.
     pub(super) fn may_ask(statement: &Classified) -> bool {
         let effects = &statement.effects;
-        effects.reads_diagnostics || effects.reads_connection_id || effects.reads_row_count || effects.reads_found_rows
+        let counts = effects.reads_row_count || effects.reads_found_rows;
+        effects.reads_diagnostics || effects.reads_connection_id || counts || effects.reads_last_gtid
     }
 
     /// A statement that asks, among other things or only, for what the statement before left.
@@ -43,7 +45,7 @@ impl Client {
         }
         let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
         let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
-        let packet = Self::repacked(Com::Query, &sql);
+        let packet = self.repacked(Com::Query, &sql);
         self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
     }
 
@@ -113,7 +115,7 @@ impl Client {
         let sql = [b"SELECT ", expression].concat();
         let sql = self.with_left(&sql, false).unwrap_or(sql);
         let (statement, _) = self.classify(b"KILL 0");
-        let packet = Self::repacked(Com::Query, &sql);
+        let packet = self.repacked(Com::Query, &sql);
         let job = plain_job(Com::Query, Expect::Query, &statement, &sql, &packet);
         let server = self.decide(&job, &[]).server.ok_or(None)?;
         let held = self.held.is_some();
@@ -214,6 +216,7 @@ impl Client {
             Leftover::ConnectionId => Some(self.entry.id.to_string()),
             // What is prepared is executed later, behind other statements.
             _ if prepared || only_asks || self.held.is_some() => None,
+            Leftover::LastGtid => self.left.value(leftover).map(|gtid| format!("'{gtid}'")),
             other => self.left.value(other),
         })
     }
@@ -227,10 +230,13 @@ impl Client {
     }
 
     /// A new packet for a statement that [`Client::with_left`] has changed.
-    pub(super) fn repacked(com: Com, sql: &[u8]) -> BytesMut {
-        let mut packet = BytesMut::with_capacity(sql.len() + 5);
+    pub(super) fn repacked(&self, com: Com, sql: &[u8]) -> BytesMut {
+        // The connections of such a client have agreed upon attributes, too.
+        let attributes = com == Com::Query && self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+        let mut packet = BytesMut::with_capacity(sql.len() + HEADER_LEN + 1 + NO_ATTRIBUTES.len());
         put_packet_with(&mut packet, 0, |out| {
             out.extend_from_slice(&[com as u8]);
+            out.extend_from_slice(if attributes { NO_ATTRIBUTES } else { &[] });
             out.extend_from_slice(sql);
         });
         packet

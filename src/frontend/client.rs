@@ -289,7 +289,7 @@ impl Client {
             // MySQL has withdrawn them.
             Com::Refresh if self.shared.flavor() == Some(Flavor::MariaDb) => self.administrative(com, packet).await,
             Com::ProcessInfo if self.shared.flavor() == Some(Flavor::MariaDb) => {
-                let packet = Self::repacked(Com::Query, b"SHOW PROCESSLIST");
+                let packet = self.repacked(Com::Query, b"SHOW PROCESSLIST");
                 Box::pin(self.query(&packet)).await
             }
             Com::Quit => Err(Gone),

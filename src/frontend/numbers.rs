@@ -32,7 +32,7 @@ impl Client {
             (server == Some(master) && thread_id != 0).then_some(thread_id)
         };
         let sql = replaced(sql, self.session.lex, connection_of)?;
-        let packet = Self::repacked(Com::Query, &sql);
+        let packet = self.repacked(Com::Query, &sql);
         let job = plain_job(Com::Query, Expect::Query, statement, &sql, &packet);
         Some(self.run_job(&Job { payload: Payload::Packet(&packet), ..job }).await.map(|_| ()))
     }

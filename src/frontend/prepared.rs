@@ -37,7 +37,7 @@ impl Client {
         let (statement, hint) = self.classify(sql);
         let id = self.statements.next_id();
         let changed = if statement.effects.reads_connection_id { self.with_left(sql, true) } else { None };
-        let repacked = changed.as_deref().map(|sql| Self::repacked(Com::StmtPrepare, sql));
+        let repacked = changed.as_deref().map(|sql| self.repacked(Com::StmtPrepare, sql));
         let packet = repacked.as_deref().unwrap_or(packet);
         let sql = changed.as_deref().unwrap_or(sql);
         let text = Arc::new(PreparedText::new(sql, self.session.state.clone()));
@@ -160,7 +160,7 @@ impl Client {
         if job.statement.reason == ClassReason::Diagnostics
             && let Some(sql) = self.diagnostics_set(job.sql)
         {
-            let packet = Self::repacked(Com::Query, &sql);
+            let packet = self.repacked(Com::Query, &sql);
             let job = plain_job(Com::Query, Expect::Query, job.statement, &sql, &packet);
             return self.run_job(&job).await.map(|_| ());
         }

@@ -46,9 +46,12 @@ impl AccountWrites {
 impl Client {
     /// The session has written up to here.
     pub(super) fn learn_gtid(&mut self, lease: &Lease, gtid: Option<&[u8]>) {
-        if let Some(gtid) = gtid.and_then(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty())
-            && let Ok(gtid) = GtidSet::parse(lease.flavor, gtid)
+        if let Some(text) = gtid.and_then(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty())
+            && let Ok(gtid) = GtidSet::parse(lease.flavor, text)
         {
+            if lease.flavor == Flavor::MariaDb {
+                self.left.wrote(text);
+            }
             self.shared.known.learn(lease.server, &gtid);
             let newest = || self.shared.known.newest(lease.server);
             match self.shared.settings.load().routing.consistency {

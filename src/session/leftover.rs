@@ -1,4 +1,5 @@
-//! What the last statement left behind beside its result: conditions (`SHOW WARNINGS`), their counts, `ROW_COUNT()`, `FOUND_ROWS()`.
+//! What the last statement left behind beside its result: conditions (`SHOW WARNINGS`), their counts, `ROW_COUNT()`, `FOUND_ROWS()`; and what
+//! the last one that wrote did, MariaDB's `@@last_gtid`.
 //! On a server they live on the connection; here they are the session's, which may be on another connection by the time it asks.
 //!
 //! Sources: MySQL 8.4 Reference Manual, "The MySQL Diagnostics Area", "Information Functions"; MariaDB's server, which keeps the list
@@ -29,6 +30,8 @@ pub struct Leftovers {
     found_rows: Option<u64>,
     /// The last statement was one of those, and the connection was not asked yet.
     uncounted: bool,
+    /// GTID of the last transaction that the session wrote.
+    last_gtid: Box<str>,
 }
 
 /// What one reply said, as far as this file is concerned.
@@ -152,6 +155,11 @@ impl Leftovers {
         Some(set)
     }
 
+    /// The session's last transaction on MariaDB.
+    pub fn wrote(&mut self, gtid: &str) {
+        self.last_gtid = gtid.into();
+    }
+
     /// The conditions as the connection told them. `counted`: how many the reply counted, which may be more.
     pub fn conditions_are(&mut self, mut rows: Vec<Condition>, counted: u16) {
         rows.truncate(CONDITIONS_MAX);
@@ -182,6 +190,7 @@ impl Leftovers {
             Leftover::ErrorCount => Some(self.conditions.iter().filter(|row| is_error(row)).count().to_string()),
             Leftover::RowCount => Some(self.row_count.to_string()),
             Leftover::FoundRows => self.found_rows.map(|rows| rows.to_string()),
+            Leftover::LastGtid => Some(self.last_gtid.to_string()),
             Leftover::ConnectionId | Leftover::LastInsertId => None,
         }
     }

@@ -1,5 +1,5 @@
 //! Statements that ask what the statement before left on its connection, or which connection it is: `SHOW WARNINGS`,
-//! `SELECT ROW_COUNT()`, `SELECT @@warning_count`, `SELECT CONNECTION_ID()`. Where nothing else is asked, the session itself can say
+//! `SELECT ROW_COUNT()`, `SELECT @@warning_count`, `SELECT @@last_gtid`, `SELECT CONNECTION_ID()`. Where nothing else is asked, the session itself can say
 //! it; where they stand inside something else, what is known is put in their place.
 //!
 //! Sources: MySQL 8.4 Reference Manual, "Information Functions", "SHOW WARNINGS Statement"; MariaDB, the same names.
@@ -27,6 +27,8 @@ pub enum Leftover {
     ConnectionId,
     /// `LAST_INSERT_ID()`
     LastInsertId,
+    /// `@@last_gtid` of MariaDB
+    LastGtid,
 }
 
 /// A statement that asks for nothing else.
@@ -96,6 +98,7 @@ fn at(cursor: Cursor<'_>) -> Option<(Leftover, usize)> {
                     "error_count" => Leftover::ErrorCount,
                     "pseudo_thread_id" => Leftover::ConnectionId,
                     "last_insert_id" | "identity" => Leftover::LastInsertId,
+                    "last_gtid" => Leftover::LastGtid,
                     _ => return None,
                 },
                 _ => return None,
@@ -251,6 +254,8 @@ mod tests {
             ("select row_count ( ) as n, found_rows() f from dual", values(&[RowCount, FoundRows])),
             ("SELECT @@warning_count, @@session.error_count", values(&[WarningCount, ErrorCount])),
             ("SELECT CONNECTION_ID() AS 'id', @@identity", values(&[ConnectionId, LastInsertId])),
+            ("SELECT @@last_gtid AS pos", values(&[Leftover::LastGtid])),
+            ("SELECT @@global.last_gtid", None),
             ("SELECT LAST_INSERT_ID(5)", None),
             ("SELECT ROW_COUNT() + 1", None),
             ("SELECT ROW_COUNT() FROM t", None),

@@ -70,6 +70,8 @@ pub struct Effects {
     pub reads_found_rows: bool,
     /// `ROW_COUNT()`
     pub reads_row_count: bool,
+    /// `@@last_gtid`
+    pub reads_last_gtid: bool,
     /// `SHOW WARNINGS`, `SHOW ERRORS`, `GET DIAGNOSTICS`, `@@warning_count`, `@@error_count`
     pub reads_diagnostics: bool,
     /// `LAST_INSERT_ID()`, `@@last_insert_id`, `@@identity`
@@ -152,6 +154,7 @@ impl Effects {
             calc_found_rows,
             reads_found_rows,
             reads_row_count,
+            reads_last_gtid,
             reads_diagnostics,
             reads_last_insert_id,
             sets_last_insert_id,
@@ -191,6 +194,7 @@ impl Effects {
             (&mut self.calc_found_rows, calc_found_rows),
             (&mut self.reads_found_rows, reads_found_rows),
             (&mut self.reads_row_count, reads_row_count),
+            (&mut self.reads_last_gtid, reads_last_gtid),
             (&mut self.reads_diagnostics, reads_diagnostics),
             (&mut self.reads_last_insert_id, reads_last_insert_id),
             (&mut self.sets_last_insert_id, sets_last_insert_id),
