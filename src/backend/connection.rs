@@ -7,7 +7,7 @@ mod guard;
 mod reset;
 mod statements;
 
-pub use begins::with;
+pub use begins::{reads_otherwise, with};
 pub use error::CommandError;
 pub use guard::Guard;
 

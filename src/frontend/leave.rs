@@ -49,7 +49,10 @@ impl Client {
     /// A read-only transaction is on the server that was chosen for it; a statement that ends it by itself (`BEGIN`, DDL) begins
     /// something else, and may run on another server.
     async fn end_read_only(&mut self, statement: &Classified) {
-        let ends = statement.effects.implicit_commit || statement.effects.begins_transaction.is_some();
+        let effects = &statement.effects;
+        // `COMMIT; INSERT ..` in one text ends it before it writes.
+        let ended = effects.ends_transaction.as_ref().is_some_and(|end| statement.multi && end.chain != Some(true));
+        let ends = effects.implicit_commit || effects.begins_transaction.is_some() || ended;
         let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
         if !ends || !self.session.pins.only(PinReason::Transaction) || self.shared.snapshot.load().master == Some(server) {
             return;

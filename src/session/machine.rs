@@ -306,7 +306,9 @@ impl Session {
             // An error packet tracks nothing. What does not parse has done nothing.
             return effects.opaque && !ran_nothing(statement, learned);
         }
-        learned.state_changed && (effects.opaque || !told_by_text)
+        // What a function does besides is not in the text that calls it.
+        let calls = statement.calls_unknown || !statement.unknown_functions.is_empty();
+        learned.state_changed && (effects.opaque || calls || !told_by_text)
     }
 
     fn with_schema<'a>(&self, table: &'a str) -> std::borrow::Cow<'a, str> {

@@ -286,7 +286,7 @@ impl<'a> Lexer<'a> {
         }
         let i = digits(at);
         match self.byte(i) {
-            Some(b'.') => (TokenKind::Number, self.fraction_end(i + 1)),
+            Some(b'.') => self.fraction(i + 1),
             Some(b'e' | b'E') => {
                 let sign = usize::from(matches!(self.byte(i + 1), Some(b'+' | b'-')));
                 if self.byte(i + 1 + sign).is_some_and(|b| b.is_ascii_digit()) {
@@ -299,8 +299,9 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// End of the digits and the exponent behind a decimal point.
-    fn fraction_end(&self, at: usize) -> usize {
+    /// The digits and the exponent behind a decimal point, and where they end. `1.e` and `1.5e+` without a digit are no numbers: servers'
+    /// lexers drop them and go on behind the next character, so that what stands there reads otherwise than it looks.
+    fn fraction(&self, at: usize) -> (TokenKind, usize) {
         let digits = |mut i: usize| {
             while self.byte(i).is_some_and(|b| b.is_ascii_digit()) {
                 i += 1;
@@ -311,11 +312,9 @@ impl<'a> Lexer<'a> {
         if matches!(self.byte(i), Some(b'e' | b'E')) {
             let sign = usize::from(matches!(self.byte(i + 1), Some(b'+' | b'-')));
             let end = digits(i + 1 + sign);
-            if end > i + 1 + sign {
-                return end;
-            }
+            return (if end > i + 1 + sign { TokenKind::Number } else { TokenKind::Bad }, end);
         }
-        i
+        (TokenKind::Number, i)
     }
 
     fn word(&self, at: usize) -> (TokenKind, usize) {
@@ -323,7 +322,8 @@ impl<'a> Lexer<'a> {
         (if valid { TokenKind::Word } else { TokenKind::Bad }, end)
     }
 
-    /// `@name`, `@@name`, or a lone `@`.
+    /// `@name`, `@@name`, or a lone `@`. What byte beyond ASCII belongs to an unquoted name depends on the character set, and which names are
+    /// one variable on a collation (`@a` with an accent may be `@a`).
     fn variable(&self, at: usize) -> (TokenKind, usize) {
         match self.byte(at + 1) {
             Some(b'@') => {
@@ -347,7 +347,7 @@ impl<'a> Lexer<'a> {
                     let more =
                         self.byte(i) == Some(b'.') && self.byte(i + 1).is_some_and(|b| b == b'`' || (b < 0x80 && is_ident(b)));
                     if !more {
-                        return (TokenKind::SysVar, i);
+                        return (self.ascii_name(TokenKind::SysVar, i), i);
                     }
                     i += 1;
                 }
@@ -362,9 +362,14 @@ impl<'a> Lexer<'a> {
                 while self.byte(i).is_some_and(|b| b == b'.' || (b < 0x80 && is_ident(b))) {
                     i += 1;
                 }
-                (TokenKind::UserVar, i)
+                (self.ascii_name(TokenKind::UserVar, i), i)
             }
         }
+    }
+
+    /// The kind of an unquoted name that ends at `end`.
+    fn ascii_name(&self, kind: TokenKind, end: usize) -> TokenKind {
+        if self.byte(end).is_some_and(|b| b >= 0x80) { TokenKind::Bad } else { kind }
     }
 
     /// A comment that begins with `/*`.
@@ -446,9 +451,7 @@ impl<'a> Lexer<'a> {
             }
             _ => match first {
                 b'.' => match self.byte(at + 1) {
-                    Some(next) if next.is_ascii_digit() && !(self.after_name && at == self.pos) => {
-                        (TokenKind::Number, self.fraction_end(at + 1))
-                    }
+                    Some(next) if next.is_ascii_digit() && !(self.after_name && at == self.pos) => self.fraction(at + 1),
                     _ => (TokenKind::Dot, at + 1),
                 },
                 b'@' => self.variable(at),

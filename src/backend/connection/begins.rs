@@ -1,5 +1,5 @@
-//! What a session begins with on a new connection that its login does not name: `autocommit` as the server is configured, and what its
-//! `init_connect` has set for the account.
+//! What a session begins with on a new connection that its login does not name: `autocommit` as the server is configured, its `sql_mode` where that
+//! decides how statements are read, and what its `init_connect` has set for the account.
 //!
 //! Asked along with the first command, because the status flags do not tell: MySQL's say that statements commit by themselves until a session
 //! sets it. Only where there is an `init_connect` at all another question tells what it did: of the variables below those that are not what the
@@ -16,7 +16,16 @@ use crate::session::state::{Change, NAMES, State, Value};
 use crate::topology::Flavor;
 
 /// Goes out with the first command of a connection.
-pub(super) const QUESTION: &str = "SELECT @@session.autocommit, @@global.init_connect";
+pub(super) const QUESTION: &str = "SELECT @@session.autocommit, @@global.init_connect, @@global.sql_mode";
+
+/// Modes in which statements read otherwise. Only servers with one of them tell theirs: then it stands in the state of each session, and so
+/// the lexer knows it.
+const LEXED_MODES: [&[u8]; 2] = [b"ANSI_QUOTES", b"NO_BACKSLASH_ESCAPES"];
+
+/// Whether statements read otherwise in this `sql_mode` than in the usual ones.
+pub fn reads_otherwise(sql_mode: &[u8]) -> bool {
+    sql_mode.split(|b| *b == b',').any(|mode| LEXED_MODES.contains(&mode))
+}
 
 /// Variables that an `init_connect` may set, beside the charsets; of both families, with values that can be set as they are read.
 const VARIABLES: [&str; 20] = [
@@ -100,6 +109,11 @@ impl Connection {
         let mut begins = Vec::new();
         if is_off(answer.first()) {
             begins.push(set("autocommit", b"OFF"));
+        }
+        if let Some(Some(mode)) = answer.get(2)
+            && reads_otherwise(mode)
+        {
+            begins.push(set("sql_mode", mode));
         }
         if matches!(answer.get(1), Some(Some(text)) if !text.trim_ascii().is_empty()) {
             let reply = self.raw_reply(details_question(self.flavor).as_bytes()).await?;

@@ -14,12 +14,18 @@ const MAX_TOKENS: usize = 400_000;
 /// Most executable comments of which every combination is judged. mysqldump's SETs have one each, its SELECTs one.
 const MAX_EXEC_COMMENTS: usize = 4;
 
+/// Longer texts are judged once or not at all: every combination would be another walk over them.
+const MAX_EXEC_COMMENT_BYTES: usize = 256 * 1024;
+
 /// Judges a digest's text, which may hold several statements and executable comments.
 pub(super) fn judge(text: &[u8], mode: LexMode, truncated: bool) -> Verdict {
     if truncated {
         return opaque(Verdict::new(Class::Unknown, ClassReason::TooLong));
     }
     let comments = Lexer::new(text, mode).filter(|token| token.kind == TokenKind::ExecComment).count();
+    if comments > 0 && text.len() > MAX_EXEC_COMMENT_BYTES {
+        return opaque(Verdict::new(Class::Unknown, ClassReason::TooLong));
+    }
     // Every server reads all comments up to some version and skips the rest, but the two families count differently: so any subset is possible.
     let masks = 1u32 << comments.min(MAX_EXEC_COMMENTS);
     let variant = |mask: u32| match tokens(text, mode, MAX_TOKENS, |n, _| n >= MAX_EXEC_COMMENTS || mask & (1 << n) != 0) {

@@ -1,6 +1,8 @@
 //! The proof that a query reads only: one walk over its tokens. Every construct of either family's grammar by which a query can lock, assign, write,
 //! hand its rows elsewhere or call code we do not know, needs a reserved word, `:=`, or a name before a parenthesis; this walk looks at all of them.
 
+mod arguments;
+
 use super::effects::remember;
 use super::own::{IDENTITY, OWN_TABLES};
 use super::verdict::{Class, ClassReason, Verdict};
@@ -73,9 +75,6 @@ struct Frame {
 /// What a join counts among the operators. No server joins more than 61 tables.
 const JOIN_OPERATORS: usize = 3;
 
-/// How far the arguments of a function are looked through. A longer call is not proved to be the built-in.
-const MAX_ARGUMENT_TOKENS: usize = 4096;
-
 /// Walks over one statement's tokens and raises `verdict` by what it finds.
 pub(super) fn scan(text: &[u8], tokens: &[Token], mode: LexMode, verdict: &mut Verdict) {
     let mut walk = Walk {
@@ -85,6 +84,7 @@ pub(super) fn scan(text: &[u8], tokens: &[Token], mode: LexMode, verdict: &mut V
         verdict,
         frames: vec![Frame { opener: Opener::Other, with: WithList::No, behind_as: false }],
         into_list: false,
+        look_ahead: arguments::MAX_LOOK_AHEAD,
     };
     walk.verdict.tokens += tokens.len();
     for at in 0..tokens.len() {
@@ -114,6 +114,8 @@ struct Walk<'a, 'v> {
     frames: Vec<Frame>,
     /// Inside `INTO @a, @b`.
     into_list: bool,
+    /// How many tokens may still be looked at ahead of the walk: calls within calls must not cost their product.
+    look_ahead: usize,
 }
 
 impl<'a> Walk<'a, '_> {
@@ -155,6 +157,10 @@ impl<'a> Walk<'a, '_> {
         let Some(token) = self.tokens.get(at).copied() else { return };
         if self.into_list && !matches!(token.kind, TokenKind::UserVar | TokenKind::Comma) {
             self.into_list = false;
+        }
+        if self.with() == WithList::Body && token.kind != TokenKind::Comma {
+            // The statement itself begins: commas of its own name nothing.
+            self.set_with(WithList::No);
         }
         match token.kind {
             TokenKind::Bad | TokenKind::ExecComment | TokenKind::Semicolon => {
@@ -202,6 +208,7 @@ impl<'a> Walk<'a, '_> {
             "warning_count" | "error_count" => (effects.reads_diagnostics, effects.session_bound) = (true, true),
             "last_insert_id" | "identity" => effects.reads_last_insert_id = true,
             "pseudo_thread_id" => effects.reads_connection_id = true,
+            "last_gtid" => (effects.reads_last_gtid, effects.session_bound) = (true, true),
             _ => {}
         }
         effects.reads_server_state |= !IDENTITY.contains(&name.as_str());
@@ -221,6 +228,9 @@ impl<'a> Walk<'a, '_> {
         if keyword && self.keyword(at, upper, call) {
             return;
         }
+        if token.kind == TokenKind::Word {
+            self.high_bytes(word);
+        }
         // Behind a dot with a space (`db . f (x)`) a word has a say as one of its own, too, but is no built-in's name.
         if self.before(at, 1) == Some(TokenKind::Dot) {
             if call {
@@ -235,11 +245,8 @@ impl<'a> Walk<'a, '_> {
             WithList::Name if !(keyword && upper == b"RECURSIVE") => return self.set_with(WithList::Named),
             _ => {}
         }
-        if keyword {
-            self.high_bytes(word);
-            if let Some(volatility) = functions::parenless(word) {
-                self.volatile(volatility);
-            }
+        if let Some(volatility) = functions::parenless(word).filter(|_| keyword) {
+            self.volatile(volatility);
         }
         if call && !(keyword && self.harmless_before_parenthesis(at, upper)) && !self.column_list(at) {
             self.function(at, token, word);
@@ -385,7 +392,10 @@ impl<'a> Walk<'a, '_> {
     fn function(&mut self, at: usize, token: Token, word: &[u8]) {
         let space = self.tokens.get(at + 1).is_some_and(|next| next.space);
         let known = if token.kind == TokenKind::Word { functions::lookup(word, space, self.mode) } else { None };
-        let Some(found) = known.filter(|found| self.arguments_fit(at, found.name)) else { return self.unknown_function(at) };
+        let Some(found) = known else { return self.unknown_function(at) };
+        if !self.arguments_fit(at, found.name) {
+            return self.unknown_function(at);
+        }
         self.volatile(found.volatility);
         let no_arguments = self.kind(at + 2) == Some(TokenKind::RParen);
         let effects = &mut self.verdict.effects;
@@ -410,63 +420,6 @@ impl<'a> Walk<'a, '_> {
         if !found.effect.is_read() {
             self.verdict.raise(Class::Write, ClassReason::FunctionWithEffect(found.name));
         }
-    }
-
-    /// MariaDB knows these names only in one shape; in another they are a stored function's.
-    fn arguments_fit(&self, at: usize, name: &str) -> bool {
-        if self.mode.dialect == Dialect::MySql {
-            return true;
-        }
-        match name {
-            "POINT" => self.arguments(at + 1) == 2,
-            "LINESTRING" | "POLYGON" | "MULTIPOINT" | "MULTILINESTRING" | "MULTIPOLYGON" | "GEOMETRYCOLLECTION" => {
-                self.arguments(at + 1) >= 1
-            }
-            "JSON_TABLE" => self.has_columns_clause(at + 1),
-            _ => true,
-        }
-    }
-
-    /// How many arguments stand in the parenthesis at `open`.
-    fn arguments(&self, open: usize) -> usize {
-        let mut depth = 0usize;
-        let mut commas = 0;
-        for at in open..self.tokens.len().min(open + MAX_ARGUMENT_TOKENS) {
-            match self.kind(at) {
-                Some(TokenKind::LParen) => depth += 1,
-                Some(TokenKind::RParen) => {
-                    depth -= 1;
-                    if depth == 0 {
-                        return if at == open + 1 { 0 } else { commas + 1 };
-                    }
-                }
-                Some(TokenKind::Comma) if depth == 1 => commas += 1,
-                _ => {}
-            }
-        }
-        0
-    }
-
-    /// `(doc, path COLUMNS (`: what no call's arguments can look like.
-    fn has_columns_clause(&self, open: usize) -> bool {
-        let mut depth = 0usize;
-        for at in open..self.tokens.len().min(open + MAX_ARGUMENT_TOKENS) {
-            match self.kind(at) {
-                Some(TokenKind::LParen) => depth += 1,
-                Some(TokenKind::RParen) => {
-                    depth -= 1;
-                    if depth == 0 {
-                        return false;
-                    }
-                }
-                Some(TokenKind::Word) if depth == 1 && self.is(at, "COLUMNS") => {
-                    let literal = matches!(self.before(at, 1), Some(TokenKind::Param | TokenKind::String));
-                    return literal && self.kind(at + 1) == Some(TokenKind::LParen);
-                }
-                _ => {}
-            }
-        }
-        false
     }
 
     fn unknown_function(&mut self, at: usize) {

@@ -105,22 +105,18 @@ pub(super) fn show(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
 
 /// Names, accounts and literals only.
 fn only_names(cursor: Cursor<'_>) -> bool {
-    cursor.rest().iter().enumerate().all(|(n, token)| {
-        // FOR CURRENT_USER()
-        let call = matches!(token.kind, TokenKind::LParen | TokenKind::RParen) && n > 0;
-        let after_current_user =
-            call && cursor.rest().iter().take(n).any(|before| cursor.bytes(*before).eq_ignore_ascii_case(b"CURRENT_USER"));
-        after_current_user
-            || matches!(
-                token.kind,
-                TokenKind::Word
-                    | TokenKind::QuotedIdent
-                    | TokenKind::String
-                    | TokenKind::Param
-                    | TokenKind::UserVar
-                    | TokenKind::Dot
-                    | TokenKind::Comma
-            )
+    // FOR CURRENT_USER()
+    let mut current_user = false;
+    cursor.rest().iter().all(|token| match token.kind {
+        TokenKind::LParen | TokenKind::RParen => current_user,
+        TokenKind::Word => {
+            current_user |= cursor.bytes(*token).eq_ignore_ascii_case(b"CURRENT_USER");
+            true
+        }
+        TokenKind::QuotedIdent | TokenKind::String | TokenKind::Param | TokenKind::UserVar | TokenKind::Dot | TokenKind::Comma => {
+            true
+        }
+        _ => false,
     })
 }
 

@@ -70,6 +70,34 @@ fn everyday_reads() {
     }
 }
 
+/// Sizes at which a product of two lengths would take minutes.
+#[test]
+fn what_is_looked_at_grows_with_the_text_only() {
+    for (head, unit, tail, n) in [
+        ("SHOW GRANTS FOR ", "a ", "CURRENT_USER", 100_000),
+        ("SELECT ", "POINT(", "1", 100_000),
+        ("SELECT ", "JSON_TABLE(", "1", 60_000),
+        ("/*! */ /*! */ /*! */ /*! */ SELECT ", "POINT(", "1", 100_000),
+    ] {
+        let sql = format!("{head}{}{tail}{}", unit.repeat(n), "(".repeat(if tail == "1" { 0 } else { n }));
+        let found = classify(sql.as_bytes(), LexMode { dialect: Dialect::MariaDb, ..LexMode::default() });
+        assert!(found.class != Class::Read || head.starts_with("SHOW"), "{head}{unit}");
+    }
+}
+
+#[test]
+fn functions_behind_a_with_list_count() {
+    for (sql, expected) in [
+        ("WITH x AS (SELECT a FROM t) SELECT x.a, NOW() FROM x", Err(Uncacheable::Time)),
+        ("WITH x AS (SELECT a FROM t) SELECT x.a, UUID() FROM x", Err(Uncacheable::Random)),
+        ("WITH x AS (SELECT a FROM t) SELECT x.a, CURRENT_TIMESTAMP FROM x", Err(Uncacheable::Time)),
+        ("WITH x AS (SELECT a FROM t), y (b) AS (SELECT 1) SELECT x.a, y.b FROM x, y", Ok(())),
+    ] {
+        assert_eq!(classify(sql.as_bytes(), LexMode::default()).cacheable, expected, "{sql}");
+    }
+    assert!(effects("WITH c AS (SELECT id FROM t) SELECT c.id, LAST_INSERT_ID() FROM c").reads_last_insert_id);
+}
+
 #[test]
 fn reads_that_are_none() {
     use Class::{LockingRead, Unknown, Write};
@@ -109,6 +137,11 @@ fn reads_that_are_none() {
         ("SELECT NEXTVAL(s)", Write, "function_with_effect"),
         ("SELECT SLEEP(1)", Write, "function_with_effect"),
         ("SELECT LAST_INSERT_ID(5)", Write, "function_with_effect"),
+        // behind a WITH list the commas are the query's own
+        ("WITH x AS (SELECT 1) SELECT 1, f(2)", Write, "unknown_function"),
+        ("WITH x AS (SELECT 1), y AS (SELECT 2) SELECT a, GET_LOCK('a', 1) FROM x, y", Write, "function_with_effect"),
+        ("WITH x AS (SELECT 1) (SELECT 1, f(2))", Write, "unknown_function"),
+        ("SELECT (WITH x AS (SELECT 1) SELECT a FROM x ORDER BY a, f(2))", Write, "unknown_function"),
         ("SELECT NEXT VALUE FOR s", Write, "sequence_value"),
         ("SELECT PREVIOUS VALUE FOR s", Write, "sequence_value"),
         ("SELECT s.nextval FROM dual", Write, "sequence_value"),
