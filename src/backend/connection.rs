@@ -7,7 +7,7 @@ mod guard;
 mod reset;
 mod statements;
 
-pub use begins::{reads_otherwise, with};
+pub use begins::{own, with};
 pub use error::CommandError;
 pub use guard::Guard;
 

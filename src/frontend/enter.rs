@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::Credential;
 use crate::auth::attributes::passed_on;
-use crate::backend::connection::{
-    ALWAYS_CAPABILITIES, CommandError, MUST_CHANGE_PASSWORD, PoolKey, key_capabilities, reads_otherwise, with,
-};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, MUST_CHANGE_PASSWORD, PoolKey, key_capabilities, own, with};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::beginnings::{Beginner, Begins, Found};
 use crate::frontend::client::{Account, Client, Gone, unknown_command};
@@ -24,7 +22,7 @@ use crate::protocol::handshake::ServerError;
 use crate::protocol::ok_err_eof::ErrPacket;
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
-use crate::session::state::{Change, State, Value, charset_of_collation};
+use crate::session::state::{Change, State, charset_of_collation};
 use crate::sql::lexer::{ByteCharset, LexMode};
 use crate::topology::{Flavor, ServerId};
 
@@ -180,13 +178,7 @@ fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, gener
 /// A session that begins so. A reset runs no `init_connect`: of all that it comes back to what is the server's own.
 fn begin(shared: &Shared, account: &Account, begins: Option<Arc<[Change]>>, lex: LexMode) -> Session {
     let Some(begins) = begins else { return Session::new(account.fresh.clone(), lex) };
-    let is_own = |change: &&Change| match change {
-        Change::System(name, Some(Value::Reported(value))) => {
-            **name == *"autocommit" || **name == *"sql_mode" && reads_otherwise(value)
-        }
-        _ => false,
-    };
-    let own: Vec<Change> = begins.iter().filter(is_own).cloned().collect();
+    let own = own(&begins);
     let state = if own.is_empty() { account.fresh.clone() } else { Arc::new(with(&account.fresh, &own)) };
     let mut session = Session::new(state, lex);
     if own.len() < begins.len() {

@@ -95,6 +95,30 @@ async fn where_nothing_commits_by_itself_a_session_knows_it() {
 }
 
 /// The status of the login's own OK, by the wire.
+/// Bug: where the servers' own `sql_mode` has double quotes for names, a function so named was taken for a text.
+#[tokio::test]
+async fn statements_are_read_in_the_servers_own_mode() {
+    let (cluster, proxy) = world(&["--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES"]).await;
+    let function = "CREATE FUNCTION shop.here () RETURNS INT READS SQL DATA RETURN @@server_id";
+    cluster.server("db1").run(&[function]).await.unwrap();
+    cluster.settle().await.unwrap();
+    let (mut through, mut direct) = pair(&cluster, &proxy, "shop").await;
+    reads_on_a_replica(&mut through).await;
+    for _ in 0..3 {
+        same(&mut through, &mut direct, "SELECT @@sql_mode").await;
+        same(&mut through, &mut direct, r#"SELECT "name", '\' FROM items WHERE id = 1"#).await;
+        for _ in 0..4 {
+            let at: Option<u32> = through.query_first(r#"SELECT "here"()"#).await.unwrap();
+            assert_eq!(at, Some(MASTER), "what the function does is not known");
+        }
+        through.reset().await.unwrap();
+        direct.reset().await.unwrap();
+    }
+    through.query_drop("SET sql_mode = ''").await.unwrap();
+    let text: Option<String> = through.query_first(r#"SELECT "name" FROM items WHERE id = 1"#).await.unwrap();
+    assert_eq!(text.as_deref(), Some("name"));
+}
+
 #[tokio::test]
 async fn the_login_says_so() {
     let (cluster, proxy) = world(&["--autocommit=0"]).await;

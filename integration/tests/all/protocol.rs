@@ -190,6 +190,11 @@ async fn attributes_go_along_with_their_statements() {
         "SELECT 1; SELECT 2",
         "INSERT INTO shop.nothing VALUES (1)",
         "SHOW WARNINGS",
+        // Into these something is put before they are sent on.
+        "SELECT name FROM shop.items WHERE id = SIGN(CONNECTION_ID())",
+        "SET @rows = ROW_COUNT() + 5",
+        "SELECT @rows > 0",
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE id = 1073741825",
     ] {
         let command = with_attribute("traceparent", "00-4bf92f3577b34da6-01", sql);
         let seen = ask_alike(&mut through, &mut direct, sql, |_| command.clone(), Expect::Query).await;

@@ -383,6 +383,63 @@ async fn what_a_procedure_set_is_there_whatever_the_server_tells_of_it() {
     }
 }
 
+/// `@@last_gtid` of MariaDB is the session's own, whoever has used its connection since.
+#[tokio::test]
+async fn the_last_gtid_is_that_of_the_session() {
+    if flavour() != Flavour::MariaDb {
+        let mut conn = proxy().connect("shop").await.unwrap();
+        assert!(conn.query_drop("SELECT @@last_gtid").await.is_err(), "MySQL has none");
+        return;
+    }
+    let schema = schema("sessions_gtid").await;
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "1").start().await.unwrap();
+    let (mut one, mut two) = (proxy.connect(&schema).await.unwrap(), proxy.connect(&schema).await.unwrap());
+    one.query_drop("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+    assert_eq!(two.query_first::<String, _>("SELECT @@last_gtid").await.unwrap().as_deref(), Some(""), "it wrote nothing");
+    one.query_drop("INSERT INTO t VALUES (1)").await.unwrap();
+    let own: String = one.query_first("SELECT @@last_gtid").await.unwrap().unwrap();
+    two.query_drop("INSERT INTO t VALUES (2)").await.unwrap();
+    let others: String = two.query_first("SELECT @@last_gtid AS pos").await.unwrap().unwrap();
+    assert_ne!(own, others);
+    assert_eq!(one.query_first::<String, _>("SELECT @@last_gtid").await.unwrap(), Some(own.clone()));
+    one.query_drop("SET @pos = @@last_gtid").await.unwrap();
+    assert_eq!(one.query_first::<String, _>("SELECT @pos").await.unwrap(), Some(own));
+}
+
+/// Bug: what ended a read-only transaction and wrote in one text was refused by the replica that the transaction was on.
+#[tokio::test]
+async fn a_text_that_ends_a_read_only_transaction_may_write() {
+    let schema = schema("sessions_read_only").await;
+    let mut conn = proxy().connect(&schema).await.unwrap();
+    conn.query_drop("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY)").await.unwrap();
+    for _ in 0..3 {
+        conn.query_drop("START TRANSACTION READ ONLY").await.unwrap();
+        conn.query_drop("SELECT COUNT(*) FROM t").await.unwrap();
+        conn.query_drop("COMMIT; INSERT INTO t VALUES ()").await.unwrap();
+        assert!(conn.query_drop("INSERT INTO t VALUES ()").await.is_ok(), "nothing of it is left");
+    }
+    assert_eq!(conn.query_first::<u32, _>("SELECT COUNT(*) FROM t").await.unwrap(), Some(6));
+}
+
+/// Bug: what a function made beside a variable that its statement sets stayed on the connection for the next client.
+#[tokio::test]
+async fn a_functions_temporary_table_is_its_sessions() {
+    let schema = schema("sessions_function").await;
+    let create = format!(
+        "CREATE FUNCTION {schema}.makes () RETURNS INT READS SQL DATA BEGIN CREATE TEMPORARY TABLE made (id INT); RETURN 1; END"
+    );
+    cluster().server("db1").run(&[&create]).await.unwrap();
+    cluster().settle().await.unwrap();
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "2").start().await.unwrap();
+    let mut conn = proxy.connect(&schema).await.unwrap();
+    conn.query_drop("SET @n = makes()").await.unwrap();
+    for _ in 0..4 {
+        let mut other = proxy.connect(&schema).await.unwrap();
+        assert!(other.query_drop("/* sluice: master */ SELECT * FROM made").await.is_err());
+        assert!(conn.query_drop("SELECT * FROM made").await.is_ok());
+    }
+}
+
 /// After FLUSH STATUS the counters are this session's, whoever used the connection before and whatever runs beside it.
 #[tokio::test]
 async fn counters_flushed_by_a_session_count_its_own_statements() {

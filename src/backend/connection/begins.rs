@@ -23,7 +23,7 @@ pub(super) const QUESTION: &str = "SELECT @@session.autocommit, @@global.init_co
 const LEXED_MODES: [&[u8]; 2] = [b"ANSI_QUOTES", b"NO_BACKSLASH_ESCAPES"];
 
 /// Whether statements read otherwise in this `sql_mode` than in the usual ones.
-pub fn reads_otherwise(sql_mode: &[u8]) -> bool {
+fn reads_otherwise(sql_mode: &[u8]) -> bool {
     sql_mode.split(|b| *b == b',').any(|mode| LEXED_MODES.contains(&mode))
 }
 
@@ -110,12 +110,14 @@ impl Connection {
         if is_off(answer.first()) {
             begins.push(set("autocommit", b"OFF"));
         }
+        let runs_something = matches!(answer.get(1), Some(Some(text)) if !text.trim_ascii().is_empty());
+        // The server's own stands before what `init_connect` made of it.
         if let Some(Some(mode)) = answer.get(2)
-            && reads_otherwise(mode)
+            && (runs_something || reads_otherwise(mode))
         {
             begins.push(set("sql_mode", mode));
         }
-        if matches!(answer.get(1), Some(Some(text)) if !text.trim_ascii().is_empty()) {
+        if runs_something {
             let reply = self.raw_reply(details_question(self.flavor).as_bytes()).await?;
             if let Some(row) = row(&reply, self.capabilities) {
                 begins.extend(details(self.flavor, &row));
@@ -127,6 +129,12 @@ impl Connection {
         self.begins = begins.into();
         Ok(())
     }
+}
+
+/// Of what a session begins with, what is the server's own: a reset, which runs no `init_connect`, comes back to that.
+pub fn own(begins: &[Change]) -> Vec<Change> {
+    let of = |wanted: &str| begins.iter().find(|change| matches!(change, Change::System(name, _) if **name == *wanted));
+    ["autocommit", "sql_mode"].into_iter().filter_map(of).cloned().collect()
 }
 
 /// The state with these changes; where they change no charset it keeps what its login gave its results.
