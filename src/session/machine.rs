@@ -306,9 +306,8 @@ impl Session {
             // An error packet tracks nothing. What does not parse has done nothing.
             return effects.opaque && !ran_nothing(statement, learned);
         }
-        // What a function does besides is not in the text that calls it.
-        let calls = statement.calls_unknown || !statement.unknown_functions.is_empty();
-        learned.state_changed && (effects.opaque || calls || !told_by_text)
+        // What a function makes beside a variable that the text sets is asked for with the variables.
+        learned.state_changed && (effects.opaque || !told_by_text)
     }
 
     fn with_schema<'a>(&self, table: &'a str) -> std::borrow::Cow<'a, str> {

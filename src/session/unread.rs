@@ -73,11 +73,13 @@ impl Unread {
 }
 
 /// The question for the names of all user variables of a connection; at most one more than can be read. Its first row has
-/// `ROW_COUNT()` and `FOUND_ROWS()`, which asking changes, and whether the server knows this connection's variables at all: with
-/// `performance_schema = OFF`, and for a thread beyond its limits, its tables are there and empty.
+/// `ROW_COUNT()` and `FOUND_ROWS()`, which asking changes, and whether the names are all there is to know: the server knows this connection's variables
+/// at all (MySQL's tables are there and empty with `performance_schema = OFF`, and for a thread beyond its limits), and no temporary table was ever made
+/// on it, which a function may have done too (MySQL has no such counter that can be selected).
 pub fn names_question(mariadb: bool) -> &'static str {
     if mariadb {
-        "SELECT ROW_COUNT(), FOUND_ROWS(), 1 UNION ALL \
+        "SELECT ROW_COUNT(), FOUND_ROWS(), \
+         (SELECT VARIABLE_VALUE = 0 FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'COM_CREATE_TEMPORARY_TABLE') UNION ALL \
          (SELECT VARIABLE_NAME, NULL, NULL FROM information_schema.USER_VARIABLES LIMIT 65)"
     } else {
         "SELECT ROW_COUNT(), FOUND_ROWS(), EXISTS (SELECT 1 FROM performance_schema.threads WHERE PROCESSLIST_ID = CONNECTION_ID()) \

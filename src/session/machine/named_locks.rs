@@ -90,8 +90,7 @@ impl NamedLocks {
                         self.names.swap_remove(at);
                     }
                 }
-                // Nor does one whose name is not told: it may be another's, or one that was never taken.
-                (false, None) => {}
+                (false, None) => self.unknown = self.unknown.saturating_sub(1),
             }
         }
     }
@@ -143,7 +142,7 @@ mod tests {
             (&["SELECT GET_LOCK('a', 1), GET_LOCK('b', 1)", "DO RELEASE_LOCK('a')"], true),
             (&["SELECT GET_LOCK('a', 1), GET_LOCK('a', 1)", "DO RELEASE_LOCK('a')"], true),
             (&["SELECT GET_LOCK('a', 1)", "DO RELEASE_LOCK('other')"], true),
-            (&["SELECT GET_LOCK(?, 1)", "DO RELEASE_LOCK(?)"], true),
+            (&["SELECT GET_LOCK(?, 1)", "DO RELEASE_LOCK(?)"], false),
             (&["SELECT GET_LOCK(CONCAT('a', 1), 1)", "DO RELEASE_LOCK('x')"], true),
             (&["SELECT get_lock('a', 1)", "DO RELEASE_LOCK(@a)"], true),
             (&["SELECT GET_LOCK('a', 1) FROM t", "DO RELEASE_LOCK('a')"], true),
