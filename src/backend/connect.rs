@@ -181,8 +181,8 @@ impl ConnectError {
     pub fn is_retryable(&self) -> bool {
         match self {
             ConnectError::Unreachable { .. } | ConnectError::Lost { .. } | ConnectError::Timeout { .. } => true,
-            // ER_CON_COUNT_ERROR, ER_OUT_OF_RESOURCES, ER_SERVER_SHUTDOWN, ER_TOO_MANY_USER_CONNECTIONS
-            ConnectError::Refused(e) => matches!(e.code, 1040 | 1041 | 1053 | 1203),
+            // ER_CON_COUNT_ERROR, ER_OUT_OF_RESOURCES, ER_SERVER_SHUTDOWN, ER_HOST_IS_BLOCKED, ER_TOO_MANY_USER_CONNECTIONS
+            ConnectError::Refused(e) => matches!(e.code, 1040 | 1041 | 1053 | 1129 | 1203),
             _ => false,
         }
     }
@@ -270,9 +270,15 @@ mod tests {
 
     #[test]
     fn only_the_absent_and_the_busy_are_worth_another_try() {
-        for (code, retryable, denied) in
-            [(1040, true, false), (1203, true, false), (1045, false, true), (1130, false, false), (1049, false, false)]
-        {
+        for (code, retryable, denied) in [
+            (1040, true, false),
+            (1129, true, false),
+            (1203, true, false),
+            (1226, false, false),
+            (1045, false, true),
+            (1130, false, false),
+            (1049, false, false),
+        ] {
             let e = ConnectError::Refused(ServerError::new(code, "HY000", "x"));
             assert_eq!((e.is_retryable(), e.is_access_denied()), (retryable, denied), "{code}");
         }

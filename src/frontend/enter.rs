@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::Credential;
 use crate::auth::attributes::passed_on;
+use crate::backend::ConnectError;
 use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, MUST_CHANGE_PASSWORD, PoolKey, key_capabilities, own, with};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::beginnings::{Beginner, Begins, Found};
@@ -317,9 +318,15 @@ async fn enter_schema_at(
 ) -> Result<Result<(), ServerError>, String> {
     let mut lease = match checkout.await {
         Ok(lease) => lease,
-        Err(CheckoutError::Connect(crate::backend::ConnectError::Refused(error))) => {
-            shared.forget_password(&account.key);
-            return Ok(Err(error));
+        Err(CheckoutError::Connect(error)) if error.is_retryable() => return Err(error.to_string()),
+        Err(CheckoutError::Connect(error)) => {
+            if error.is_access_denied() {
+                shared.forget_password(&account.key);
+            }
+            return match error {
+                ConnectError::Refused(refusal) => Ok(Err(refusal)),
+                error => Err(error.to_string()),
+            };
         }
         Err(error) => return Err(error.to_string()),
     };

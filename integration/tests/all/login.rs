@@ -308,3 +308,27 @@ async fn a_login_in_a_charset_for_results_only_is_refused() {
         assert_eq!(told[0], told[1], "{collation}");
     }
 }
+
+/// Bug: whatever a server said against a connection on which a login tried its schema, what was learned of the password was forgotten and
+/// the account's idle connections were closed everywhere.
+#[tokio::test]
+async fn a_server_that_has_no_room_for_a_login_says_nothing_of_its_password() {
+    let make = [
+        "DROP USER IF EXISTS narrow",
+        "CREATE USER narrow IDENTIFIED BY 'n' WITH MAX_USER_CONNECTIONS 1",
+        "GRANT SELECT, UPDATE ON shop.* TO narrow",
+    ];
+    cluster().server("db1").run(&make).await.unwrap();
+    cluster().settle().await.unwrap();
+    let options = || proxy().options(Account { name: "narrow", password: "n" });
+    let mut holder = proxy().connect_with(options()).await.unwrap();
+    holder.query_drop("START TRANSACTION").await.unwrap();
+    holder.query_drop("SELECT COUNT(*) FROM shop.items WHERE id = 1 FOR UPDATE").await.unwrap();
+    let refused = proxy().connect_with(options().db_name(Some("shop"))).await.expect_err("its one connection is in use");
+    assert_eq!(server_error(refused.downcast_ref().unwrap()).unwrap().0, 1226, "{refused:#}");
+    let events = proxy().admin("SHOW EVENTS").await.unwrap();
+    assert!(!events.framed().contains("of narrow"), "{}", events.framed());
+    holder.query_drop("ROLLBACK").await.unwrap();
+    drop(holder);
+    proxy().connect_with(options().db_name(Some("shop"))).await.unwrap();
+}
