@@ -6,11 +6,12 @@
 
 mod close;
 mod lease;
+mod room;
 
 pub use lease::Lease;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -52,8 +53,8 @@ pub struct ServerPool {
     compression: Option<Algorithm>,
     settings: Mutex<PoolSettings>,
     inside: Mutex<Inside>,
-    /// Statements a connection may hold prepared: the setting, or less where the server refused so many.
-    prepared_max: Arc<AtomicUsize>,
+    /// How many statements a connection may hold prepared.
+    room: room::Room,
     /// Every open connection's number at the server and end, for [`ServerPool::sever`] and [`ServerPool::owns`].
     severers: Mutex<Vec<(u64, Weak<Severer>)>>,
     /// Connections that a `KILL` is on its way to.
@@ -132,7 +133,7 @@ impl ServerPool {
             address,
             tls: ArcSwap::from_pointee(tls),
             compression,
-            prepared_max: Arc::new(AtomicUsize::new(settings.max_prepared)),
+            room: room::Room::new(settings.max_prepared),
             settings: Mutex::new(settings),
             inside: Mutex::new(Inside { book: PoolBook::new(max), waiters: HashMap::new(), reused: 0 }),
             severers: Mutex::default(),
@@ -192,7 +193,7 @@ impl ServerPool {
 
     /// New limits and times; idle connections above the limit are closed.
     pub fn configure(&self, max: usize, settings: PoolSettings) {
-        self.prepared_max.store(settings.max_prepared, Ordering::Relaxed);
+        self.room.set(settings.max_prepared);
         *self.settings.lock() = settings;
         let (closed, served) = {
             let mut inside = self.inside.lock();
@@ -349,22 +350,8 @@ impl ServerPool {
         Instant::now() + self.settings.lock().max_lifetime
     }
 
-    /// The server holds as many prepared statements as it takes (1461): from now on each connection holds half as many, and idle
-    /// ones that hold any are closed.
-    pub fn make_room_for_prepared(&self) {
-        let less = |max: usize| Some((max / 2).max(1));
-        let before = self.prepared_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or(1);
-        tracing::warn!(
-            server = %self.name,
-            "the server is at its max_prepared_stmt_count; its connections hold at most {} statements each from now on, instead of {before}",
-            (before / 2).max(1)
-        );
-        let closed = self.inside.lock().book.retire(|_, connection, _| connection.prepared_count() > 0);
-        self.count_closed(closed.len());
-    }
-
     fn note_open(&self, connection: &mut Connection) {
-        connection.prepared_max = self.prepared_max.clone();
+        connection.prepared_max = self.room.max.clone();
         self.opened.fetch_add(1, Ordering::Relaxed);
         let Ok(severer) = connection.stream.severer() else { return };
         let severer = Arc::new(severer);

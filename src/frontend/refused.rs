@@ -240,7 +240,7 @@ impl Client {
         }
         lease.forget_all_prepared();
         if let Some(pool) = self.shared.pools.get(lease.server.index()) {
-            pool.make_room_for_prepared();
+            pool.make_room_for_prepared(Instant::now());
         }
         true
     }

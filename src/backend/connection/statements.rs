@@ -15,8 +15,18 @@ pub(super) struct ServerStatement {
     /// The server's number for it.
     id: u32,
     last_used: u64,
+    /// The connection's [`serial`](Connection::serial) then.
+    in_hands: u64,
     /// Of the parameters it was executed with.
     kinds: Kinds,
+}
+
+impl ServerStatement {
+    /// Whether a cursor may be open on it, or long data wait for its execution: it is of whoever has the connection now. What others
+    /// have left of this kind is of no use to anybody.
+    fn is_needed(&self, text: &PreparedText, serial: u64) -> bool {
+        text.private != 0 && self.in_hands == serial
+    }
 }
 
 impl Connection {
@@ -24,7 +34,7 @@ impl Connection {
     pub fn prepared(&mut self, text: &Arc<PreparedText>) -> Option<u32> {
         self.uses += 1;
         let statement = self.prepared.get_mut(text)?;
-        statement.last_used = self.uses;
+        (statement.last_used, statement.in_hands) = (self.uses, self.serial);
         Some(statement.id)
     }
 
@@ -33,7 +43,7 @@ impl Connection {
     pub fn prepared_for(&mut self, text: &Arc<PreparedText>, types: Option<&[u8]>) -> Option<u32> {
         self.uses += 1;
         let statement = self.prepared.get_mut(text)?;
-        statement.last_used = self.uses;
+        (statement.last_used, statement.in_hands) = (self.uses, self.serial);
         let id = statement.id;
         let (Flavor::MySql, 0, Some(types)) = (self.flavor, text.private, types) else { return Some(id) };
         if statement.kinds.take_over(types, self.capabilities.has(Capabilities::QUERY_ATTRIBUTES)) {
@@ -43,15 +53,16 @@ impl Connection {
         None
     }
 
-    /// Notes that the server prepared `text` as `id`. The statement that must go for it is closed with the next command.
+    /// Notes that the server prepared `text` as `id`. The statements that must go for it are closed with the next command.
     pub fn note_prepared(&mut self, text: Arc<PreparedText>, id: u32) {
         self.uses += 1;
-        if let Some(old) = self.prepared.insert(text, ServerStatement { id, last_used: self.uses, kinds: Kinds::default() }) {
+        let statement = ServerStatement { id, last_used: self.uses, in_hands: self.serial, kinds: Kinds::default() };
+        if let Some(old) = self.prepared.insert(text, statement) {
             self.to_close.push(old.id);
         }
-        if self.prepared.len() > self.prepared_max.load(Ordering::Relaxed)
-            && let Some(oldest) = self.prepared.iter().min_by_key(|(_, s)| s.last_used).map(|(text, _)| text.clone())
-        {
+        while self.prepared.len() > self.prepared_max.load(Ordering::Relaxed) {
+            let may_go = self.prepared.iter().filter(|(text, s)| s.last_used != self.uses && !s.is_needed(text, self.serial));
+            let Some(oldest) = may_go.min_by_key(|(_, s)| s.last_used).map(|(text, _)| text.clone()) else { break };
             self.forget_prepared(&oldest);
         }
     }
@@ -63,9 +74,10 @@ impl Connection {
         }
     }
 
-    /// Closes all statements with the next command: the server has as many as it takes.
+    /// Closes all statements that nobody needs with the next command: the server has as many as it takes.
     pub fn forget_all_prepared(&mut self) {
-        self.to_close.extend(self.prepared.drain().map(|(_, statement)| statement.id));
+        let serial = self.serial;
+        self.to_close.extend(self.prepared.extract_if(|text, s| !s.is_needed(text, serial)).map(|(_, statement)| statement.id));
     }
 
     /// How many statements are prepared here.
@@ -83,5 +95,65 @@ impl Connection {
     /// Whether [`Connection::put_closes`] has something to say.
     pub fn has_closes(&self) -> bool {
         !self.to_close.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::backend::connect::Connected;
+    use crate::backend::connection::PoolKey;
+    use crate::net::Stream;
+    use crate::protocol::handshake::Greeting;
+    use crate::session::state::State;
+    use crate::topology::ServerId;
+
+    fn connection(max: usize) -> Connection {
+        let greeting = Greeting {
+            version: "8.4.0".to_owned(),
+            connection_id: 1,
+            nonce: [0; 20],
+            capabilities: Capabilities::NONE,
+            collation: 45,
+            status: 0,
+            plugin: String::new(),
+        };
+        let connected =
+            Connected { stream: Stream::Gone, greeting, capabilities: Capabilities::NONE, connection_id: 1, collation: 45 };
+        let key = PoolKey { user: "app".into(), generation: 0, capabilities: Capabilities::NONE, client: None, raw_collation: 0 };
+        let fresh = Arc::new(State::at_login(None, None));
+        let connection = Connection::new(connected, ServerId(0), Arc::new(key), fresh, Instant::now());
+        connection.prepared_max.store(max, Ordering::Relaxed);
+        connection
+    }
+
+    fn text(sql: &str) -> PreparedText {
+        PreparedText::new(sql.as_bytes(), Arc::new(State::at_login(None, None)))
+    }
+
+    #[test]
+    fn room_is_made_by_what_nobody_needs() {
+        let mut connection = connection(3);
+        let cursor = Arc::new(text("SELECT 1").made_private());
+        connection.note_prepared(cursor.clone(), 1);
+        for id in 2..=9u32 {
+            connection.note_prepared(Arc::new(text(&format!("SELECT {id}"))), id);
+        }
+        assert_eq!(connection.prepared_count(), 3);
+        assert_eq!(connection.prepared(&cursor), Some(1), "the oldest, and perhaps with a cursor open");
+        connection.prepared_max.store(1, Ordering::Relaxed);
+        let other = Arc::new(text("SELECT 10").made_private());
+        connection.note_prepared(other.clone(), 10);
+        assert_eq!(connection.prepared_count(), 2, "a limit that was lowered counts for what is there already");
+        connection.forget_all_prepared();
+        assert_eq!((connection.prepared(&cursor), connection.prepared(&other)), (Some(1), Some(10)));
+        // Somebody else has the connection now, or the same client anew.
+        connection.serial += 1;
+        assert_eq!(connection.prepared(&other), Some(10));
+        connection.forget_all_prepared();
+        assert_eq!((connection.prepared(&cursor), connection.prepared(&other)), (None, Some(10)));
+        assert_eq!(connection.to_close.iter().filter(|id| **id == 1).count(), 1);
     }
 }

@@ -19,6 +19,7 @@ impl ServerPool {
     /// Closes idle connections that are too old, were idle too long, or were closed by the server.
     pub fn retire(&self, now: Instant) {
         let settings = self.settings.lock().clone();
+        self.give_room_for_prepared(settings.max_prepared, now);
         let retired = self.inside.lock().book.retire(|_, connection, since| {
             now.duration_since(since) > settings.idle_timeout || now > connection.expires || !connection.is_quiet()
         });
