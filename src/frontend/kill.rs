@@ -332,20 +332,14 @@ impl Client {
 
     /// Kills by number. `None`: no client has it, and it may be a connection of the master that is not Sluice's.
     async fn kill_thread(&mut self, id: u64, manner: Manner) -> Option<Result<(), ClientError>> {
-        let mut target = u32::try_from(id).ok().and_then(|id| self.shared.registry.get(id));
-        if target.is_none() {
-            // A server's number, as information_schema.processlist tells it.
-            let mut users = self.shared.registry.on_connection(id);
-            if users.len() > 1 {
-                let text = format!("thread id {id} is in use on several servers; take the id that SHOW PROCESSLIST tells");
-                return Some(Err(ClientError::new(Source::Client, NO_SUCH_THREAD, b"HY000", text)));
-            }
-            target = users.pop();
-        }
-        let Some(target) = target else {
-            // An idle connection of a pool may be anybody's in a moment.
-            let pooled = self.shared.pools.iter().any(|pool| pool.owns(id));
-            return pooled.then(|| Err(unknown(id)));
+        let target = u32::try_from(id).ok().and_then(|id| self.shared.registry.get(id));
+        let target = match target {
+            Some(target) => target,
+            None => match self.user_of(id, manner).await? {
+                Ok(Some(target)) => target,
+                Ok(None) => return Some(Ok(())),
+                Err(error) => return Some(Err(error)),
+            },
         };
         if target.id == self.entry.id {
             // As a server does it: the statement that is killed is this one.
@@ -353,6 +347,44 @@ impl Client {
         }
         let (shared, account) = (self.shared.clone(), self.account.clone());
         Some(shared.kill_client(&target, manner, By::Account(&account)).await)
+    }
+
+    /// The client that uses the connection which a server numbers so, as `information_schema.processlist` tells it. Servers number
+    /// independently: the master's numbers come first, and another's counts only where the master has no such connection, nor one that
+    /// is not Sluice's. `Ok(None)`: it had one, which is killed. `None`: it is the master's to say.
+    async fn user_of(&mut self, id: u64, manner: Manner) -> Option<Result<Option<Arc<ClientEntry>>, ClientError>> {
+        let shared = self.shared.clone();
+        let master = shared.snapshot.load().master.and_then(|master| shared.pools.get(master.index()));
+        let (mut at_master, mut elsewhere): (Vec<_>, Vec<_>) =
+            shared.registry.on_connection(id).into_iter().partition(|c| c.doing().1 == master.map(|pool| pool.server));
+        if let Some(target) = at_master.pop() {
+            return Some(Ok(Some(target)));
+        }
+        if let Some(pool) = master {
+            if pool.owns(id) {
+                // An idle connection of a pool may be anybody's in a moment.
+                return Some(Err(unknown(id)));
+            }
+            if elsewhere.is_empty() || self.account.login_only {
+                return None;
+            }
+            let what = if manner.query_only { "QUERY" } else { "CONNECTION" };
+            let sql = format!("KILL {}{what} {id}", manner.hardness);
+            match kill(pool, self.account.any_connection(), &sql).await {
+                Ok(()) => return Some(Ok(None)),
+                Err(KillError::Refused(error)) if error.code == NO_SUCH_THREAD => {}
+                Err(KillError::Refused(error)) => return Some(Err(as_it_came(&error))),
+                Err(KillError::Failed(why)) => {
+                    let text = format!("cannot tell whether {} has a connection {id}: {why}", pool.name);
+                    return Some(Err(ClientError::new(Source::Server, 1105, b"HY000", text)));
+                }
+            }
+        }
+        if elsewhere.len() > 1 {
+            let text = format!("thread id {id} is in use on several servers; take the id that SHOW PROCESSLIST tells");
+            return Some(Err(ClientError::new(Source::Client, NO_SUCH_THREAD, b"HY000", text)));
+        }
+        elsewhere.pop().map(|target| Ok(Some(target)))
     }
 
     /// What a client is told that killed itself.

@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use integration::accounts::{APP, Account};
+use integration::cluster::Cluster;
 use integration::driver::{self, server_error};
 use integration::flavour::Flavour;
 use integration::proxy::Proxy;
 use integration::raw::{RawClient, Reply};
+use integration::server::Server;
 use integration::wait;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 
-use crate::world::{cluster, flavour, proxy};
+use crate::world::{cluster, flavour, own, proxy, reads_on_a_replica, schema_on};
 
 /// A read that runs until it is killed, if nobody stops it for ten seconds.
 const LONG: &str = "SELECT SLEEP(10) FROM shop.items WHERE id = 1";
@@ -383,4 +385,63 @@ async fn kill_user_ends_all_of_a_user() {
         assert!(conn.query_drop("SELECT 1").await.is_err());
     }
     other.query_drop("SELECT 1").await.unwrap();
+}
+
+/// A view that takes so many seconds to read, on all servers. `SLEEP` in a statement itself would send it to the master.
+async fn slow(cluster: &Cluster, name: &str, seconds: u32) -> String {
+    let schema = schema_on(cluster, name).await;
+    cluster.server("db1").run(&[&format!("CREATE VIEW {schema}.slow AS SELECT SLEEP({seconds}) AS slept")]).await.unwrap();
+    cluster.settle().await.unwrap();
+    format!("SELECT slept FROM {schema}.slow")
+}
+
+/// Bug: a server's number killed the client that used the connection with this number on another server than the master, and of one that
+/// was idle on another server it was said that there is none.
+#[tokio::test]
+async fn a_servers_number_is_first_the_masters() {
+    let (cluster, proxy) = own(|proxy| proxy).await;
+    reads_on_a_replica(&mut proxy.connect("shop").await.unwrap()).await;
+    let (master, others): (Vec<&Server>, Vec<&Server>) = cluster.servers().iter().partition(|server| server.name() == "db1");
+    let number = async || u64::from(master[0].connect(APP).await.unwrap().id());
+    // The others are to have given more numbers than the master, each to another height.
+    let mut ahead = number().await + 30;
+    for server in &others {
+        ahead += 20;
+        while u64::from(server.connect(APP).await.unwrap().id()) < ahead {}
+    }
+    let read = format!("/* elsewhere */ {}", slow(&cluster, "kill_number", 10).await);
+    let mut busy = Vec::new();
+    for _ in 0..12 {
+        let (mut conn, read) = (proxy.connect("shop").await.unwrap(), read.clone());
+        busy.push(tokio::spawn(async move { conn.query_first::<u32, _>(read).await }));
+    }
+    let numbers = wait::until("they run", Duration::from_secs(5), async || {
+        let sql = "SELECT id FROM information_schema.processlist WHERE info LIKE '%elsewhere%' AND info NOT LIKE '%processlist%'";
+        let mut numbers = Vec::new();
+        for server in &others {
+            numbers.extend(server.query(sql).await?.rows.into_iter().map(|row| row[0].parse::<u64>().unwrap()));
+        }
+        Ok((numbers.len() == 12).then_some(numbers))
+    });
+    let numbers = numbers.await.unwrap();
+    let mut killer = proxy.connect("shop").await.unwrap();
+    killer.query_drop("DO 1").await.unwrap();
+    // A connection of the master that is not Sluice's, with the number of one that a client uses elsewhere.
+    let (id, mut victim) = loop {
+        let conn = master[0].connect(APP).await.unwrap();
+        let id = u64::from(conn.id());
+        assert!(numbers.iter().any(|other| *other >= id), "{id} is beyond {numbers:?}");
+        if numbers.iter().filter(|other| **other == id).count() == 1 {
+            break (id, conn);
+        }
+    };
+    killer.query_drop(format!("KILL {id}")).await.unwrap();
+    assert!(victim.query_drop("SELECT 1").await.is_err(), "the master's connection {id} is killed");
+    // Now the master has none with this number.
+    killer.query_drop(format!("KILL QUERY {id}")).await.unwrap();
+    let mut ended = 0;
+    for busy in busy {
+        ended += usize::from(interrupted(busy.await.unwrap()));
+    }
+    assert_eq!(ended, 1, "the second KILL ended one statement, the first none");
 }
