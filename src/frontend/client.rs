@@ -303,15 +303,29 @@ impl Client {
         if error.source != Source::Client {
             tracing::warn!(client = self.entry.id, user = %self.account.key.user, errno = error.errno, "{}", error.text);
         }
-        self.stream.send_all(&error.packet(1)).await?;
+        let seq = if error.fatal { self.next_seq() } else { self.heard_out().await? };
+        self.stream.send_all(&error.packet(seq)).await?;
         if error.fatal { Err(Gone) } else { Ok(()) }
+    }
+
+    /// The number of the packet that answers the command that runs: behind the client's own.
+    pub(super) fn next_seq(&self) -> u8 {
+        self.upload.as_ref().map_or(1, |upload| upload.next_seq())
+    }
+
+    /// The same, once the client has said all of its command: until then it does not listen, and has not numbered all of it.
+    async fn heard_out(&mut self) -> Result<u8, Gone> {
+        if let Some(upload) = &mut self.upload {
+            Box::pin(upload.drain(&mut self.stream)).await?;
+        }
+        Ok(self.next_seq())
     }
 
     /// Passes on an ERR packet's payload as a server sent it.
     pub(super) async fn server_error(&mut self, payload: &[u8]) -> Result<(), Gone> {
         self.shared.metrics.errors(Source::Server).inc();
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
-        put_packet(&mut out, 1, payload);
+        put_packet(&mut out, self.heard_out().await?, payload);
         self.stream.send_all(&out).await?;
         Ok(())
     }
@@ -322,7 +336,7 @@ impl Client {
         let ok = OkPacket { status: self.session.status.of_session(), info: info.as_bytes(), ..OkPacket::default() };
         ok.write(&mut payload, self.capabilities, OK_HEADER);
         let mut out = BytesMut::with_capacity(payload.len() + HEADER_LEN);
-        put_packet(&mut out, 1, &payload);
+        put_packet(&mut out, self.heard_out().await?, &payload);
         self.stream.send_all(&out).await?;
         Ok(())
     }

@@ -327,7 +327,9 @@ impl Client {
         }
         let mut told = Told { sum: open.map(|_| Checksum::default()), ..Told::default() };
         let mut pending = Pending::default();
-        let compressed = lease.stream.is_compressed();
+        // A long command's packets may have been cut anew for the server, which numbers its answer behind those.
+        let renumbers = lease.stream.is_compressed() || self.upload.is_some();
+        let next_seq = self.next_seq();
         let mut fill = self.fill.take();
         let mut relay = Relay {
             server: &mut lease,
@@ -336,7 +338,7 @@ impl Client {
             hears: self.session.hears,
             tracker,
             statement_id: job.statement_id,
-            renumber: compressed.then(|| Renumber::new(1)),
+            renumber: renumbers.then(|| Renumber::new(next_seq)),
             capture: fill.as_mut().map(|fill| &mut fill.capture),
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;

@@ -7,10 +7,11 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
-use crate::net::{Buffer, Stream};
+use crate::net::{Buffer, Stream, timer};
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, MAX_PAYLOAD};
 use crate::sql::long::Tail;
@@ -20,6 +21,8 @@ use crate::sql::long::Tail;
 pub const STREAMED_FROM: usize = 1024 * 1024;
 /// How much of a long command is kept to decide by. Types of 65,535 parameters and their NULLs fit.
 pub const BEGINNING_MAX: usize = 256 * 1024;
+/// How long a client may say nothing in the middle of a command that is not wanted: a server's default `net_read_timeout`.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Whether the command with this byte can be sent on piece by piece.
 pub fn is_streamed(code: u8) -> bool {
@@ -76,6 +79,11 @@ impl Upload {
         Ok(upload)
     }
 
+    /// The number behind that of the client's last packet that was begun.
+    pub fn next_seq(&self) -> u8 {
+        self.next_seq
+    }
+
     fn take(&mut self, n: usize) {
         self.input.consume(n);
         self.left -= n;
@@ -116,9 +124,10 @@ impl Upload {
         Ok(true)
     }
 
-    /// Takes what is left of the command and forgets it, so that the client's next one can be read.
+    /// Takes what is left of the command and forgets it, so that the client's next one can be read. A client that falls silent in the
+    /// middle is gone.
     pub async fn drain(&mut self, client: &mut Stream) -> Result<(), ClientGone> {
-        while self.more(client).await? {
+        while timer::timeout(SILENCE_MAX, self.more(client)).await.map_err(|_| ClientGone)?? {
             self.take(self.left.min(self.input.len()));
         }
         Ok(())

@@ -453,3 +453,35 @@ const MYSQL_DIFFERS: &[&str] = &[
     "byte 0x18",
     "byte 0x19",
 ];
+
+/// Bug: the answer to a command of more than one packet was numbered as if it had been one.
+#[tokio::test]
+async fn answers_to_long_commands_are_numbered_behind_them() {
+    use sluice::protocol::frame::put_packet;
+
+    let builder = || Proxy::before(cluster()).more("[[rule]]\npattern = 'nowhere'\naction = \"deny\"\n");
+    let proxies = [builder(), builder().every_server("compression", "\"zlib\"")];
+    for proxy in proxies {
+        let proxy = proxy.start().await.unwrap();
+        let mut client = RawClient::login(proxy.port()).await.unwrap();
+        for (length, packets) in [(20 << 20, 2), (1 << 20, 1), (0xff_ffff, 2), (33 << 20, 3)] {
+            for (sql, errno) in [("SELECT LENGTH('')", None), ("SELECT * FROM nowhere WHERE name = ''", Some(1290))] {
+                let sql = sql.replace("''", &format!("'{}'", "x".repeat(length)));
+                let mut out = bytes::BytesMut::new();
+                put_packet(&mut out, 0, &[b"\x03", sql.as_bytes()].concat());
+                client.send_bytes(&out).await.unwrap();
+                let first = client.receive().await.unwrap();
+                assert_eq!(first.error().map(|e| e.0), errno, "{length}: {:?}", first.error());
+                let mut reply = vec![first];
+                // A definition, an EOF, a row, an EOF.
+                while reply.len() < if errno.is_some() { 1 } else { 5 } {
+                    reply.push(client.receive().await.unwrap());
+                }
+                let numbers: Vec<_> =
+                    reply.iter().map(|packet| if let Reply::Packet(seq, _) = packet { *seq } else { 0 }).collect();
+                let wanted: Vec<u8> = (packets..).take(reply.len()).collect();
+                assert_eq!(numbers, wanted, "{length}: {errno:?}");
+            }
+        }
+    }
+}
