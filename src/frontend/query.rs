@@ -4,17 +4,16 @@
 //! The steps are those of the map in `lib.rs`. Decisions are made by `sql`, `session` and `routing`; this file carries them
 //! out, and says what happened when that fails.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::backend::connection::PreparedText;
 use crate::backend::pool::Lease;
 use crate::frontend::admit::Admitted;
 use crate::frontend::answers::plain_job;
 use crate::frontend::changed::Change;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
+pub(super) use crate::frontend::job::{ANSWERED, Failed, Job, Outcome, Payload};
 use crate::frontend::refused;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::frontend::replay::Recovered;
@@ -22,14 +21,10 @@ use crate::frontend::written;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Renumber};
-use crate::protocol::ok_err_eof::Status;
-use crate::protocol::prepared::PrepareOk;
 use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
 use crate::session::replay::Checksum;
-use crate::sql::classify::{Class, Classified};
-use crate::sql::hint::Hint;
 use crate::topology::ServerId;
 use crate::topology::observation::Failure;
 
@@ -41,7 +36,7 @@ const SHUTTING_DOWN: u16 = 1053;
 /// MariaDB's ER_CONNECTION_KILLED: what it says on its way out to whoever was running a statement.
 const CONNECTION_KILLED: u16 = 1927;
 /// Servers a read is tried on before its error goes to the client.
-const TRIES_MAX: usize = 4;
+pub(super) const TRIES_MAX: usize = 4;
 /// Pause between tries to reach a master that the monitor still believes in.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,78 +44,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const PREPARED_AGAIN_MAX: u32 = 6;
 /// Pause before it is, times how often it was.
 const PREPARE_PAUSE: Duration = Duration::from_millis(20);
-
-/// What is sent to the server.
-pub(super) enum Payload<'a> {
-    /// The client's packet as it came.
-    Packet(&'a [u8]),
-    /// `COM_STMT_EXECUTE`, `COM_STMT_BULK_EXECUTE`: the client's payload, into which the server's number for the statement is put.
-    Execute(&'a [u8]),
-    /// The client's [`upload`](Client::upload).
-    Upload,
-}
-
-/// One statement to be run.
-pub(super) struct Job<'a> {
-    pub com: Com,
-    pub expect: Expect,
-    pub statement: &'a Arc<Classified>,
-    pub hint: Option<&'a Hint>,
-    pub sql: &'a [u8],
-    pub payload: Payload<'a>,
-    /// The prepared statement, for EXECUTE, and for PREPARE what it becomes.
-    pub text: Option<&'a Arc<PreparedText>>,
-    /// The client's number for it.
-    pub statement_id: u32,
-    /// Its parameters and remembered types, for EXECUTE.
-    pub params: u16,
-    pub types: Option<&'a [u8]>,
-    /// The server it was prepared on, which is taken when it may be.
-    pub prefer: Option<ServerId>,
-}
-
-/// What came of it. The client has its answer already.
-pub(super) struct Outcome {
-    /// The server that ran it; `None` when the answer was ours.
-    pub server: Option<ServerId>,
-    /// The server's reply ended well.
-    pub ok: bool,
-    /// The status flags of a reply that ended well.
-    pub status: Option<Status>,
-    /// The answer to `COM_STMT_PREPARE`.
-    pub prepared: Option<PrepareOk>,
-}
-
-impl Outcome {
-    fn of(server: ServerId, told: &Told) -> Outcome {
-        let ok = told.errno.is_none();
-        Outcome { server: Some(server), ok, status: told.status.filter(|_| ok), prepared: told.prepared }
-    }
-}
-
-pub(super) const ANSWERED: Outcome = Outcome { server: None, ok: false, status: None, prepared: None };
-
-/// Why an attempt on one server failed.
-pub(super) enum Failed {
-    /// The client has been answered.
-    Answered,
-    /// Nothing of the statement has an effect that counts; it may be tried elsewhere.
-    Before(ClientError),
-    /// The statement may have run.
-    Unknown(ClientError),
-    /// The connection that the session is pinned to is gone.
-    HeldLost,
-    /// The replica did not reach the session's last write in time.
-    Behind,
-    /// The replica misses what the statement names or a right to it; the master may have it.
-    Lacks,
-    /// The session's schema is gone.
-    NoSchema,
-    /// The server is read-only, and refused a statement whose text looked like a read.
-    ReadOnlyServer,
-    /// The prepared statement must be prepared again, or room made for it; the server's error packet.
-    PrepareAgain(Vec<u8>),
-}
 
 impl Client {
     /// `COM_QUERY`.
@@ -161,7 +84,7 @@ impl Client {
         let started = Instant::now();
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
-        let mut prepared_again = 0;
+        let (mut prepared_again, mut losses) = (0, 0);
         if job.statement.cacheable.is_ok()
             && let Some(look) = self.look_up(job, started)
             && let Some(answered) = self.answer_kept(look, job, started).await?
@@ -228,7 +151,7 @@ impl Client {
                             return Ok(ANSWERED);
                         }
                         Failed::Lacks => failed = self.shared.all_but_master(),
-                        Failed::Behind | Failed::NoSchema | Failed::ReadOnlyServer | Failed::PrepareAgain(_) => {
+                        Failed::Behind | Failed::NoSchema | Failed::ReadOnlyServer | Failed::PrepareAgain(_) | Failed::Lost(..) => {
                             unreachable!("a connection runs nothing")
                         }
                     }
@@ -265,6 +188,16 @@ impl Client {
                 Err(Failed::Before(error)) if decision.may_retry && failed.len() < TRIES_MAX => {
                     failed.push(server);
                     last_error = Some(error);
+                }
+                Err(Failed::Lost(error, repeats)) if losses < repeats => {
+                    losses += 1;
+                    failed.push(server);
+                    last_error = Some(error);
+                }
+                Err(Failed::Lost(error, _)) => {
+                    self.show_idle();
+                    self.refuse(error).await?;
+                    return Ok(ANSWERED);
                 }
                 // Nothing of it was sent, and nothing is lost with the connection: it waits for a master that can be reached.
                 Err(Failed::Before(error)) if !self.session.pins.any() && started.elapsed() < self.hold_timeout() => {
@@ -365,18 +298,19 @@ impl Client {
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
-                if matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED))
-                    && !forwarded
-                    && (open.is_some() || self.is_repeatable(job, decision))
-                {
+                let ended = matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED)) && !forwarded;
+                let repeatable = ended && self.is_repeatable(job, decision);
+                // Who has had a read ended at a server that goes on does not want to see it begin at the next one.
+                let killed = repeatable && Box::pin(self.goes_on(server)).await;
+                lease.tainted |= killed;
+                if ended && !killed && (open.is_some() || repeatable) {
                     // Its connections end with it: as good as lost before the first byte.
                     let text = format!("{} is being stopped", self.shared.name(server));
                     drop(lease);
                     self.shared.monitor.poke(server, Failure::Io(text.clone()));
                     let error = ClientError::new(Source::Server, LOST, b"08S01", text);
                     // MySQL says the same to what it interrupts as to what it refuses to begin.
-                    let begun = !self.is_repeatable(job, decision);
-                    return Ok(Err(if begun { Failed::Unknown(error) } else { Failed::Before(error) }));
+                    return Ok(Err(if repeatable { Failed::Lost(error, TRIES_MAX) } else { Failed::Unknown(error) }));
                 }
             }
             End::Client(_) => {
@@ -391,26 +325,18 @@ impl Client {
                 let name = self.shared.name(server);
                 drop(lease);
                 self.shared.monitor.poke(server, Failure::Io(error.to_string()));
-                let in_transaction = self.session.in_transaction();
-                let text = if in_transaction {
-                    format!(
-                        "lost {name} while a statement ran there ({error}); the transaction was rolled back unless its COMMIT was the statement that was lost"
-                    )
-                } else if job.statement.class == Class::Read {
-                    format!("lost {name} while a read ran there ({error}); it can be repeated")
-                } else {
-                    format!(
-                        "lost {name} while a statement ran there ({error}); whether it took effect is unknown, look before you repeat it"
-                    )
-                };
-                let error = ClientError::new(Source::Server, LOST, b"08S01", text);
+                let error = self.lost_while_running(job, &name, &error);
                 if forwarded {
                     // Part of a result is with the client; nothing can be put behind it.
                     self.shared.metrics.errors(Source::Server).inc();
                     tracing::warn!(client = self.entry.id, server = %name, "{}; its client is closed in the middle of a result", error.text);
                     return Err(Gone);
                 }
-                return Ok(Err(if self.is_repeatable(job, decision) { Failed::Before(error) } else { Failed::Unknown(error) }));
+                if !self.is_repeatable(job, decision) {
+                    return Ok(Err(Failed::Unknown(error)));
+                }
+                let repeats = Box::pin(self.repeats(server, sent)).await;
+                return Ok(Err(Failed::Lost(error, repeats)));
             }
         }
         let before = open.map(|open| (open, self.session.state.clone()));

@@ -387,12 +387,52 @@ async fn kill_user_ends_all_of_a_user() {
     other.query_drop("SELECT 1").await.unwrap();
 }
 
+/// Where statements with this text run: the server and its number for the connection.
+async fn running(mark: &str) -> Vec<(&'static Server, u64)> {
+    let sql = format!("SELECT id FROM information_schema.processlist WHERE info LIKE '%{mark}%' AND info NOT LIKE '%processlist%'");
+    let mut found = Vec::new();
+    for server in cluster().servers() {
+        let ids = server.query(&sql).await.unwrap();
+        found.extend(ids.rows.iter().map(|row| (server, row[0].parse().unwrap())));
+    }
+    found
+}
+
 /// A view that takes so many seconds to read, on all servers. `SLEEP` in a statement itself would send it to the master.
 async fn slow(cluster: &Cluster, name: &str, seconds: u32) -> String {
     let schema = schema_on(cluster, name).await;
     cluster.server("db1").run(&[&format!("CREATE VIEW {schema}.slow AS SELECT SLEEP({seconds}) AS slept")]).await.unwrap();
     cluster.settle().await.unwrap();
     format!("SELECT slept FROM {schema}.slow")
+}
+
+/// Bug: a read that was killed at its server was begun again on each of the others.
+#[tokio::test]
+async fn a_read_that_is_killed_at_its_server_does_not_run_on_all_of_them() {
+    let read = slow(cluster(), "kill_read", 30).await;
+    let mut victim = proxy().connect("shop").await.unwrap();
+    let mark = format!("runaway {}", victim.id());
+    let text = format!("/* {mark} */ {read}");
+    let mut reading = tokio::spawn(async move { (victim.query_first::<u32, _>(text).await, victim) });
+    let (mut killed, started) = (Vec::new(), Instant::now());
+    let (result, mut victim) = loop {
+        assert!(started.elapsed() < Duration::from_secs(20), "killed on {killed:?}");
+        match tokio::time::timeout(Duration::from_millis(300), &mut reading).await {
+            Ok(ended) => break ended.unwrap(),
+            Err(_) => {
+                for (server, id) in running(&mark).await {
+                    if server.run(&[&format!("KILL {id}")]).await.is_ok() {
+                        killed.push(server.name());
+                    }
+                }
+            }
+        }
+    };
+    assert!(result.is_err(), "{result:?}");
+    // MariaDB says that it was killed. Of a server that says nothing it is not known, and the read is tried once more.
+    assert!(killed.len() <= 2, "killed on {killed:?}: {result:?}");
+    assert_ne!(killed[0], "db1", "a read");
+    victim.query_drop("SELECT 1").await.unwrap();
 }
 
 /// Bug: a server's number killed the client that used the connection with this number on another server than the master, and of one that

@@ -1,0 +1,53 @@
+//! A connection that was lost with a statement on it: what the client is told, and how often a read is begun anew.
+//!
+//! A read may be what has ended its server, or what somebody has ended there because it ran for too long. Begun anew on one server after the other
+//! it would end them all, or run as often as there are servers.
+
+use std::time::{Duration, Instant};
+
+use crate::frontend::client::Client;
+use crate::frontend::errors::{ClientError, Source};
+use crate::frontend::query::{Job, LOST, TRIES_MAX};
+use crate::net::timer;
+use crate::sql::classify::Class;
+use crate::topology::{ServerId, State};
+
+/// How long it is waited for a look at a server; a silent one is judged later than that.
+const LOOK_LIMIT: Duration = Duration::from_millis(250);
+/// A connection that was closed while it was idle is found to be so by what is sent on it, this soon.
+const STALE: Duration = Duration::from_millis(100);
+/// How often a read is begun anew that was lost while it ran.
+const REPEATS_MAX: usize = 1;
+
+impl Client {
+    /// Whether the server is there, looked at anew: then it was the connection that ended, and not the server.
+    pub(super) async fn goes_on(&self, server: ServerId) -> bool {
+        let _ = timer::timeout(LOOK_LIMIT, self.shared.monitor.ask_anew(server)).await;
+        self.shared.snapshot.load().server(server).is_some_and(|view| view.state == State::Online)
+    }
+
+    /// How often a read that was sent then, and lost, may have been lost before it goes to its client as an error.
+    pub(super) async fn repeats(&self, server: ServerId, sent: Instant) -> usize {
+        match sent.elapsed() < STALE && self.goes_on(server).await {
+            // It has hardly begun, and has ended no server.
+            true => TRIES_MAX,
+            false => REPEATS_MAX,
+        }
+    }
+
+    /// The error for a statement that was lost with its connection.
+    pub(super) fn lost_while_running(&self, job: &Job<'_>, name: &str, error: &std::io::Error) -> ClientError {
+        let text = if self.session.in_transaction() {
+            format!(
+                "lost {name} while a statement ran there ({error}); the transaction was rolled back unless its COMMIT was the statement that was lost"
+            )
+        } else if job.statement.class == Class::Read {
+            format!("lost {name} while a read ran there ({error}); it can be repeated")
+        } else {
+            format!(
+                "lost {name} while a statement ran there ({error}); whether it took effect is unknown, look before you repeat it"
+            )
+        };
+        ClientError::new(Source::Server, LOST, b"08S01", text)
+    }
+}
