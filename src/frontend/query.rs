@@ -273,6 +273,7 @@ impl Client {
             statement_id: job.statement_id,
             renumber: renumbers.then(|| Renumber::new(next_seq)),
             capture: fill.as_mut().map(|fill| &mut fill.capture),
+            state: &self.session.state,
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
         match end {
@@ -313,7 +314,8 @@ impl Client {
                     return Ok(Err(if repeatable { Failed::Lost(error, TRIES_MAX) } else { Failed::Unknown(error) }));
                 }
             }
-            End::Client(_) => {
+            End::Client(error) => {
+                self.note_stalled(&error);
                 // The statement may still be running there for nobody.
                 self.shared.kill_on_server(&lease, &self.account);
                 return Err(Gone);
@@ -372,7 +374,7 @@ impl Client {
             // it goes to somebody else, and after the client has its reply.
             // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
             self.entry.view.lock().pins = self.session.pins;
-            write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
+            self.write_last(&mut buffer, &mut pending).await?;
             if want_warnings {
                 Box::pin(self.take_conditions(&mut lease, told.warnings)).await;
             } else if self.left.uncounted() && !read_back {
@@ -396,11 +398,28 @@ impl Client {
             matches!(job.com, Com::Query | Com::StmtExecute) && told.errno.is_none() && self.session.ends_with(job.statement);
         lease.tainted |= released;
         self.settle(lease, ended);
-        write_pending(&mut self.stream, &mut buffer, &mut pending).await?;
+        self.write_last(&mut buffer, &mut pending).await?;
         if released {
             return Err(Gone);
         }
         Ok(Ok(Outcome::of(server, &told)))
+    }
+
+    async fn write_last(&mut self, buffer: &mut Buffer, pending: &mut Pending) -> Result<(), Gone> {
+        let written = write_pending(&mut self.stream, &self.session.state, buffer, pending).await;
+        written.inspect_err(|error| self.note_stalled(error)).map_err(Gone::from)
+    }
+
+    /// A client that stood still for too long is closed, so that it keeps no server's connection from others.
+    fn note_stalled(&self, error: &std::io::Error) {
+        if error.kind() == std::io::ErrorKind::TimedOut {
+            self.shared.metrics.errors(Source::Client).inc();
+            tracing::warn!(
+                client = self.entry.id,
+                user = %self.account.key.user,
+                "closed: it read nothing of a reply, or said nothing of the file that LOAD DATA LOCAL reads, for longer than net_write_timeout or net_read_timeout"
+            );
+        }
     }
 
     /// Keeps the connection while a pin holds, else gives it back.

@@ -7,11 +7,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
 
 use crate::backend::connection::Connection;
-use crate::net::{Buffer, Stream};
+use crate::net::{Buffer, Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, MAX_PAYLOAD, Renumber, put_packet};
 use crate::protocol::ok_err_eof::{EOF_HEADER, EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
@@ -21,9 +22,14 @@ use crate::protocol::session_track::{self, Change as TrackedChange};
 
 use crate::session::machine::Tracked;
 use crate::session::replay::Checksum;
+use crate::session::state::State;
 
 /// A read this full makes the next one larger: a long result then costs fewer system calls.
 const LONG_REPLY_BUFFER: usize = 128 * 1024;
+/// Servers' default.
+const NET_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Servers' default.
+const NET_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Session changes kept of one reply; a reply that tracks more leaves the session pinned.
 pub const TRACKED_MAX: usize = 512;
 
@@ -155,6 +161,14 @@ pub struct Relay<'a> {
     pub renumber: Option<Renumber>,
     /// Takes along what goes to the client, but for the last piece.
     pub capture: Option<&'a mut Capture>,
+    /// The session, which says how long a client is waited for that stands still.
+    pub state: &'a State,
+}
+
+/// How long a client that stands still is waited for before it counts as gone: as long as a server would wait, by what the session has set.
+fn patience(state: &State, variable: &str, default: Duration) -> Duration {
+    let set = state.system(variable).and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
+    set.map_or(default, Duration::from_secs)
 }
 
 impl Relay<'_> {
@@ -175,7 +189,7 @@ impl Relay<'_> {
                 if let Some(capture) = &mut self.capture {
                     capture.push(pending.piece(buffer));
                 }
-                if let Err(error) = write_pending(self.client, buffer, pending).await {
+                if let Err(error) = write_pending(self.client, self.state, buffer, pending).await {
                     return End::Client(error);
                 }
                 if let Some(renumber) = &mut self.renumber {
@@ -361,10 +375,11 @@ impl Relay<'_> {
             if ended {
                 return Ok(());
             }
-            match buffer.fill(self.client).await {
-                Ok(0) => return Err(End::Client(io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) => {}
-                Err(error) => return Err(End::Client(error)),
+            match timer::timeout(patience(self.state, "net_read_timeout", NET_READ_TIMEOUT), buffer.fill(self.client)).await {
+                Ok(Ok(0)) => return Err(End::Client(io::ErrorKind::UnexpectedEof.into())),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(End::Client(error)),
+                Err(_) => return Err(End::Client(io::ErrorKind::TimedOut.into())),
             }
         }
     }
@@ -389,14 +404,15 @@ fn invalid(e: impl std::fmt::Display) -> io::Error {
 ///
 /// # Errors
 /// The client's.
-pub async fn write_pending(client: &mut Stream, buffer: &mut Buffer, pending: &mut Pending) -> io::Result<()> {
+pub async fn write_pending(client: &mut Stream, state: &State, buffer: &mut Buffer, pending: &mut Pending) -> io::Result<()> {
+    let limit = || patience(state, "net_write_timeout", NET_WRITE_TIMEOUT);
     if pending.out.is_empty() {
         let bytes = buffer.filled().get(..pending.from_buffer).unwrap_or(&[]);
-        client.send_all(bytes).await?;
+        client.send_all_unless_stalled(bytes, limit).await?;
         buffer.consume(pending.from_buffer);
         pending.from_buffer = 0;
     } else {
-        client.send_all(&pending.out).await?;
+        client.send_all_unless_stalled(&pending.out, limit).await?;
         pending.out.clear();
     }
     Ok(())

@@ -6,11 +6,13 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::net::packed::{Packed, Peer, first_command};
+use crate::net::timer;
 use crate::protocol::compress::Algorithm;
 
 /// A connected socket of either kind.
@@ -213,20 +215,59 @@ impl Stream {
     ///
     /// # Errors
     /// Those of the stream.
-    pub async fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         use tokio::io::AsyncWriteExt;
-        if let Stream::Plain(socket) = self {
-            match socket.send_now(bytes) {
-                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(e) => return Err(e),
-            }
-            if bytes.is_empty() {
-                return Ok(());
-            }
+        let left = self.send_at_once(bytes)?;
+        if left.is_empty() && matches!(self, Stream::Plain(_)) {
+            return Ok(());
         }
-        self.write_all(bytes).await?;
+        self.write_all(left).await?;
         self.flush().await
+    }
+
+    /// The same to a peer that may not read: when nothing can be written for so long, it is not waited for any more. The limit is asked for
+    /// only when one must be waited for.
+    ///
+    /// # Errors
+    /// Those of the stream, and [`io::ErrorKind::TimedOut`].
+    pub async fn send_all_unless_stalled(&mut self, bytes: &[u8], limit: impl Fn() -> Duration) -> io::Result<()> {
+        let left = self.send_at_once(bytes)?;
+        if left.is_empty() && matches!(self, Stream::Plain(_)) {
+            return Ok(());
+        }
+        self.write_unless_stalled(left, limit).await
+    }
+
+    /// Sends what a plain socket takes at once; what is left.
+    fn send_at_once<'b>(&self, bytes: &'b [u8]) -> io::Result<&'b [u8]> {
+        let Stream::Plain(socket) = self else { return Ok(bytes) };
+        match socket.send_now(bytes) {
+            Ok(sent) => Ok(bytes.get(sent..).unwrap_or_default()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(bytes),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn write_unless_stalled(&mut self, mut bytes: &[u8], limit: impl Fn() -> Duration) -> io::Result<()> {
+        let mut stalled: Option<Pin<Box<timer::Sleep>>> = None;
+        std::future::poll_fn(|cx| {
+            loop {
+                let step = match bytes.is_empty() {
+                    true => Pin::new(&mut *self).poll_flush(cx).map_ok(|()| None),
+                    false => Pin::new(&mut *self).poll_write(cx, bytes).map_ok(Some),
+                };
+                match step {
+                    Poll::Ready(Ok(Some(0))) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(Some(n))) => (bytes, stalled) = (bytes.get(n..).unwrap_or_default(), None),
+                    Poll::Ready(done) => return Poll::Ready(done.map(|_| ())),
+                    Poll::Pending => {
+                        let stalled = stalled.get_or_insert_with(|| Box::pin(timer::sleep(limit())));
+                        return stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                    }
+                }
+            }
+        })
+        .await
     }
 
     /// Has the readiness of the socket reported to the reactor of this thread. A TLS stream stays where it is: its state cannot
@@ -381,5 +422,42 @@ impl AsyncWrite for Stream {
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each_or!(self, s => Pin::new(s).poll_shutdown(cx), Poll::Ready(Ok(())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(200);
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_is_not_waited_for() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut ours = Stream::from(ours);
+        let sent = ours.send_all_unless_stalled(&vec![1; 10_000_000], || LIMIT).await;
+        assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_slowly_is_waited_for() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut ours = Stream::from(ours);
+        let read = tokio::spawn(async move {
+            let (mut all, mut piece) = (0, vec![0; 200_000]);
+            while let Ok(n @ 1..) = theirs.read(&mut piece).await {
+                all += n;
+                tokio::time::sleep(LIMIT / 20).await;
+            }
+            all
+        });
+        let started = std::time::Instant::now();
+        ours.send_all_unless_stalled(&vec![1; 10_000_000], || LIMIT).await.unwrap();
+        assert!(started.elapsed() > LIMIT, "it took longer than a peer may stand still");
+        drop(ours);
+        assert_eq!(read.await.unwrap(), 10_000_000);
     }
 }

@@ -10,7 +10,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{EnterGuard, Handle};
-use tokio::time::{Sleep, Timeout};
+pub use tokio::time::Sleep;
+use tokio::time::Timeout;
 
 thread_local! {
     static CLOCK: RefCell<Option<Handle>> = const { RefCell::new(None) };

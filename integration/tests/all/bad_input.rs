@@ -264,3 +264,39 @@ async fn a_reply_that_breaks_off_or_turns_to_nonsense() {
     }
     other.query_drop("ROLLBACK").await.unwrap();
 }
+
+/// Bug: a client that stopped reading, or fell silent in the middle of a file, kept its server's connection for as long as it stayed.
+#[tokio::test]
+async fn clients_that_stand_still_are_closed() {
+    use integration::wire::Wire;
+    use sluice::protocol::reply::Expect;
+
+    let schema = schema("bad_still").await;
+    let mut setup = proxy().connect(&schema).await.unwrap();
+    setup.query_drop("CREATE TABLE t (id INT)").await.unwrap();
+    let closed = async |id: u32| {
+        integration::wait::until_true("it is closed", Duration::from_secs(15), async || {
+            Ok(proxy().admin("SHOW CLIENTS").await?.cell("id", &id.to_string(), "state").is_none())
+        })
+        .await
+        .unwrap();
+    };
+    let mut silent = Wire::login(proxy().port(), crate::protocol::modern()).await.unwrap();
+    silent.query("SET SESSION net_write_timeout = 1").await.unwrap();
+    let long = "SELECT REPEAT('x', 1000000) FROM shop.items a, shop.items b LIMIT 200";
+    let attributes: &[u8] = match silent.capabilities.has(sluice::protocol::Capabilities::QUERY_ATTRIBUTES) {
+        true => &[0, 1],
+        false => &[],
+    };
+    let query = |sql: &str| [&[3], attributes, sql.as_bytes()].concat();
+    silent.send(&query(long)).await.unwrap();
+    closed(silent.greeting.connection_id).await;
+
+    let mut silent = Wire::login(proxy().port(), crate::protocol::modern()).await.unwrap();
+    silent.query("SET SESSION net_read_timeout = 1").await.unwrap();
+    silent.send(&query(&format!("LOAD DATA LOCAL INFILE 'x' INTO TABLE {schema}.t"))).await.unwrap();
+    silent.reply(Expect::Query).await.unwrap();
+    silent.send_more(&[&[6, 0, 0, 2][..], b"1\n2\n3\n"].concat()).await.unwrap();
+    closed(silent.greeting.connection_id).await;
+    others_go_on().await;
+}
