@@ -268,11 +268,7 @@ impl ServerPool {
                     return Box::pin(self.open(Place(Some(self.clone())), wanted, Instant::now())).await;
                 }
                 Ok(Checkout::Wait(_)) => unreachable!("made into a waiter above"),
-                Err(waiting) => {
-                    if let Some(lease) = Box::pin(self.wait(waiting, wanted)).await? {
-                        return Ok(lease);
-                    }
-                }
+                Err(waiting) => return Box::pin(self.wait(waiting, wanted)).await,
             }
         }
     }
@@ -284,7 +280,7 @@ impl ServerPool {
         (lease.is_quiet() && lease.come_home().is_ok()).then_some(lease)
     }
 
-    async fn wait(self: &Arc<Self>, mut waiting: Waiting, wanted: Wanted<'_>) -> Result<Option<Lease>, CheckoutError> {
+    async fn wait(self: &Arc<Self>, mut waiting: Waiting, wanted: Wanted<'_>) -> Result<Lease, CheckoutError> {
         let started = Instant::now();
         let limit = self.settings.lock().checkout_timeout;
         let handed = match timer::timeout(limit, &mut waiting.receiver).await {
@@ -296,21 +292,22 @@ impl ServerPool {
         };
         waiting.served = true;
         drop(waiting);
-        match handed {
+        let place = match handed {
             Some(connection) => {
-                self.note_wait(started);
                 let mut lease = Lease::of(connection, self.clone());
                 let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_quiet() && lease.come_home().is_ok();
                 if suits {
+                    self.note_wait(started);
                     lease.serial += 1;
                     self.inside.lock().reused += 1;
-                    return Ok(Some(lease));
+                    return Ok(lease);
                 }
-                // Its place goes back to the books, and the search begins again.
-                Ok(None)
+                // It was his turn: whoever began to wait after him waits on.
+                lease.close()
             }
-            None => Ok(Some(self.open(Place(Some(self.clone())), wanted, started).await?)),
-        }
+            None => self.clone(),
+        };
+        self.open(Place(Some(place)), wanted, started).await
     }
 
     async fn open(self: &Arc<Self>, place: Place, wanted: Wanted<'_>, started: Instant) -> Result<Lease, CheckoutError> {

@@ -488,3 +488,33 @@ async fn a_session_ends_with_its_wait_timeout() {
     }
     others.query("SELECT 1").await.unwrap();
 }
+
+/// Bug: whoever waited for a connection and was handed one that did not suit him gave his turn to the next, and waited anew behind all
+/// others; `pool.checkout_timeout` began anew, too.
+#[tokio::test]
+async fn a_waiter_whom_no_connection_suits_has_his_turn() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "1").start().await.unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        let (mut conn, over) = (proxy.connect("shop").await.unwrap(), over.clone());
+        others.push(tokio::spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                conn.query_drop("SELECT SLEEP(0.01) FROM items WHERE id = 1 FOR UPDATE").await.unwrap();
+            }
+        }));
+    }
+    // No connection can be brought back to having no schema.
+    let mut without = proxy.connect("").await.unwrap();
+    for _ in 0..10 {
+        let turn = without.query_drop("SELECT id FROM shop.items WHERE id = 2 FOR UPDATE");
+        tokio::time::timeout(Duration::from_secs(5), turn).await.expect("his turn comes").unwrap();
+    }
+    over.store(true, Ordering::Relaxed);
+    for other in others {
+        other.await.unwrap();
+    }
+}

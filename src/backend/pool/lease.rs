@@ -33,6 +33,14 @@ impl Lease {
         Lease { connection: Some(connection), pool: Some(pool) }
     }
 
+    /// Closes the connection and keeps its place in the books, for another one.
+    pub(super) fn close(mut self) -> Arc<ServerPool> {
+        drop(self.connection.take());
+        let pool = self.pool.take().expect("a lease has its pool until it is given back");
+        pool.closed.fetch_add(1, Ordering::Relaxed);
+        pool
+    }
+
     /// Gives the connection back in good order: nothing unread, no transaction open, [`Connection::have`] true.
     pub fn give_back(mut self, now: Instant) {
         if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take()) {
