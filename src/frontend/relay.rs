@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::backend::connection::Connection;
-use crate::net::{Buffer, Stream, timer};
+use crate::net::{Buffer, Stream, Watch, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, MAX_PAYLOAD, Renumber, put_packet};
 use crate::protocol::ok_err_eof::{EOF_HEADER, EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
@@ -175,6 +175,7 @@ impl Relay<'_> {
     /// Reads the reply to its end and forwards all but its last piece.
     pub async fn run(&mut self, buffer: &mut Buffer, told: &mut Told, pending: &mut Pending) -> End {
         let mut forwarded = false;
+        let mut watch = Watch::default();
         loop {
             let ready = match self.process(buffer, told, pending) {
                 Ok(ready) => ready,
@@ -207,7 +208,7 @@ impl Relay<'_> {
             if room_was_full && buffer.capacity() < LONG_REPLY_BUFFER {
                 buffer.reserve(LONG_REPLY_BUFFER);
             }
-            match poll_fn(|cx| self.poll_fill(buffer, cx)).await {
+            match poll_fn(|cx| self.poll_fill(buffer, &mut watch, cx)).await {
                 Ok(0) => return End::Server { error: io::ErrorKind::UnexpectedEof.into(), forwarded },
                 Ok(n) => {
                     told.bytes += n as u64;
@@ -222,11 +223,11 @@ impl Relay<'_> {
     }
 
     /// Waits for the server, and meanwhile notices when the client leaves.
-    fn poll_fill(&mut self, buffer: &mut Buffer, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
+    fn poll_fill(&mut self, buffer: &mut Buffer, watch: &mut Watch, cx: &mut Context<'_>) -> Poll<Result<usize, Gone>> {
         if let Poll::Ready(read) = buffer.poll_fill(&mut self.server.stream, cx) {
             return Poll::Ready(read.map_err(Gone::Server));
         }
-        self.client.poll_closed(cx).map(|()| Err(Gone::Client))
+        self.client.poll_closed(watch, cx).map(|()| Err(Gone::Client))
     }
 
     /// Walks what is in the buffer, looks at control packets, and says what of it may be written.

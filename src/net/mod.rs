@@ -6,8 +6,10 @@ pub mod home;
 pub mod packed;
 pub mod stream;
 pub mod timer;
+pub mod watch;
 
 pub use buffer::Buffer;
 pub use home::Worker;
 pub use packed::Peer;
 pub use stream::{Idle, Severer, Socket, Stream};
+pub use watch::Watch;

@@ -4,8 +4,8 @@
 //! have come.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -69,6 +69,16 @@ impl Socket {
             Socket::Tcp(s) => socket2::SockRef::from(s).send(bytes),
             Socket::Unix(s) => socket2::SockRef::from(s).send(bytes),
         }
+    }
+
+    /// Whether the reactor has noted that the peer will send nothing more, behind whatever has come and was not read yet.
+    pub(super) fn is_read_closed(&self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        let ready = match self {
+            Socket::Tcp(s) => pin!(s.ready(Interest::READABLE)).poll(&mut nobody),
+            Socket::Unix(s) => pin!(s.ready(Interest::READABLE)).poll(&mut nobody),
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -186,29 +196,6 @@ impl Stream {
             Some(socket) => socket.poll_readable(cx),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
-    }
-
-    /// Waits until the peer has closed its side. Bytes that come meanwhile are left alone, and end the watch: behind them the
-    /// end cannot be seen.
-    pub async fn closed(&self) {
-        std::future::poll_fn(|cx| self.poll_closed(cx)).await;
-    }
-
-    /// [`Stream::closed`], asked once.
-    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Poll::Ready(ready) = self.poll_readable(cx) {
-            if ready.is_err() {
-                return Poll::Ready(());
-            }
-            match self.idle() {
-                Idle::Closed => return Poll::Ready(()),
-                // Nobody wakes this task for the end any more, but somebody does for what it really waits for.
-                Idle::Bytes => return Poll::Pending,
-                // The note of readiness was stale and is gone now.
-                Idle::Quiet => {}
-            }
-        }
-        Poll::Pending
     }
 
     /// Writes all of `bytes`. A plain socket is nearly always ready to take them, so it is not asked first.

@@ -300,3 +300,27 @@ async fn clients_that_stand_still_are_closed() {
     closed(silent.greeting.connection_id).await;
     others_go_on().await;
 }
+
+/// Bug: the end of a client was not seen behind what it had said before, and what it was running went on.
+#[tokio::test]
+async fn a_client_that_says_farewell_in_the_middle_of_a_statement_is_seen_to_go() {
+    let mut client = RawClient::login(proxy().port()).await.unwrap();
+    client.send(0, b"\x03/* farewell */ SELECT SLEEP(30) FROM shop.items WHERE id = 1").await.unwrap();
+    let running = async || {
+        let sql =
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%farewell%' AND info NOT LIKE '%processlist%'";
+        let mut count = 0;
+        for server in cluster().servers() {
+            count += server.value(sql).await?.parse::<u32>()?;
+        }
+        anyhow::Ok(count)
+    };
+    let limit = Duration::from_secs(10);
+    integration::wait::until_true("it runs", limit, async || Ok(running().await? == 1)).await.unwrap();
+    client.send(0, b"\x01").await.unwrap();
+    integration::wait::until_true("it runs and nobody has seen the farewell", limit, async || Ok(running().await? == 1))
+        .await
+        .unwrap();
+    drop(client);
+    integration::wait::until_true("it is ended", limit, async || Ok(running().await? == 0)).await.unwrap();
+}
