@@ -53,6 +53,8 @@ impl Client {
                 if self.session.pins.any() {
                     self.held = Some(lease);
                 } else {
+                    // The client is no longer seen on the connection before somebody else may be: a KILL looks in this order.
+                    self.show_waiting(job);
                     lease.give_back(Instant::now());
                 }
                 if let Err(error) = Box::pin(self.hold(job, decision, started, last_error.take(), false)).await? {

@@ -323,6 +323,8 @@ impl Client {
         let mut view = self.entry.view.lock();
         view.state = ClientState::Waiting;
         view.since = Some(Instant::now());
+        view.server = self.held.as_ref().map(|lease| lease.server);
+        view.thread_id = self.held.as_ref().map_or(0, |lease| lease.thread_id);
         view.statement = Some(job.statement.clone());
     }
 }
