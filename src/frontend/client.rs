@@ -94,6 +94,8 @@ pub struct Client {
     pub(super) fill: Option<Box<Fill>>,
     /// What the open transaction has written, for the cache.
     pub(super) written: Written,
+    /// What the client sent behind the end of a file, which is read apart from its commands: the next of them.
+    pub(super) behind: Vec<u8>,
 }
 
 /// Who the client is, for the servers and for the rules.
@@ -158,6 +160,7 @@ impl Client {
             record: None,
             sent_knowing: None,
             sent_insert_id: None,
+            behind: Vec::new(),
         }
     }
 
@@ -237,6 +240,7 @@ impl Client {
             }
             if header.continues() || buffer.filled().get(HEADER_LEN).is_some_and(|code| is_streamed(*code)) {
                 Box::pin(self.large_command(buffer)).await?;
+                buffer.extend(&std::mem::take(&mut self.behind));
                 return Ok(true);
             }
         }
@@ -262,6 +266,9 @@ impl Client {
             Box::pin(self.command(code, buffer, whole)).await?;
         }
         buffer.consume(whole);
+        if !self.behind.is_empty() {
+            buffer.extend(&std::mem::take(&mut self.behind));
+        }
         Ok(true)
     }
 

@@ -274,8 +274,10 @@ impl Client {
             renumber: renumbers.then(|| Renumber::new(next_seq)),
             capture: fill.as_mut().map(|fill| &mut fill.capture),
             state: &self.session.state,
+            behind: Vec::new(),
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;
+        self.behind = relay.behind;
         match end {
             End::Done { forwarded } => {
                 if told.errno.is_some() && self.entry.doomed.load(Ordering::Relaxed) {

@@ -163,6 +163,8 @@ pub struct Relay<'a> {
     pub capture: Option<&'a mut Capture>,
     /// The session, which says how long a client is waited for that stands still.
     pub state: &'a State,
+    /// What the client said behind a file that it was asked for.
+    pub behind: Vec<u8>,
 }
 
 /// How long a client that stands still is waited for before it counts as gone: as long as a server would wait, by what the session has set.
@@ -374,6 +376,7 @@ impl Relay<'_> {
                 buffer.consume(at);
             }
             if ended {
+                self.behind = buffer.filled().to_vec();
                 return Ok(());
             }
             match timer::timeout(patience(self.state, "net_read_timeout", NET_READ_TIMEOUT), buffer.fill(self.client)).await {

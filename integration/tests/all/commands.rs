@@ -454,6 +454,30 @@ const MYSQL_DIFFERS: &[&str] = &[
     "byte 0x19",
 ];
 
+/// Bug: what a client had sent behind the end of a file was lost.
+#[tokio::test]
+async fn a_command_behind_a_file_is_the_next_one() {
+    let schema = schema("commands_behind").await;
+    let (mut through, mut direct) = both(MODERN, &schema).await;
+    direct.query("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+    cluster().settle().await.unwrap();
+    for wire in [&mut direct, &mut through] {
+        wire.query("TRUNCATE TABLE t").await.unwrap();
+        wire.send(b"\x03LOAD DATA LOCAL INFILE 'x' INTO TABLE t").await.unwrap();
+        let mut tracker = ReplyTracker::new(Expect::Query, wire.capabilities);
+        wire.reply_of(&mut tracker).await.unwrap();
+        let commands =
+            [&[4, 0, 0, 2][..], b"1\n2\n", &[0, 0, 0, 3], &[9, 0, 0, 0], b"\x03SELECT 7", &[9, 0, 0, 0], b"\x03SELECT 8"];
+        wire.send_more(&commands.concat()).await.unwrap();
+        let loaded = wire.reply_of(&mut tracker).await.unwrap();
+        assert!(matches!(loaded.last(), Some(Seen::Ok(2, ..))), "{loaded:?}");
+        for number in ["7", "8"] {
+            let seen = wire.reply(Expect::Query).await.unwrap();
+            assert!(seen.contains(&Seen::Bytes([&[1], number.as_bytes()].concat())), "{seen:?}");
+        }
+    }
+}
+
 /// Bug: the answer to a command of more than one packet was numbered as if it had been one.
 #[tokio::test]
 async fn answers_to_long_commands_are_numbered_behind_them() {
