@@ -66,7 +66,11 @@ impl Account {
 
 impl Shared {
     /// Ends what a connection is doing at its server, because its client is gone. The connection must not be given back.
+    /// With a login that cannot be repeated there is nobody to do it: its statement ends when the server sees the connection closed.
     pub fn kill_on_server(&self, lease: &Lease, account: &Account) {
+        if account.login_only {
+            return;
+        }
         if let Some(pool) = self.pools.get(lease.server.index()).cloned() {
             let (account, thread_id) = (account.clone(), lease.thread_id);
             tokio::spawn(async move { kill(&pool, account.any_connection(), &format!("KILL CONNECTION {thread_id}")).await });

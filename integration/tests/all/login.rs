@@ -280,6 +280,34 @@ async fn an_ed25519_account_logs_in_with_and_without_tls() {
     }
 }
 
+/// Bug: when a client had gone whose login cannot be repeated, Sluice tried to log in as its account to kill its statement, and was refused.
+#[tokio::test]
+async fn nobody_logs_in_for_a_client_that_has_gone_and_was_carried() {
+    if flavour() != Flavour::MariaDb {
+        return; // no plugin there whose exchange tells nothing
+    }
+    let (cluster, proxy) = crate::world::own(|proxy| proxy).await;
+    let db1 = cluster.server("db1");
+    let runs = async |mark: &str| {
+        let sql = format!(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%{mark}%' AND info NOT LIKE '%processlist%'"
+        );
+        Ok(db1.value(&sql).await? == "1")
+    };
+    let refused = db1.status("Access_denied_errors").await.unwrap();
+    // The second one's statement is killed, after the first had gone.
+    for (account, mark, seconds) in [(accounts::ED25519, "carried", 2), (APP, "shared", 60)] {
+        let mut conn = proxy.connect_with(proxy.options(account)).await.unwrap();
+        let sql = format!("/* {mark} */ SELECT SLEEP({seconds}) FROM shop.items WHERE id = 1");
+        let running = tokio::spawn(async move { conn.query_drop(sql).await });
+        let limit = std::time::Duration::from_secs(10);
+        integration::wait::until_true("it runs", limit, async || runs(mark).await).await.unwrap();
+        running.abort();
+        integration::wait::until_true("it has ended", limit, async || Ok(!runs(mark).await?)).await.unwrap();
+    }
+    assert_eq!(db1.status("Access_denied_errors").await.unwrap(), refused);
+}
+
 /// With the password in the file an account needs no server's word, whatever its plugin: ed25519 is served without TLS like others.
 #[tokio::test]
 async fn an_account_with_its_password_in_the_file_is_served_like_others() {
