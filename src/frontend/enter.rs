@@ -49,9 +49,10 @@ pub async fn enter(
     entry: Arc<ClientEntry>,
     keep: bool,
 ) -> Result<Client, Option<Stream>> {
+    let mut claim = None;
     if let Some(limit) = login.account.as_ref().and_then(|a| a.max_connections) {
-        let mine = shared.registry.all().iter().filter(|c| *c.view.lock().user == *login.user).count();
-        if mine >= limit as usize {
+        claim = shared.registry.claim(&entry, &login.user, limit);
+        if claim.is_none() {
             let text = format!(
                 "User {} has exceeded the 'max_connections' of Sluice's configuration (current value: {limit})",
                 login.user
@@ -110,6 +111,9 @@ pub async fn enter(
         view.since = Some(Instant::now());
     }
     *entry.account.lock() = Some(account.clone());
+    if let Some(claim) = claim {
+        claim.keep();
+    }
     login.accept(session.status.0).await.map_err(|_| None)?;
     session.pins.set(PinReason::Login, held.is_some());
     let mut client = Client::new(shared, login.stream.take(), capabilities, login.max_packet, session, entry, account);

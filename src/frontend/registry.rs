@@ -52,7 +52,7 @@ impl ClientState {
 /// What is told of a client.
 #[derive(Clone, Default)]
 pub struct ClientView {
-    /// The account; empty during the login.
+    /// The account; empty until it is known.
     pub user: Arc<str>,
     /// The current schema.
     pub schema: Option<Arc<str>>,
@@ -154,6 +154,28 @@ impl ClientEntry {
     }
 }
 
+/// A client's place among those of its account, while it is logging in.
+pub struct Claim {
+    entry: Arc<ClientEntry>,
+    /// Whose it was before.
+    before: Option<Arc<str>>,
+}
+
+impl Claim {
+    /// The login has succeeded.
+    pub fn keep(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.entry.view.lock().user = before;
+        }
+    }
+}
+
 /// All clients.
 #[derive(Default)]
 pub struct Registry {
@@ -215,6 +237,19 @@ impl Registry {
         self.clients.lock().values().filter(|client| like(&client.view.lock())).count()
     }
 
+    /// Counts a client that is logging in among those of `user`, unless there are `limit` others already. Taken back when the claim is
+    /// dropped instead of kept: the login came to nothing after all.
+    pub fn claim(&self, entry: &Arc<ClientEntry>, user: &str, limit: u32) -> Option<Claim> {
+        // All counting is done under this lock, so that of two at once one sees the other.
+        let clients = self.clients.lock();
+        let others = clients.values().filter(|client| client.id != entry.id && *client.view.lock().user == *user).count();
+        if others >= limit as usize {
+            return None;
+        }
+        let before = std::mem::replace(&mut entry.view.lock().user, user.into());
+        Some(Claim { entry: entry.clone(), before: Some(before) })
+    }
+
     /// One of them.
     pub fn get(&self, id: u32) -> Option<Arc<ClientEntry>> {
         self.clients.lock().get(&id).cloned()
@@ -230,5 +265,29 @@ impl Registry {
         let mut all: Vec<_> = self.clients.lock().values().cloned().collect();
         all.sort_by_key(|c| c.id);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_logins_at_once_no_more_are_let_in_than_may_be() {
+        let registry = Registry::default();
+        let clients: Vec<_> = (0..3).map(|n| registry.enter(format!("10.0.0.{n}"))).collect();
+        let claim = |n: usize| registry.claim(&clients[n], "app", 2);
+        let (first, second) = (claim(0).unwrap(), claim(1).unwrap());
+        assert!(claim(2).is_none(), "neither of the others is logged in yet");
+        assert_eq!(*clients[2].view.lock().user, *"");
+        drop(second);
+        let third = claim(2).expect("the login before came to nothing");
+        third.keep();
+        first.keep();
+        assert!(claim(1).is_none());
+        assert!(registry.claim(&clients[1], "other", 1).is_some());
+        // COM_CHANGE_USER to the same account.
+        drop(claim(0).expect("it is one of the two itself"));
+        assert_eq!(*clients[0].view.lock().user, *"app");
     }
 }
