@@ -537,30 +537,27 @@ async fn after_a_failover_the_peer_is_followed_at_the_right_place() {
     assert_eq!(following.status().server, Some(ServerId(1)));
 }
 
+/// From now on a commit at this server is in the log for so many milliseconds before others see it, unless a replica acknowledges it. Returns the name of
+/// the counter of replicas that do.
+async fn wait_for_a_replica(server: &Server, timeout_ms: u32) -> &'static str {
+    let (names, point, plugin) = match flavour() {
+        Flavour::MySql => ("rpl_semi_sync_source", "AFTER_SYNC", "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"),
+        Flavour::MariaDb => ("rpl_semi_sync_master", "AFTER_SYNC", "DO 0"),
+    };
+    let timeout = format!("SET GLOBAL {names}_timeout = {timeout_ms}");
+    let (point, enabled) = (format!("SET GLOBAL {names}_wait_point = {point}"), format!("SET GLOBAL {names}_enabled = ON"));
+    server.run(&[plugin, &timeout, &point, &enabled]).await.unwrap();
+    match flavour() {
+        Flavour::MySql => "Rpl_semi_sync_source_clients",
+        Flavour::MariaDb => "Rpl_semi_sync_master_clients",
+    }
+}
+
 /// Until a replica has acknowledged, or nobody does for the time that is set, nobody else sees a commit that is in the log already.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_waits_for_a_replica_is_told_again_when_it_is_seen() {
     let (server, mut conn, following) = followed(&[]).await;
-    let (settings, clients): (&[&str], _) = match flavour() {
-        Flavour::MySql => (
-            &[
-                "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
-                "SET GLOBAL rpl_semi_sync_source_timeout = 2000",
-                "SET GLOBAL rpl_semi_sync_source_wait_point = AFTER_SYNC",
-                "SET GLOBAL rpl_semi_sync_source_enabled = ON",
-            ],
-            "Rpl_semi_sync_source_clients",
-        ),
-        Flavour::MariaDb => (
-            &[
-                "SET GLOBAL rpl_semi_sync_master_timeout = 2000",
-                "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
-                "SET GLOBAL rpl_semi_sync_master_enabled = ON",
-            ],
-            "Rpl_semi_sync_master_clients",
-        ),
-    };
-    server.run(settings).await.unwrap();
+    let clients = wait_for_a_replica(&server, 2000).await;
     kill_dumps(&server).await;
     following.hears(&Told::Following(false)).await;
     following.rests().await;
@@ -576,6 +573,38 @@ async fn a_commit_that_waits_for_a_replica_is_told_again_when_it_is_seen() {
     // What the client is told comes a moment behind the moment when others see it.
     assert!(at[1] + Duration::from_millis(100) > committed, "told again {:?} before it was seen", committed - at[1]);
     assert_eq!(following.heard(), [tables(&["b"]), tables(&["b"])]);
+}
+
+/// What was logged at a master that died before anybody saw it is waited for nowhere: its successor never has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_master_had_only_logged_is_not_waited_for() {
+    let (db1, db2) = (server(&[]).await, server(&[]).await);
+    let mut conns = [db1.root().await.unwrap(), db1.root().await.unwrap(), db2.root().await.unwrap()];
+    for at in [0, 2] {
+        for sql in SCHEMA {
+            conns[at].query_drop(sql).await.unwrap();
+        }
+    }
+    conns[1].query_drop("USE t_b").await.unwrap();
+    wait_for_a_replica(&db1, 600_000).await;
+    let following = Following::start(&[&db1, &db2]);
+    following.follows().await;
+    following.rests().await;
+    following.forget();
+    let [mut first, mut second, mut conn] = conns;
+    // One is asked about, and one is queued behind it.
+    let first = tokio::spawn(async move { first.query_drop("INSERT INTO b VALUES (1, 1)").await });
+    following.hears(&tables(&["b"])).await;
+    until_true("it is asked about", SOON, async || Ok(following.status().unsettled == 1)).await.unwrap();
+    let second = tokio::spawn(async move { second.query_drop("INSERT INTO a VALUES (1, 1, '')").await });
+    following.hears(&tables(&["a"])).await;
+    db1.kill().unwrap();
+    assert!(first.await.unwrap().is_err() && second.await.unwrap().is_err(), "neither was seen");
+    following.set_master(1);
+    following.hears(&Told::Following(true)).await;
+    tells(&following, &mut conn, &["INSERT INTO b VALUES (2, 2)"], &tables(&["b"])).await;
+    following.hears_that("told twice", |told| told.iter().filter(|one| **one == tables(&["b"])).count() >= 2).await;
+    following.rests().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

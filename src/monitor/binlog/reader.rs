@@ -262,7 +262,10 @@ impl Reader {
         if let Some((last, before)) = &self.last {
             // Rows that were read from a master that died, or from before a crash, may be of transactions that nobody has any more. The log tells of no
             // transaction that is gone.
-            self.missed |= *last != id || facts.restarted_since(before);
+            if *last != id || facts.restarted_since(before) {
+                self.missed = true;
+                self.settling.forget();
+            }
         }
         let Some(machine) = &mut self.machine else {
             self.machine = Some(Machine::new(settings, facts.position.clone()));
@@ -273,6 +276,7 @@ impl Reader {
         let lost = machine.position().flavor() != facts.flavor || !facts.position.covers(machine.position());
         if self.jump || lost || machine.saw_unnamed() {
             self.missed = true;
+            self.settling.forget();
             machine.jump(facts.position.clone());
         }
         self.jump = false;

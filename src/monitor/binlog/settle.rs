@@ -84,6 +84,8 @@ struct Told {
     defined: Option<u64>,
     /// The same for what waits to be seen.
     waiting: Option<GtidSet>,
+    /// How often everything was forgotten. What was taken before is nothing to wait for any more.
+    round: u64,
 }
 
 impl Settling {
@@ -107,8 +109,16 @@ impl Settling {
         }
     }
 
-    /// What is to be asked about next, and at whom.
-    fn take(&self) -> (Option<ServerId>, Option<Pending>) {
+    /// What was told comes from a log that is not gone on with: another server's, or one that was begun anew. That server may never have it, so nobody
+    /// waits for it, and it is told no second time. To be called only where everything is void before anything is kept again.
+    pub(super) fn forget(&self) {
+        let mut told = self.state.lock();
+        (told.pending, told.read, told.waiting, told.defined) = (None, None, None, None);
+        (told.settled, told.round) = (told.count, told.round + 1);
+    }
+
+    /// What is to be asked about next, at whom, and in which round.
+    fn take(&self) -> (Option<ServerId>, Option<Pending>, u64) {
         let mut told = self.state.lock();
         let pending = told.pending.take();
         if let Some(pending) = &pending {
@@ -116,7 +126,12 @@ impl Settling {
             let read = told.read.take_if(|(count, _)| *count <= pending.last);
             told.waiting = read.map(|(_, position)| position);
         }
-        (told.server, pending)
+        (told.server, pending, told.round)
+    }
+
+    /// Whether what was taken in this round is waited for.
+    fn is_round(&self, round: u64) -> bool {
+        self.state.lock().round == round
     }
 
     /// All changes up to this number can be seen.
@@ -146,8 +161,11 @@ impl Settling {
     }
 
     /// Tells changes once more, now that they can be seen.
-    fn tell_again(&self, pending: &Pending) {
+    fn tell_again(&self, pending: &Pending, round: u64) {
         let mut told = self.state.lock();
+        if told.round != round {
+            return;
+        }
         for (what, gtid) in &pending.changes {
             tell(&*self.changes, what, gtid.as_ref(), true);
         }
@@ -174,22 +192,19 @@ impl Settler {
     pub(super) async fn run(self) {
         let mut connection: Option<(ServerId, AdminConnection)> = None;
         loop {
-            let (server, pending) = self.settling.take();
+            let (server, pending, round) = self.settling.take();
             let (Some(server), Some(pending)) = (server, pending) else {
                 self.settling.added.notified().await;
                 continue;
             };
             self.status.lock().unsettled = pending.changes.len() as u64;
             let mut pause = PAUSE;
-            // What comes meanwhile waits for the next round. Another server has it already, or has lost it, and then everything is void.
-            while !self.is_seen(server, &pending, &mut connection).await {
+            // What comes meanwhile waits until this has been told.
+            while self.settling.is_round(round) && !self.is_seen(server, &pending, &mut connection).await {
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
-                if self.settling.state.lock().server != Some(server) {
-                    break;
-                }
             }
-            self.settling.tell_again(&pending);
+            self.settling.tell_again(&pending, round);
             self.status.lock().unsettled = 0;
             sleep(PAUSE).await;
         }
@@ -301,6 +316,9 @@ mod tests {
         }
         fn lost(&self, _: &str) {}
         fn following(&self, _: bool) {}
+        fn stands(&self, position: &GtidSet) {
+            self.0.lock().push(format!("stands {position}"));
+        }
     }
 
     #[test]
@@ -316,7 +334,7 @@ mod tests {
         assert_eq!(settling.settled(), 0);
         let pending = settling.state.lock().pending.take().unwrap();
         assert_eq!((pending.end.1, pending.gtids.as_ref().map(GtidSet::to_string).as_deref()), (300, Some("0-1-7")));
-        settling.tell_again(&pending);
+        settling.tell_again(&pending, 0);
         assert_eq!(settling.settled(), 2);
         assert_eq!(
             *heard.0.lock(),
@@ -333,6 +351,38 @@ mod tests {
             settling.tell(table(&n.to_string()), None, end(400), false);
         }
         assert_eq!(settling.state.lock().pending.as_ref().unwrap().changes.len(), APART_MAX, "no more than that is kept apart");
+    }
+
+    #[test]
+    fn what_another_server_may_never_have_is_not_waited_for() {
+        let heard = Arc::new(Heard::default());
+        let settling = Settling::new(heard.clone());
+        let tell = |name: &str, gtid: &str, defines| {
+            let what = What::Tables([("s".to_owned(), name.to_owned())].into());
+            settling.tell(what, GtidSet::parse(Flavor::MariaDb, gtid).ok().as_ref(), ("binlog.000009".to_owned(), 900), defines)
+        };
+        let position = |text: &str| GtidSet::parse(Flavor::MariaDb, text).unwrap();
+        settling.ask(ServerId(0));
+        tell("a", "0-1-5", true);
+        settling.reached(&position("0-1-5"));
+        let (_, asked, round) = settling.take();
+        let asked = asked.unwrap();
+        tell("b", "0-1-6", false);
+        // The master dies, and the log is read at another server, which may have neither.
+        settling.forget();
+        settling.ask(ServerId(1));
+        assert_eq!(settling.settled(), 2);
+        assert!(settling.take().1.is_none(), "what was queued is not asked for at a server that may not have it");
+        heard.0.lock().clear();
+        tell("c", "0-2-6", false);
+        assert!(!settling.is_round(round), "what was being asked about is given up");
+        settling.tell_again(&asked, round);
+        assert_eq!(settling.settled(), 2, "and if its answer comes after all, it stands for nothing");
+        settling.reached(&position("0-2-6"));
+        let (server, pending, round) = settling.take();
+        settling.tell_again(&pending.unwrap(), round);
+        assert_eq!((server, settling.settled()), (Some(ServerId(1)), 3));
+        assert_eq!(*heard.0.lock(), ["[(\"s\", \"c\")] Some(\"0-2-6\")", "seen [(\"s\", \"c\")] Some(\"0-2-6\")", "stands 0-2-6"]);
     }
 
     #[test]
