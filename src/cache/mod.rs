@@ -41,7 +41,7 @@ use worth::Keeps;
 
 use crate::sql::classify::Classified;
 use crate::sql::lexer::LexMode;
-use crate::topology::ServerId;
+use crate::topology::{GtidSet, ServerId};
 
 /// Digests remembered whose results could not be kept.
 const UNFIT_MAX: usize = 4096;
@@ -63,6 +63,8 @@ pub struct Cache {
     term: ArcSwapOption<shared::Term>,
     shares: bool,
     definitions: ArcSwapOption<Definitions>,
+    /// What may have changed them, until the log was read behind it, see [`Cache::may_have_defined`]. It is as if there were none meanwhile.
+    unread: ArcSwapOption<GtidSet>,
     /// Reading one of the views in them may write: looked at with every read, where there is a cache.
     reads_write: AtomicBool,
     /// Moves when definitions may have changed.
@@ -124,6 +126,7 @@ impl Cache {
             shares,
             accounts: shared::Accounts::default(),
             definitions: ArcSwapOption::empty(),
+            unread: ArcSwapOption::empty(),
             reads_write: AtomicBool::new(false),
             version: AtomicU64::new(0),
             why_untold: Mutex::new("the master was not asked yet".to_owned()),
@@ -170,7 +173,7 @@ impl Cache {
 
     /// What is known of the tables.
     pub fn definitions(&self) -> Option<Arc<Definitions>> {
-        self.definitions.load_full()
+        if self.unread.load().is_some() { None } else { self.definitions.load_full() }
     }
 
     /// Whether this read may write: by a view that calls a function.
@@ -189,10 +192,14 @@ impl Cache {
     /// # Errors
     /// Why it may not be kept.
     pub fn may_keep(&self, statement: &Classified, schema: Option<&[u8]>, now: Instant) -> Result<Granted, Refused> {
+        let version = self.version();
         let definitions = self.definitions.load();
-        let definitions = definitions.as_ref().ok_or(Refused::Tables(Unkept::NotTold))?;
+        let known = definitions.as_ref().filter(|_| self.unread.load().is_none());
+        let definitions = known.ok_or(Refused::Tables(Unkept::NotTold))?;
         let cells = definitions.read(&statement.tables, schema).map_err(Refused::Tables)?;
-        self.epochs.ticket(&cells, now).map_err(Refused::Ticket)
+        let granted = self.epochs.ticket(&cells, now).map_err(Refused::Ticket)?;
+        // Forgotten since: the ticket may be younger than the end of what has changed them, which would then not void it.
+        if self.version() == version { Ok(granted) } else { Err(Refused::Tables(Unkept::NotTold)) }
     }
 
     /// Whether the result of a read that is not kept yet is to be: by how useful it was to keep those of its digest. `hash`: of its key.
@@ -236,9 +243,43 @@ impl Cache {
 
     /// Definitions may have changed: until the master has told them again nothing is kept, and a write voids everything.
     pub fn forget_definitions(&self) {
+        let unread = self.unread.load();
         self.version.fetch_add(1, SeqCst);
         self.definitions.store(None);
+        // What is asked from here on has what was in doubt until now, but for what came in between.
+        self.unread.compare_and_swap(&unread, None);
         "they may have changed and are asked for".clone_into(&mut self.why_untold.lock());
+    }
+
+    /// Something has run of which nobody knows whether it changed definitions: a procedure, most likely. Where the log is followed, it tells, in
+    /// milliseconds; until then nothing is kept, and a write voids everything. That spares the master from being asked for all its
+    /// definitions at each call. `need`: what it was.
+    pub fn may_have_defined(&self, need: &Need) {
+        let Need::Gtid(set) = need else { return self.forget_definitions() };
+        if !self.needs_reader || !self.is_told() {
+            return self.forget_definitions();
+        }
+        self.unread.rcu(|before| {
+            let mut all = Need::Gtid(set.clone());
+            if let Some(before) = before {
+                all.merge(&Need::Gtid((**before).clone()));
+            }
+            match all {
+                Need::Gtid(all) => Some(Arc::new(all)),
+                // Of two families: the log that is followed has the one only.
+                _ => Some(Arc::new(set.clone())),
+            }
+        });
+        // Writes that are under way were judged by definitions that may be the old ones.
+        self.version.fetch_add(1, SeqCst);
+    }
+
+    /// The log has told of everything up to here, and all of it can be seen.
+    fn is_read(&self, position: &GtidSet) {
+        let unread = self.unread.load();
+        if unread.as_ref().is_some_and(|unread| unread.flavor() == position.flavor() && position.covers(unread)) {
+            self.unread.compare_and_swap(&unread, None);
+        }
     }
 
     /// The version that definitions must be asked for, if they must.

@@ -19,7 +19,7 @@ fn parsed(gtid: Option<&str>) -> Option<GtidSet> {
 impl Changes for Cache {
     fn tables_changed(&self, tables: &[(&str, &str)], gtid: Option<&str>) {
         let keys: Vec<Option<NameKey>> = tables.iter().map(|(schema, table)| key(schema.as_bytes(), table.as_bytes())).collect();
-        let definitions = self.definitions.load();
+        let definitions = self.definitions();
         let cells = definitions.as_ref().and_then(|known| known.write(keys.iter().map(Option::as_deref)));
         let gtid = parsed(gtid);
         match cells {
@@ -70,6 +70,7 @@ impl Changes for Cache {
     }
 
     fn stands(&self, position: &GtidSet) {
+        self.is_read(position);
         if let Some(term) = &*self.term.load() {
             term.stands(position);
         }
@@ -182,6 +183,43 @@ mod tests {
         let table = (("s".to_owned(), "c".to_owned()), "BASE TABLE".to_owned(), "InnoDB".to_owned());
         cache.told(cache.version(), Told::default(), LexMode::default());
         cache.told(cache.version(), Told { tables: vec![table], ..Told::default() }, LexMode::default());
+        assert!(cache.wants_definitions().is_some());
+    }
+
+    #[test]
+    fn what_a_procedure_may_have_defined_is_in_doubt_until_the_log_was_read() {
+        let (cache, now) = (cache(), Instant::now());
+        cache.following(true);
+        let table = |name: &str| (("s".to_owned(), name.to_owned()), "BASE TABLE".to_owned(), "InnoDB".to_owned());
+        let tell = || cache.told(cache.version(), Told { tables: vec![table("a")], ..Told::default() }, LexMode::default());
+        tell();
+        let statement = classify(b"SELECT x FROM a", LexMode::default());
+        let keeps = || cache.may_keep(&statement, Some(b"s"), now).is_ok();
+        let gtid = |text: &str| parsed(Some(text)).unwrap();
+        let called = |text: &str| {
+            let version = cache.version();
+            cache.may_have_defined(&Need::Gtid(gtid(text)));
+            assert!(cache.version() != version, "a write under way voids everything");
+        };
+        called("0-1-5");
+        called("0-1-4");
+        assert!(!keeps() && cache.definitions().is_none() && cache.wants_definitions().is_none());
+        cache.stands(&gtid("0-1-4"));
+        assert!(!keeps());
+        cache.stands(&gtid("0-1-5"));
+        assert!(keeps() && cache.definitions().is_some(), "it has defined nothing");
+        // The log tells of a definition, and they are asked for.
+        called("0-1-6");
+        cache.definitions_changed();
+        assert!(!keeps() && cache.wants_definitions().is_some());
+        tell();
+        assert!(keeps());
+        // No name, or no log that tells.
+        cache.may_have_defined(&Need::Master);
+        assert!(cache.wants_definitions().is_some());
+        tell();
+        cache.lost("the master closed the connection");
+        cache.may_have_defined(&Need::Gtid(gtid("0-1-7")));
         assert!(cache.wants_definitions().is_some());
     }
 

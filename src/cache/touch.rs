@@ -15,6 +15,28 @@ pub enum Touched {
     Everything(VoidReason),
 }
 
+/// Whether a statement changes definitions, and with them which tables change with which.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Defines {
+    /// It does not.
+    No,
+    /// It may: a procedure, a text prepared elsewhere, several statements with a definition among them.
+    Perhaps,
+    /// That is what it is for.
+    Surely,
+}
+
+/// See [`Defines`]; `touched`: what the statement changes.
+pub fn defines(statement: &Classified, touched: &Touched) -> Defines {
+    match touched {
+        Touched::Everything(VoidReason::Ddl) => Defines::Surely,
+        Touched::Everything(VoidReason::UnknownTables) if statement.effects.opaque || statement.effects.implicit_commit => {
+            Defines::Perhaps
+        }
+        _ => Defines::No,
+    }
+}
+
 /// What a statement of a session with this schema changes. An open transaction's earlier writes are the session's to remember.
 pub fn touched(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Definitions>) -> Touched {
     match statement.class {
@@ -156,6 +178,28 @@ mod tests {
                 Touched::Everything(reason) => reason.to_string(),
             };
             assert_eq!(found, expected, "{sql}");
+        }
+        for (sql, expected) in [
+            ("SELECT f(1)", Defines::No),
+            ("INSERT INTO a VALUES (1)", Defines::No),
+            ("INSERT INTO a VALUES (f(1))", Defines::No),
+            ("INSERT INTO a VALUES (1); SELECT 1", Defines::No),
+            ("LOCK TABLES a WRITE", Defines::No),
+            ("PREPARE s FROM 'DROP VIEW v'", Defines::No),
+            ("GRANT SELECT ON a TO u", Defines::No),
+            ("CALL p()", Defines::Perhaps),
+            ("EXECUTE s", Defines::Perhaps),
+            ("EXECUTE IMMEDIATE 'DROP VIEW v'", Defines::Perhaps),
+            ("IF 1 THEN DROP VIEW v; END IF", Defines::Perhaps),
+            ("BEGIN NOT ATOMIC DROP VIEW v; END", Defines::Perhaps),
+            ("DROP VIEW v; CREATE VIEW v AS SELECT x FROM b", Defines::Perhaps),
+            ("SELECT 1; ALTER TABLE a ADD FOREIGN KEY (x) REFERENCES b (x) ON DELETE CASCADE", Defines::Perhaps),
+            ("SELECT 1; CALL p()", Defines::Perhaps),
+            ("gibberish", Defines::Perhaps),
+            ("DROP VIEW v", Defines::Surely),
+        ] {
+            let statement = classify(sql.as_bytes(), LexMode::default());
+            assert_eq!(defines(&statement, &touched(&statement, Some(b"s"), Some(&definitions))), expected, "{sql}");
         }
         let insert = classify(b"INSERT INTO a VALUES (1)", LexMode::default());
         assert!(matches!(touched(&insert, Some(b"s"), None), Touched::Everything(_)));

@@ -9,7 +9,7 @@ use crate::backend::pool::Lease;
 use crate::cache::VoidReason;
 use crate::cache::definitions::Cells;
 use crate::cache::epoch::{Need, Unnamed, Writing};
-use crate::cache::touch::{Touched, touched};
+use crate::cache::touch::{Defines, Touched, defines, touched};
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
 use crate::frontend::relay::Told;
@@ -54,7 +54,7 @@ pub(super) struct Change {
     /// What the statement itself changes goes on to the transaction's end; `None`: it changes nothing itself.
     own: Option<Option<Cells>>,
     version: u64,
-    defines: bool,
+    defines: Defines,
 }
 
 impl Change {
@@ -77,6 +77,8 @@ impl Client {
             Some(text) => text.state.schema(),
             None => self.session.state.schema(),
         };
+        // Before the definitions: whoever changes them behind this is noticed at the end.
+        let mut version = cache.version();
         let is_read = job.statement.class == Class::Read && !job.statement.writes_unseen.is_raised();
         let touched = if is_read {
             // A server that is read-only refuses what a function in a view would write.
@@ -87,13 +89,12 @@ impl Client {
         } else {
             touched(job.statement, schema, cache.definitions().as_deref())
         };
-        let mut version = cache.version();
         let own = match &touched {
             Touched::Nothing => None,
             Touched::Tables(cells) => Some(Some(cells.clone())),
             Touched::Everything(_) => Some(None),
         };
-        let defines = matches!(touched, Touched::Everything(VoidReason::Ddl));
+        let defines = defines(job.statement, &touched);
         let mut all = own.clone();
         // What does not go on with the transaction may end it.
         let goes_on = matches!(job.statement.class, Class::LockingRead) || job.statement.reason == ClassReason::WritingStatement;
@@ -110,7 +111,7 @@ impl Client {
         }
         let cells = all?;
         let writing = cache.epochs.write(cells, now);
-        if defines {
+        if defines == Defines::Surely {
             cache.forget_definitions();
             version = cache.version();
         }
@@ -137,10 +138,14 @@ impl Client {
             }
             return None;
         };
+        // What is read from here on is judged by the new definitions or not kept: nothing is before its end.
+        match change.defines {
+            Defines::Surely => cache.forget_definitions(),
+            Defines::Perhaps if need != Need::Nothing || !self.names_transactions(lease) => cache.may_have_defined(&need),
+            Defines::Perhaps | Defines::No => {}
+        }
         let unnamed = change.writing.end(&need);
-        if change.defines {
-            cache.forget_definitions();
-        } else if cache.version() != change.version {
+        if change.defines == Defines::No && cache.version() != change.version {
             // Somebody changed which tables change with which, while this was under way.
             cache.everything(VoidReason::UnknownTables, &need);
         }
@@ -151,6 +156,12 @@ impl Client {
             self.written.add(own.as_ref(), change.version);
         }
         unnamed
+    }
+
+    /// Whether the server tells of all that is written there by which transaction it was.
+    fn names_transactions(&self, lease: &Lease) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        snapshot.server(lease.server).and_then(|server| server.gtid.as_deref()).is_some_and(|gtid| !gtid.is_empty())
     }
 
     /// The transactions that a failed statement may have left were asked for.

@@ -246,6 +246,64 @@ async fn every_kind_of_write_voids() {
     assert!(proxy.metric("sluice_cache_invalidations_total", &[]).await.unwrap() > voided);
 }
 
+/// Definitions that no text of their own shows: behind them it is known what a view is of and which tables change with which.
+pub(crate) async fn definitions_among_others(cluster: &Cluster, proxy: &Proxy, schema: &str) {
+    let setup = [
+        &format!("USE {schema}"),
+        "CREATE TABLE a (n INT)",
+        "CREATE TABLE b (n INT)",
+        "INSERT INTO a VALUES (1000)",
+        "INSERT INTO b VALUES (0)",
+        "CREATE VIEW v AS SELECT n FROM a",
+        "CREATE PROCEDURE redefine () BEGIN DROP VIEW v; CREATE VIEW v AS SELECT n FROM b; END",
+        "CREATE PROCEDURE looks () SELECT n FROM a",
+        "CREATE TABLE parent (id INT PRIMARY KEY)",
+        "CREATE TABLE child (id INT PRIMARY KEY, p INT)",
+        "INSERT INTO parent VALUES (1), (2)",
+        "INSERT INTO child VALUES (1, 1), (2, 2)",
+        &format!("GRANT SELECT ON {schema}.v TO sluice"),
+    ];
+    cluster.server("db1").run(&setup).await.unwrap();
+    cluster.settle().await.unwrap();
+    let (mut writer, mut reader) = (proxy.connect(schema).await.unwrap(), proxy.connect(schema).await.unwrap());
+    let mut direct = driver::connect(driver::options(cluster.server("db1").port(), APP).db_name(Some(schema))).await.unwrap();
+    let (of_view, of_child) = ("SELECT n FROM v", "SELECT COUNT(*) FROM child");
+    for (define, write, read) in [
+        (&["DROP VIEW v; CREATE VIEW v AS SELECT n FROM b"][..], "UPDATE b SET n = n + 1", of_view),
+        (&["CALL redefine()"], "UPDATE b SET n = n + 1", of_view),
+        (&["PREPARE s FROM 'CREATE OR REPLACE VIEW v AS SELECT n FROM b'", "EXECUTE s"], "UPDATE b SET n = n + 1", of_view),
+        (
+            &["SELECT 1; ALTER TABLE child ADD FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE"],
+            "DELETE FROM parent WHERE id = 1",
+            of_child,
+        ),
+    ] {
+        writer.query_drop("CREATE OR REPLACE VIEW v AS SELECT n FROM a").await.unwrap();
+        cluster.settle().await.unwrap();
+        keep(proxy, &mut reader, read).await;
+        for sql in define {
+            writer.query_drop(*sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+        cluster.settle().await.unwrap();
+        keep(proxy, &mut reader, read).await;
+        let before = cell(&mut reader, read).await;
+        writer.query_drop(write).await.unwrap();
+        cluster.settle().await.unwrap();
+        let expected = cell(&mut direct, read).await;
+        assert_ne!(expected, before, "{define:?}");
+        assert_eq!(cell(&mut reader, read).await, expected, "behind {define:?}, {write}");
+    }
+    // A procedure that defines nothing closes the cache for a moment at most.
+    writer.query_drop("CALL looks()").await.unwrap();
+    keep(proxy, &mut reader, of_child).await;
+}
+
+#[tokio::test]
+async fn a_definition_among_other_statements_is_seen() {
+    let schema = schema("cache_define").await;
+    definitions_among_others(cluster(), &start(|b| b).await, &schema).await;
+}
+
 #[tokio::test]
 async fn a_transaction_sees_its_own_writes_and_others_the_rows_from_before() {
     let schema = schema("cache_transaction").await;

@@ -11,7 +11,7 @@ use integration::proxy::Proxy;
 use integration::wait::until_true;
 use mysql_async::prelude::Queryable;
 
-use crate::cache::{cell, figure, hits, keep, on};
+use crate::cache::{cell, definitions_among_others, figure, hits, keep, on};
 use crate::cache_store::cut_the_log;
 use crate::world::{flavour, schema_on};
 
@@ -76,6 +76,13 @@ async fn writes_past_the_proxy_void() {
     cluster.settle().await.unwrap();
     let refused = until_true("it is refused", DELAY, async || Ok(report.query_drop(sql).await.is_err()));
     refused.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_definition_among_other_statements_is_seen() {
+    let cluster = Cluster::start(flavour()).await.unwrap();
+    let schema = schema_on(&cluster, "cache_define").await;
+    definitions_among_others(&cluster, &start(&cluster).await, &schema).await;
 }
 
 /// Counters written at the master alone: what is read through the proxy is never older than [`DELAY`], while the log's connection is killed
