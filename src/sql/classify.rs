@@ -215,7 +215,9 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
     let may_use_table = !tables.is_empty() || !tables_complete && (buf.truncated || has_table_word(&buf.text));
     let counts_found_rows = counts_found_rows(&buf.text, &verdict);
     let ok_tells_insert_id = verdict.class == Class::Write && insert_id::told_by_ok(&buf.text, mode, &verdict);
-    let cacheable = verdict.cacheable(tables_complete, &tables);
+    // A hit sends the rows; what `FOUND_ROWS()` says behind it, only a server counts.
+    let counted = if counts_found_rows { Err(Uncacheable::CalcFoundRows) } else { Ok(()) };
+    let cacheable = verdict.cacheable(tables_complete, &tables).and(counted);
     let asks_definitions =
         mode.dialect == Dialect::MariaDb && definitions::asks_only(&buf.text, &verdict, &tables, tables_complete);
     // What asks for them and reads something beside them gets the whole answer from the master only.

@@ -243,7 +243,7 @@ pub enum Uncacheable {
     SystemSchema,
     /// SQL_NO_CACHE
     Asked,
-    /// SQL_CALC_FOUND_ROWS leaves something behind for the next statement.
+    /// SQL_CALC_FOUND_ROWS, or a UNION with a LIMIT: it leaves a number behind for the next statement that its rows do not tell.
     CalcFoundRows,
     /// Executable comments: what it says depends on the server.
     ExecutableComments,
