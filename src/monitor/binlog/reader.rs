@@ -79,6 +79,16 @@ impl From<StreamError> for End {
 }
 
 impl LogFacts {
+    /// Whether the transaction's name says whether others have it. On MariaDB one that another server wrote (a standby that was written to, and whose
+    /// writes come by replication) may have a lower number than what was written here before it came: whoever has the higher one has
+    /// not therefore this one.
+    fn tells_apart(&self, gtid: &GtidSet) -> bool {
+        match gtid {
+            GtidSet::MySql(_) => true,
+            GtidSet::MariaDb(position) => position.domains().iter().all(|one| one.server == self.server),
+        }
+    }
+
     /// Whether it has started anew. Its uptime has whole seconds, so its start is known to two.
     fn restarted_since(&self, before: &LogFacts) -> bool {
         let started = |facts: &LogFacts| facts.now - facts.uptime;
@@ -294,7 +304,8 @@ impl Reader {
             Step::Changed(change) => {
                 course.idle_since = None;
                 let what = self.widen(&change, beside).await?;
-                let number = self.settling.tell(what, change.gtid.as_ref(), change.end, change.definitions);
+                let name = change.gtid.filter(|gtid| course.facts.tells_apart(gtid));
+                let number = self.settling.tell(what, name.as_ref(), change.end, change.definitions);
                 if change.definitions {
                     self.defined = number;
                 }
@@ -394,5 +405,36 @@ impl Reader {
         let run = self.reader.settings.run;
         let (high, low) = ((run >> 32) as u32, run as u32);
         format!("{high:08x}-{:04x}-8{:03x}-8{:03x}-{low:08x}{:04x}", low >> 16, low & 0xFFF, high & 0xFFF, self.attempts as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Flavor;
+
+    #[test]
+    fn a_name_counts_only_where_it_says_who_has_the_transaction() {
+        let uuid = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa";
+        for (flavor, gtid, counts) in [
+            (Flavor::MySql, format!("{uuid}:7"), true),
+            (Flavor::MariaDb, "0-1-102".to_owned(), true),
+            (Flavor::MariaDb, "0-2-101".to_owned(), false),
+            (Flavor::MariaDb, "5-2-101".to_owned(), false),
+        ] {
+            let set = GtidSet::parse(flavor, &gtid).unwrap();
+            let facts = LogFacts {
+                flavor,
+                position: set.clone(),
+                lower: false,
+                now: 0.0,
+                uptime: 0.0,
+                connection: 1,
+                server: 1,
+                identity: String::new(),
+                end: (String::new(), 0),
+            };
+            assert_eq!(facts.tells_apart(&set), counts, "{gtid}");
+        }
     }
 }
