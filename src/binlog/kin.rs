@@ -54,12 +54,6 @@ impl Kin {
         }
         let unknown = What::Everything(Why::UnknownTables);
         let Some(children) = &self.children else { return unknown };
-        if change.by_statement {
-            match &self.indirect {
-                Some(indirect) if tables.iter().all(|table| !indirect.contains(table)) => {}
-                _ => return unknown,
-            }
-        }
         let mut all: BTreeSet<Table> = tables.clone();
         let mut open: Vec<Table> = tables.iter().cloned().collect();
         while let Some(table) = open.pop() {
@@ -71,6 +65,11 @@ impl Kin {
             if all.len() > TABLES_MAX {
                 return unknown;
             }
+        }
+        // Of a statement's cascades nothing is logged, and MySQL 9.7 can be set to let the children's triggers fire in them.
+        let known = |indirect: &HashSet<Table>| all.iter().all(|table| !indirect.contains(table));
+        if change.by_statement && !self.indirect.as_ref().is_some_and(known) {
+            return unknown;
         }
         What::Tables(all)
     }

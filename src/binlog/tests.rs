@@ -458,6 +458,8 @@ fn tables_that_change_along() {
     let kin = kin.with_indirect([t("v")]);
     assert_eq!(kin.widen(&change(&["q"], true)), is(&["q"]));
     assert_eq!(kin.widen(&change(&["q", "v"], true)), unknown);
+    let child_fires = kin.clone().with_indirect([t("y")]);
+    assert_eq!(child_fires.widen(&change(&["x"], true)), unknown, "a child's triggers may fire in a cascade");
     assert_eq!(kin.widen(&change(&["q", "v"], false)), is(&["q", "v"]), "where rows are logged, those of triggers are");
     assert_eq!(Kin::default().widen(&change(&["q"], false)), unknown, "foreign keys are not known");
     let many = Kin::default().with_children((0..=TABLES_MAX).map(|n| (t(&n.to_string()), t("a"))));

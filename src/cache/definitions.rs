@@ -49,6 +49,9 @@ pub struct Told {
     pub triggers: Vec<Named>,
     /// Parent and child of foreign keys that change the child with the parent.
     pub cascades: Vec<(Named, Named)>,
+    /// What a foreign key changes in a child may make the child's triggers fire: MySQL 9.7 and later can be set to do so
+    /// (`enable_cascade_triggers`). Before that, and on MariaDB, they never do.
+    pub cascades_fire: bool,
     /// Views with their text; empty when it is not told.
     pub views: Vec<(Named, String)>,
     /// The heartbeat's table, which Sluice writes itself several times a second, past the cache: nobody's result may depend on it, and
@@ -175,6 +178,7 @@ struct Maker<'a> {
     mode: LexMode,
     kinds: HashMap<NameKey, (&'a Named, &'a str, &'a str)>,
     triggers: HashSet<NameKey>,
+    cascades_fire: bool,
     children: HashMap<NameKey, Vec<NameKey>>,
     views: HashMap<NameKey, &'a str>,
     /// Two names that are one in lower case: neither is kept.
@@ -193,6 +197,7 @@ impl<'a> Maker<'a> {
             mode,
             kinds: HashMap::new(),
             triggers: told.triggers.iter().filter_map(of).collect(),
+            cascades_fire: told.cascades_fire,
             children: HashMap::new(),
             views: told.views.iter().filter_map(|(named, text)| Some((of(named)?, text.as_str()))).collect(),
             doubled: HashSet::new(),
@@ -280,7 +285,6 @@ impl<'a> Maker<'a> {
                 if !ours.iter().any(|known| known.eq_ignore_ascii_case(engine)) || self.triggers.contains(key) {
                     return None;
                 }
-                // Triggers of the children do not fire: the manual of both families says so of cascades.
                 let mut todo = vec![key.clone()];
                 let mut seen: HashSet<NameKey> = HashSet::new();
                 while let Some(key) = todo.pop() {
@@ -288,7 +292,7 @@ impl<'a> Maker<'a> {
                         continue;
                     }
                     add(&mut cells, &[self.cell(&key)?]);
-                    if cells.len() > TOUCHED_MAX {
+                    if cells.len() > TOUCHED_MAX || self.cascades_fire && self.triggers.contains(&key) {
                         return None;
                     }
                     todo.extend(self.children.get(&key).into_iter().flatten().cloned());
@@ -321,9 +325,15 @@ mod tests {
     }
 
     fn shop() -> (Epochs, Definitions) {
+        let epochs = Epochs::default();
+        let definitions = Definitions::new(told_of_shop(), &epochs, LexMode::default());
+        (epochs, definitions)
+    }
+
+    fn told_of_shop() -> Told {
         let table = |name: &str, engine: &str| (named(name), "BASE TABLE".to_owned(), engine.to_owned());
         let view = |name: &str| (named(name), "VIEW".to_owned(), String::new());
-        let told = Told {
+        Told {
             tables: vec![
                 table("shop.items", "InnoDB"),
                 table("shop.orders", "InnoDB"),
@@ -346,6 +356,7 @@ mod tests {
             ],
             heartbeat: Some(named("sluice.heartbeat")),
             triggers: vec![named("shop.audited")],
+            cascades_fire: false,
             cascades: vec![
                 (named("shop.orders"), named("shop.lines")),
                 (named("shop.lines"), named("shop.notes")),
@@ -360,10 +371,7 @@ mod tests {
                 (named("shop.sly"), "select `f`(`shop`.`items`.`id`) AS `x` from `shop`.`items`".to_owned()),
                 (named("shop.slyer"), "select `shop`.`sly`.`x` AS `x` from `shop`.`sly`".to_owned()),
             ],
-        };
-        let epochs = Epochs::default();
-        let definitions = Definitions::new(told, &epochs, LexMode::default());
-        (epochs, definitions)
+        }
     }
 
     fn said(cells: &Cells) -> String {
@@ -433,6 +441,20 @@ mod tests {
             let found = key(b"shop", name.as_bytes());
             let cells = definitions.write([found.as_deref()].into_iter());
             assert_eq!(cells.map_or_else(|| "any".to_owned(), |cells| said(&cells)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cascade_changes_what_the_triggers_of_a_child_write_where_they_fire() {
+        for (fire, expected) in [(false, Some("shop.audited shop.items")), (true, None)] {
+            let told = told_of_shop();
+            let cascades = vec![(named("shop.items"), named("shop.audited"))];
+            let told = Told { cascades, cascades_fire: fire, ..told };
+            let epochs = Epochs::default();
+            let definitions = Definitions::new(told, &epochs, LexMode::default());
+            let written = key(b"shop", b"items");
+            let cells = definitions.write([written.as_deref()].into_iter());
+            assert_eq!(cells.map(|cells| said(&cells)).as_deref(), expected, "{fire}");
         }
     }
 }

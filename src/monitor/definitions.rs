@@ -92,12 +92,15 @@ async fn told(connection: &mut AdminConnection) -> Result<Told, String> {
     if rights.len() < 2 {
         return Err("the monitor's account lacks TRIGGER or SHOW VIEW on *.*; docs/grants.md lists the grants".to_owned());
     }
-    let isolation =
-        rows(connection, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation')").await?;
-    if isolation.iter().any(|row| at(row, 1).to_ascii_uppercase().contains("UNCOMMITTED")) {
+    let variables =
+        "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation', 'enable_cascade_triggers')";
+    let variables = rows(connection, variables).await?;
+    if variables.iter().any(|row| at(row, 1).to_ascii_uppercase().contains("UNCOMMITTED")) {
         return Err("the server's transaction_isolation is READ-UNCOMMITTED: what is read may never be committed".to_owned());
     }
-    let mut told = Told::default();
+    // Sessions may set it for themselves, so whatever it is now, its being there is what counts.
+    let cascades_fire = variables.iter().any(|row| at(row, 0).eq_ignore_ascii_case("enable_cascade_triggers"));
+    let mut told = Told { cascades_fire, ..Told::default() };
     let tables = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA {NOT_SYSTEM}"
     );
