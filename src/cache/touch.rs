@@ -58,6 +58,9 @@ fn write(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Def
         let nothing = match statement.reason {
             ClassReason::LockTables | ClassReason::Diagnostics | ClassReason::Handler => true,
             ClassReason::PreparedInText => effects.text_execute.is_none(),
+            ClassReason::FunctionWithEffect(_) | ClassReason::IntoVariable | ClassReason::AssignsUserVariable => {
+                only_reads(statement, schema, definitions)
+            }
             _ => false,
         };
         if nothing {
@@ -72,6 +75,21 @@ fn write(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Def
         && !statement.multi
         && !effects.opaque;
     if plain { named(statement, schema, definitions) } else { Touched::Everything(VoidReason::UnknownTables) }
+}
+
+/// Whether it writes no table, though it is not called a read: it takes a lock, waits, or assigns variables of its session.
+fn only_reads(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Definitions>) -> bool {
+    let starts = |with: &str| statement.digest_text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    // Its reason is the first that was found: behind another beginning a write may follow.
+    let queries = ["SELECT ", "SELECT(", "DO ", "SET @"].iter().any(|beginning| starts(beginning));
+    if !queries || statement.effects.sets_global || !statement.unknown_functions.is_empty() {
+        return false;
+    }
+    // A view may call a function that writes.
+    let views = |known: &Definitions| {
+        known.any_read_writes() && (!statement.tables_complete || known.read_writes(&statement.tables, schema))
+    };
+    !statement.may_use_table || definitions.is_some_and(|known| !views(known))
 }
 
 fn named(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Definitions>) -> Touched {
@@ -121,7 +139,13 @@ mod tests {
     #[test]
     fn what_statements_change() {
         let table = |name: &str| (("s".to_owned(), name.to_owned()), "BASE TABLE".to_owned(), "InnoDB".to_owned());
-        let told = Told { tables: vec![table("a"), table("b")], ..Told::default() };
+        let view = |name: &str| (("s".to_owned(), name.to_owned()), "VIEW".to_owned(), String::new());
+        let text = |name: &str, text: &str| (("s".to_owned(), name.to_owned()), text.to_owned());
+        let told = Told {
+            tables: vec![table("a"), table("b"), view("v"), view("sly")],
+            views: vec![text("v", "select `s`.`a`.`x` AS `x` from `s`.`a`"), text("sly", "select `s`.`f`(1) AS `x`")],
+            ..Told::default()
+        };
         let epochs = Epochs::default();
         let definitions = Definitions::new(told, &epochs, LexMode::default());
         for (sql, expected) in [
@@ -143,6 +167,23 @@ mod tests {
             ("DELETE FROM a WHERE `count`(x) = 1", "unknown_tables"),
             ("INSERT INTO missing VALUES (1)", "unknown_tables"),
             ("SELECT f(1)", "unknown_tables"),
+            ("SELECT GET_LOCK('job', 3600)", "nothing"),
+            ("select release_lock('job')", "nothing"),
+            ("DO RELEASE_ALL_LOCKS(), SLEEP(1)", "nothing"),
+            ("SET @x = GET_LOCK('job', 1)", "nothing"),
+            ("SELECT BENCHMARK(10, SHA2('x', 256))", "nothing"),
+            ("SELECT LAST_INSERT_ID(5)", "nothing"),
+            ("SELECT @n := @n + 1, x FROM a", "nothing"),
+            ("SELECT x INTO @x FROM v", "nothing"),
+            ("SELECT @n := x FROM sly", "unknown_tables"),
+            ("SELECT x INTO @x FROM sly", "unknown_tables"),
+            ("SELECT GET_LOCK('job', f(1))", "unknown_tables"),
+            ("SELECT SLEEP(1), s.f(1)", "unknown_tables"),
+            ("SELECT SLEEP(1); DELETE FROM a", "unknown_tables"),
+            ("SET GLOBAL max_connections = @a := 5", "unknown_tables"),
+            ("SET @x = GET_LOCK('job', 1), GLOBAL max_connections = 5", "unknown_tables"),
+            ("WITH c AS (SELECT @n := 1 AS x) DELETE FROM a WHERE x IN (SELECT x FROM c)", "unknown_tables"),
+            ("UPDATE a SET x = GET_LOCK('job', 1)", "unknown_tables"),
             ("CALL p()", "unknown_tables"),
             ("INSERT INTO a VALUES (1); SELECT 1", "unknown_tables"),
             ("LOAD DATA INFILE 'x' INTO TABLE a", "unknown_tables"),
@@ -201,6 +242,13 @@ mod tests {
             let statement = classify(sql.as_bytes(), LexMode::default());
             assert_eq!(defines(&statement, &touched(&statement, Some(b"s"), Some(&definitions))), expected, "{sql}");
         }
+        // Its tables are not told from its text: where no view calls a function, they do not matter.
+        let into = classify(b"SELECT x FROM a INTO @x", LexMode::default());
+        let told = Told { tables: vec![table("a"), view("v")], views: vec![text("v", "select 1 AS `x`")], ..Told::default() };
+        let definitions_without = Definitions::new(told, &epochs, LexMode::default());
+        assert!(matches!(touched(&into, Some(b"s"), Some(&definitions_without)), Touched::Nothing));
+        assert!(matches!(touched(&into, Some(b"s"), Some(&definitions)), Touched::Everything(_)));
+        assert!(matches!(touched(&into, Some(b"s"), None), Touched::Everything(_)));
         let insert = classify(b"INSERT INTO a VALUES (1)", LexMode::default());
         assert!(matches!(touched(&insert, Some(b"s"), None), Touched::Everything(_)));
         assert!(matches!(touched(&insert, None, Some(&definitions)), Touched::Everything(_)));
