@@ -176,6 +176,8 @@ pub struct Connection {
     pub severer: Option<Arc<Severer>>,
     /// What `LAST_INSERT_ID()` says there, as far as OK packets told.
     pub last_insert_id: u64,
+    /// Which account its server takes it for, once it was asked.
+    pub account: Option<Arc<[u8]>>,
     /// It was handed out for writing: what is pinned to it ends when its server is no longer master.
     pub writes: bool,
     /// Its server may write nothing for it, see [`guard`](self).
@@ -225,6 +227,7 @@ impl Connection {
             uses: 0,
             serial: 0,
             last_insert_id: 0,
+            account: None,
             severer: None,
             writes: false,
             guard: Guard::default(),

@@ -1,8 +1,8 @@
 //! Kept results in memory: bounded in bytes, and not emptied by one walk over a large table (what is used once goes before what is used
 //! again).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
@@ -41,6 +41,8 @@ pub struct Entry {
     pub statement: Arc<Classified>,
     /// How often it was served.
     pub hits: AtomicU64,
+    /// The account that it was read as, once that is known: other proxies find it under that one alone.
+    pub account: OnceLock<Arc<[u8]>>,
     /// When it was last put where other proxies look, milliseconds after it was stored; [`u64::MAX`]: never.
     pub shared_ms: AtomicU64,
     /// It was counted among the voided.
@@ -59,7 +61,8 @@ impl Entry {
         statement: Arc<Classified>,
     ) -> Entry {
         let (hits, shared_ms, voided) = (AtomicU64::new(0), AtomicU64::new(u64::MAX), AtomicBool::new(false));
-        Entry { reply, status_at, status, rows, ticket, stored, until, statement, hits, shared_ms, voided }
+        let account = OnceLock::new();
+        Entry { reply, status_at, status, rows, ticket, stored, until, statement, hits, account, shared_ms, voided }
     }
 }
 

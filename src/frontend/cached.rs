@@ -17,8 +17,7 @@ use crate::frontend::place::{interrupted, killed_while_waiting};
 use crate::frontend::query::{ANSWERED, Job, Outcome, Payload};
 use crate::frontend::registry::ClientState;
 use crate::frontend::relay::{Capture, Told};
-use crate::frontend::shared::Shared;
-use crate::frontend::shared_cache;
+use crate::frontend::shared_cache::{self, Kept};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, put_packet};
@@ -305,21 +304,13 @@ impl Client {
 }
 
 impl Fill {
-    /// The reply has come to its end; `last` is the piece of it that the client does not have yet.
-    pub(super) fn end(
-        mut self,
-        shared: &Shared,
-        job: &Job<'_>,
-        told: &Told,
-        last: &[u8],
-        capabilities: Capabilities,
-        now: Instant,
-    ) {
+    /// The reply has come to its end; `last` is the piece of it that the client does not have yet. What comes back is kept.
+    pub(super) fn end(mut self, job: &Job<'_>, told: &Told, last: &[u8], capabilities: Capabilities, now: Instant) -> Option<Kept> {
         let passing =
             [Status::MORE_RESULTS, Status::CURSOR_EXISTS, Status::PS_OUT_PARAMS, Status::METADATA_CHANGED, Status::IN_TRANS];
-        let Some(status) = told.status else { return };
+        let status = told.status?;
         if told.errno.is_some() || passing.into_iter().any(|flag| status.has(flag)) {
-            return;
+            return None;
         }
         let quiet = told.gtid.is_none() && told.variables.is_empty() && !told.state_changed && told.schema.is_none();
         self.capture.push(last);
@@ -328,11 +319,11 @@ impl Fill {
         if unfit {
             self.cache.unfit(job.statement.digest_hash, now);
         }
-        let Some(mut reply) = whole.filter(|_| !unfit && self.fresh) else { return };
-        let Some(at) = reply.len().checked_sub(told.last_len) else { return };
+        let mut reply = whole.filter(|_| !unfit && self.fresh)?;
+        let at = reply.len().checked_sub(told.last_len)?;
         // Session state is not kept, nor what was so of one execution only.
         let status = status - Status::SESSION_STATE_CHANGED - Status::QUERY_WAS_SLOW - Status::DB_DROPPED;
-        let Some(seq) = reply.get(at + 3).copied() else { return };
+        let seq = reply.get(at + 3).copied()?;
         reply.truncate(at);
         let (mut payload, mut packet) = (BytesMut::with_capacity(16), BytesMut::with_capacity(16));
         write_end_of_rows(&mut payload, capabilities, status, 0);
@@ -344,8 +335,6 @@ impl Fill {
         let entry = Arc::new(entry);
         let kept = self.cache.keep(self.key.clone(), entry.clone());
         drop(self.leader.take());
-        if kept {
-            shared_cache::share(shared, &self.cache, &self.key, &entry, now);
-        }
+        kept.then(|| Kept { cache: self.cache, key: self.key, entry })
     }
 }

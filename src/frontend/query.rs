@@ -346,10 +346,8 @@ impl Client {
         let before = open.map(|open| (open, self.session.state.clone()));
         self.learn(job, &mut lease, &told);
         let unnamed = self.end_change(job, change, &told, &lease);
-        if let Some(fill) = fill {
-            self.learn_account(&fill, &mut lease).await;
-            fill.end(&self.shared, job, &told, pending.piece(&buffer), self.capabilities, sent);
-        }
+        let kept = fill.and_then(|fill| fill.end(job, &told, pending.piece(&buffer), self.capabilities, sent));
+        let unshared = kept.and_then(|kept| kept.share(&self.shared, &lease));
         if let Some((open, state)) = before {
             self.record_step(job, open, &mut told, &state);
         }
@@ -371,7 +369,7 @@ impl Client {
         self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
         let read_back = self.session.reads_back();
         let ask_id = self.session.insert_id_unsure();
-        if read_back || (want_warnings || self.left.uncounted() || ask_id) && !self.session.pins.any() {
+        if read_back || unshared.is_some() || (want_warnings || self.left.uncounted() || ask_id) && !self.session.pins.any() {
             // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
             // it goes to somebody else, and after the client has its reply.
             // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
@@ -392,6 +390,9 @@ impl Client {
             }
             if ask_id && !self.session.pins.any() {
                 Box::pin(self.take_insert_id(&mut lease)).await;
+            }
+            if let Some(kept) = unshared {
+                Box::pin(self.share_kept(kept, &mut lease)).await;
             }
             self.settle(lease, ended);
             return Ok(Ok(Outcome::of(server, &told)));

@@ -11,7 +11,6 @@ use crate::cache::epoch::Granted;
 use crate::cache::key::Key;
 use crate::cache::shared::{self, Term, Wanted};
 use crate::cache::store::Entry;
-use crate::frontend::cached::Fill;
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
 use crate::frontend::shared::Shared;
@@ -38,13 +37,13 @@ pub(super) fn is_due(entry: &Entry, now: Instant) -> bool {
 pub(super) fn share(shared: &Shared, cache: &Cache, key: &Key, entry: &Entry, now: Instant) {
     let Some(stored) = shared.stored.as_ref().filter(|stored| stored.is_up()) else { return };
     let Some(term) = cache.term() else { return };
-    let (Some(stable), Some(account)) = (term.stable(), cache.accounts.of(key.reader())) else { return };
+    let (Some(stable), Some(account)) = (term.stable(), entry.account.get()) else { return };
     // Behind what is known of the log: each change up to there has voided it, or it has it.
     if !entry.ticket.is_current() || !cache.is_told() {
         return;
     }
     entry.shared_ms.store(age_ms(entry, now), Relaxed);
-    let encoded = key.look().encode(&account);
+    let encoded = key.look().encode(account);
     if let Some((bytes, ttl)) = shared::write(&term, &stable, &encoded, entry, now) {
         stored.put(term.name(&encoded), bytes, ttl);
     }
@@ -84,6 +83,7 @@ impl Client {
             }
         };
         entry.shared_ms.store(age_ms(&entry, now), Relaxed);
+        _ = entry.account.set(account);
         // It is good only if none of its tables has changed since the ticket.
         if !cache.keep(key.clone(), entry.clone()) {
             return None;
@@ -92,14 +92,38 @@ impl Client {
         Some(entry)
     }
 
-    /// Which account the key's reader is, must be known before a result of his is shared. Asked once, behind a read.
-    pub(super) async fn learn_account(&self, fill: &Fill, lease: &mut Lease) {
-        let reader = fill.key.reader();
-        if self.shared.stored.is_none() || lease.tainted || fill.cache.accounts.of(reader).is_some() {
+    /// Shares what was read on a connection whose account is not known yet. The connection is asked, once, and after all that is to be asked of it
+    /// about the client's statement: an answer takes away what that left behind. One pool may have connections of two accounts, where an
+    /// account that fits better was made meanwhile.
+    pub(super) async fn share_kept(&self, kept: Kept, lease: &mut Lease) {
+        if lease.tainted {
             return;
         }
         if let Some(account) = self.account_at(lease).await {
-            fill.cache.accounts.learn(reader, &account);
+            lease.account = Some(account.into());
+            kept.share(&self.shared, lease);
         }
+    }
+}
+
+/// A read's result that is kept in memory and not shared yet.
+pub(super) struct Kept {
+    pub(super) cache: Arc<Cache>,
+    pub(super) key: Arc<Key>,
+    pub(super) entry: Arc<Entry>,
+}
+
+impl Kept {
+    /// Shares it as read by the account of this connection. It comes back when that is not known.
+    pub(super) fn share(self, shared: &Shared, lease: &Lease) -> Option<Kept> {
+        shared.stored.as_ref()?;
+        let Some(account) = &lease.account else { return Some(self) };
+        let Kept { cache, key, entry } = self;
+        if cache.accounts.of(key.reader()).as_ref() != Some(account) {
+            cache.accounts.learn(key.reader(), account);
+        }
+        _ = entry.account.set(account.clone());
+        share(shared, &cache, &key, &entry, Instant::now());
+        None
     }
 }

@@ -86,6 +86,10 @@ async fn two_proxies_share_what_they_have_read_and_not_what_was_before_a_write()
         let (a, b) = (started(sharing(&cluster, &store)).await, started(sharing(&cluster, &store)).await);
         assert!(figure(&a, "store").await.starts_with(&store.url()));
         let (mut ca, mut cb) = (a.connect(&schema).await.unwrap(), b.connect(&schema).await.unwrap());
+        // The first that an account reads: which account it is, is asked of the same connection, and takes nothing away.
+        cell(&mut ca, "SELECT n + 'x' FROM t").await;
+        let warnings: Vec<(String, u16, String)> = ca.query("SHOW WARNINGS").await.unwrap();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
         let mut next = 0;
         shares(&mut ca, (&b, &mut cb), &mut next, "0").await;
         shares(&mut cb, (&a, &mut ca), &mut next, "0").await;
