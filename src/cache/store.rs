@@ -1,7 +1,7 @@
 //! Kept results in memory: bounded in bytes, and not emptied by one walk over a large table (what is used once goes before what is used
 //! again).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use crate::sql::classify::Classified;
 const OVERHEAD: usize = size_of::<Entry>() + size_of::<Key>() + 2 * 16 + 96;
 /// Parts of the map, each with its lock and its share of the memory.
 const SHARDS: usize = 8;
+/// Replies that are on their way here take at most the memory divided by this.
+const ON_THEIR_WAY: u64 = 8;
 /// The map's first size assumes entries of this many bytes.
 const ENTRY_BYTES_USUAL: u64 = 8 * 1024;
 
@@ -96,12 +98,40 @@ impl Lifecycle<Arc<Key>, Arc<Entry>> for Count {
     }
 }
 
+/// Memory for all replies that are on their way to be kept. Beside what is kept already.
+#[derive(Debug)]
+pub struct Room(AtomicUsize);
+
+impl Room {
+    /// Of so many bytes.
+    pub fn new(bytes: usize) -> Room {
+        Room(AtomicUsize::new(bytes))
+    }
+
+    /// Takes some of it, if there is as much.
+    #[must_use]
+    pub fn take(&self, bytes: usize) -> bool {
+        self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    }
+
+    /// What was taken is not needed any more.
+    pub fn give_back(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Relaxed);
+    }
+
+    /// What there is of it.
+    pub fn left(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}
+
 /// See the file.
 pub struct Store {
     map: Cache<Arc<Key>, Arc<Entry>, ByMemory, DefaultHashBuilder, Count>,
     evictions: Arc<AtomicU64>,
     invalidations: AtomicU64,
     reply_max: usize,
+    room: Arc<Room>,
     /// No entry lives longer, milliseconds; an operator may have shortened it after it was kept.
     life_max_ms: AtomicU64,
 }
@@ -134,12 +164,18 @@ impl Store {
         let map = Cache::with_options(options, ByMemory, DefaultHashBuilder::default(), Count(evictions.clone()));
         // A share must hold several of the largest.
         let reply_max = usize::try_from(map.shard_capacity() / 4).unwrap_or(usize::MAX).min(REPLY_MAX);
-        Store { map, evictions, invalidations: AtomicU64::new(0), reply_max, life_max_ms: AtomicU64::new(u64::MAX) }
+        let room = Arc::new(Room::new(usize::try_from(bytes_max / ON_THEIR_WAY).unwrap_or(usize::MAX)));
+        Store { map, evictions, invalidations: AtomicU64::new(0), reply_max, room, life_max_ms: AtomicU64::new(u64::MAX) }
     }
 
     /// The longest reply that is kept, bytes.
     pub fn reply_max(&self) -> usize {
         self.reply_max
+    }
+
+    /// For replies on their way here.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// No entry lives longer than this, those included that are kept already.

@@ -11,12 +11,13 @@ use crate::cache::epoch::{Granted, Need};
 use crate::cache::key::{Key, KeyRef, Parameters, ReaderRef};
 use crate::cache::policy::{self, Bypass};
 use crate::cache::store::Entry;
+use crate::frontend::capture::{Capture, Missed};
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::flight::{Boarding, Leader};
 use crate::frontend::place::{interrupted, killed_while_waiting};
 use crate::frontend::query::{ANSWERED, Job, Outcome, Payload};
 use crate::frontend::registry::ClientState;
-use crate::frontend::relay::{Capture, Told};
+use crate::frontend::relay::Told;
 use crate::frontend::shared_cache::{self, Kept};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
@@ -40,7 +41,7 @@ pub(super) struct Fill {
     /// The server that answers has all that the tables' last writes have.
     fresh: bool,
     /// What has gone to the client so far.
-    pub(super) capture: Capture,
+    capture: Capture,
     /// Others may wait for it.
     leader: Option<Leader>,
 }
@@ -178,7 +179,7 @@ impl Client {
         if !granted.quiet {
             return false;
         }
-        let capture = Capture::new(cache.store.reply_max());
+        let capture = Capture::new(cache.store.reply_max(), cache.store.room().clone());
         self.fill = Some(Box::new(Fill { cache, key, granted, ttl, fresh: false, capture, leader: Some(leader) }));
         true
     }
@@ -233,7 +234,7 @@ impl Client {
                 }
             }
         }
-        let capture = Capture::new(cache.store.reply_max());
+        let capture = Capture::new(cache.store.reply_max(), cache.store.room().clone());
         self.fill = Some(Box::new(Fill { cache, key, granted, ttl, fresh: false, capture, leader }));
         Ok(None)
     }
@@ -304,6 +305,11 @@ impl Client {
 }
 
 impl Fill {
+    /// Where the reply is taken along, if it is to be kept.
+    pub(super) fn capture(&mut self) -> Option<&mut Capture> {
+        self.fresh.then_some(&mut self.capture)
+    }
+
     /// The reply has come to its end; `last` is the piece of it that the client does not have yet. What comes back is kept.
     pub(super) fn end(mut self, job: &Job<'_>, told: &Told, last: &[u8], capabilities: Capabilities, now: Instant) -> Option<Kept> {
         let passing =
@@ -313,13 +319,15 @@ impl Fill {
             return None;
         }
         let quiet = told.gtid.is_none() && told.variables.is_empty() && !told.state_changed && told.schema.is_none();
-        self.capture.push(last);
+        if self.fresh {
+            self.capture.push(last);
+        }
         let whole = self.capture.take();
-        let unfit = whole.is_none() || told.warnings > 0 || !quiet || !told.ends_rows;
+        let unfit = whole == Err(Missed::TooLong) || told.warnings > 0 || !quiet || !told.ends_rows;
         if unfit {
             self.cache.unfit(job.statement.digest_hash, now);
         }
-        let mut reply = whole.filter(|_| !unfit && self.fresh)?;
+        let mut reply = whole.ok().filter(|_| !unfit && self.fresh)?;
         let at = reply.len().checked_sub(told.last_len)?;
         // Session state is not kept, nor what was so of one execution only.
         let status = status - Status::SESSION_STATE_CHANGED - Status::QUERY_WAS_SLOW - Status::DB_DROPPED;

@@ -8,6 +8,7 @@ mod ask;
 pub mod beginnings;
 mod bounds;
 mod cached;
+pub mod capture;
 mod changed;
 pub mod client;
 mod count;

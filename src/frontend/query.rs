@@ -272,7 +272,7 @@ impl Client {
             tracker,
             statement_id: job.statement_id,
             renumber: renumbers.then(|| Renumber::new(next_seq)),
-            capture: fill.as_mut().map(|fill| &mut fill.capture),
+            capture: fill.as_mut().and_then(|fill| fill.capture()),
             state: &self.session.state,
             behind: Vec::new(),
         };

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::backend::connection::Connection;
+use crate::frontend::capture::Capture;
 use crate::net::{Buffer, Stream, Watch, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, MAX_PAYLOAD, Renumber, put_packet};
@@ -70,42 +71,6 @@ pub struct Told {
     pub ends_rows: bool,
     /// Made of the whole reply, where one is wanted.
     pub sum: Option<Checksum>,
-}
-
-/// A reply as it goes to the client, kept for others up to a limit.
-#[derive(Debug, Default)]
-pub struct Capture {
-    bytes: Vec<u8>,
-    bytes_max: usize,
-    /// It was longer.
-    over: bool,
-}
-
-impl Capture {
-    /// Nothing yet, of at most so many bytes.
-    pub fn new(bytes_max: usize) -> Capture {
-        Capture { bytes_max, ..Capture::default() }
-    }
-
-    /// The next piece.
-    pub fn push(&mut self, piece: &[u8]) {
-        if self.over || self.bytes.len() + piece.len() > self.bytes_max {
-            (self.over, self.bytes) = (true, Vec::new());
-        } else {
-            self.bytes.extend_from_slice(piece);
-        }
-    }
-
-    /// From the beginning, at another server.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.over = false;
-    }
-
-    /// All of it; `None` when it was too long.
-    pub fn take(&mut self) -> Option<Vec<u8>> {
-        (!self.over).then(|| std::mem::take(&mut self.bytes))
-    }
 }
 
 /// How relaying ended.
