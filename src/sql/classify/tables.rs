@@ -114,7 +114,10 @@ impl Visitor for Finder {
             self.strange = true;
             return ControlFlow::Continue(());
         };
-        let from_with = table.schema.is_none() && self.scopes.iter().flatten().any(|name| name.eq_ignore_ascii_case(&table.name));
+        let same = |name: &&String| table.schema.is_none() && name.eq_ignore_ascii_case(&table.name);
+        let from_with = self.scopes.iter().flatten().any(|name| same(&name));
+        // Where servers tell cases apart (lower_case_table_names = 0) a name of another case is a real table's.
+        self.strange |= from_with && !self.scopes.iter().flatten().any(|name| *name == table.name);
         let dual = table.schema.is_none() && table.name.eq_ignore_ascii_case("dual");
         if !from_with && !dual {
             self.found.push(table);

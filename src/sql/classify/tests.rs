@@ -432,6 +432,20 @@ fn what_the_session_learns() {
 }
 
 #[test]
+fn a_name_from_with_in_another_case_may_be_a_table() {
+    for (sql, complete) in [
+        ("WITH x AS (SELECT * FROM t) SELECT * FROM x", true),
+        ("WITH x AS (SELECT * FROM t) SELECT * FROM X", false),
+        ("WITH X AS (SELECT * FROM t) SELECT * FROM (SELECT * FROM x) d", false),
+        ("WITH x AS (SELECT * FROM t) SELECT * FROM s.X", true),
+        ("WITH x AS (SELECT * FROM t), X AS (SELECT * FROM u) SELECT * FROM X", true),
+    ] {
+        let found = classify(sql.as_bytes(), LexMode::default());
+        assert_eq!((found.tables_complete, found.cacheable.is_ok()), (complete, complete), "{sql}");
+    }
+}
+
+#[test]
 fn tables_and_cacheability() {
     let table: &[(&str, &str, Result<(), Uncacheable>)] = &[
         ("SELECT a FROM t WHERE id = 1", "t", Ok(())),
