@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::{Account, Reached};
+use super::{Account, HeartbeatTable, Reached};
 use crate::backend::{AdminConnection, TextResult, connect_admin};
-use crate::cache::Cache;
 use crate::cache::definitions::{Named, Told};
+use crate::cache::epoch::Need;
+use crate::cache::{Cache, VoidReason};
 use crate::sql::lexer::{Dialect, LexMode};
 use crate::topology::{Flavor, ServerId, Snapshot};
 
@@ -34,8 +35,6 @@ pub struct Asker {
     pub reached: Arc<ArcSwap<Reached>>,
     /// Who is master.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// The heartbeat's table, if there is one.
-    pub heartbeat: Option<Named>,
     /// How often it is asked again though it is known; `None`: never.
     pub again_every: Option<Duration>,
 }
@@ -45,12 +44,19 @@ impl Asker {
     pub async fn run(self) {
         let mut kept: Option<(ServerId, AdminConnection)> = None;
         let mut last = Instant::now();
+        let mut heartbeat = self.heartbeat();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            // Where this process writes none, another one may still write the one before.
+            if let Some(written) = self.heartbeat().filter(|written| heartbeat.as_ref() != Some(written)) {
+                // From now on it is written past the cache, and what was kept of it is void.
+                heartbeat = Some(written);
+                self.cache.everything(VoidReason::Ddl, &Need::Nothing);
+            }
             let due = self.again_every.is_some_and(|every| last.elapsed() >= every);
             let Some(version) = self.cache.wants_definitions().or_else(|| due.then(|| self.cache.version())) else { continue };
             last = Instant::now();
-            match self.ask(&mut kept).await {
+            match self.ask(&mut kept, heartbeat.clone()).await {
                 Ok((told, mode)) => self.cache.told(version, told, mode),
                 Err(why) => {
                     kept = None;
@@ -62,7 +68,16 @@ impl Asker {
         }
     }
 
-    async fn ask(&self, kept: &mut Option<(ServerId, AdminConnection)>) -> Result<(Told, LexMode), String> {
+    /// The heartbeat's table as the configuration has it now, if there is one.
+    fn heartbeat(&self) -> Option<Named> {
+        self.reached.load().heartbeat.as_ref().map(HeartbeatTable::names)
+    }
+
+    async fn ask(
+        &self,
+        kept: &mut Option<(ServerId, AdminConnection)>,
+        heartbeat: Option<Named>,
+    ) -> Result<(Told, LexMode), String> {
         let master = self.snapshot.load().master.ok_or("there is no master to ask")?;
         let mut connection = match kept.take().filter(|(id, _)| *id == master) {
             Some((_, connection)) => connection,
@@ -77,7 +92,7 @@ impl Asker {
             Flavor::MySql => Dialect::MySql,
             Flavor::MariaDb => Dialect::MariaDb,
         };
-        let told = Told { heartbeat: self.heartbeat.clone(), ..told(&mut connection).await? };
+        let told = Told { heartbeat, ..told(&mut connection).await? };
         *kept = Some((master, connection));
         Ok((told, LexMode { dialect, ..LexMode::default() }))
     }

@@ -156,6 +156,8 @@ pub struct Reached {
     pub servers: Arc<Vec<MonitoredServer>>,
     /// As whom.
     pub account: Arc<Account>,
+    /// Where the heartbeat is written, if it is.
+    pub heartbeat: Option<HeartbeatTable>,
 }
 
 /// What watching works with, for as long as the monitor lives.
@@ -233,7 +235,8 @@ struct Watch {
 
 impl Watch {
     fn reached(&self) -> Reached {
-        Reached { servers: self.servers.clone(), account: self.account.clone() }
+        let heartbeat = self.settings.heartbeat.as_ref().map(|row| row.table().clone());
+        Reached { servers: self.servers.clone(), account: self.account.clone(), heartbeat }
     }
 
     /// Whether servers are asked in the same way.

@@ -96,7 +96,6 @@ pub fn start(shared: &Arc<Shared>, config: &Config) {
         cache: cache.clone(),
         reached: shared.monitor.reached().clone(),
         snapshot: shared.snapshot.clone(),
-        heartbeat: config.monitor.heartbeat_table.split_once('.').map(|(schema, name)| (schema.to_owned(), name.to_owned())),
         again_every: (!reader).then_some(ASK_AGAIN_EVERY),
     };
     tokio::spawn(asker.run());

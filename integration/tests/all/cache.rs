@@ -500,6 +500,36 @@ async fn hints_rules_time_and_control() {
     assert!(!is_kept(&proxy, &mut conn, "SELECT n FROM t").await);
 }
 
+/// Sluice writes it past the cache, and nothing tells of it.
+#[tokio::test]
+async fn another_heartbeat_table_is_not_kept_from_its_reload_on() {
+    let mut proxy = start(|b| b).await;
+    let schema = schema("cache_heartbeat").await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    behind_its_back(&[
+        &format!("CREATE TABLE {schema}.beats LIKE sluice.heartbeat"),
+        &format!("GRANT SELECT, INSERT, UPDATE, CREATE ON {schema}.* TO sluice"),
+    ])
+    .await;
+    // So that it asks which tables there are.
+    conn.query_drop(format!("CREATE TABLE {schema}.told (id INT)")).await.unwrap();
+    let read = &format!("SELECT COUNT(*) FROM {schema}.beats");
+    keep(&proxy, &mut conn, read).await;
+    proxy.reload_with(|config| config.set("monitor.heartbeat_table", &format!("\"{schema}.beats\""))).await.unwrap();
+    until_true("it is not kept", Duration::from_secs(20), async || {
+        let row = proxy.admin(&format!("EXPLAIN ROUTE {read}")).await?;
+        Ok(row.column("cacheable") == ["no: not_a_plain_table"])
+    })
+    .await
+    .unwrap();
+    until_true("its row is seen", Duration::from_secs(20), async || {
+        let mut conn = proxy.connect("shop").await?;
+        Ok(driver::cell(&mut conn, read).await?.is_some_and(|count| count != "0"))
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn one_asks_for_many_and_memory_has_a_limit() {
     let schema = schema("cache_many").await;
