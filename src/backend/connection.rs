@@ -7,7 +7,7 @@ mod guard;
 mod reset;
 mod statements;
 
-pub use begins::{own, with};
+pub use begins::{NET_TIMEOUTS, own, with};
 pub use error::CommandError;
 pub use guard::Guard;
 
@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::backend::checkout::PoolSettings;
 use crate::backend::connect::Connected;
@@ -154,6 +154,9 @@ pub struct Connection {
     pub have: Arc<State>,
     /// What its session began with that the login does not name: a sign of how the server is configured.
     pub begins: Arc<[Change]>,
+    /// How long the server waits for a client that takes nothing of a reply, and for one that says nothing: `net_write_timeout` and
+    /// `net_read_timeout` as it is configured.
+    pub net_timeouts: (Duration, Duration),
     /// After this it is closed instead of given back.
     pub expires: Instant,
     /// How often its pool had been outdated when it was opened.
@@ -216,6 +219,7 @@ impl Connection {
             key,
             have,
             begins: [].into(),
+            net_timeouts: NET_TIMEOUTS,
             expires,
             outdated: 0,
             home: Worker::here(),

@@ -49,6 +49,8 @@ const UNFIT_MAX: usize = 4096;
 const UNFIT_FOR: std::time::Duration = std::time::Duration::from_secs(10);
 /// No master was seen yet.
 const NO_MASTER: u32 = u32::MAX;
+/// How long the log may take to tell what a procedure has changed, before the master is asked.
+const UNREAD_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The cache of one proxy.
 #[derive(Debug)]
@@ -69,6 +71,10 @@ pub struct Cache {
     reads_write: AtomicBool,
     /// Moves when definitions may have changed.
     version: AtomicU64,
+    /// Moves whenever definitions must be asked for anew.
+    forgotten: AtomicU64,
+    /// Since when [`Cache::unread`] was seen to wait for the log.
+    unread_since: Mutex<Option<Instant>>,
     /// Why there are none, for people.
     why_untold: Mutex<String>,
     /// Writes at the servers that do not come by us are told of by a reader of the binlog.
@@ -129,6 +135,8 @@ impl Cache {
             unread: ArcSwapOption::empty(),
             reads_write: AtomicBool::new(false),
             version: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
+            unread_since: Mutex::new(None),
             why_untold: Mutex::new("the master was not asked yet".to_owned()),
             needs_reader,
             following: AtomicBool::new(false),
@@ -245,10 +253,16 @@ impl Cache {
     pub fn forget_definitions(&self) {
         let unread = self.unread.load();
         self.version.fetch_add(1, SeqCst);
+        self.forgotten.fetch_add(1, SeqCst);
         self.definitions.store(None);
         // What is asked from here on has what was in doubt until now, but for what came in between.
         self.unread.compare_and_swap(&unread, None);
         "they may have changed and are asked for".clone_into(&mut self.why_untold.lock());
+    }
+
+    /// Whether a log is followed, and told of everything until a moment ago.
+    pub fn log_tells(&self) -> bool {
+        self.needs_reader && self.is_told()
     }
 
     /// Something has run of which nobody knows whether it changed definitions: a procedure, most likely. Where the log is followed, it tells, in
@@ -256,7 +270,7 @@ impl Cache {
     /// definitions at each call. `need`: what it was.
     pub fn may_have_defined(&self, need: &Need) {
         let Need::Gtid(set) = need else { return self.forget_definitions() };
-        if !self.needs_reader || !self.is_told() {
+        if !self.log_tells() {
             return self.forget_definitions();
         }
         self.unread.rcu(|before| {
@@ -282,19 +296,41 @@ impl Cache {
         }
     }
 
-    /// The version that definitions must be asked for, if they must.
-    pub fn wants_definitions(&self) -> Option<u64> {
-        let version = self.version.load(SeqCst);
-        self.definitions.load().is_none().then_some(version)
+    /// The log has not come for too long to where it would tell: the master is asked. Called once in a while.
+    pub fn sweep_unread(&self, now: Instant) {
+        let mut since = self.unread_since.lock();
+        if self.unread.load().is_none() {
+            *since = None;
+        } else if now.saturating_duration_since(*since.get_or_insert(now)) >= UNREAD_MAX {
+            *since = None;
+            self.forget_definitions();
+        }
     }
 
-    /// The version now, for whoever asks again though there are some.
+    /// Whether definitions must be asked for, and what [`Cache::told`] wants to know then.
+    pub fn wants_definitions(&self) -> Option<u64> {
+        let asking = self.asking();
+        self.definitions.load().is_none().then_some(asking)
+    }
+
+    /// What [`Cache::told`] wants to know of whoever asks again though there are some.
+    pub fn asking(&self) -> u64 {
+        self.forgotten.load(SeqCst)
+    }
+
+    /// The definitions as they were told last, though something may have run since that changed them: for writes, which are judged again at
+    /// their end when it has.
+    pub fn definitions_as_told(&self) -> Option<Arc<Definitions>> {
+        self.definitions.load_full()
+    }
+
+    /// Changes with everything that may change what is judged by definitions.
     pub fn version(&self) -> u64 {
         self.version.load(SeqCst)
     }
 
-    /// What the master said when it was asked at `version`.
-    pub fn told(&self, version: u64, told: Told, mode: LexMode) {
+    /// What the master said when it was asked; `asked`: [`Cache::asking`] before that.
+    pub fn told(&self, asked: u64, told: Told, mode: LexMode) {
         let known = self.definitions.load_full();
         if known.as_ref().is_some_and(|known| known.says(&told)) {
             return;
@@ -308,7 +344,7 @@ impl Cache {
         self.reads_write.store(made.any_read_writes(), SeqCst);
         self.definitions.store(Some(made));
         // A change that came meanwhile has found none to take away.
-        if self.version.load(SeqCst) != version {
+        if self.asking() != asked {
             self.definitions.store(None);
         }
     }

@@ -100,7 +100,7 @@ mod tests {
         ));
         let table = |name: &str| (("s".to_owned(), name.to_owned()), "BASE TABLE".to_owned(), "InnoDB".to_owned());
         let told = Told { tables: vec![table("a"), table("b")], ..Told::default() };
-        cache.told(cache.version(), told, LexMode::default());
+        cache.told(cache.asking(), told, LexMode::default());
         cache
     }
 
@@ -164,7 +164,7 @@ mod tests {
         cache.following(true);
         assert!(cache.is_told());
         assert!(cache.wants_definitions().is_some(), "what was missed may be a change of definitions");
-        cache.told(cache.version(), Told::default(), LexMode::default());
+        cache.told(cache.asking(), Told::default(), LexMode::default());
         assert_eq!(cache.state(), "on");
         cache.lost("the master closed the connection");
         assert_eq!(cache.state(), "bypassed: the master closed the connection");
@@ -175,14 +175,14 @@ mod tests {
     #[test]
     fn definitions_that_were_asked_for_before_a_change_do_not_count() {
         let cache = cache();
-        let asked = cache.version();
+        let asked = cache.asking();
         cache.forget_definitions();
         cache.told(asked, Told::default(), LexMode::default());
         assert!(cache.wants_definitions().is_some());
         // Changed by somebody else: seen when it is asked again.
         let table = (("s".to_owned(), "c".to_owned()), "BASE TABLE".to_owned(), "InnoDB".to_owned());
-        cache.told(cache.version(), Told::default(), LexMode::default());
-        cache.told(cache.version(), Told { tables: vec![table], ..Told::default() }, LexMode::default());
+        cache.told(cache.asking(), Told::default(), LexMode::default());
+        cache.told(cache.asking(), Told { tables: vec![table], ..Told::default() }, LexMode::default());
         assert!(cache.wants_definitions().is_some());
     }
 
@@ -191,7 +191,7 @@ mod tests {
         let (cache, now) = (cache(), Instant::now());
         cache.following(true);
         let table = |name: &str| (("s".to_owned(), name.to_owned()), "BASE TABLE".to_owned(), "InnoDB".to_owned());
-        let tell = || cache.told(cache.version(), Told { tables: vec![table("a")], ..Told::default() }, LexMode::default());
+        let tell = || cache.told(cache.asking(), Told { tables: vec![table("a")], ..Told::default() }, LexMode::default());
         tell();
         let statement = classify(b"SELECT x FROM a", LexMode::default());
         let keeps = || cache.may_keep(&statement, Some(b"s"), now).is_ok();

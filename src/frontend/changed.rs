@@ -66,6 +66,11 @@ impl Change {
     }
 }
 
+/// ER_UNKNOWN_COM_ERROR.
+const NO_SUCH_COMMAND: u16 = 1047;
+/// ER_PARSE_ERROR.
+const PARSE_ERROR: u16 = 1064;
+
 impl Client {
     /// Before the statement is sent.
     pub(super) fn begin_change(&self, job: &Job<'_>, server: ServerId, now: Instant) -> Option<Change> {
@@ -87,7 +92,7 @@ impl Client {
             }
             Touched::Everything(VoidReason::UnknownTables)
         } else {
-            touched(job.statement, schema, cache.definitions().as_deref())
+            touched(job.statement, schema, cache.definitions_as_told().as_deref())
         };
         let own = match &touched {
             Touched::Nothing => None,
@@ -141,6 +146,9 @@ impl Client {
         // What is read from here on is judged by the new definitions or not kept: nothing is before its end.
         match change.defines {
             Defines::Surely => cache.forget_definitions(),
+            Defines::Perhaps if ran_nothing(job, told.errno) => {}
+            // One that failed, and may have changed something before: the log tells of that in a moment.
+            Defines::Perhaps if told.errno.is_some() && cache.log_tells() => {}
             Defines::Perhaps if need != Need::Nothing || !self.names_transactions(lease) => cache.may_have_defined(&need),
             Defines::Perhaps | Defines::No => {}
         }
@@ -170,4 +178,10 @@ impl Client {
             unnamed.learned(written.gtids());
         }
     }
+}
+
+/// Whether a statement that nobody understood was refused because the server did not either.
+fn ran_nothing(job: &Job<'_>, errno: Option<u16>) -> bool {
+    let several = job.statement.multi || job.statement.effects.calls_procedure;
+    !several && errno.is_some_and(|errno| matches!(errno, NO_SUCH_COMMAND | PARSE_ERROR))
 }

@@ -359,8 +359,10 @@ impl Client {
     async fn user_of(&mut self, id: u64, manner: Manner) -> Option<Result<Option<Arc<ClientEntry>>, ClientError>> {
         let shared = self.shared.clone();
         let master = shared.snapshot.load().master.and_then(|master| shared.pools.get(master.index()));
-        let (mut at_master, mut elsewhere): (Vec<_>, Vec<_>) =
-            shared.registry.on_connection(id).into_iter().partition(|c| c.doing().1 == master.map(|pool| pool.server));
+        let users = || -> (Vec<_>, Vec<_>) {
+            shared.registry.on_connection(id).into_iter().partition(|c| c.doing().1 == master.map(|pool| pool.server))
+        };
+        let (mut at_master, mut elsewhere) = users();
         if let Some(target) = at_master.pop() {
             return Some(Ok(Some(target)));
         }
@@ -376,7 +378,8 @@ impl Client {
             let sql = format!("KILL {}{what} {id}", manner.hardness);
             match kill(pool, self.account.any_connection(), &sql).await {
                 Ok(()) => return Some(Ok(None)),
-                Err(KillError::Refused(error)) if error.code == NO_SUCH_THREAD => {}
+                // Who used it when the master was asked may be somewhere else by now.
+                Err(KillError::Refused(error)) if error.code == NO_SUCH_THREAD => elsewhere = users().1,
                 Err(KillError::Refused(error)) => return Some(Err(as_it_came(&error))),
                 Err(KillError::Failed(why)) => {
                     let text = format!("cannot tell whether {} has a connection {id}: {why}", pool.name);

@@ -51,7 +51,7 @@ impl Client {
     async fn end_read_only(&mut self, statement: &Classified) {
         let effects = &statement.effects;
         // `COMMIT; INSERT ..` in one text ends it before it writes.
-        let ended = effects.ends_transaction.as_ref().is_some_and(|end| statement.multi && end.chain != Some(true));
+        let ended = statement.begins_by_ending() && self.session.completes_plainly();
         let ends = effects.implicit_commit || effects.begins_transaction.is_some() || ended;
         let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
         if !ends || !self.session.pins.only(PinReason::Transaction) || self.shared.snapshot.load().master == Some(server) {

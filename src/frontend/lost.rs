@@ -20,10 +20,12 @@ const STALE: Duration = Duration::from_millis(100);
 const REPEATS_MAX: usize = 1;
 
 impl Client {
-    /// Whether the server is there, looked at anew: then it was the connection that ended, and not the server.
+    /// Whether the server is there, looked at anew: then it was the connection that ended, and not the server. A look that does not come in time
+    /// says nothing, and then the read is repeated.
     pub(super) async fn goes_on(&self, server: ServerId) -> bool {
-        let _ = timer::timeout(LOOK_LIMIT, self.shared.monitor.ask_anew(server)).await;
-        self.shared.snapshot.load().server(server).is_some_and(|view| view.state == State::Online)
+        let looked = timer::timeout(LOOK_LIMIT, self.shared.monitor.ask_anew(server)).await.is_ok();
+        let view = self.shared.snapshot.load();
+        looked && view.server(server).is_some_and(|view| !matches!(view.state, State::Down | State::Suspect))
     }
 
     /// How often a read that was sent then, and lost, may have been lost before it goes to its client as an error.

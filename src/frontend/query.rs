@@ -84,7 +84,8 @@ impl Client {
         let started = Instant::now();
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
-        let (mut prepared_again, mut losses) = (0, 0);
+        // Those of a connection or server that had ended already count apart.
+        let (mut prepared_again, mut losses) = (0, [0; 2]);
         if job.statement.cacheable.is_ok()
             && let Some(look) = self.look_up(job, started)
             && let Some(answered) = self.answer_kept(look, job, started).await?
@@ -189,8 +190,8 @@ impl Client {
                     failed.push(server);
                     last_error = Some(error);
                 }
-                Err(Failed::Lost(error, repeats)) if losses < repeats => {
-                    losses += 1;
+                Err(Failed::Lost(error, repeats)) if losses[usize::from(repeats == TRIES_MAX)] < repeats => {
+                    losses[usize::from(repeats == TRIES_MAX)] += 1;
                     failed.push(server);
                     last_error = Some(error);
                 }
@@ -374,7 +375,7 @@ impl Client {
             // it goes to somebody else, and after the client has its reply.
             // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
             self.entry.view.lock().pins = self.session.pins;
-            self.write_last(&mut buffer, &mut pending).await?;
+            self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
             if want_warnings {
                 Box::pin(self.take_conditions(&mut lease, told.warnings)).await;
             } else if self.left.uncounted() && !read_back {
@@ -400,16 +401,17 @@ impl Client {
         let released =
             matches!(job.com, Com::Query | Com::StmtExecute) && told.errno.is_none() && self.session.ends_with(job.statement);
         lease.tainted |= released;
+        let configured = lease.net_timeouts.0;
         self.settle(lease, ended);
-        self.write_last(&mut buffer, &mut pending).await?;
+        self.write_last(&mut buffer, &mut pending, configured).await?;
         if released {
             return Err(Gone);
         }
         Ok(Ok(Outcome::of(server, &told)))
     }
 
-    async fn write_last(&mut self, buffer: &mut Buffer, pending: &mut Pending) -> Result<(), Gone> {
-        let written = write_pending(&mut self.stream, &self.session.state, buffer, pending).await;
+    async fn write_last(&mut self, buffer: &mut Buffer, pending: &mut Pending, configured: Duration) -> Result<(), Gone> {
+        let written = write_pending(&mut self.stream, (&self.session.state, configured), buffer, pending).await;
         written.inspect_err(|error| self.note_stalled(error)).map_err(Gone::from)
     }
 

@@ -27,10 +27,6 @@ use crate::session::state::State;
 
 /// A read this full makes the next one larger: a long result then costs fewer system calls.
 const LONG_REPLY_BUFFER: usize = 128 * 1024;
-/// Servers' default.
-const NET_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Servers' default.
-const NET_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Session changes kept of one reply; a reply that tracks more leaves the session pinned.
 pub const TRACKED_MAX: usize = 512;
 
@@ -132,7 +128,8 @@ pub struct Relay<'a> {
     pub behind: Vec<u8>,
 }
 
-/// How long a client that stands still is waited for before it counts as gone: as long as a server would wait, by what the session has set.
+/// How long a client that stands still is waited for before it counts as gone: as long as its server would wait, by what the session has set or the
+/// server's configuration.
 fn patience(state: &State, variable: &str, default: Duration) -> Duration {
     let set = state.system(variable).and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
     set.map_or(default, Duration::from_secs)
@@ -157,7 +154,7 @@ impl Relay<'_> {
                 if let Some(capture) = &mut self.capture {
                     capture.push(pending.piece(buffer));
                 }
-                if let Err(error) = write_pending(self.client, self.state, buffer, pending).await {
+                if let Err(error) = write_pending(self.client, (self.state, self.server.net_timeouts.0), buffer, pending).await {
                     return End::Client(error);
                 }
                 if let Some(renumber) = &mut self.renumber {
@@ -344,7 +341,9 @@ impl Relay<'_> {
                 self.behind = buffer.filled().to_vec();
                 return Ok(());
             }
-            match timer::timeout(patience(self.state, "net_read_timeout", NET_READ_TIMEOUT), buffer.fill(self.client)).await {
+            match timer::timeout(patience(self.state, "net_read_timeout", self.server.net_timeouts.1), buffer.fill(self.client))
+                .await
+            {
                 Ok(Ok(0)) => return Err(End::Client(io::ErrorKind::UnexpectedEof.into())),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(End::Client(error)),
@@ -373,8 +372,13 @@ fn invalid(e: impl std::fmt::Display) -> io::Error {
 ///
 /// # Errors
 /// The client's.
-pub async fn write_pending(client: &mut Stream, state: &State, buffer: &mut Buffer, pending: &mut Pending) -> io::Result<()> {
-    let limit = || patience(state, "net_write_timeout", NET_WRITE_TIMEOUT);
+pub async fn write_pending(
+    client: &mut Stream,
+    (state, configured): (&State, Duration),
+    buffer: &mut Buffer,
+    pending: &mut Pending,
+) -> io::Result<()> {
+    let limit = || patience(state, "net_write_timeout", configured);
     if pending.out.is_empty() {
         let bytes = buffer.filled().get(..pending.from_buffer).unwrap_or(&[]);
         client.send_all_unless_stalled(bytes, limit).await?;

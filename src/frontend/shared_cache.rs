@@ -28,6 +28,9 @@ fn age_ms(entry: &Entry, now: Instant) -> u64 {
 
 /// Whether it is time to put it there once more.
 pub(super) fn is_due(entry: &Entry, now: Instant) -> bool {
+    if entry.account.get().is_none() {
+        return false;
+    }
     let last = entry.shared_ms.load(Relaxed);
     let pause = if last < 100 { AGAIN_FIRST } else { AGAIN };
     last == u64::MAX || u128::from(age_ms(entry, now).saturating_sub(last)) >= pause.as_millis()

@@ -79,7 +79,7 @@ impl Conductor {
             if self.machine.acts() && warmed.is_none_or(|at: Instant| at.elapsed() > WARM_EVERY) {
                 warmed = Some(Instant::now());
                 tokio::spawn(self.hands.clone().warm());
-                if self.machine.phase_name() == "idle" {
+                if self.machine.phase_name() == "idle" && self.machine.tends() {
                     tokio::spawn(self.hands.clone().find_relaxed(self.report.clone()));
                 }
             }

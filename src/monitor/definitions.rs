@@ -54,7 +54,11 @@ impl Asker {
                 self.cache.everything(VoidReason::Ddl, &Need::Nothing);
             }
             let due = self.again_every.is_some_and(|every| last.elapsed() >= every);
-            let Some(version) = self.cache.wants_definitions().or_else(|| due.then(|| self.cache.version())) else { continue };
+            let Some(version) = self.cache.wants_definitions().or_else(|| due.then(|| self.cache.asking())) else { continue };
+            // Where no log tells, each procedure may have changed them: not so many questions as calls.
+            if self.again_every.is_some() && last.elapsed() < AGAIN_AFTER {
+                continue;
+            }
             last = Instant::now();
             match self.ask(&mut kept, heartbeat.clone()).await {
                 Ok((told, mode)) => self.cache.told(version, told, mode),

@@ -41,7 +41,7 @@ pub(super) struct Hands {
     /// For what must get through while a command hangs.
     pub free: Vec<Arc<Reach>>,
     /// Whose commits were let go.
-    pub relaxed: Relaxed,
+    pub relaxed: Arc<Relaxed>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// How long one answer may take.
     pub answer_limit: Duration,
@@ -193,7 +193,7 @@ impl Hands {
     async fn probe(&self, reach: &Reach, facts: Facts, source: ServerId, channel: &str) -> Result<Facts, Failure> {
         let until = Instant::now() + self.answer_limit;
         let left = || until.saturating_duration_since(Instant::now()).max(ASK_EVERY);
-        hurry(reach, facts.flavor).await;
+        hurry(reach, facts.flavor, left()).await;
         // One text: whatever becomes of us, it is not left stopped.
         let again =
             format!("{}; {}", commands::stop_receiver(facts.flavor, channel), commands::start_receiver(facts.flavor, channel));
@@ -336,7 +336,7 @@ impl Hands {
     async fn stop_receivers(&self, id: ServerId, flavor: Flavor, channels: &[String]) -> Result<Option<Stopping>, String> {
         let (act, ask) = (self.reach(id)?, self.ask.get(id.index()).ok_or_else(|| "no such server".to_owned())?);
         let stops: Vec<String> = channels.iter().map(|channel| commands::stop_receiver(flavor, channel)).collect();
-        hurry(&act, flavor).await;
+        hurry(&act, flavor, self.answer_limit).await;
         let mut stopping: Stopping =
             tokio::spawn(async move { act.run(&stops, ACT_LIMIT).await.map(|_| ()).map_err(|refusal| refusal.to_string()) });
         let ended = match timeout(STOP_PATIENCE, &mut stopping).await {
@@ -408,8 +408,8 @@ impl Hands {
 }
 
 /// Best effort: an account that may not takes longer.
-async fn hurry(reach: &Reach, flavor: Flavor) {
+async fn hurry(reach: &Reach, flavor: Flavor, limit: Duration) {
     if flavor == Flavor::MariaDb {
-        let _ = reach.run(&[commands::SHORT_GOODBYE.to_owned()], ACT_LIMIT).await;
+        let _ = reach.run(&[commands::SHORT_GOODBYE.to_owned()], limit).await;
     }
 }

@@ -107,11 +107,11 @@ impl Monitor {
         let machine = Machine::new(failover, snapshot.clone());
         shared.store(snapshot);
         let known = Arc::new(KnownGtids::new(SERVERS_MAX));
-        let beats = Arc::new(beat::Beats::default());
+        let (beats, relaxed) = (Arc::new(beat::Beats::default()), Arc::default());
         let watch = Watch { settings, servers: Arc::new(servers), account: Arc::new(account) };
-        let hands = watch.hands(&sender, &shared, &beats);
+        let hands = watch.hands(&sender, &shared, &beats, &relaxed);
         let reached = Arc::new(ArcSwap::from_pointee(watch.reached()));
-        let with = With { reached, report: report.clone(), input: sender.clone(), snapshot: shared.clone(), beats };
+        let with = With { reached, report: report.clone(), input: sender.clone(), snapshot: shared.clone(), beats, relaxed };
         let watchers = Watchers::start(watch, &with);
         let mut tasks = Vec::new();
         let published = Arc::new(Notify::new());
@@ -167,6 +167,7 @@ struct With {
     input: mpsc::Sender<Input>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     beats: Arc<beat::Beats>,
+    relaxed: Arc<semi_sync::Relaxed>,
 }
 
 /// The tasks that watch.
@@ -283,7 +284,13 @@ impl Watch {
     }
 
     /// Who carries out failover's steps.
-    fn hands(&self, input: &mpsc::Sender<Input>, snapshot: &Arc<ArcSwap<Snapshot>>, beats: &Arc<beat::Beats>) -> Arc<hands::Hands> {
+    fn hands(
+        &self,
+        input: &mpsc::Sender<Input>,
+        snapshot: &Arc<ArcSwap<Snapshot>>,
+        beats: &Arc<beat::Beats>,
+        relaxed: &Arc<semi_sync::Relaxed>,
+    ) -> Arc<hands::Hands> {
         let topology = &self.settings.topology;
         let reach = |(id, server): (ServerId, &MonitoredServer)| {
             let (server, account, input) = (server.clone(), self.account.clone(), input.clone());
@@ -301,7 +308,7 @@ impl Watch {
             ask: all(),
             act: all(),
             free: all(),
-            relaxed: semi_sync::Relaxed::default(),
+            relaxed: relaxed.clone(),
             snapshot: snapshot.clone(),
             answer_limit: (topology.heartbeat_timeout / 3).max(ANSWER_LIMIT_MIN),
             beats: beats.clone(),
@@ -456,7 +463,7 @@ impl MonitorHandle {
         let new = Box::new(conduct::Rewatch {
             topology: watch.settings.topology.clone(),
             failover: watch.settings.failover.clone(),
-            hands: watch.hands(&inner.input, &inner.shared, &inner.with.beats),
+            hands: watch.hands(&inner.input, &inner.shared, &inner.with.beats, &inner.with.relaxed),
         });
         let gone = || "the monitor has ended".to_owned();
         inner.calls.send(conduct::Call::Rewatch(new, answer)).await.map_err(|_| gone())?;

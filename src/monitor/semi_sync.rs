@@ -13,13 +13,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use super::hands::Hands;
-use super::reach::Reach;
+use super::reach::{Reach, Refusal};
 use super::{Report, commands};
 use crate::backend::TextResult;
 use crate::topology::ServerId;
@@ -28,8 +28,12 @@ use crate::topology::ServerId;
 const ACT_LIMIT: Duration = Duration::from_secs(3);
 /// How often it is looked whether a timeout may be what it was.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// And how often at a server that cannot be reached.
-const UNREACHABLE_EVERY: Duration = Duration::from_secs(1);
+/// For so long; then, and at a server that cannot be reached, it is looked less often.
+const SOON: Duration = Duration::from_secs(5);
+/// How often then.
+const LATER_EVERY: Duration = Duration::from_secs(1);
+/// While threads that were killed are waited for, this often.
+const SENDERS_EVERY: Duration = Duration::from_millis(20);
 
 /// Variables and status in one text.
 const QUESTION: &str = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'; SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_%'";
@@ -83,9 +87,10 @@ impl Source {
     fn wait_again(&self, was: Was) -> Option<String> {
         let (word, no_replica) = (self.word, self.no_replica());
         let waits = if was.waits { "ON" } else { "OFF" };
+        // The mark goes last.
         (!self.enabled || self.clients > 0).then(|| {
             format!(
-                "SET GLOBAL rpl_semi_sync_{word}_timeout = {}; SET GLOBAL rpl_semi_sync_{word}_wait_no_{no_replica} = {waits}",
+                "SET GLOBAL rpl_semi_sync_{word}_wait_no_{no_replica} = {waits}; SET GLOBAL rpl_semi_sync_{word}_timeout = {}",
                 was.timeout_ms
             )
         })
@@ -93,6 +98,11 @@ impl Source {
 
     fn no_replica(&self) -> &'static str {
         if self.word == "source" { "replica" } else { "slave" }
+    }
+
+    /// Whether somebody has let its commits go.
+    fn is_let_go(&self) -> bool {
+        self.enabled && self.timeout_ms == 0 && !self.waits
     }
 
     fn is(&self) -> Was {
@@ -111,101 +121,148 @@ struct Was {
 /// Where nobody says otherwise, as the servers have it.
 const DEFAULT: Was = Was { timeout_ms: 10_000, waits: true };
 
-/// Whose timeout is 0 because of us, and what it was.
+/// Whose commits were let go, and what there was before.
 #[derive(Default)]
 pub(super) struct Relaxed {
-    was: Mutex<HashMap<ServerId, Was>>,
+    /// As long as the replacement lasts.
+    let_go: Mutex<Vec<ServerId>>,
+    /// Who is looked after until there is a replica.
+    waiting: Mutex<Vec<ServerId>>,
     /// Who was found so: another Sluice may be in the middle of a failover, so it is looked at twice.
     found: Mutex<Vec<ServerId>>,
+    /// How each was configured when it was seen last.
+    was: Mutex<HashMap<ServerId, Was>>,
 }
 
-async fn look(reach: &Reach) -> Result<Option<Source>, String> {
-    let results = reach.run(&[QUESTION.to_owned()], ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
-    Ok(Source::read(&results))
+impl Relaxed {
+    /// What this one had; if nobody has seen it, what another has.
+    fn was(&self, server: ServerId) -> Was {
+        let was = self.was.lock();
+        was.get(&server).or_else(|| was.values().next()).copied().unwrap_or(DEFAULT)
+    }
 }
 
-/// The replicas connect anew, at once; the dead one does not.
+/// Ends the threads that send to replicas, and waits until they have ended: before that the dead one counts as a replica still. Those that live connect
+/// anew, at once.
 async fn end_senders(reach: &Reach) {
     let Ok(found) = reach.run(&[SENDERS.to_owned()], ACT_LIMIT).await else { return };
-    let Some(table) = found.first() else { return };
-    for kill in (0..table.rows.len()).filter_map(|row| table.get(row, "id").and_then(commands::kill)) {
+    let ids = |results: &[TextResult]| -> Vec<String> {
+        let Some(table) = results.first() else { return Vec::new() };
+        (0..table.rows.len()).filter_map(|row| table.get(row, "id").map(str::to_owned)).collect()
+    };
+    let ended = ids(&found);
+    for kill in ended.iter().filter_map(|id| commands::kill(id)) {
         // 1094: it has ended by itself.
         let _ = reach.run(&[kill], ACT_LIMIT).await;
+    }
+    let until = Instant::now() + ACT_LIMIT;
+    while Instant::now() < until {
+        match reach.run(&[SENDERS.to_owned()], ACT_LIMIT).await {
+            Ok(left) if ids(&left).iter().any(|id| ended.contains(id)) => sleep(SENDERS_EVERY).await,
+            _ => return,
+        }
     }
 }
 
 impl Hands {
-    /// No commit of these waits for an acknowledgement until [`Hands::wait_again`].
+    /// Looks at a source, and remembers how it is configured.
+    async fn look_at_source(&self, reach: &Reach) -> Result<Option<Source>, Refusal> {
+        let source = Source::read(&reach.run(&[QUESTION.to_owned()], ACT_LIMIT).await?);
+        if let Some(source) = source.as_ref().filter(|source| source.timeout_ms > 0) {
+            self.relaxed.was.lock().insert(reach.id, source.is());
+        }
+        Ok(source)
+    }
+
+    /// No commit of this one waits for an acknowledgement until [`Hands::wait_again`].
     pub(super) async fn let_commit(self: Arc<Self>, server: ServerId, report: Arc<dyn Report>) {
         let Some(reach) = self.free.get(server.index()) else { return };
-        let Ok(Some(source)) = look(reach).await else { return };
+        let Ok(Some(source)) = self.look_at_source(reach).await else { return };
         let Some(statements) = source.let_commit() else { return };
         let detail = match reach.run(&[statements], ACT_LIMIT).await {
             Ok(_) => {
                 if source.clients > 0 {
                     end_senders(reach).await;
                 }
-                self.relaxed.was.lock().insert(server, source.is());
                 format!(
                     "semi_sync: its commits wait for no acknowledgement while the master is replaced (rpl_semi_sync_{}_timeout was {} ms)",
                     source.word, source.timeout_ms
                 )
             }
-            Err(refusal) => format!(
-                "semi_sync: its commits wait for acknowledgements of the dead master, up to {} ms, and Sluice's account may not stop that (MariaDB: \
-                 GRANT REPLICATION MASTER ADMIN): {refusal}",
-                source.timeout_ms
-            ),
+            Err(refusal) => {
+                let advice = match &refusal {
+                    Refusal::Said(_) => "; MariaDB: GRANT REPLICATION MASTER ADMIN ON *.* to Sluice's account",
+                    Refusal::Failed(_) => "",
+                };
+                format!(
+                    "semi_sync: its commits wait for acknowledgements of the dead master, up to {} ms: {refusal}{advice}",
+                    source.timeout_ms
+                )
+            }
         };
+        self.relaxed.let_go.lock().push(server);
         self.tell(&report, server, &detail);
     }
 
     /// The replacement is over.
     pub(super) fn wait_again(self: &Arc<Self>, report: &Arc<dyn Report>) {
-        for (server, was) in std::mem::take(&mut *self.relaxed.was.lock()) {
-            tokio::spawn(self.clone().tighten(server, was, report.clone()));
+        for server in std::mem::take(&mut *self.relaxed.let_go.lock()) {
+            self.look_after(server, report);
         }
     }
 
     /// Looks for servers that somebody who died has left so.
     pub(super) async fn find_relaxed(self: Arc<Self>, report: Arc<dyn Report>) {
-        let mut marked = Vec::new();
-        let mut others = None;
+        let mut found = Vec::new();
         for reach in self.free.iter().filter(|reach| !reach.retired) {
-            match look(reach).await {
-                Ok(Some(source)) if source.timeout_ms == 0 => marked.push(reach.id),
-                Ok(Some(source)) => others = Some(source.is()),
-                _ => {}
+            if let Ok(Some(source)) = self.look_at_source(reach).await
+                && source.is_let_go()
+            {
+                found.push(reach.id);
             }
         }
-        let before = std::mem::take(&mut *self.relaxed.found.lock());
-        for server in marked.into_iter().filter(|server| !self.relaxed.was.lock().contains_key(server)) {
-            if before.contains(&server) {
-                tokio::spawn(self.clone().tighten(server, others.unwrap_or(DEFAULT), report.clone()));
-            } else {
-                self.relaxed.found.lock().push(server);
-            }
+        let before = std::mem::replace(&mut *self.relaxed.found.lock(), found.clone());
+        for server in found.into_iter().filter(|server| before.contains(server)) {
+            self.look_after(server, &report);
         }
     }
 
-    async fn tighten(self: Arc<Self>, server: ServerId, was: Was, report: Arc<dyn Report>) {
+    /// One task for a server, whoever asks.
+    fn look_after(self: &Arc<Self>, server: ServerId, report: &Arc<dyn Report>) {
+        let mut waiting = self.relaxed.waiting.lock();
+        if waiting.contains(&server) {
+            return;
+        }
+        waiting.push(server);
+        let (hands, report) = (self.clone(), report.clone());
+        tokio::spawn(async move {
+            hands.tighten(server, &report).await;
+            hands.relaxed.waiting.lock().retain(|other| *other != server);
+        });
+    }
+
+    /// Until it is as it was.
+    async fn tighten(&self, server: ServerId, report: &Arc<dyn Report>) {
         let Some(reach) = self.free.get(server.index()) else { return };
+        let was = self.relaxed.was(server);
+        let began = Instant::now();
         loop {
-            let pause = match look(reach).await {
+            let pause = match self.look_at_source(reach).await {
                 // It has started anew, or somebody was faster.
                 Ok(None) => return,
                 Ok(Some(source)) if source.timeout_ms > 0 => return,
                 Ok(Some(source)) => match source.wait_again(was) {
-                    None => LOOK_EVERY,
+                    None if began.elapsed() < SOON => LOOK_EVERY,
+                    None => LATER_EVERY,
                     Some(statements) => match reach.run(&[statements], ACT_LIMIT).await {
                         Ok(_) => {
                             let detail = format!("semi_sync: rpl_semi_sync_{}_timeout is {} ms again", source.word, was.timeout_ms);
-                            return self.tell(&report, server, &detail);
+                            return self.tell(report, server, &detail);
                         }
-                        Err(_) => UNREACHABLE_EVERY,
+                        Err(_) => LATER_EVERY,
                     },
                 },
-                Err(_) => UNREACHABLE_EVERY,
+                Err(_) => LATER_EVERY,
             };
             sleep(pause).await;
         }
@@ -257,7 +314,15 @@ mod tests {
         }
         let let_go = Source { word: "source", timeout_ms: 0, waits: false, on: false, ..waits };
         assert_eq!(let_go.wait_again(DEFAULT), None);
-        let text = "SET GLOBAL rpl_semi_sync_source_timeout = 10000; SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON";
+        for (source, expected) in [
+            (let_go.clone(), true),
+            (Source { waits: true, ..let_go.clone() }, false),
+            (Source { enabled: false, ..let_go.clone() }, false),
+            (Source { timeout_ms: 10_000, ..let_go.clone() }, false),
+        ] {
+            assert_eq!(source.is_let_go(), expected, "an operator may have set one of them: {source:?}");
+        }
+        let text = "SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON; SET GLOBAL rpl_semi_sync_source_timeout = 10000";
         assert_eq!(Source { clients: 1, ..let_go.clone() }.wait_again(DEFAULT).as_deref(), Some(text));
         assert!(Source { enabled: false, ..let_go }.wait_again(DEFAULT).is_some(), "switched off by an operator meanwhile");
     }

@@ -134,6 +134,7 @@ async fn sweep(shared: Arc<Shared>, cache: Arc<Cache>, settled: Duration) {
                 let master = snapshot.writer().and_then(|master| master.gtid.clone());
                 let ttl = cache.settings.load().ttl;
                 cache.epochs.sweep(now, &all, master.as_deref(), settled, ttl);
+                cache.sweep_unread(now);
                 count = count.wrapping_add(1);
                 if count.is_multiple_of(ENTRIES_EVERY) {
                     cache.store.sweep(now);

@@ -128,6 +128,14 @@ impl Classified {
     }
 }
 
+impl Classified {
+    /// Whether the first of several statements ends a transaction, and does no more.
+    pub fn begins_by_ending(&self) -> bool {
+        let first = self.digest_text.split(';').next().unwrap_or_default().trim();
+        self.multi && ["COMMIT", "COMMIT WORK", "ROLLBACK", "ROLLBACK WORK"].iter().any(|text| first.eq_ignore_ascii_case(text))
+    }
+}
+
 /// Whether a read-only server has refused a statement that was taken for a read: it writes, by a view that calls a stored
 /// function. Copies share it; not a part of what the statement is, so that all are equal.
 #[derive(Clone, Debug, Default)]
@@ -254,7 +262,7 @@ fn has_table_word(text: &[u8]) -> bool {
 fn counts_found_rows(text: &[u8], verdict: &verdict::Verdict) -> bool {
     let has = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
     match verdict.class {
-        Class::Read | Class::LockingRead => has(b"UNION") && has(b"LIMIT"),
+        Class::Read | Class::LockingRead => (has(b"UNION") || has(b"INTERSECT") || has(b"EXCEPT")) && has(b"LIMIT"),
         Class::Write | Class::Ddl | Class::Unknown => verdict.effects.opaque || has(b"SELECT"),
         Class::Session | Class::Transaction | Class::Administrative => false,
     }

@@ -92,6 +92,17 @@ pub fn on_its_way(
     }
 }
 
+/// Whether a server has some of `had` that the master lacks (MySQL).
+pub fn lacks_of(server: &Facts, master: &Facts, had: &GtidSet) -> bool {
+    match (server.gtid_executed.as_deref(), master.gtid_executed.as_deref(), had) {
+        (Some(GtidSet::MySql(has)), Some(GtidSet::MySql(known)), GtidSet::MySql(had)) => {
+            let beyond = has.subtract(known);
+            beyond.subtract(had) != beyond
+        }
+        _ => false,
+    }
+}
+
 /// The binary log's state with what a server without `log_slave_updates` has only applied.
 fn state(facts: &Facts) -> Option<MariaDbState> {
     let mut state = MariaDbState::clone(facts.gtid_state.as_deref()?);
@@ -194,6 +205,12 @@ mod tests {
         let next = way(&format!("{two}:1-14"), &format!("{two}:1-12"), first.as_ref(), later, short);
         assert_eq!(next.map(|(set, since)| (set.to_string(), since)), Some((format!("{two}:13-14"), later)), "8 and 9 are there");
         assert_eq!(way(&format!("{two}:1-9"), &format!("{two}:1-8"), first.as_ref(), later, short), None, "9 is lost");
+        // Of what others had while it was away it may have lost something.
+        let set = |text: &str| GtidSet::MySql(MySqlSet::parse(text).unwrap());
+        for (had, lost) in [("1-8", true), ("1-7", false), ("8-20", true), ("10-20", false)] {
+            let found = lacks_of(&server(&format!("{two}:1-9")), &master(&format!("{two}:1-7")), &set(&format!("{two}:{had}")));
+            assert_eq!(found, lost, "{had}");
+        }
         // Semi-synchronous: the master waits for an acknowledgement.
         let long = Duration::from_secs(30);
         assert_eq!(way(&format!("{two}:1-14"), &format!("{two}:1-8"), first.as_ref(), later, long), first, "9 is waited for");

@@ -8,7 +8,7 @@ use super::observation::{Facts, Failure, Moment, Observation, ReplicaChannel, Th
 use super::settings::{ConfiguredServer, Settings};
 use super::snapshot::Snapshot;
 use super::source::source_among;
-use super::{Errant, Flavor, GtidSet, ServerId, State, errant, on_its_way};
+use super::{Errant, Flavor, GtidSet, ServerId, State, errant, lacks_of, on_its_way};
 
 /// A server that refuses the monitor's account is asked again this often: a wrong password must not fill its log, or lock the account.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(5);
@@ -76,8 +76,8 @@ pub(super) struct ServerMemory {
     pub compared: Option<Option<Errant>>,
     /// What it had of the master's own transactions and the master did not show yet, see [`on_its_way`].
     pub doubtful: Option<(GtidSet, Instant)>,
-    /// When it was seen to have started anew.
-    pub restarted_at: Option<Instant>,
+    /// When it did not answer last, or was seen to have started anew, and what others had then: of that it may have lost something.
+    pub away: Option<(Instant, GtidSet)>,
     /// When it was, nothing could come to it any more that the master has not.
     pub settled: bool,
     /// What it was quarantined for, until `REJOIN SERVER`.
@@ -241,6 +241,7 @@ impl Memory {
         let run = self.beats.run();
         let wrote = self.beats.live(now.mono);
         let is_master = self.last_master == Some(observation.server);
+        let of_others = self.together_without(&observation);
         let Some(memory) = self.servers.get_mut(observation.server.index()) else { return };
         match observation.outcome {
             Ok(facts) => {
@@ -257,7 +258,7 @@ impl Memory {
                     self.beats_shared_until = Some(now.mono + HEARTBEAT_SHARED_FOR);
                 }
                 if memory.facts.as_ref().is_some_and(|old| old.restarts != facts.restarts) {
-                    memory.restarted_at = Some(observation.at);
+                    memory.away = of_others.map(|set| (observation.at, set));
                 }
                 // It may have written until now.
                 if memory.facts.as_ref().is_some_and(|old| old.restarts != facts.restarts || (old.writable() && !facts.writable()))
@@ -288,6 +289,7 @@ impl Memory {
                 } else {
                     // It may come back with something else.
                     memory.compared = None;
+                    memory.away = of_others.map(|set| (observation.at, set));
                 }
                 memory.observed = true;
                 memory.failure = Some(failure);
@@ -295,14 +297,31 @@ impl Memory {
         }
     }
 
+    /// What all others have, where this one is the master and was away; only MySQL's numbers come again unseen.
+    fn together_without(&self, observation: &Observation) -> Option<GtidSet> {
+        let own = self.servers.get(observation.server.index())?.facts.as_ref()?;
+        let away = match &observation.outcome {
+            Ok(facts) => facts.restarts != own.restarts,
+            Err(failure) => !failure.is_alive(),
+        };
+        if !away || own.flavor != Flavor::MySql {
+            return None;
+        }
+        let others = self.servers.iter().enumerate().filter(|(index, _)| *index != observation.server.index());
+        let mut all = GtidSet::empty(own.flavor);
+        others.filter_map(|(_, memory)| memory.facts.as_ref()).for_each(|facts| all.merge(&facts.received()));
+        Some(all)
+    }
+
     /// Compares everybody who had answered before the master was asked with what it said.
     fn compare(&mut self, settings: &Settings, master: ServerId, asked_at: Instant) {
         let Some(known) = self.servers.get(master.index()).and_then(|memory| memory.facts.clone()) else { return };
-        // One that has started anew may have lost what it had sent, and give the same numbers to something else.
-        let restarted = self.servers.get(master.index()).and_then(|memory| memory.restarted_at);
-        let patience = match restarted.is_some_and(|at| asked_at.saturating_duration_since(at) < LOST_FOR) {
-            true => Duration::ZERO,
-            false => ON_ITS_WAY,
+        // One that was away may have lost what it had sent, and give the same numbers to something else.
+        let away = self.servers.get(master.index()).and_then(|memory| memory.away.clone());
+        let away = away.filter(|(at, _)| asked_at.saturating_duration_since(*at) < LOST_FOR).map(|(_, set)| set);
+        let patience = |facts: &Facts| match &away {
+            Some(had) if lacks_of(facts, &known, had) => Duration::ZERO,
+            _ => ON_ITS_WAY,
         };
         let settled: Vec<bool> = self
             .servers
@@ -314,7 +333,7 @@ impl Memory {
                 continue;
             };
             if memory.heard_at.is_some_and(|at| at <= asked_at) {
-                if let Some(doubtful) = on_its_way(facts, &known, memory.doubtful.as_ref(), asked_at, patience) {
+                if let Some(doubtful) = on_its_way(facts, &known, memory.doubtful.as_ref(), asked_at, patience(facts)) {
                     memory.doubtful = Some(doubtful);
                     continue;
                 }

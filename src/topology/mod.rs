@@ -21,7 +21,7 @@ pub mod source;
 
 pub use diagnose::diagnose;
 pub use diagnosis::{Change, ChangeKind, Diagnosis, Standing};
-pub use errant::{Errant, errant, has_more, on_its_way, outranks};
+pub use errant::{Errant, errant, has_more, lacks_of, on_its_way, outranks};
 pub use flavor::Flavor;
 pub use gtid::{GtidError, GtidSet};
 pub use known::KnownGtids;

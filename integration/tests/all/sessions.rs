@@ -419,6 +419,12 @@ async fn a_text_that_ends_a_read_only_transaction_may_write() {
         assert!(conn.query_drop("INSERT INTO t VALUES ()").await.is_ok(), "nothing of it is left");
     }
     assert_eq!(conn.query_first::<u32, _>("SELECT COUNT(*) FROM t").await.unwrap(), Some(6));
+    // The other way round it is refused, as a server does.
+    conn.query_drop("START TRANSACTION READ ONLY").await.unwrap();
+    conn.query_drop("SELECT COUNT(*) FROM t").await.unwrap();
+    assert!(conn.query_drop("INSERT INTO t VALUES (); COMMIT").await.is_err());
+    conn.query_drop("ROLLBACK").await.unwrap();
+    assert_eq!(conn.query_first::<u32, _>("SELECT COUNT(*) FROM t").await.unwrap(), Some(6));
 }
 
 /// Bug: what a function made beside a variable that its statement sets stayed on the connection for the next client.

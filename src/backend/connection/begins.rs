@@ -8,6 +8,7 @@
 //! Source: MySQL 8.4 Reference Manual, "Server System Variables", `init_connect` (accounts with CONNECTION_ADMIN are spared); MariaDB likewise.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{CommandError, Connection};
 use crate::protocol::Capabilities;
@@ -16,7 +17,11 @@ use crate::session::state::{Change, NAMES, State, Value};
 use crate::topology::Flavor;
 
 /// Goes out with the first command of a connection.
-pub(super) const QUESTION: &str = "SELECT @@session.autocommit, @@global.init_connect, @@global.sql_mode";
+pub(super) const QUESTION: &str =
+    "SELECT @@session.autocommit, @@global.init_connect, @@global.sql_mode, @@global.net_write_timeout, @@global.net_read_timeout";
+
+/// Servers' own `net_write_timeout` and `net_read_timeout` where nobody configures others.
+pub const NET_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30));
 
 /// Modes in which statements read otherwise. Only servers with one of them tell theirs: then it stands in the state of each session, and so
 /// the lexer knows it.
@@ -110,6 +115,11 @@ impl Connection {
         if is_off(answer.first()) {
             begins.push(set("autocommit", b"OFF"));
         }
+        let seconds = |at: usize, usual: Duration| {
+            let cell = answer.get(at).and_then(|cell| std::str::from_utf8(cell.as_deref()?).ok()?.parse().ok());
+            cell.map_or(usual, Duration::from_secs)
+        };
+        self.net_timeouts = (seconds(3, NET_TIMEOUTS.0), seconds(4, NET_TIMEOUTS.1));
         let runs_something = matches!(answer.get(1), Some(Some(text)) if !text.trim_ascii().is_empty());
         // The server's own stands before what `init_connect` made of it.
         if let Some(Some(mode)) = answer.get(2)

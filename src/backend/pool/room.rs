@@ -11,16 +11,27 @@ use super::ServerPool;
 /// Refusals within this time speak of the same state of the server: the statements that the first one closed are not all gone yet.
 const LOWERED_EVERY: Duration = Duration::from_secs(1);
 /// After so long without a refusal the limit is doubled, until it is the setting again: whoever else had the server's statements may
-/// have gone.
+/// have gone. Twice as long each time that the server refuses one soon after.
 const RAISED_EVERY: Duration = Duration::from_secs(60);
+/// But no longer.
+const RAISED_EVERY_MAX: Duration = Duration::from_secs(3600);
 
 /// The limit of one server's connections.
 #[derive(Debug)]
 pub(super) struct Room {
     /// As it is now.
     pub(super) max: Arc<AtomicUsize>,
-    /// When it was lowered or raised last; `None`: it is the setting.
-    changed: Mutex<Option<Instant>>,
+    /// `None`: it is the setting.
+    changed: Mutex<Option<Changed>>,
+}
+
+/// The last change.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    at: Instant,
+    raised: bool,
+    /// Until it is raised.
+    wait: Duration,
 }
 
 impl Room {
@@ -37,10 +48,16 @@ impl Room {
     /// The server refused another statement. What the limit was and is, when it was lowered.
     fn lower(&self, now: Instant) -> Option<(usize, usize)> {
         let mut changed = self.changed.lock();
-        if changed.is_some_and(|at| now.saturating_duration_since(at) < LOWERED_EVERY) {
+        let since = |last: &Changed| now.saturating_duration_since(last.at);
+        if changed.as_ref().is_some_and(|last| !last.raised && since(last) < LOWERED_EVERY) {
             return None;
         }
-        *changed = Some(now);
+        let wait = match &*changed {
+            Some(last) if last.raised && since(last) < last.wait => (last.wait * 2).min(RAISED_EVERY_MAX),
+            Some(last) => last.wait,
+            None => RAISED_EVERY,
+        };
+        *changed = Some(Changed { at: now, raised: false, wait });
         let before = self.max.load(Ordering::Relaxed);
         let after = (before / 2).max(1);
         self.max.store(after, Ordering::Relaxed);
@@ -50,10 +67,16 @@ impl Room {
     /// Time has passed.
     fn raise(&self, setting: usize, now: Instant) {
         let mut changed = self.changed.lock();
-        if changed.is_some_and(|at| now.saturating_duration_since(at) >= RAISED_EVERY) {
-            let max = self.max.load(Ordering::Relaxed).saturating_mul(2).min(setting);
-            self.max.store(max, Ordering::Relaxed);
-            *changed = (max < setting).then_some(now);
+        if let Some(last) = &mut *changed
+            && now.saturating_duration_since(last.at) >= last.wait
+        {
+            let before = self.max.load(Ordering::Relaxed);
+            if before >= setting {
+                *changed = None;
+                return;
+            }
+            self.max.store(before.saturating_mul(2).min(setting), Ordering::Relaxed);
+            *last = Changed { at: now, raised: true, wait: last.wait };
         }
     }
 }
@@ -97,6 +120,16 @@ mod tests {
             room.raise(100, at(ms));
             assert_eq!(room.max.load(Ordering::Relaxed), max, "{ms}");
         }
+        // Where the server has no room for more, it is asked less and less often.
+        let mut room = Room::new(100);
+        for (ms, raised_at) in [(0, 60_000), (61_000, 181_000), (182_000, 422_000), (423_000, 903_000)] {
+            room.lower(at(ms));
+            for (ms, max) in [(raised_at - 1, 50), (raised_at, 100)] {
+                room.raise(100, at(ms));
+                assert_eq!(room.max.load(Ordering::Relaxed), max, "{ms}");
+            }
+        }
+        room = Room::new(100);
         room.lower(at(400_000));
         room.set(80);
         room.raise(80, at(500_000));

@@ -198,6 +198,11 @@ impl Machine {
         self.settings.mode != Mode::Off
     }
 
+    /// Whether it touches servers in peace.
+    pub fn tends(&self) -> bool {
+        self.settings.mode == Mode::Auto
+    }
+
     /// What `RELOAD CONFIG` changed.
     pub fn configure(&mut self, settings: FailoverSettings) {
         self.settings = settings;

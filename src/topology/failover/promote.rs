@@ -64,12 +64,6 @@ impl Machine {
             _ if now >= until => return self.ask_candidates(case, catching_up, now, actions),
             _ => return Phase::Collect { case, ticket, until, catching_up },
         };
-        for (id, _) in answers.iter().filter(|(id, answer)| answer.is_ok() && case.old != Some(*id)) {
-            if !case.let_commit.contains(id) {
-                case.let_commit.push(*id);
-                actions.push(Action::LetCommit(*id));
-            }
-        }
         let writable: Vec<_> = answers
             .iter()
             .filter_map(|(id, outcome)| outcome.as_ref().ok().filter(|facts| facts.writable()).map(|facts| (*id, facts)))
@@ -91,6 +85,12 @@ impl Machine {
             && self.view(*only).is_none_or(|view| view.state != State::Quarantined)
         {
             return self.call_off(case, *only, "is writable", now, actions);
+        }
+        for (id, _) in answers.iter().filter(|(id, answer)| answer.is_ok() && case.old != Some(*id)) {
+            if !case.let_commit.contains(id) {
+                case.let_commit.push(*id);
+                actions.push(Action::LetCommit(*id));
+            }
         }
         let again = |wait: Duration, case: Case, catching_up| Phase::Collect { case, ticket: None, until: now + wait, catching_up };
         let promote_replicas = self.settings.topology.promote_replicas;

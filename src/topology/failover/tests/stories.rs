@@ -296,6 +296,24 @@ fn where_only_a_quarantined_server_is_left_an_operator_can_force_it() {
     assert_eq!(world.snapshot.writer().map(|view| view.id), Some(B));
 }
 
+/// Another proxy, or an operator, has moved the writes: nothing is done at any server, to semi-synchronous replication neither.
+#[test]
+fn a_master_that_somebody_else_made_is_adopted_and_nobody_is_touched() {
+    let mut world = running();
+    (world.servers[0].read_only, world.servers[1].read_only) = (true, false);
+    look_around(&mut world);
+    let seen = Event::Seen(world.snapshot.clone());
+    let mut done: Vec<Action> = step(&mut world, seen);
+    for _ in 0..3 {
+        let answer = newest(&mut world);
+        done.extend(step(&mut world, answer));
+    }
+    assert!(done.contains(&Action::Release(B)), "{done:?}");
+    let touches = |action: &Action| !matches!(name(action), None | Some("hold" | "depose" | "ask" | "release" | "end open" | "ok"));
+    let let_go = |action: &Action| matches!(action, Action::LetCommit(_));
+    assert!(!done.iter().any(|action| touches(action) || let_go(action)), "{done:?}");
+}
+
 /// Harm: when all servers had started anew after a failover, this process too, the former master was taken for the master, since it was the
 /// writable one, and those that had what was written since were quarantined.
 #[test]
