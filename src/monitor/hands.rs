@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::beat::Beats;
-use super::commands;
+use super::publish::Input;
 use super::queries::{self, HeartbeatRow};
 use super::reach::{Reach, Refusal};
 use super::semi_sync::Relaxed;
+use super::{MonitoredServer, Watch, commands};
 use crate::topology::failover::{Answer, Outcome, Writes};
 use crate::topology::observation::{ReplicaChannel, ThreadState};
 use crate::topology::{Facts, Failure, Flavor, ServerId, Snapshot};
 
+/// The least an answer to failover's questions may take; else a third of `heartbeat_timeout`.
+const ANSWER_LIMIT_MIN: Duration = Duration::from_millis(200);
 /// Until a command at a server has its effect.
 const ACT_LIMIT: Duration = Duration::from_secs(3);
 /// `SET GLOBAL read_only` waits for running writes; those that have not ended by then are ended.
@@ -49,6 +53,34 @@ pub(super) struct Hands {
     pub row: Option<HeartbeatRow>,
     /// Whose writing is waited for before a server is made read-only.
     pub beats: Arc<Beats>,
+}
+
+impl Watch {
+    /// Who carries out failover's steps.
+    pub(super) fn hands(
+        &self,
+        input: &mpsc::Sender<Input>,
+        snapshot: &Arc<ArcSwap<Snapshot>>,
+        beats: &Arc<Beats>,
+        relaxed: &Arc<Relaxed>,
+    ) -> Arc<Hands> {
+        let topology = &self.settings.topology;
+        let reach = |(id, server): (ServerId, &MonitoredServer)| {
+            let (server, account, input) = (server.clone(), self.account.clone(), input.clone());
+            Arc::new(Reach { id, server, account, input, retired: topology.is_retired(id), idle: parking_lot::Mutex::default() })
+        };
+        let all = || topology.ids().map(|(id, _)| id).zip(self.servers.iter()).map(reach).collect::<Vec<_>>();
+        Arc::new(Hands {
+            ask: all(),
+            act: all(),
+            free: all(),
+            relaxed: relaxed.clone(),
+            snapshot: snapshot.clone(),
+            answer_limit: (topology.heartbeat_timeout / 3).max(ANSWER_LIMIT_MIN),
+            beats: beats.clone(),
+            row: self.settings.heartbeat.clone(),
+        })
+    }
 }
 
 impl Hands {

@@ -35,8 +35,6 @@ pub use failure::{of_connect as failure_of_connect, of_query as failure_of_query
 use publish::{INPUTS_MAX, Input, Publisher};
 pub use queries::{HeartbeatRow, HeartbeatTable};
 
-/// The least an answer to failover's questions may take; else a third of `heartbeat_timeout`.
-const ANSWER_LIMIT_MIN: Duration = Duration::from_millis(200);
 /// A reader of the binlog that is further behind than this does not follow.
 const BEHIND_MAX: Duration = Duration::from_secs(10);
 /// An operator waits this long for the end of his command.
@@ -281,39 +279,6 @@ impl Watch {
             beats: with.beats.clone(),
         };
         Some(tokio::spawn(beater.run()))
-    }
-
-    /// Who carries out failover's steps.
-    fn hands(
-        &self,
-        input: &mpsc::Sender<Input>,
-        snapshot: &Arc<ArcSwap<Snapshot>>,
-        beats: &Arc<beat::Beats>,
-        relaxed: &Arc<semi_sync::Relaxed>,
-    ) -> Arc<hands::Hands> {
-        let topology = &self.settings.topology;
-        let reach = |(id, server): (ServerId, &MonitoredServer)| {
-            let (server, account, input) = (server.clone(), self.account.clone(), input.clone());
-            Arc::new(reach::Reach {
-                id,
-                server,
-                account,
-                input,
-                retired: topology.is_retired(id),
-                idle: parking_lot::Mutex::default(),
-            })
-        };
-        let all = || topology.ids().map(|(id, _)| id).zip(self.servers.iter()).map(reach).collect::<Vec<_>>();
-        Arc::new(hands::Hands {
-            ask: all(),
-            act: all(),
-            free: all(),
-            relaxed: relaxed.clone(),
-            snapshot: snapshot.clone(),
-            answer_limit: (topology.heartbeat_timeout / 3).max(ANSWER_LIMIT_MIN),
-            beats: beats.clone(),
-            row: self.settings.heartbeat.clone(),
-        })
     }
 }
 
