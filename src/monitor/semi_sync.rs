@@ -83,6 +83,13 @@ impl Source {
         })
     }
 
+    /// MariaDB notices with the end of a replica that it is to wait for none, and not before: one that had none must be switched off and on.
+    fn let_go_at_once(&self) -> Option<String> {
+        let word = self.word;
+        (self.enabled && self.on && self.clients == 0)
+            .then(|| format!("SET GLOBAL rpl_semi_sync_{word}_enabled = OFF; SET GLOBAL rpl_semi_sync_{word}_enabled = ON"))
+    }
+
     /// Commits wait for replicas again. `None`: not yet, there is none.
     fn wait_again(&self, was: Was) -> Option<String> {
         let (word, no_replica) = (self.word, self.no_replica());
@@ -183,6 +190,11 @@ impl Hands {
             Ok(_) => {
                 if source.clients > 0 {
                     end_senders(reach).await;
+                }
+                if let Ok(Some(now)) = self.look_at_source(reach).await
+                    && let Some(statements) = now.let_go_at_once()
+                {
+                    let _ = reach.run(&[statements], ACT_LIMIT).await;
                 }
                 format!(
                     "semi_sync: its commits wait for no acknowledgement while the master is replaced (rpl_semi_sync_{}_timeout was {} ms)",
@@ -312,6 +324,11 @@ mod tests {
         ] {
             assert_eq!(other.let_commit(), None, "{other:?}");
         }
+        let none = Source { timeout_ms: 0, waits: false, ..waits.clone() };
+        let text = "SET GLOBAL rpl_semi_sync_master_enabled = OFF; SET GLOBAL rpl_semi_sync_master_enabled = ON";
+        assert_eq!(none.let_go_at_once().as_deref(), Some(text));
+        assert_eq!(Source { clients: 1, ..none.clone() }.let_go_at_once(), None);
+        assert_eq!(Source { on: false, ..none }.let_go_at_once(), None);
         let let_go = Source { word: "source", timeout_ms: 0, waits: false, on: false, ..waits };
         assert_eq!(let_go.wait_again(DEFAULT), None);
         for (source, expected) in [
