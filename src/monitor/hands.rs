@@ -421,6 +421,7 @@ impl Hands {
             commands::start(facts.flavor, &channel.name),
         ]
         .join("; ");
+        hurry(&reach, facts.flavor, self.answer_limit).await;
         reach.run(&[statements], ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
         self.after(&reach).await
     }
