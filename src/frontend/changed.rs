@@ -15,6 +15,7 @@ use crate::frontend::query::Job;
 use crate::frontend::relay::Told;
 use crate::frontend::written;
 use crate::protocol::command::Com;
+use crate::session::machine::ran_nothing;
 use crate::sql::classify::{Class, ClassReason};
 use crate::topology::ServerId;
 use crate::topology::gtid::GtidSet;
@@ -65,11 +66,6 @@ impl Change {
         }
     }
 }
-
-/// ER_UNKNOWN_COM_ERROR.
-const NO_SUCH_COMMAND: u16 = 1047;
-/// ER_PARSE_ERROR.
-const PARSE_ERROR: u16 = 1064;
 
 impl Client {
     /// Before the statement is sent.
@@ -146,7 +142,7 @@ impl Client {
         // What is read from here on is judged by the new definitions or not kept: nothing is before its end.
         match change.defines {
             Defines::Surely => cache.forget_definitions(),
-            Defines::Perhaps if ran_nothing(job, told.errno) => {}
+            Defines::Perhaps if told.errno.is_some_and(|errno| ran_nothing(job.statement, errno)) => {}
             // One that failed, and may have changed something before: the log tells of that in a moment.
             Defines::Perhaps if told.errno.is_some() && cache.log_tells() => {}
             Defines::Perhaps if need != Need::Nothing || !self.names_transactions(lease) => cache.may_have_defined(&need),
@@ -178,10 +174,4 @@ impl Client {
             unnamed.learned(written.gtids());
         }
     }
-}
-
-/// Whether a statement that nobody understood was refused because the server did not either.
-fn ran_nothing(job: &Job<'_>, errno: Option<u16>) -> bool {
-    let several = job.statement.multi || job.statement.effects.calls_procedure;
-    !several && errno.is_some_and(|errno| matches!(errno, NO_SUCH_COMMAND | PARSE_ERROR))
 }

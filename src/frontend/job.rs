@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::backend::connection::PreparedText;
 use crate::frontend::errors::ClientError;
+use crate::frontend::lost::Loss;
 use crate::frontend::relay::Told;
 use crate::protocol::command::Com;
 use crate::protocol::ok_err_eof::Status;
@@ -71,8 +72,8 @@ pub(super) enum Failed {
     Before(ClientError),
     /// The statement may have run.
     Unknown(ClientError),
-    /// A read was lost while it ran. It may be tried elsewhere unless that many were lost already.
-    Lost(ClientError, usize),
+    /// A read was lost with its connection. It may be tried elsewhere, for so often as that may be.
+    Lost(ClientError, Loss),
     /// The connection that the session is pinned to is gone.
     HeldLost,
     /// The replica did not reach the session's last write in time.

@@ -19,6 +19,34 @@ const STALE: Duration = Duration::from_millis(100);
 /// How often a read is begun anew that was lost while it ran.
 const REPEATS_MAX: usize = 1;
 
+/// With what a read was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Loss {
+    /// With a connection or a server that had ended before: it has hardly begun, and has ended nobody.
+    Before,
+    /// With what it ran on.
+    Running,
+}
+
+/// How often a statement was lost so.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    before: usize,
+    running: usize,
+}
+
+impl Losses {
+    /// One more. Whether the read may be begun anew.
+    pub(super) fn may_repeat(&mut self, loss: Loss) -> bool {
+        let (count, max) = match loss {
+            Loss::Before => (&mut self.before, TRIES_MAX),
+            Loss::Running => (&mut self.running, REPEATS_MAX),
+        };
+        *count += 1;
+        *count <= max
+    }
+}
+
 impl Client {
     /// Whether the server is there, looked at anew: then it was the connection that ended, and not the server. A look that does not come in time
     /// says nothing, and then the read is repeated.
@@ -28,12 +56,11 @@ impl Client {
         looked && view.server(server).is_some_and(|view| !matches!(view.state, State::Down | State::Suspect))
     }
 
-    /// How often a read that was sent then, and lost, may have been lost before it goes to its client as an error.
-    pub(super) async fn repeats(&self, server: ServerId, sent: Instant) -> usize {
+    /// With what a read was lost that was sent then.
+    pub(super) async fn loss(&self, server: ServerId, sent: Instant) -> Loss {
         match sent.elapsed() < STALE && self.goes_on(server).await {
-            // It has hardly begun, and has ended no server.
-            true => TRIES_MAX,
-            false => REPEATS_MAX,
+            true => Loss::Before,
+            false => Loss::Running,
         }
     }
 
@@ -51,5 +78,19 @@ impl Client {
             )
         };
         ClientError::new(Source::Server, LOST, b"08S01", text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_loss_has_its_own_limit() {
+        let mut losses = Losses::default();
+        assert!((0..TRIES_MAX).all(|_| losses.may_repeat(Loss::Before)));
+        assert!(!losses.may_repeat(Loss::Before));
+        assert!(losses.may_repeat(Loss::Running), "stale connections do not count against it");
+        assert!(!losses.may_repeat(Loss::Running));
     }
 }

@@ -14,6 +14,7 @@ use crate::frontend::changed::Change;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 pub(super) use crate::frontend::job::{ANSWERED, Failed, Job, Outcome, Payload};
+use crate::frontend::lost::{Loss, Losses};
 use crate::frontend::refused;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
 use crate::frontend::replay::Recovered;
@@ -84,8 +85,7 @@ impl Client {
         let started = Instant::now();
         let mut failed: Vec<ServerId> = Vec::new();
         let mut last_error: Option<ClientError> = None;
-        // Those of a connection or server that had ended already count apart.
-        let (mut prepared_again, mut losses) = (0, [0; 2]);
+        let (mut prepared_again, mut losses) = (0, Losses::default());
         if job.statement.cacheable.is_ok()
             && let Some(look) = self.look_up(job, started)
             && let Some(answered) = self.answer_kept(look, job, started).await?
@@ -190,8 +190,7 @@ impl Client {
                     failed.push(server);
                     last_error = Some(error);
                 }
-                Err(Failed::Lost(error, repeats)) if losses[usize::from(repeats == TRIES_MAX)] < repeats => {
-                    losses[usize::from(repeats == TRIES_MAX)] += 1;
+                Err(Failed::Lost(error, loss)) if losses.may_repeat(loss) => {
                     failed.push(server);
                     last_error = Some(error);
                 }
@@ -314,7 +313,7 @@ impl Client {
                     self.shared.monitor.poke(server, Failure::Io(text.clone()));
                     let error = ClientError::new(Source::Server, LOST, b"08S01", text);
                     // MySQL says the same to what it interrupts as to what it refuses to begin.
-                    return Ok(Err(if repeatable { Failed::Lost(error, TRIES_MAX) } else { Failed::Unknown(error) }));
+                    return Ok(Err(if repeatable { Failed::Lost(error, Loss::Before) } else { Failed::Unknown(error) }));
                 }
             }
             End::Client(error) => {
@@ -340,8 +339,8 @@ impl Client {
                 if !self.is_repeatable(job, decision) {
                     return Ok(Err(Failed::Unknown(error)));
                 }
-                let repeats = Box::pin(self.repeats(server, sent)).await;
-                return Ok(Err(Failed::Lost(error, repeats)));
+                let loss = Box::pin(self.loss(server, sent)).await;
+                return Ok(Err(Failed::Lost(error, loss)));
             }
         }
         let before = open.map(|open| (open, self.session.state.clone()));

@@ -304,7 +304,7 @@ impl Session {
             || statement.class == Class::Ddl && !effects.opaque && self.temporary_tables.any();
         if !learned.ok {
             // An error packet tracks nothing. What does not parse has done nothing.
-            return effects.opaque && !ran_nothing(statement, learned);
+            return effects.opaque && !ran_nothing(statement, learned.errno);
         }
         // What a function makes beside a variable that the text sets is asked for with the variables.
         learned.state_changed && (effects.opaque || !told_by_text)
@@ -444,8 +444,8 @@ fn is_set_statement(statement: &Classified) -> bool {
 const UNKNOWN_STATEMENT: u16 = 1243;
 
 /// Whether a failed statement surely did nothing: it does not parse, or names no prepared statement.
-fn ran_nothing(statement: &Classified, learned: &Learned<'_>) -> bool {
-    matches!(learned.errno, SYNTAX_ERROR | UNKNOWN_STATEMENT) && !statement.multi && !statement.effects.calls_procedure
+pub fn ran_nothing(statement: &Classified, errno: u16) -> bool {
+    matches!(errno, SYNTAX_ERROR | UNKNOWN_STATEMENT) && !statement.multi && !statement.effects.calls_procedure
 }
 
 /// Whether a statement that ended well outside a transaction has been one by itself, so that what `SET TRANSACTION` said for the

@@ -57,7 +57,7 @@ impl Session {
     pub(super) fn learn_insert_id(&mut self, statement: &Classified, learned: &Learned<'_>) {
         if learned.last_insert_id != 0 && learned.id_was_made {
             (self.last_insert_id, self.insert_id) = (learned.last_insert_id, InsertId::Known);
-        } else if statement.effects.opaque && (learned.ok || !ran_nothing(statement, learned))
+        } else if statement.effects.opaque && (learned.ok || !ran_nothing(statement, learned.errno))
             || learned.last_insert_id != 0 && statement.multi
         {
             self.insert_id_changed();

@@ -144,7 +144,7 @@ impl Session {
                 self.pins.set(PinReason::SessionVariable, true);
             }
         }
-        if effects.opaque && (learned.ok || !super::ran_nothing(statement, learned)) {
+        if effects.opaque && (learned.ok || !super::ran_nothing(statement, learned.errno)) {
             self.unread.add_any();
         }
         // A function may have set others beside those that the text names; a trigger or a function has set some to say why it refused.

@@ -25,47 +25,42 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// How many arguments stand in the parenthesis at `open`.
-    fn arguments(&mut self, open: usize) -> usize {
+    /// Looks at what stands directly in the parenthesis at `open`, token by token, until `found` says so or it closes: where that is. `None`: it does not
+    /// close within what is looked at.
+    fn inside(&mut self, open: usize, mut found: impl FnMut(&Self, usize) -> bool) -> Option<usize> {
         let mut depth = 0usize;
-        let mut commas = 0;
         for at in open..self.tokens.len().min(open + MAX_ARGUMENT_TOKENS.min(self.look_ahead)) {
             self.look_ahead -= 1;
             match self.kind(at) {
                 Some(TokenKind::LParen) => depth += 1,
-                Some(TokenKind::RParen) => {
-                    depth -= 1;
-                    if depth == 0 {
-                        return if at == open + 1 { 0 } else { commas + 1 };
-                    }
-                }
-                Some(TokenKind::Comma) if depth == 1 => commas += 1,
+                Some(TokenKind::RParen) => depth -= 1,
+                _ if depth == 1 && found(self, at) => return Some(at),
                 _ => {}
             }
+            if depth == 0 {
+                return Some(at);
+            }
         }
-        0
+        None
+    }
+
+    /// How many arguments stand in the parenthesis at `open`.
+    fn arguments(&mut self, open: usize) -> usize {
+        let mut commas = 0;
+        let end = self.inside(open, |walk, at| {
+            commas += usize::from(walk.kind(at) == Some(TokenKind::Comma));
+            false
+        });
+        match end {
+            Some(end) if end > open + 1 => commas + 1,
+            _ => 0,
+        }
     }
 
     /// `(doc, path COLUMNS (`: what no call's arguments can look like.
     fn has_columns_clause(&mut self, open: usize) -> bool {
-        let mut depth = 0usize;
-        for at in open..self.tokens.len().min(open + MAX_ARGUMENT_TOKENS.min(self.look_ahead)) {
-            self.look_ahead -= 1;
-            match self.kind(at) {
-                Some(TokenKind::LParen) => depth += 1,
-                Some(TokenKind::RParen) => {
-                    depth -= 1;
-                    if depth == 0 {
-                        return false;
-                    }
-                }
-                Some(TokenKind::Word) if depth == 1 && self.is(at, "COLUMNS") => {
-                    let literal = matches!(self.before(at, 1), Some(TokenKind::Param | TokenKind::String));
-                    return literal && self.kind(at + 1) == Some(TokenKind::LParen);
-                }
-                _ => {}
-            }
-        }
-        false
+        let Some(at) = self.inside(open, |walk, at| walk.is(at, "COLUMNS")) else { return false };
+        let literal = matches!(self.before(at, 1), Some(TokenKind::Param | TokenKind::String));
+        self.is(at, "COLUMNS") && literal && self.kind(at + 1) == Some(TokenKind::LParen)
     }
 }
