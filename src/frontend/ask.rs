@@ -21,7 +21,7 @@ use crate::protocol::query::NO_ATTRIBUTES;
 use crate::protocol::reply::Expect;
 use crate::session::leftover::{Condition, Reply};
 use crate::session::machine::Learned;
-use crate::sql::classify::Classified;
+use crate::sql::classify::{Classified, FoundRows, skipped};
 use crate::sql::diagnostics;
 use crate::sql::leftover::{Asked, Leftover, asked, substitute};
 use crate::topology::Flavor;
@@ -170,6 +170,7 @@ impl Client {
             warnings: told.warnings,
             affected_rows: told.affected_rows,
             rows: told.rows,
+            skipped: if job.statement.found_rows == FoundRows::SentAndSkipped { skipped(job.sql) } else { None },
             result_set: told.ends_rows,
             error: told.errno.zip(told.sqlstate),
         };
@@ -178,8 +179,7 @@ impl Client {
 
     /// Sluice itself has answered with an OK: what the statement before left behind is gone with it.
     pub(super) fn note_own_ok(&mut self, statement: &Classified) {
-        let reply = Reply { failed: false, warnings: 0, affected_rows: 0, rows: 0, result_set: false, error: None };
-        self.left.learn(statement, &reply, self.shared.flavor() == Some(Flavor::MariaDb));
+        self.left.learn(statement, &Reply::default(), self.shared.flavor() == Some(Flavor::MariaDb));
         self.last = None;
     }
 
@@ -199,6 +199,9 @@ impl Client {
                 None
             }
         };
+        if let Some(shape) = &shape {
+            self.session.goes_on_with(shape.status);
+        }
         let rows = shape.map(|shape| shape.rows).unwrap_or_default();
         let conditions: Vec<Condition> = rows.into_iter().filter_map(|row| row.try_into().ok()).collect();
         self.left.conditions_are(conditions, counted);
@@ -214,6 +217,7 @@ impl Client {
         substitute(sql, self.session.lex, |leftover| match leftover {
             Leftover::ConnectionId if compares => None,
             Leftover::ConnectionId => Some(self.entry.id.to_string()),
+            Leftover::RowCount if self.left.counts_alone() && !prepared && !only_asks => self.left.value(leftover),
             // What is prepared is executed later, behind other statements.
             _ if prepared || only_asks || self.held.is_some() => None,
             Leftover::LastGtid => self.left.value(leftover).map(|gtid| format!("'{gtid}'")),

@@ -10,10 +10,20 @@ use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
 use crate::frontend::schemaless::moves;
 use crate::protocol::command::Com;
-use crate::session::machine::Learned;
+use crate::session::machine::{Learned, is_tracking};
 use crate::session::pin::PinReason;
 use crate::sql::classify::Effects;
-use crate::sql::classify::{Class, names_id};
+use crate::sql::classify::{Class, Classified, names_id};
+
+/// The variables among those that a statement set by which a server is told what to track.
+pub(super) fn tracking_set<'a>(statement: &'a Classified, told: &'a Told) -> Vec<&'a str> {
+    if statement.plain && told.variables.is_empty() {
+        return Vec::new();
+    }
+    let named = statement.effects.sets_system_variables.iter().map(|name| &**name);
+    let seen = told.variables.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok());
+    named.chain(seen).filter(|name| is_tracking(name)).collect()
+}
 
 impl Client {
     /// Step 9: what the reply says about the session and the server.

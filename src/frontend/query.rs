@@ -14,6 +14,7 @@ use crate::frontend::changed::Change;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 pub(super) use crate::frontend::job::{ANSWERED, Failed, Job, Outcome, Payload};
+use crate::frontend::learn::tracking_set;
 use crate::frontend::lost::{Loss, Losses};
 use crate::frontend::refused;
 use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
@@ -368,8 +369,13 @@ impl Client {
         let want_warnings = self.left.unasked();
         self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
         let read_back = self.session.reads_back();
+        let tracking = tracking_set(job.statement, &told);
         let ask_id = self.session.insert_id_unsure();
-        if read_back || unshared.is_some() || (want_warnings || self.left.uncounted() || ask_id) && !self.session.pins.any() {
+        if read_back
+            || unshared.is_some()
+            || !tracking.is_empty()
+            || (want_warnings || self.left.uncounted() || ask_id) && !self.session.pins.any()
+        {
             // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
             // it goes to somebody else, and after the client has its reply.
             // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
@@ -384,6 +390,9 @@ impl Client {
                 && Box::pin(self.learn_position(&mut lease)).await
             {
                 self.change_learned(unnamed);
+            }
+            if !tracking.is_empty() && Box::pin(lease.track_again(&tracking)).await.is_err() {
+                lease.tainted = true;
             }
             if read_back {
                 Box::pin(self.read_back(&mut lease)).await;

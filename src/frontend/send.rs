@@ -267,11 +267,10 @@ impl Client {
         let state: &Arc<State> = if self.wanted_state().prepares_like(&text.state) {
             self.wanted_state()
         } else {
-            // No connection can be brought back to having no schema, and the roles are the session's of now.
+            // No connection can be brought back to having no schema.
             let own = text.state.schema().filter(|_| self.schemaless.is_none());
             let schema = own.or(lease.have.schema()).map(Into::into);
-            let role = self.session.state.role().map(Into::into);
-            other = Arc::new(text.state.changed(&[Change::Schema(schema), Change::Role(role)]));
+            other = Arc::new(self.wanted_state().preparing_like(&text.state).changed(&[Change::Schema(schema)]));
             &other
         };
         let answers = lease.put_restore(state, out);

@@ -6,7 +6,7 @@
 //! over statements that use no table (tried on 10.11).
 
 use crate::session::unread::string_literal;
-use crate::sql::classify::{Class, ClassReason, Classified};
+use crate::sql::classify::{Class, ClassReason, Classified, FoundRows};
 use crate::sql::diagnostics::{GetDiagnostics, Item};
 use crate::sql::leftover::{Asked, Leftover};
 
@@ -24,6 +24,8 @@ pub struct Leftovers {
     unasked: bool,
     warning_count: u64,
     row_count: i64,
+    /// The last statement was GET DIAGNOSTICS, run as a SET: the connection counts otherwise.
+    diagnosed: bool,
     /// Number and SQLSTATE of the error among the conditions that its statement ended with. The list of conditions has no states.
     error: Option<(u16, [u8; 5])>,
     /// Unknown behind statements whose rows were not counted here.
@@ -45,6 +47,8 @@ pub struct Reply {
     pub affected_rows: u64,
     /// Rows it sent.
     pub rows: u64,
+    /// Rows that its LIMIT went past, where its text tells.
+    pub skipped: Option<u64>,
     /// It ended with a result set, empty or not.
     pub result_set: bool,
     /// Number and SQLSTATE of the error it ended with.
@@ -54,18 +58,20 @@ pub struct Reply {
 impl Leftovers {
     /// Learns from a reply.
     pub fn learn(&mut self, statement: &Classified, reply: &Reply, mariadb: bool) {
-        let query = matches!(statement.class, Class::Read | Class::LockingRead);
+        if statement.reason == ClassReason::Diagnostics && statement.effects.reads_diagnostics && !reply.failed {
+            return self.learn_diagnostics(reply);
+        }
+        self.diagnosed = false;
         self.row_count = match reply.failed {
             true => -1,
             // SELECT ... INTO sends none, and tells how many rows it took.
             false if reply.result_set => -1,
             false => i64::try_from(reply.affected_rows).unwrap_or(i64::MAX),
         };
-        self.uncounted = statement.counts_found_rows && !reply.failed && !statement.effects.calc_found_rows;
         // One that failed leaves the number of the one before.
-        if (query || statement.counts_found_rows) && !reply.failed {
-            let counted = query && !reply.failed && !statement.effects.calc_found_rows && !statement.counts_found_rows;
-            self.found_rows = counted.then_some(reply.rows);
+        self.uncounted = false;
+        if !reply.failed {
+            self.learn_found_rows(statement, reply);
         }
         if statement.effects.reads_diagnostics && !reply.failed && !asks_by_variable(statement) {
             return;
@@ -81,6 +87,37 @@ impl Leftovers {
             self.error = reply.error;
             self.warning_count = u64::from(reply.warnings);
         }
+    }
+
+    /// `GET DIAGNOSTICS` leaves all as it was, but for a condition of its own: that there is none of the number it names.
+    fn learn_diagnostics(&mut self, reply: &Reply) {
+        self.diagnosed = true;
+        if reply.warnings == 0 {
+            return;
+        }
+        let mut conditions = std::mem::take(&mut self.conditions).into_vec();
+        if conditions.len() < CONDITIONS_MAX {
+            conditions.push([b"Error"[..].into(), b"1758"[..].into(), b"Invalid condition number"[..].into()]);
+        }
+        self.conditions = conditions.into();
+        self.warning_count += 1;
+    }
+
+    fn learn_found_rows(&mut self, statement: &Classified, reply: &Reply) {
+        let known = match statement.found_rows {
+            FoundRows::Left => return,
+            // The session stays where it can be asked.
+            _ if statement.effects.calc_found_rows => return self.found_rows = None,
+            FoundRows::Sent => Some(reply.rows),
+            FoundRows::SentAndSkipped => match reply.skipped {
+                // It may have gone past the last row.
+                Some(1..) if reply.rows == 0 => None,
+                skipped => Some(reply.rows + skipped.unwrap_or(0)),
+            },
+            FoundRows::Counted => None,
+        };
+        self.found_rows = known;
+        self.uncounted = known.is_none();
     }
 
     /// Learns that a statement was prepared, which leaves the counts and takes the conditions of the statement before.
@@ -113,6 +150,11 @@ impl Leftovers {
         self.uncounted = false;
     }
 
+    /// Whether `ROW_COUNT()` is known here, and not to the connection that ran the last statement.
+    pub fn counts_alone(&self) -> bool {
+        self.diagnosed
+    }
+
     /// Whether the connection must be asked for `FOUND_ROWS()` before the session leaves it: the next who uses it has another.
     pub fn uncounted(&self) -> bool {
         self.uncounted
@@ -123,10 +165,14 @@ impl Leftovers {
         self.counts_are(self.row_count, found_rows);
     }
 
-    /// The SET that does what this statement does, where all it asks for is known.
+    /// The SET that does what this statement does, where all it asks for is known; where there is no such condition, the statement that says so
+    /// on any connection.
     pub fn get_diagnostics(&self, statement: &GetDiagnostics) -> Option<Vec<u8>> {
         let row = match statement.condition {
-            Some(number) => Some(self.conditions.get(number.checked_sub(1)?)?),
+            Some(number) => match self.conditions.get(number.checked_sub(1)?) {
+                None => return Some(b"GET DIAGNOSTICS CONDITION 2147483647 @`_` = MESSAGE_TEXT".to_vec()),
+                row => row,
+            },
             None => None,
         };
         let mut set = Vec::new();
@@ -312,7 +358,8 @@ mod tests {
             "SET @`e` = CAST(1292 AS UNSIGNED), @`t` = _utf8mb3 x'61' COLLATE utf8mb3_general_ci, \
              @`s` = _utf8mb3 x'3232303037' COLLATE utf8mb3_general_ci"
         );
-        assert_eq!(get("GET DIAGNOSTICS CONDITION 2 @e = MYSQL_ERRNO"), "");
+        let none = get("GET DIAGNOSTICS CONDITION 2 @e = MYSQL_ERRNO");
+        assert_eq!(none, "GET DIAGNOSTICS CONDITION 2147483647 @`_` = MESSAGE_TEXT");
         // A state of the user's own comes with the error.
         let signalled = Reply { failed: true, warnings: 1, error: Some((1644, *b"45000")), ..Reply::default() };
         says(&mut left, "SIGNAL SQLSTATE '45000'", signalled, false);

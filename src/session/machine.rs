@@ -485,12 +485,13 @@ mod insert_id;
 mod locks;
 mod named_locks;
 mod text_prepared;
+mod transaction;
 mod variables;
 
 use locks::Locks;
 use named_locks::NamedLocks;
 use text_prepared::TextPrepared;
-pub use variables::Globals;
+pub use variables::{Globals, is_tracking};
 
 #[cfg(test)]
 mod model;

@@ -234,6 +234,22 @@ impl State {
                 && PREPARE_DEPENDS_ON.iter().all(|name| self.system.get(*name) == other.system.get(*name))
     }
 
+    /// This state with what a statement depends on when it is prepared as it was in `prepared`. Nothing else is of that time: to set
+    /// `autocommit` back would end the session's transaction, and a user variable would lose what it has been given since.
+    pub fn preparing_like(&self, prepared: &State) -> State {
+        let mut state = self.clone();
+        state.schema.clone_from(&prepared.schema);
+        state.results_collation.clone_from(&prepared.results_collation);
+        for name in PREPARE_DEPENDS_ON.iter().chain(&NAMES) {
+            match prepared.system.get(*name) {
+                Some(value) => state.system.insert((*name).into(), value.clone()),
+                None => state.system.remove(*name),
+            };
+        }
+        state.rehash();
+        state
+    }
+
     /// Bytes it takes, roughly.
     pub fn heap_bytes(&self) -> usize {
         self.bytes

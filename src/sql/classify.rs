@@ -13,6 +13,7 @@ mod cache;
 mod calls;
 mod definitions;
 mod effects;
+mod found_rows;
 mod insert_id;
 mod judge;
 mod own;
@@ -25,6 +26,7 @@ mod verdict;
 
 pub use cache::{ClassifyCache, MAX_CACHED_BYTES};
 pub use effects::{Access, Effects, Kill, TransactionEnd, TransactionStart};
+pub use found_rows::{FoundRows, skipped};
 pub use insert_id::names_id;
 pub use template::Templates;
 pub use verdict::{Class, ClassReason, TableName, Uncacheable};
@@ -64,8 +66,8 @@ pub struct Classified {
     pub multi: bool,
     /// Functions that are not known built-ins, as written, schema included.
     pub unknown_functions: Vec<String>,
-    /// `FOUND_ROWS()` behind it is not the number of rows it sent: a query inside another statement, a UNION with a LIMIT, a call.
-    pub counts_found_rows: bool,
+    /// What `FOUND_ROWS()` says behind it.
+    pub found_rows: FoundRows,
     /// The id in its OK is what `LAST_INSERT_ID()` tells afterwards, unless the statement [names it](names_id) itself.
     pub ok_tells_insert_id: bool,
     /// MariaDB: it asks for nothing but definitions. The server opens each view for that, and in a read-only transaction would say of one that
@@ -97,19 +99,25 @@ impl Classified {
         let text: String = self.digest_text.split_ascii_whitespace().collect::<String>().to_ascii_uppercase();
         // `REVOKE ALL PRIVILEGES, GRANT OPTION FROM u` names no level: it takes those of all.
         let all = ["REVOKEALLPRIVILEGES,GRANTOPTIONFROM", "REVOKEALL,GRANTOPTIONFROM", "FLUSHPRIVILEGES"];
-        text.contains("*.*") || all.iter().any(|beginning| text.starts_with(beginning))
+        // A login begins with the account's default role, and with what its roles may do everywhere.
+        let words = || self.digest_text.split_ascii_whitespace();
+        let first = words().next().unwrap_or_default().to_ascii_uppercase();
+        let of_role = matches!(&*first, "GRANT" | "REVOKE") && !words().any(|word| word.eq_ignore_ascii_case("ON"));
+        let default_role = text.starts_with("SETDEFAULTROLE") || text.starts_with("ALTERUSER") && text.contains("DEFAULTROLE");
+        of_role || default_role || text.contains("*.*") || all.iter().any(|beginning| text.starts_with(beginning))
     }
 
     /// Whether it may change who logs in with what: `ALTER USER`, `SET PASSWORD`, `GRANT ... IDENTIFIED BY`, `FLUSH PRIVILEGES` and
     /// the like. What a procedure does is not seen.
     pub fn changes_accounts(&self) -> bool {
-        const BEGINNINGS: [&[&str]; 9] = [
+        const BEGINNINGS: [&[&str]; 10] = [
             &["ALTER", "USER"],
             &["CREATE", "USER"],
             &["CREATE", "OR", "REPLACE", "USER"],
             &["DROP", "USER"],
             &["RENAME", "USER"],
             &["SET", "PASSWORD"],
+            &["SET", "DEFAULT", "ROLE"],
             &["FLUSH", "PRIVILEGES"],
             &["GRANT"],
             &["REVOKE"],
@@ -221,10 +229,10 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         None => (verdict.tables.clone(), false),
     };
     let may_use_table = !tables.is_empty() || !tables_complete && (buf.truncated || has_table_word(&buf.text));
-    let counts_found_rows = counts_found_rows(&buf.text, &verdict);
+    let found_rows = FoundRows::behind(&buf.text, &verdict, mode.dialect);
     let ok_tells_insert_id = verdict.class == Class::Write && insert_id::told_by_ok(&buf.text, mode, &verdict);
     // A hit sends the rows; what `FOUND_ROWS()` says behind it, only a server counts.
-    let counted = if counts_found_rows { Err(Uncacheable::CalcFoundRows) } else { Ok(()) };
+    let counted = if found_rows == FoundRows::Counted { Err(Uncacheable::CalcFoundRows) } else { Ok(()) };
     let cacheable = verdict.cacheable(tables_complete, &tables).and(counted);
     let asks_definitions =
         mode.dialect == Dialect::MariaDb && definitions::asks_only(&buf.text, &verdict, &tables, tables_complete);
@@ -245,7 +253,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         digest_hash: buf.hash,
         multi: verdict.multi,
         unknown_functions: verdict.unknown_functions,
-        counts_found_rows,
+        found_rows,
         ok_tells_insert_id,
         asks_definitions,
         writes_unseen: Flag::default(),
@@ -257,15 +265,6 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
 fn has_table_word(text: &[u8]) -> bool {
     let words = text.split(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..)));
     words.into_iter().any(|word| word.eq_ignore_ascii_case(b"FROM") || word.eq_ignore_ascii_case(b"TABLE"))
-}
-
-fn counts_found_rows(text: &[u8], verdict: &verdict::Verdict) -> bool {
-    let has = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-    match verdict.class {
-        Class::Read | Class::LockingRead => (has(b"UNION") || has(b"INTERSECT") || has(b"EXCEPT")) && has(b"LIMIT"),
-        Class::Write | Class::Ddl | Class::Unknown => verdict.effects.opaque || has(b"SELECT"),
-        Class::Session | Class::Transaction | Class::Administrative => false,
-    }
 }
 
 #[cfg(test)]

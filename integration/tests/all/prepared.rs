@@ -288,3 +288,45 @@ async fn a_statement_has_the_variables_it_was_prepared_with() {
     let here = told.split_off(told.len() / 2);
     assert_eq!(told, here);
 }
+
+/// Bug: a statement that had to be prepared anew brought the connection to all that the session had been when it was first prepared,
+/// `autocommit` too, and so ended the transaction that stood open; and user variables to what they had been.
+#[tokio::test]
+async fn preparing_anew_leaves_the_transaction_and_the_variables_alone() {
+    use integration::wire::{Seen, Wire};
+    use sluice::protocol::Capabilities;
+    use sluice::protocol::reply::Expect;
+
+    let schema = schema("prepared_anew").await;
+    let mut told = Vec::new();
+    for port in [cluster().server("db1").port(), crate::world::proxy().port()] {
+        let mut wire = Wire::login(port, Capabilities::DEPRECATE_EOF).await.unwrap();
+        wire.query(&format!("CREATE OR REPLACE VIEW {schema}.one AS SELECT 1 AS n")).await.unwrap();
+        wire.query(&format!("DROP TABLE IF EXISTS {schema}.t")).await.unwrap();
+        wire.query(&format!("CREATE TABLE {schema}.t (n INT, b LONGTEXT)")).await.unwrap();
+        for (before, after) in [("autocommit = 1", "autocommit = 0"), ("autocommit = 0", "autocommit = 1")] {
+            wire.query(&format!("SET {before}, @seen = 'before'")).await.unwrap();
+            wire.query("COMMIT").await.unwrap();
+            wire.prepare(&format!("INSERT INTO {schema}.t VALUES (?, ?)")).await.unwrap();
+            wire.query(&format!("SET {after}, time_zone = '+03:00', @seen = 'after'")).await.unwrap();
+            wire.query("BEGIN").await.unwrap();
+            wire.query(&format!("INSERT INTO {schema}.t VALUES (1, 'in the transaction')")).await.unwrap();
+            wire.query(&format!("SELECT 'selected' INTO @seen FROM {schema}.one")).await.unwrap();
+            let id = wire.statement.to_le_bytes();
+            // What has long data is one client's own, and is prepared for it.
+            wire.send(&[&[0x18][..], &id, &[1, 0], b"long"].concat()).await.unwrap();
+            let execute = [&[0x17][..], &id, &[0, 1, 0, 0, 0, 0, 1], &[3, 0, 0xfc, 0, 7, 0, 0, 0]].concat();
+            let done = wire.ask(&execute, Expect::Execute).await.unwrap();
+            assert!(matches!(done[..], [Seen::Ok(1, ..)]), "{done:?}");
+            told.push(format!("{after}: {:?}", wire.query("SELECT CONCAT(@seen, @@autocommit, @@time_zone)").await.unwrap()));
+            wire.query("ROLLBACK").await.unwrap();
+            told.push(format!(
+                "{after}: {:?}",
+                wire.query(&format!("SELECT CONCAT(COUNT(*), 'rows') FROM {schema}.t")).await.unwrap()
+            ));
+        }
+        wire.query("COMMIT").await.unwrap();
+    }
+    let through = told.split_off(told.len() / 2);
+    assert_eq!(told, through);
+}

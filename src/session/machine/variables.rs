@@ -59,7 +59,7 @@ fn is_off(value: &[u8]) -> bool {
 }
 
 /// Tracking itself is Sluice's business on its own connections.
-fn is_tracking(name: &str) -> bool {
+pub fn is_tracking(name: &str) -> bool {
     name.starts_with("session_track_")
 }
 
