@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import suites
-from servertest import SERVER_OPTIONS
+from servertest import MYSQLTEST_PROTOCOLS, SUITES as SERVER_SUITES
 from sources import Unavailable
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -36,7 +36,7 @@ def outer(options):
     rows, known, unrun = [], explained(), []
     for flavour in options.flavour or FLAVOURS:
         for suite in options.suite or suites.names(flavour):
-            if suite not in suites.names(flavour):
+            if suite not in suites.names(flavour, asked=bool(options.suite)):
                 continue
             out = os.path.join(home, "out", flavour, suite)
             os.makedirs(out, exist_ok=True)
@@ -45,12 +45,15 @@ def outer(options):
                 os.remove(results)
             command = [options.with_cluster, "--flavour", flavour, "--every-server", f"max_connections={options.connections}"]
             command += ["--set", f'routing.consistency="{options.consistency}"']
-            if suite.startswith("mariadb-"):
-                command += [word for option in SERVER_OPTIONS for word in ("--server", option)]
+            server = SERVER_SUITES.get("mariadb-test" if suite == "mariadb-client-test" else suite)
+            if server:
+                command += [word for option in server.server_options for word in ("--server", option)]
             command += [sys.executable, os.path.abspath(__file__), "--inner", suite, "--out", out]
             command += ["--suites", options.suites]
             command += ["--subset"] if options.subset else []
             command += ["--compare"] if options.compare else []
+            command += ["--sample", str(options.sample), "--seed", str(options.seed)] if options.sample else []
+            command += ["--protocol", options.protocol] if options.protocol else []
             command += [word for test in options.test for word in ("--test", test)]
             subprocess.run(command, check=False)
             if not os.path.exists(results):
@@ -97,8 +100,11 @@ def main():
     parser.add_argument("--suite", action="append", help="only this one; may be given several times")
     parser.add_argument("--test", action="append", default=[], help="only this one of the suite, in its own words; may be given several times")
     parser.add_argument("--subset", action="store_true", help="of mariadb-test only the sample in subset.txt")
-    parser.add_argument("--suites", default="main", help="which of mariadb-test, as main,json,compat/oracle,plugin/type_inet/type_inet (main)")
-    parser.add_argument("--compare", action="store_true", help="of mariadb-test compare the whole output of both runs, errors or not")
+    parser.add_argument("--suites", default="main", help="which of mariadb-test or mysql-test, as main,json,compat/oracle,plugin/type_inet/type_inet (main)")
+    parser.add_argument("--sample", type=int, help="so many of the suites of mariadb-test or mysql-test, drawn at random")
+    parser.add_argument("--seed", type=int, default=1, help="what the sample is drawn by (1)")
+    parser.add_argument("--protocol", choices=MYSQLTEST_PROTOCOLS, help="how mariadb-test or mysql-test executes what it can")
+    parser.add_argument("--compare", action="store_true", help="of mariadb-test or mysql-test compare the whole output of both runs, errors or not")
     parser.add_argument("--connections", type=int, default=4, help="max_connections of every server in Sluice (4)")
     parser.add_argument("--consistency", default="session", choices=("none", "session", "global"))
     parser.add_argument("--with-cluster", help=argparse.SUPPRESS)

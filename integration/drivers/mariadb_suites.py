@@ -1,10 +1,10 @@
-"""MariaDB's own suites: its C client's and its server's."""
+"""The servers' own suites: that of MariaDB's C client, and those of both servers."""
 
 import os
+import random
 import subprocess
 
 from common import account, ended, fresh_schemas
-from servertest import ServerTests
 
 HOME = os.environ.get("SLUICE_DRIVERS_DIR", "")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -33,14 +33,16 @@ def client_tests(out, only):
     return "MariaDB 10.11", found
 
 
-def server_tests(out, options):
-    """MariaDB's own server suite with `mysqltest`: against its results, or with `compare` the whole output of one run against the other's."""
-    suite = ServerTests(os.path.join(HOME, "mariadb-test"), out)
+def server_tests(kind, out, options):
+    """A server's own suite with `mysqltest`: against its results, or with `compare` the whole output of one run against the other's."""
+    suite = kind(os.path.join(HOME, kind.name), out, options.protocol)
     tests = options.test or suite.tests(options.suites.split(","))
     if options.subset and not options.test:
         with open(os.path.join(HERE, "subset.txt"), encoding="utf-8") as text:
             wanted = set(text.read().split())
         tests = [test for test in tests if test in wanted]
+    if options.sample:
+        tests = random.Random(options.seed).sample(tests, min(options.sample, len(tests)))
     found = {}
     for test in tests:
         if options.compare:
@@ -50,5 +52,5 @@ def server_tests(out, options):
             sluice = suite.run(test, os.environ["PROXY_PORT"], "sluice").kind if direct == "passed" else "not run"
         found[test] = (direct, sluice)
         if sluice not in ("passed", "not run"):
-            print(f"mariadb-test: {test}: {direct} at the master, {sluice} through Sluice", flush=True)
-    return "MariaDB 10.11", found
+            print(f"{kind.name}: {test}: {direct} at the master, {sluice} through Sluice", flush=True)
+    return kind.version, found

@@ -1,6 +1,6 @@
-"""MariaDB's own server test suite: each .test file with `mysqltest`, at the master and through Sluice, against its .result.
+"""The servers' own test suites: each .test file with `mysqltest`, at the master and through Sluice, against its .result.
 
-The files and the program come from the packages mariadb-test and mariadb-test-data, unpacked and not installed. What the suite's
+The files and the programs come from the packages mariadb-test and mariadb-test-data, and from MySQL's mysql-testsuite, unpacked and not installed. What a suite's
 own driver does for a test with a server of its own is done here as far as a server that is already there allows: the schemas
 `test` and `mtr`, the environment, and afterwards everything put back (schemas, accounts, global variables). Tests that
 want options of their own at the server's start are left out, and what fails at the master says nothing about Sluice.
@@ -17,6 +17,8 @@ import time
 
 from common import Outcome, direct_connection, ended
 
+# How `mysqltest` can be told to execute statements.
+MYSQLTEST_PROTOCOLS = ("ps", "cursor", "view", "sp")
 # Options of all servers with which the .result files were written, as far as replication bears them.
 SERVER_OPTIONS = [
     "--skip-name-resolve=OFF",
@@ -34,6 +36,17 @@ SERVER_OPTIONS = [
     "--disable-getopt-prefix-matching",
     "--feedback=OFF",
 ]
+MYSQL_OPTIONS = [
+    "--sort-buffer-size=256K",
+    "--max-heap-table-size=1M",
+    "--max-connections=151",
+    "--max-allowed-packet=16M",
+    "--secure-file-priv=",
+    "--local-infile=ON",
+    "--replica-skip-errors=all",
+    "--replica-exec-mode=IDEMPOTENT",
+    "--log-bin-trust-function-creators=ON",
+]
 SYSTEM_SCHEMAS = {"mysql", "information_schema", "performance_schema", "sys", "sluice", "shop", "sbtest", "t_harness"}
 LIMIT_S = 60  # for one test
 COMPARED_LIMIT_S = 30  # for one test whose whole output is compared
@@ -42,21 +55,29 @@ NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 # They need a server of their own: they restart it, wait for its crash, count all its connections, or fill its disk.
 OWN_SERVER = re.compile(
-    r"restart_mysqld|shutdown_mysqld|start_mysqld|kill_mysqld|wait_until_disconnected|--exec.*mysqld|not_embedded_restart|big_test|"
+    r"delete from mysql\.(user|global_priv)|restart_mysqld|force-restart|clone_|keyring|group_replication|install plugin|shutdown_mysqld|start_mysqld|kill_mysqld|wait_until_disconnected|--exec.*mysqld|not_embedded_restart|big_test|"
     r"have_debug|have_valgrind|have_innodb_..?k\.inc|rpl_init|master-slave|galera|change master|start slave|reset master|"
-    r"purge (binary|master) logs|set global read_only|set global gtid|flush tables with read lock",
+    r"change replication|start replica|stop replica|reset binary|purge (binary|master) logs|set (persist|@@persist)|set global read_only|set global gtid|flush tables with read lock",
     re.I,
 )
 
 
 class ServerTests:
-    name = "mariadb-test"
+    """MariaDB's."""
 
-    def __init__(self, root, out):
+    name = "mariadb-test"
+    version = "MariaDB 10.11"
+    server_options = SERVER_OPTIONS
+    main = "main"
+    files, binary = "usr/share/mysql/mysql-test", "usr/bin/mariadb-test"
+    system_users = ()
+
+    def __init__(self, root, out, protocol=None):
         """`root` holds the unpacked packages, `out` gets the results."""
-        self.home = os.path.join(root, "usr/share/mysql/mysql-test")
-        self.program = os.path.join(root, "usr/bin/mariadb-test")
+        self.home = os.path.join(root, self.files)
+        self.program = [os.path.join(root, self.binary)]
         self.libraries = os.path.join(root, "usr/lib/x86_64-linux-gnu")
+        self.protocol = [f"--{protocol}-protocol"] if protocol else []
         self.out = out
         self.data = os.path.join(os.path.dirname(os.environ["DIRECT_SOCKET"]), "data")
         self.var = os.path.dirname(os.path.dirname(os.environ["DIRECT_SOCKET"]))  # tests write beside the server's files
@@ -88,7 +109,7 @@ class ServerTests:
 
     def folder(self, suite):
         if suite == "main":
-            return os.path.join(self.home, "main")
+            return os.path.join(self.home, self.main)
         base = os.path.join(self.home, "suite", suite)
         base = base if os.path.isdir(base) else os.path.join(self.home, suite)  # plugin/type_inet/type_inet
         return os.path.join(base, "t") if os.path.isdir(os.path.join(base, "t")) else base
@@ -128,9 +149,17 @@ class ServerTests:
             to.writelines(line + "\n" for line in difflib.unified_diff(direct, sluice or [], "at the master", "through Sluice", lineterm="", n=8))
         return "passed", "not ended" if sluice is None else "differs"
 
+    def own_arguments(self, folder):
+        suite_dir = os.path.dirname(folder) if folder.endswith("/t") else folder
+        return ["--character-sets-dir=/usr/share/mysql/charsets", "--skip-ssl", f"--suite-dir={suite_dir}"]
+
+    def goes_on(self):
+        """What makes it go on after an error."""
+        return ["--continue-on-error"]
+
     def output(self, name, port, label):
         """All lines that a test prints at `port`, with the port taken out; empty when it was skipped, `None` when it did not end."""
-        status, log = self.mysqltest(name, port, label, COMPARED_LIMIT_S, ["--continue-on-error"])
+        status, log = self.mysqltest(name, port, label, COMPARED_LIMIT_S, self.goes_on())
         if status in (SKIPPED, None):
             return [] if status == SKIPPED else None
         with open(log, encoding="latin-1") as text:
@@ -144,10 +173,9 @@ class ServerTests:
         os.makedirs(os.path.dirname(log), exist_ok=True)
         self.prepare()
         arguments = [
-            self.program, "--no-defaults", "--protocol=tcp", "--host=127.0.0.1", f"--port={port}", "--user=root", "--password=",
+            *self.program, "--no-defaults", "--protocol=tcp", "--host=127.0.0.1", f"--port={port}", "--user=root", "--password=",
             "--database=test", f"--basedir={self.home}/", f"--logdir={os.path.dirname(log)}", f"--tmpdir={self.var}/tmp",
-            "--character-sets-dir=/usr/share/mysql/charsets", "--silent", "--skip-ssl", "--max-connections=64",
-            f"--suite-dir={os.path.dirname(folder) if folder.endswith('/t') else folder}", f"--test-file={folder}/{test}.test",
+            "--silent", "--max-connections=64", f"--test-file={folder}/{test}.test", *self.protocol, *self.own_arguments(folder),
         ]
         return ended(arguments + more, log, self.home, self.environment(port), limit_s), log
 
@@ -199,7 +227,7 @@ class ServerTests:
             for user, host in set(rows("SELECT User, Host FROM mysql.user")) - self.users:
                 quietly(f"DROP USER IF EXISTS '{user}'@'{host}'")
                 quietly(f"DROP ROLE IF EXISTS '{user}'")
-            for sql in PREPARE:
+            for sql in self.prepares:
                 ask.execute(sql)
 
     def remove_files(self, schema):
@@ -214,7 +242,7 @@ class ServerTests:
 
 
 TABLE_FILES = (".frm", ".ibd", ".MYD", ".MYI", ".MAD", ".MAI", ".CSV", ".CSM", ".ARZ", ".ARM", ".TRG", ".TRN", ".opt", ".par", ".MRG")
-PREPARE = [
+ServerTests.prepares = [
     "DELETE FROM mysql.roles_mapping",
     "FLUSH PRIVILEGES",  # tests delete from its tables
     "CREATE DATABASE IF NOT EXISTS test CHARACTER SET latin1 COLLATE latin1_swedish_ci",
@@ -222,3 +250,65 @@ PREPARE = [
     "CREATE OR REPLACE PROCEDURE mtr.add_suppression(pattern VARCHAR(255)) BEGIN END",
     "FLUSH STATUS",
 ]
+
+
+class MySqlTests(ServerTests):
+    """MySQL's. Its programs run as those of the server do, with the loader and the libraries of its own tree."""
+
+    name = "mysql-test"
+    version = "MySQL 9.7"
+    server_options = MYSQL_OPTIONS
+    files, main = "root/usr/lib/mysql-test", "t"
+    prepares = [
+        "CREATE DATABASE IF NOT EXISTS test",
+        "CREATE DATABASE IF NOT EXISTS mtr",
+        "DROP PROCEDURE IF EXISTS mtr.add_suppression",
+        "CREATE PROCEDURE mtr.add_suppression(pattern VARCHAR(255)) BEGIN END",
+        "FLUSH PRIVILEGES",
+        "FLUSH STATUS",
+    ]
+
+    def __init__(self, root, out, protocol=None):
+        super().__init__(root, out, protocol)
+        self.bin = next(folder for folder in mysql_folders() if os.path.exists(os.path.join(folder, "mysql")))
+        with open(os.path.join(self.bin, "mysql"), encoding="utf-8") as wrapper:
+            words = wrapper.read().split()
+        # exec LOADER --argv0 PROGRAM --library-path LIBRARIES PROGRAM "$@"
+        loader, libraries = words[words.index("exec") + 1], words[words.index("--library-path") + 1]
+        self.program = [loader, "--library-path", libraries, os.path.join(self.home, "bin/mysqltest")]
+        self.libraries = ""
+        self.begin = os.path.join(self.out, "goes_on.inc")
+        os.makedirs(self.out, exist_ok=True)
+        with open(self.begin, "w", encoding="utf-8") as text:
+            text.write("--disable_abort_on_error\n")
+        # Its own root may log in by the socket only.
+        with direct_connection(user="root", password="", unix_socket=os.environ["DIRECT_SOCKET"]) as root:
+            ask = root.cursor()
+            ask.execute("CREATE USER IF NOT EXISTS root@127.0.0.1 IDENTIFIED BY ''")
+            ask.execute("GRANT ALL ON *.* TO root@127.0.0.1 WITH GRANT OPTION")
+
+    def own_arguments(self, folder):
+        return ["--ssl-mode=DISABLED", "--get-server-public-key"]
+
+    def goes_on(self):
+        return [f"--include={self.begin}"]
+
+    def environment(self, port):
+        env = super().environment(port)
+        client = f"--no-defaults --protocol=tcp --host=127.0.0.1 --port={port} --user=root"
+        env.update(
+            MYSQL=f"{self.bin}/mysql {client}", MYSQL_DUMP=f"{self.bin}/mysqldump {client}", MYSQLADMIN=f"{self.bin}/mysqladmin {client}",
+            EXE_MYSQL=f"{self.bin}/mysql", MYSQL_TEST=" ".join([*self.program, client]), CHARSETSDIR="", MYSQL_SHAREDIR="",
+        )
+        env.pop("LD_LIBRARY_PATH")
+        return env
+
+
+def mysql_folders():
+    """Where `tools/setup mysql` puts the programs."""
+    named = os.environ.get("SLUICE_MYSQL_DIR")
+    folders = [named] if named else ["/opt/mysql97", os.path.expanduser("~/.cache/sluice/mysql97")]
+    return [os.path.join(folder, "bin") for folder in folders]
+
+
+SUITES = {kind.name: kind for kind in (ServerTests, MySqlTests)}
