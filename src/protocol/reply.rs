@@ -18,8 +18,9 @@ pub use tracker::ReplyTracker;
 /// The longest payload of a control packet: one physical packet that is not continued.
 pub const MAX_CONTROL_LEN: usize = MAX_PAYLOAD - 1;
 
-/// The most columns a result set may have; the answer to a PREPARE counts them in 16 bits.
-pub const MAX_COLUMNS: u64 = 0xFFFF;
+/// The most columns a result set may have. The answer to a PREPARE counts them in 16 bits; that to a query may have more (MySQL 9 sends
+/// 68,001 where that many are selected), and each comes in a packet of its own, which is counted and let go.
+pub const MAX_COLUMNS: u64 = 0xFF_FFFF;
 
 /// What was asked, which decides how the reply reads.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

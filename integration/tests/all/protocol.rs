@@ -438,3 +438,16 @@ async fn who_does_not_ask_is_told_of_the_session_what_the_server_tells() {
         assert!(wire.tracked.windows(3).any(|entry| entry == [2, 1, b'1']), "{}", wire.tracked.escape_ascii());
     }
 }
+
+/// Bug: a result of more columns than 65,535, which MySQL sends, was taken for nonsense, and the connection for lost.
+#[tokio::test]
+async fn a_result_of_more_columns_than_sixteen_bits_count() {
+    let sql = format!("SELECT {}2", "1,".repeat(68_000));
+    let mut told = Vec::new();
+    for port in [cluster().server("db1").port(), proxy().port()] {
+        let mut wire = Wire::login(port, Capabilities::DEPRECATE_EOF).await.unwrap();
+        told.push(format!("{:?}", wire.query(&sql).await.unwrap()));
+        told.push(format!("{:?}", wire.query("SELECT 1").await.unwrap()));
+    }
+    assert!(told[0] == told[2] && told[1] == told[3], "{}", &told[2][..told[2].len().min(500)]);
+}

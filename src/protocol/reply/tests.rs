@@ -407,7 +407,7 @@ fn what_is_no_reply() {
             ReplyError::Sequence { expected: 4, got: 5 },
         ),
         ("no columns", Expect::Query, C::NONE, b"\x03\0\0\x01\xfc\0\0", malformed("column count")),
-        ("too many columns", Expect::Query, C::NONE, b"\x04\0\0\x01\xfd\0\0\x01", malformed("column count")),
+        ("too many columns", Expect::Query, C::NONE, b"\x09\0\0\x01\xfe\0\0\0\x01\0\0\0\0", malformed("column count")),
         ("more than a count", Expect::Query, C::NONE, b"\x02\0\0\x01\x01\x01", malformed("column count")),
         ("no word on metadata", Expect::Query, C::MARIADB_CACHE_METADATA, b"\x01\0\0\x01\x01", malformed("column count")),
         ("short OK", Expect::Query, C::NONE, b"\x03\0\0\x01\0\0\0", malformed("OK packet")),
