@@ -62,6 +62,10 @@ OWN_SERVER = re.compile(
 )
 
 
+class Unprepared(Exception):
+    """A test has left the servers so that no other can run there."""
+
+
 class ServerTests:
     """MariaDB's."""
 
@@ -77,6 +81,7 @@ class ServerTests:
         self.home = os.path.join(root, self.files)
         self.program = [os.path.join(root, self.binary)]
         self.libraries = os.path.join(root, "usr/lib/x86_64-linux-gnu")
+        self.root = {"user": "root", "password": ""}
         self.protocol = [f"--{protocol}-protocol"] if protocol else []
         self.out = out
         self.data = os.path.join(os.path.dirname(os.environ["DIRECT_SOCKET"]), "data")
@@ -171,7 +176,10 @@ class ServerTests:
         folder = self.folder(suite)
         log = os.path.join(self.out, label, name + ".log")
         os.makedirs(os.path.dirname(log), exist_ok=True)
-        self.prepare()
+        try:
+            self.prepare()
+        except Exception as error:
+            raise Unprepared(error) from error
         arguments = [
             *self.program, "--no-defaults", "--protocol=tcp", "--host=127.0.0.1", f"--port={port}", "--user=root", "--password=",
             "--database=test", f"--basedir={self.home}/", f"--logdir={os.path.dirname(log)}", f"--tmpdir={self.var}/tmp",
@@ -197,7 +205,7 @@ class ServerTests:
 
     def prepare(self):
         """Puts the master into the state a test begins with; everything a test may have left behind is taken away."""
-        with direct_connection(user="root", password="") as root:
+        with direct_connection(**self.root) as root:
             ask = root.cursor()
 
             def rows(sql):
@@ -227,6 +235,11 @@ class ServerTests:
             for user, host in set(rows("SELECT User, Host FROM mysql.user")) - self.users:
                 quietly(f"DROP USER IF EXISTS '{user}'@'{host}'")
                 quietly(f"DROP ROLE IF EXISTS '{user}'")
+            schemas = {schema for (schema,) in rows("SHOW DATABASES")}
+            for schema in ("test", "mtr"):
+                folder = os.path.join(self.data, schema)
+                if schema not in schemas and os.path.isdir(folder):  # the server keeps a directory with files that are not its own
+                    shutil.rmtree(folder)
             for sql in self.prepares:
                 ask.execute(sql)
 
@@ -260,6 +273,9 @@ class MySqlTests(ServerTests):
     server_options = MYSQL_OPTIONS
     files, main = "root/usr/lib/mysql-test", "t"
     prepares = [
+        "CREATE USER IF NOT EXISTS root@127.0.0.1",
+        "ALTER USER root@127.0.0.1 IDENTIFIED WITH caching_sha2_password BY '' ACCOUNT UNLOCK",
+        "GRANT ALL ON *.* TO root@127.0.0.1 WITH GRANT OPTION",
         "CREATE DATABASE IF NOT EXISTS test",
         "CREATE DATABASE IF NOT EXISTS mtr",
         "DROP PROCEDURE IF EXISTS mtr.add_suppression",
@@ -281,11 +297,8 @@ class MySqlTests(ServerTests):
         os.makedirs(self.out, exist_ok=True)
         with open(self.begin, "w", encoding="utf-8") as text:
             text.write("--disable_abort_on_error\n")
-        # Its own root may log in by the socket only.
-        with direct_connection(user="root", password="", unix_socket=os.environ["DIRECT_SOCKET"]) as root:
-            ask = root.cursor()
-            ask.execute("CREATE USER IF NOT EXISTS root@127.0.0.1 IDENTIFIED BY ''")
-            ask.execute("GRANT ALL ON *.* TO root@127.0.0.1 WITH GRANT OPTION")
+        # Its own root may log in by the socket only; the tests have another, which they may spoil.
+        self.root["unix_socket"] = os.environ["DIRECT_SOCKET"]
 
     def own_arguments(self, folder):
         return ["--ssl-mode=DISABLED", "--get-server-public-key"]
