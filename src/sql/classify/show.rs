@@ -157,6 +157,8 @@ pub(super) fn explain(mut cursor: Cursor<'_>, mode: LexMode) -> Verdict {
     }
     if begins_statement(cursor) {
         let mut verdict = explained(cursor, mode, executes);
+        // What a plan is made from, the statistics, each server has of its own.
+        verdict.effects.reads_server_state |= verdict.class == Class::Read && !executes;
         if let Some(variable) = into {
             verdict.raise(Class::Write, ClassReason::IntoVariable);
             remember(&mut verdict.effects.sets_user_variables, variable);
