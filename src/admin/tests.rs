@@ -1,5 +1,6 @@
 //! The statements of the admin port against a made-up house, as tables.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -12,6 +13,8 @@ use super::*;
 pub(super) struct Model {
     pub(super) commands: Mutex<Vec<Command>>,
     pub(super) notes: Mutex<Vec<String>>,
+    /// How often its servers were read.
+    pub(super) read: AtomicU32,
 }
 
 fn at(seconds: u64) -> SystemTime {
@@ -64,6 +67,7 @@ fn statement(text: &str, class: &str, count: u64, sum_us: u64) -> StatementRow {
 #[async_trait::async_trait]
 impl House for Model {
     fn servers(&self) -> Vec<ServerRow> {
+        self.read.fetch_add(1, Relaxed);
         vec![server("db1", "master", None, 100), server("db2", "standby", Some(12), 70), server("db3", "replica", Some(7), 300)]
     }
     fn clients(&self) -> Vec<ClientRow> {
