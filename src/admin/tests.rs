@@ -348,6 +348,12 @@ fn explain_route_passes_the_statement_untouched() {
         reason("EXPLAIN ROUTE FOR USER 'a b' garbage 'with an open quote", &mut session),
         "user Some(\"a b\") from None schema Some(\"shop\") statement garbage 'with an open quote"
     );
+    for statement in ["SELECT /*!40001 SQL_NO_CACHE */ 1", "/*!50000 SELECT */ 1", "/*! SELECT 1"] {
+        assert_eq!(
+            reason(&format!("/* a tool */ EXPLAIN ROUTE {statement}"), &mut session),
+            format!("user None from None schema Some(\"shop\") statement {statement}")
+        );
+    }
     run_in("USE sluice", &mut session, &Model::default());
     assert_eq!(
         reason("EXPLAIN ROUTE FOR USER app FROM '10.1.2.3' SELECT 1", &mut Session::default()),
