@@ -234,7 +234,9 @@ impl Import<'_> {
             // A comment that can be a name is one.
             let comment = rows.iter().find_map(|row| get(row, "comment")).unwrap_or_default().to_owned();
             let fit = |c: &str| !c.is_empty() && c.len() <= 64 && c.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            let name = if fit(&comment) && !names.contains(&comment) { comment } else { format!("db{}", index + 1) };
+            let is_free = |name: &String| !names.contains(name);
+            let numbered = || (index + 1..).map(|n| format!("db{n}")).find(is_free).unwrap_or_default();
+            let name = if fit(&comment) && is_free(&comment) { comment } else { numbered() };
             names.insert(name.clone());
             let _ = write!(self.out, "\n[[server]]\nname = {}\naddress = {}\n", quoted(&name), quoted(address));
             self.key("role", if writer { "\"master\"" } else { "\"replica\"" });

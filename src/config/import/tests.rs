@@ -154,6 +154,18 @@ fn a_dump() {
 }
 
 #[test]
+fn a_name_that_a_comment_has_taken_is_not_given_again() {
+    let imported = proxysql(
+        "mysql_servers = ( { address=\"a\", hostgroup=1, comment=\"db2\" }, { address=\"b\", hostgroup=1 },
+         { address=\"c\", hostgroup=1, comment=\"db2\" }, { address=\"d\", hostgroup=1, comment=\"x y\" } )",
+        None,
+    )
+    .unwrap();
+    let names: Vec<String> = readable(&imported).servers.into_iter().map(|s| s.name).collect();
+    assert_eq!(names, ["db2", "db3", "db4", "db5"]);
+}
+
+#[test]
 fn what_is_no_configuration_is_told_so() {
     for (text, wanted) in [
         ("", "neither a proxysql.cnf nor a dump"),
