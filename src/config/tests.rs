@@ -272,6 +272,11 @@ fn each_mistake_has_its_words() {
             "[[server]]\nname = \"x\"\naddress = \"0.0.0.0:3306\"\n",
             "3:11 the address of \"x\" is Sluice's own (proxy.listen) => give the address of the MySQL or MariaDB server",
         ),
+        // A master that nobody may replace
+        (
+            "[[server]]\nname = \"x\"\naddress = \"h:1\"\n",
+            "warning 7:8 no other server may take the place of \"db1\" when it dies => give role = \"master\" to its peer, too, or write promote_replicas = true below [failover]; mode = \"manual\" there leaves it to you",
+        ),
         // Routing and rules
         (
             "[routing]\nzone = \"b\"\n",
@@ -337,6 +342,13 @@ fn each_mistake_has_its_words() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for fine in [
+        "[[server]]\nname = \"x\"\naddress = \"h:1\"\nrole = \"master\"\n",
+        "failover.promote_replicas = true\n[[server]]\nname = \"x\"\naddress = \"h:1\"\n",
+        "failover.mode = \"manual\"\n[[server]]\nname = \"x\"\naddress = \"h:1\"\n",
+    ] {
+        assert_eq!(said(&format!("{fine}{SERVER}")), [""; 0], "{fine}");
+    }
     assert_eq!(said(""), ["0:0 no [[server]] => name at least one: [[server]] with name, address and role = \"master\""]);
 }
 

@@ -265,8 +265,13 @@ impl Import<'_> {
                 }
             }
         }
-        if masters == 0 {
-            self.note("no server is in a host group of writers: say which are `role = \"master\"`");
+        match masters {
+            0 => self.note("no server is in a host group of writers: say which are `role = \"master\"`"),
+            1 if order.len() > 1 => self.note(
+                "one server is in a host group of writers: nobody takes its place when it dies, unless its peer has `role = \"master\"`, too, or [failover] has \
+                 promote_replicas = true",
+            ),
+            _ => {}
         }
         self.note("who is master now is not configured: of the servers with `role = \"master\"`, the one that is not read_only");
         if self.rows("mysql_servers").iter().any(|r| get(r, "weight").is_some_and(|w| w != "1")) {

@@ -150,6 +150,7 @@ fn a_dump() {
     assert_eq!(config.proxy.max_clients, 100);
     let roles: Vec<String> = config.servers.iter().map(|s| format!("{} {:?} {}", s.name, s.role, s.weight)).collect();
     assert_eq!(roles, ["db1 Master 1", "db2 Replica 5"]);
+    notes(&imported, &["nobody takes its place when it dies"]);
     assert!(config.users.is_empty());
 }
 
@@ -230,6 +231,7 @@ mysql_query_rules: (
     )
     .unwrap();
     let config = readable(&imported);
+    assert!(!imported.notes.iter().any(|note| note.contains("takes its place")), "there is one server alone");
     assert_eq!(config.rules.len(), 1);
     assert!(config.rules[0].pattern.as_ref().unwrap().0.is_match("SELECT c FROM t WHERE id=5"), "{}", imported.toml);
     notes(
