@@ -241,7 +241,7 @@ impl House for ProxyHouse {
     }
 
     fn config_text(&self) -> String {
-        self.config.load().to_toml()
+        self.reloader.running().to_toml()
     }
 
     fn status(&self) -> Vec<(String, String)> {
@@ -275,7 +275,7 @@ impl House for ProxyHouse {
     }
 
     fn variables(&self) -> Vec<(String, String)> {
-        crate::config::reload::listed(&self.config.load())
+        crate::config::reload::listed(&self.reloader.running())
     }
 
     fn metrics_text(&self) -> String {

@@ -54,7 +54,7 @@ impl Reloader {
     }
 
     /// The configuration in force with what commands have changed since: the servers' weights.
-    fn running(&self) -> Config {
+    pub fn running(&self) -> Config {
         let mut config = (*self.config.load_full()).clone();
         let snapshot = self.shared.snapshot.load();
         for server in &mut config.servers {
