@@ -369,7 +369,7 @@ impl House for ProxyHouse {
                 Ok(format!("client {id} is told"))
             }
             Command::ReloadConfig => self.reloader.reload().await.map_err(AdminError::failed),
-            Command::SaveConfig => self.reloader.save().map_err(AdminError::failed),
+            Command::SaveConfig => self.reloader.save().await.map_err(AdminError::failed),
             Command::Shutdown => {
                 self.shutdown.notify_one();
                 Ok("draining, then exiting".to_owned())
