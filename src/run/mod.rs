@@ -110,7 +110,7 @@ pub struct Proxy {
     upgrades: Option<tokio::task::JoinHandle<()>>,
     /// Those that are ready.
     successors: mpsc::Receiver<Talk>,
-    /// The program's file.
+    /// The program's file, as it was named.
     program: Option<PathBuf>,
 }
 
@@ -120,7 +120,7 @@ impl Proxy {
     /// # Errors
     /// An address that cannot be bound, a TLS file that cannot be used; with `takeover`, that the process that runs keeps its clients.
     pub async fn start(config: Config, path: PathBuf, takeover: bool) -> Result<Proxy, String> {
-        let (started, program) = (Instant::now(), std::env::current_exe().ok());
+        let (started, program) = (Instant::now(), upgrade::program());
         raise_file_limit(&config);
         let events = Arc::new(EventLog::new());
         let metrics = Arc::new(Metrics::new());
