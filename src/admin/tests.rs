@@ -632,6 +632,38 @@ async fn who_says_nothing_for_too_long_leaves_the_port() {
     drop(there);
 }
 
+/// Harm: who asked and did not read kept his place for ever.
+#[tokio::test]
+async fn who_does_not_read_his_answer_leaves_the_port() {
+    use tokio::io::AsyncWriteExt;
+    let moment = Duration::from_millis(50);
+    let limit = Duration::from_secs(20);
+    let (_standing, closing) = tokio::sync::watch::channel(super::listen::Standing::Serves);
+    let closing = super::listen::Closing(closing);
+
+    let (here, mut there) = tokio::net::UnixStream::pair().unwrap();
+    let mut wire = super::wire::Wire::new(crate::net::Stream::from(here));
+    wire.patience = moment;
+    let house = Model::default();
+    let talk = super::server::converse(wire, Session::default(), &house, closing.clone(), limit * 2);
+    let query = b"\x03HELP";
+    let asks = async {
+        let packet = [&[query.len() as u8, 0, 0, 0], &query[..]].concat();
+        while there.write_all(&packet).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let ended = tokio::time::timeout(limit, async {
+        tokio::select! { ended = talk => ended, () = asks => unreachable!() }
+    });
+    assert_eq!(ended.await.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+
+    let (here, mut there) = tokio::io::duplex(64);
+    there.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let talk = http::converse(here, std::sync::Arc::new(Model::default()), closing, moment);
+    let error = tokio::time::timeout(limit, talk).await.unwrap().unwrap_err();
+    assert!(format!("{error:?}").contains("has read nothing of its answer"), "{error:?}");
+}
+
 #[tokio::test]
 async fn the_system_watches_over_connections() {
     let bound = Bound::bind("127.0.0.1:0", "admin.listen").await.unwrap();
