@@ -17,6 +17,9 @@ struct Fake {
 
 impl Outside for Fake {
     fn read(&self, path: &Path) -> io::Result<String> {
+        if path.ends_with("roots.password") {
+            return Err(io::Error::from_raw_os_error(13));
+        }
         let found = path.to_str().and_then(|p| self.files.get(p));
         found.map(|(text, _)| (*text).to_owned()).ok_or_else(|| io::Error::from_raw_os_error(2))
     }
@@ -208,10 +211,14 @@ fn each_mistake_has_its_words() {
             "[monitor]\npassword_file = \"none\"\n",
             "2:17 cannot read /etc/sluice/none: No such file or directory => write the password into that file, readable for Sluice's user alone",
         ),
+        (
+            "[monitor]\npassword_file = \"roots.password\"\n",
+            "2:17 cannot read /etc/sluice/roots.password: Permission denied => give it to the user that Sluice runs as, like chown sluice: /etc/sluice/roots.password",
+        ),
         ("[monitor]\npassword_env = \"NONE\"\n", "2:16 the environment variable `NONE` is not set => set it for Sluice's process"),
         (
             "[monitor]\npassword_file = \"open.password\"\n",
-            "warning 2:17 /etc/sluice/open.password may be read by every user of this machine (mode 0644) => chmod 600 /etc/sluice/open.password",
+            "warning 2:17 /etc/sluice/open.password may be read by every user of this machine (mode 0644) => chmod o= /etc/sluice/open.password",
         ),
         (
             "[monitor]\nheartbeat_interval = \"2s\"\n",
