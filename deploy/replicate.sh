@@ -55,7 +55,7 @@ for server; do
 	esac
 done
 
-# All start read-only (--read-only). Where none is writable, the first master becomes so.
+# The first starts writable, the others read-only (--read-only). Where none of the masters is writable, the first becomes so.
 for server in "$first" "$second"; do
 	[ "$(echo 'SELECT @@global.read_only' | run "$server")" != 0 ] || exit 0
 done

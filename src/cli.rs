@@ -215,7 +215,9 @@ pub fn init_logging(format: LogFormat) {
         Ok(filter) => (filter, None),
         Err(e) => (builder().parse_lossy(""), Some(e)),
     };
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (a full disk, a pipe that nobody reads any more) is lost. Saying so on stderr, too, would panic,
+    // and end the task that had something to tell: the monitor, failover, an operator's login.
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let _ = match format {
         LogFormat::Text => logger.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => logger.json().flatten_event(true).try_init(),

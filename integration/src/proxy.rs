@@ -39,6 +39,7 @@ pub struct ProxyBuilder {
     more: String,
     ports: Option<(u16, u16, u16)>,
     env: Vec<(String, String)>,
+    unread: bool,
 }
 
 impl ProxyBuilder {
@@ -101,6 +102,12 @@ impl ProxyBuilder {
     /// One more environment variable of the process.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Its log goes into a pipe that nobody reads any more: no line of it can be written.
+    pub fn log_unread(mut self) -> Self {
+        self.unread = true;
         self
     }
 
@@ -209,7 +216,8 @@ impl Proxy {
             let settings = settings.map(|(key, value)| (key.to_owned(), value)).into();
             servers.push(Entry { name: server.name().into(), settings });
         }
-        let builder = ProxyBuilder { sections: BTreeMap::new(), servers, more: String::new(), ports: None, env: Vec::new() };
+        let builder =
+            ProxyBuilder { sections: BTreeMap::new(), servers, more: String::new(), ports: None, env: Vec::new(), unread: false };
         if cluster.undisturbed { builder.set("monitor.heartbeat_timeout", "\"5s\"") } else { builder }
     }
 
@@ -217,7 +225,7 @@ impl Proxy {
     pub fn before_address(name: &str, address: &str) -> ProxyBuilder {
         let settings = [("address".to_owned(), format!("{address:?}")), ("role".to_owned(), "\"master\"".to_owned())].into();
         let servers = vec![Entry { name: name.into(), settings }];
-        ProxyBuilder { sections: BTreeMap::new(), servers, more: String::new(), ports: None, env: Vec::new() }
+        ProxyBuilder { sections: BTreeMap::new(), servers, more: String::new(), ports: None, env: Vec::new(), unread: false }
     }
 
     /// The program: `SLUICE_BIN`, else `sluice` beside this program or in the other profile's directory next to it.
@@ -245,7 +253,15 @@ impl Proxy {
 
     fn launch(builder: ProxyBuilder, ports: (u16, u16, u16), dir: PathBuf, env: Vec<(String, String)>) -> Result<Self> {
         let args = ["run".to_owned(), "--config".to_owned(), dir.join("sluice.toml").display().to_string()];
-        let process = Process::start(&Self::program()?, &args, &env, &dir.join("sluice.log"))?;
+        let (mut program, mut args) = (Self::program()?, args.to_vec());
+        if builder.unread {
+            // Opened for both directions, so that opening it to write does not wait; then the reading end is closed.
+            let script = "mkfifo $0 && exec 3<>$0 && exec 2>$0 3<&- && rm $0 && exec \"$@\"".to_owned();
+            let pipe = dir.join("unread").display().to_string();
+            args.splice(0..0, ["-c".to_owned(), script, pipe, program.display().to_string()]);
+            program = "sh".into();
+        }
+        let process = Process::start(&program, &args, &env, &dir.join("sluice.log"))?;
         let (port, admin_port, http_port) = ports;
         Ok(Self { builder, process: Mutex::new(process), dir, keep_dir: false, port, admin_port, http_port })
     }

@@ -26,21 +26,23 @@ pub async fn execute_in(sql: &str, session: &mut Session, house: &dyn House) -> 
 type Result<T> = std::result::Result<T, AdminError>;
 
 async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Result<Answer> {
+    // What is to be explained is judged as it was typed: its executable comments are a part of it, and its quotes are not ours to judge.
+    if let Ok(head) = head(sql)
+        && head.upper == "EXPLAIN"
+        && let Some(answer) = explain_route(&sql[head.end..], session, house)?
+    {
+        return Ok(answer);
+    }
     let sql = &*executable(sql);
     let sql = match foreign::meant(sql) {
         Some(Meant::Statement(ours)) => &*ours.clone(),
         Some(Meant::Instead(error)) => return Err(error),
         None => sql,
     };
-    // SELECT and EXPLAIN ROUTE carry SQL whose quotes are not ours to judge; the first words are enough to know them.
+    // A SELECT's quotes are not ours to judge; the first word is enough to know it.
     let head = head(sql)?;
     if matches!(head.upper.as_str(), "SELECT" | "WITH" | "(") {
         return select(sql.trim_end().trim_end_matches(';'), session, house).await.map(Answer::Table);
-    }
-    if head.upper == "EXPLAIN"
-        && let Some(answer) = explain_route(&sql[head.end..], session, house)?
-    {
-        return Ok(answer);
     }
     let words = tokens(sql)?;
     let mut words = Words { words: &words, next: 0, sql };
@@ -182,8 +184,9 @@ fn explain_route(rest: &str, session: &Session, house: &dyn House) -> Result<Opt
     }
     let mut statement = &rest[route.end..];
     let mut user = None;
-    let mark = head(statement)?;
-    if mark.upper == "FOR" {
+    // A comment that does not end is for the statement's judge.
+    let mark = |statement| head(statement).ok();
+    if let Some(mark) = mark(statement).filter(|mark| mark.upper == "FOR") {
         let after = &statement[mark.end..];
         let word = head(after)?;
         if word.upper != "USER" {
@@ -194,9 +197,8 @@ fn explain_route(rest: &str, session: &Session, house: &dyn House) -> Result<Opt
         statement = behind;
     }
     let mut client = None;
-    let mark = head(statement)?;
     // No statement begins with it.
-    if mark.upper == "FROM" {
+    if let Some(mark) = mark(statement).filter(|mark| mark.upper == "FROM") {
         let (address, behind) = named(&statement[mark.end..])?;
         client =
             Some(address.parse().map_err(|_| {

@@ -12,10 +12,12 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, C
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use super::house::House;
 use super::listen::{Bound, Closing};
+use super::patience::{PATIENCE, Patient};
 use super::{json, tables};
 
 /// Connections at one time: scrapers, probes, a few browsers.
@@ -56,41 +58,50 @@ pub async fn serve(bound: Bound, house: Arc<dyn House>, mut closing: Closing) {
                 continue;
             }
         };
-        let (house, mut closing) = (house.clone(), closing.clone());
+        let served = converse(stream, house.clone(), closing.clone(), PATIENCE);
         tasks.spawn(async move {
             let _slot = slot;
-            let answered = Arc::new(AtomicBool::new(false));
-            let (told, noted) = (closing.clone(), answered.clone());
-            let service = service_fn(move |request: Request<Incoming>| {
-                let mut response = answer(request.method(), request.uri().path(), house.as_ref());
-                noted.store(true, Ordering::Relaxed);
-                if told.is_told() {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADERS_TIMEOUT)
-                .max_buf_size(16 * 1024)
-                .serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
-            let served = tokio::select! {
-                served = connection.as_mut() => served,
-                () = closing.told() => {
-                    // Who has just come in is about to ask something; the answer then ends the connection.
-                    if answered.load(Ordering::Relaxed) {
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    connection.await
-                }
-            };
-            if let Err(e) = served {
+            if let Err(e) = served.await {
                 tracing::debug!("http port: {e}");
             }
         });
     }
     tasks.detach_all();
+}
+
+/// Answers one peer's requests, which may take nothing of an answer for as long as `patience`.
+pub(super) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    house: Arc<dyn House>,
+    mut closing: Closing,
+    patience: Duration,
+) -> hyper::Result<()> {
+    let answered = Arc::new(AtomicBool::new(false));
+    let (told, noted) = (closing.clone(), answered.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut response = answer(request.method(), request.uri().path(), house.as_ref());
+        noted.store(true, Ordering::Relaxed);
+        if told.is_told() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIMEOUT)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(Patient::new(stream, patience)), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        served = connection.as_mut() => served,
+        () = closing.told() => {
+            // Who has just come in is about to ask something; the answer then ends the connection.
+            if answered.load(Ordering::Relaxed) {
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.await
+        }
+    }
 }
 
 /// The answer to a request.

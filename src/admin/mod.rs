@@ -16,6 +16,7 @@ mod json;
 mod listen;
 mod login;
 pub mod nearest;
+mod patience;
 mod select;
 pub mod server;
 mod show;

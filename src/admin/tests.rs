@@ -1,5 +1,6 @@
 //! The statements of the admin port against a made-up house, as tables.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -12,6 +13,8 @@ use super::*;
 pub(super) struct Model {
     pub(super) commands: Mutex<Vec<Command>>,
     pub(super) notes: Mutex<Vec<String>>,
+    /// How often its servers were read.
+    pub(super) read: AtomicU32,
 }
 
 fn at(seconds: u64) -> SystemTime {
@@ -64,6 +67,7 @@ fn statement(text: &str, class: &str, count: u64, sum_us: u64) -> StatementRow {
 #[async_trait::async_trait]
 impl House for Model {
     fn servers(&self) -> Vec<ServerRow> {
+        self.read.fetch_add(1, Relaxed);
         vec![server("db1", "master", None, 100), server("db2", "standby", Some(12), 70), server("db3", "replica", Some(7), 300)]
     }
     fn clients(&self) -> Vec<ClientRow> {
@@ -344,6 +348,12 @@ fn explain_route_passes_the_statement_untouched() {
         reason("EXPLAIN ROUTE FOR USER 'a b' garbage 'with an open quote", &mut session),
         "user Some(\"a b\") from None schema Some(\"shop\") statement garbage 'with an open quote"
     );
+    for statement in ["SELECT /*!40001 SQL_NO_CACHE */ 1", "/*!50000 SELECT */ 1", "/*! SELECT 1"] {
+        assert_eq!(
+            reason(&format!("/* a tool */ EXPLAIN ROUTE {statement}"), &mut session),
+            format!("user None from None schema Some(\"shop\") statement {statement}")
+        );
+    }
     run_in("USE sluice", &mut session, &Model::default());
     assert_eq!(
         reason("EXPLAIN ROUTE FOR USER app FROM '10.1.2.3' SELECT 1", &mut Session::default()),
@@ -620,6 +630,38 @@ async fn who_says_nothing_for_too_long_leaves_the_port() {
     let idle = std::time::Duration::from_millis(1);
     super::server::converse(wire, Session::default(), &Model::default(), closing, idle).await.unwrap();
     drop(there);
+}
+
+/// Harm: who asked and did not read kept his place for ever.
+#[tokio::test]
+async fn who_does_not_read_his_answer_leaves_the_port() {
+    use tokio::io::AsyncWriteExt;
+    let moment = Duration::from_millis(50);
+    let limit = Duration::from_secs(20);
+    let (_standing, closing) = tokio::sync::watch::channel(super::listen::Standing::Serves);
+    let closing = super::listen::Closing(closing);
+
+    let (here, mut there) = tokio::net::UnixStream::pair().unwrap();
+    let mut wire = super::wire::Wire::new(crate::net::Stream::from(here));
+    wire.patience = moment;
+    let house = Model::default();
+    let talk = super::server::converse(wire, Session::default(), &house, closing.clone(), limit * 2);
+    let query = b"\x03HELP";
+    let asks = async {
+        let packet = [&[query.len() as u8, 0, 0, 0], &query[..]].concat();
+        while there.write_all(&packet).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let ended = tokio::time::timeout(limit, async {
+        tokio::select! { ended = talk => ended, () = asks => unreachable!() }
+    });
+    assert_eq!(ended.await.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+
+    let (here, mut there) = tokio::io::duplex(64);
+    there.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let talk = http::converse(here, std::sync::Arc::new(Model::default()), closing, moment);
+    let error = tokio::time::timeout(limit, talk).await.unwrap().unwrap_err();
+    assert!(format!("{error:?}").contains("has read nothing of its answer"), "{error:?}");
 }
 
 #[tokio::test]

@@ -6,10 +6,12 @@
 //! Source: <https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html>
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::{AdminError, Column, Kind, Table, Value};
+use super::patience::{PATIENCE, Patient};
 use crate::protocol::Capabilities;
 
 /// Longest packet taken from a client: nothing this port understands is longer.
@@ -31,6 +33,8 @@ pub struct Wire<S> {
     pub capabilities: Capabilities,
     /// How many warnings the next answer is told to have.
     pub warnings: u16,
+    /// How long the peer may take nothing of an answer.
+    pub patience: Duration,
     sequence: u8,
     out: Vec<u8>,
 }
@@ -38,7 +42,7 @@ pub struct Wire<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A fresh connection.
     pub fn new(stream: S) -> Wire<S> {
-        Wire { stream, capabilities: Capabilities::NONE, warnings: 0, sequence: 0, out: Vec::new() }
+        Wire { stream, capabilities: Capabilities::NONE, warnings: 0, patience: PATIENCE, sequence: 0, out: Vec::new() }
     }
 
     /// The same conversation on another stream (TLS on the former one). `None` if unsent bytes would be lost.
@@ -103,10 +107,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Sends the reply.
     ///
     /// # Errors
-    /// Those of the stream.
+    /// Those of the stream; `TimedOut` when the peer does not read.
     pub async fn send(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.out).await?;
-        self.stream.flush().await?;
+        let mut stream = Patient::new(&mut self.stream, self.patience);
+        stream.write_all(&self.out).await?;
+        stream.flush().await?;
         self.out.clear();
         // One large answer does not cost its memory for the rest of the session.
         self.out.shrink_to(64 * 1024);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::address::Address;
+use super::mistake::Severity;
 use super::read::Report;
 use super::resolve;
 use super::secrets::Outside;
@@ -37,6 +38,22 @@ pub fn all(config: &Config, report: &mut Report<'_>, outside: &dyn Outside) {
                 config.pool.idle_timeout, config.pool.max_lifetime
             ),
             "make it the smaller of the two",
+        );
+    }
+    replaceable(config, report);
+}
+
+/// Whether failover has somebody to promote. Judged of a file without mistakes alone: one in a server's entry may have hidden him.
+fn replaceable(config: &Config, report: &mut Report<'_>) {
+    let mut masters = config.servers.iter().enumerate().filter(|(_, server)| server.role == ServerRole::Master);
+    let (Some((i, master)), None) = (masters.next(), masters.next()) else { return };
+    let failover = &config.failover;
+    let can_be = failover.mode != FailoverMode::Auto || failover.promote_replicas || config.servers.len() == 1;
+    if !can_be && report.mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) {
+        report.doubtful(
+            &format!("server[{i}].role"),
+            format!("no other server may take the place of \"{}\" when it dies", master.name),
+            "give role = \"master\" to its peer, too, or write promote_replicas = true below [failover]; mode = \"manual\" there leaves it to you",
         );
     }
 }

@@ -171,7 +171,14 @@ fn from_file(report: &mut Report<'_>, path: &str, file: &Path, outside: &dyn Out
         Ok(content) => Zeroizing::new(content),
         Err(e) => {
             let message = format!("cannot read {}: {}", file.display(), reason(&e));
-            report.wrong(path, message, "write the password into that file, readable for Sluice's user alone");
+            let advice = match e.kind() {
+                // `check` by root reads what the service may not.
+                io::ErrorKind::PermissionDenied => {
+                    format!("give it to the user that Sluice runs as, like chown sluice: {}", file.display())
+                }
+                _ => "write the password into that file, readable for Sluice's user alone".to_owned(),
+            };
+            report.wrong(path, message, advice);
             return None;
         }
     };
@@ -189,7 +196,7 @@ fn from_file(report: &mut Report<'_>, path: &str, file: &Path, outside: &dyn Out
         report.doubtful(
             path,
             format!("{} may be read by every user of this machine (mode {mode:04o})", file.display()),
-            format!("chmod 600 {}", file.display()),
+            format!("chmod o= {}", file.display()),
         );
     }
     let text = content.strip_suffix('\n').unwrap_or(&content);

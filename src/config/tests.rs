@@ -17,6 +17,9 @@ struct Fake {
 
 impl Outside for Fake {
     fn read(&self, path: &Path) -> io::Result<String> {
+        if path.ends_with("roots.password") {
+            return Err(io::Error::from_raw_os_error(13));
+        }
         let found = path.to_str().and_then(|p| self.files.get(p));
         found.map(|(text, _)| (*text).to_owned()).ok_or_else(|| io::Error::from_raw_os_error(2))
     }
@@ -208,10 +211,14 @@ fn each_mistake_has_its_words() {
             "[monitor]\npassword_file = \"none\"\n",
             "2:17 cannot read /etc/sluice/none: No such file or directory => write the password into that file, readable for Sluice's user alone",
         ),
+        (
+            "[monitor]\npassword_file = \"roots.password\"\n",
+            "2:17 cannot read /etc/sluice/roots.password: Permission denied => give it to the user that Sluice runs as, like chown sluice: /etc/sluice/roots.password",
+        ),
         ("[monitor]\npassword_env = \"NONE\"\n", "2:16 the environment variable `NONE` is not set => set it for Sluice's process"),
         (
             "[monitor]\npassword_file = \"open.password\"\n",
-            "warning 2:17 /etc/sluice/open.password may be read by every user of this machine (mode 0644) => chmod 600 /etc/sluice/open.password",
+            "warning 2:17 /etc/sluice/open.password may be read by every user of this machine (mode 0644) => chmod o= /etc/sluice/open.password",
         ),
         (
             "[monitor]\nheartbeat_interval = \"2s\"\n",
@@ -271,6 +278,11 @@ fn each_mistake_has_its_words() {
         (
             "[[server]]\nname = \"x\"\naddress = \"0.0.0.0:3306\"\n",
             "3:11 the address of \"x\" is Sluice's own (proxy.listen) => give the address of the MySQL or MariaDB server",
+        ),
+        // A master that nobody may replace
+        (
+            "[[server]]\nname = \"x\"\naddress = \"h:1\"\n",
+            "warning 7:8 no other server may take the place of \"db1\" when it dies => give role = \"master\" to its peer, too, or write promote_replicas = true below [failover]; mode = \"manual\" there leaves it to you",
         ),
         // Routing and rules
         (
@@ -337,6 +349,13 @@ fn each_mistake_has_its_words() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for fine in [
+        "[[server]]\nname = \"x\"\naddress = \"h:1\"\nrole = \"master\"\n",
+        "failover.promote_replicas = true\n[[server]]\nname = \"x\"\naddress = \"h:1\"\n",
+        "failover.mode = \"manual\"\n[[server]]\nname = \"x\"\naddress = \"h:1\"\n",
+    ] {
+        assert_eq!(said(&format!("{fine}{SERVER}")), [""; 0], "{fine}");
+    }
     assert_eq!(said(""), ["0:0 no [[server]] => name at least one: [[server]] with name, address and role = \"master\""]);
 }
 

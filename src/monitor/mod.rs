@@ -17,6 +17,7 @@ pub mod queries;
 mod reach;
 mod semi_sync;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,7 @@ impl Monitor {
         let mut tasks = Vec::new();
         let published = Arc::new(Notify::new());
         let asked = watch::Sender::new(publish::Asked::new());
+        let rounds = Arc::new(AtomicU64::new(0));
         let publisher = Publisher {
             settings: topology,
             memory,
@@ -124,6 +126,7 @@ impl Monitor {
             input,
             published: published.clone(),
             asked: asked.clone(),
+            rounds: rounds.clone(),
         };
         tasks.push(tokio::spawn(publisher.run()));
         let (calls, orders) = mpsc::channel(conduct::CALLS_MAX);
@@ -142,7 +145,20 @@ impl Monitor {
         let poked = ArcSwap::from_pointee(watchers.poked.clone());
         let watchers = parking_lot::Mutex::new(watchers);
         MonitorHandle {
-            inner: Arc::new(Inner { input: sender, poked, shared, known, epochs, asked, calls, traffic, with, watchers, tasks }),
+            inner: Arc::new(Inner {
+                input: sender,
+                poked,
+                shared,
+                known,
+                epochs,
+                asked,
+                rounds,
+                calls,
+                traffic,
+                with,
+                watchers,
+                tasks,
+            }),
         }
     }
 }
@@ -295,6 +311,7 @@ struct Inner {
     known: Arc<KnownGtids>,
     epochs: watch::Sender<u64>,
     asked: watch::Sender<publish::Asked>,
+    rounds: Arc<AtomicU64>,
     calls: mpsc::Sender<conduct::Call>,
     traffic: Arc<OnceLock<Arc<dyn Traffic>>>,
     with: With,
@@ -363,6 +380,11 @@ impl MonitorHandle {
         self.ring(server);
         // The sender lives as long as this handle.
         let _ = asked.wait_for(|all| all.get(server.index()).copied().flatten().is_some_and(|at| at >= since)).await;
+    }
+
+    /// How often the task that judges has gone round, at least ten times a second. It has ended or hangs when this stands still.
+    pub fn rounds(&self) -> u64 {
+        self.inner.rounds.load(Ordering::Relaxed)
     }
 
     /// Whom failover asks about the clients at a server. The first answer counts.

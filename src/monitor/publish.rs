@@ -1,6 +1,7 @@
 //! The one task that judges: takes in what all others saw, runs the diagnosis, publishes the snapshot, tells what changed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -77,6 +78,8 @@ pub(super) struct Publisher {
     pub published: Arc<Notify>,
     /// When each server was last asked what the snapshot was judged by.
     pub asked: watch::Sender<Asked>,
+    /// How often it has judged: it lives as long as this grows.
+    pub rounds: Arc<AtomicU64>,
 }
 
 /// When each server was last asked, by its number.
@@ -107,6 +110,7 @@ impl Publisher {
             woke = now.mono;
             let asked: Vec<(ServerId, Instant)> = inputs.iter().filter_map(Input::asked_by_monitor).collect();
             self.judge(&mut inputs, now);
+            self.rounds.fetch_add(1, Ordering::Relaxed);
             self.asked.send_if_modified(|all| {
                 for (server, at) in &asked {
                     all.resize(all.len().max(server.index() + 1), None);

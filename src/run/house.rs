@@ -241,7 +241,7 @@ impl House for ProxyHouse {
     }
 
     fn config_text(&self) -> String {
-        self.config.load().to_toml()
+        self.reloader.running().to_toml()
     }
 
     fn status(&self) -> Vec<(String, String)> {
@@ -275,7 +275,7 @@ impl House for ProxyHouse {
     }
 
     fn variables(&self) -> Vec<(String, String)> {
-        crate::config::reload::listed(&self.config.load())
+        crate::config::reload::listed(&self.reloader.running())
     }
 
     fn metrics_text(&self) -> String {
@@ -369,7 +369,7 @@ impl House for ProxyHouse {
                 Ok(format!("client {id} is told"))
             }
             Command::ReloadConfig => self.reloader.reload().await.map_err(AdminError::failed),
-            Command::SaveConfig => self.reloader.save().map_err(AdminError::failed),
+            Command::SaveConfig => self.reloader.save().await.map_err(AdminError::failed),
             Command::Shutdown => {
                 self.shutdown.notify_one();
                 Ok("draining, then exiting".to_owned())

@@ -110,7 +110,7 @@ pub struct Proxy {
     upgrades: Option<tokio::task::JoinHandle<()>>,
     /// Those that are ready.
     successors: mpsc::Receiver<Talk>,
-    /// The program's file.
+    /// The program's file, as it was named.
     program: Option<PathBuf>,
 }
 
@@ -120,7 +120,7 @@ impl Proxy {
     /// # Errors
     /// An address that cannot be bound, a TLS file that cannot be used; with `takeover`, that the process that runs keeps its clients.
     pub async fn start(config: Config, path: PathBuf, takeover: bool) -> Result<Proxy, String> {
-        let (started, program) = (Instant::now(), std::env::current_exe().ok());
+        let (started, program) = (Instant::now(), upgrade::program());
         raise_file_limit(&config);
         let events = Arc::new(EventLog::new());
         let metrics = Arc::new(Metrics::new());
@@ -333,10 +333,13 @@ async fn housekeeping(shared: Arc<Shared>) {
     let mut changed = shared.changed.clone();
     // The servers may have answered before this task began: clients would be greeted as if nobody had.
     changed.mark_changed();
+    let mut rounds = 0;
     loop {
         tokio::select! {
             _ = every.tick() => {
-                notify("WATCHDOG=1");
+                if lives(&mut rounds, shared.monitor.rounds()) {
+                    notify("WATCHDOG=1");
+                }
                 let now = Instant::now();
                 for pool in shared.pools.iter() {
                     pool.retire(now);
@@ -366,8 +369,47 @@ async fn housekeeping(shared: Arc<Shared>) {
     }
 }
 
+/// Whether the loop that watches the servers has gone round since it was last asked. The service manager restarts a process whose servers nobody
+/// watches, whatever else of it lives.
+fn lives(seen: &mut u64, rounds: u64) -> bool {
+    std::mem::replace(seen, rounds) != rounds
+}
+
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Proxy").field("clients", &self.shared.registry.count()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Report for Nobody {
+        fn report(&self, _: &'static str, _: Option<&str>, _: &str) {}
+        fn replaced(&self, _: &'static str, _: &'static str, _: Option<Duration>) {}
+    }
+
+    #[tokio::test]
+    async fn who_watches_nothing_any_more_is_not_called_alive() {
+        let config = Config::default();
+        let settings = monitor_settings(&config, 1);
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::starting(&settings.topology, None, std::time::SystemTime::now())));
+        let monitor = Monitor::spawn(settings, Vec::new(), monitor_account(&config), snapshot, Arc::new(Nobody));
+        // Longer than a round takes.
+        let look = Duration::from_millis(300);
+        let mut rounds = 0;
+        let until = async |wanted: bool, rounds: &mut u64| {
+            while lives(rounds, monitor.rounds()) != wanted {
+                tokio::time::sleep(look).await;
+            }
+        };
+        tokio::time::timeout(look * 30, until(true, &mut rounds)).await.unwrap();
+        tokio::time::sleep(look).await;
+        tokio::time::timeout(look * 30, until(true, &mut rounds)).await.unwrap();
+        monitor.stop();
+        tokio::time::timeout(look * 30, until(false, &mut rounds)).await.unwrap();
     }
 }

@@ -33,7 +33,7 @@ pub struct Reloader {
     pub shared: Arc<Shared>,
     /// The admin port's account.
     pub access: Arc<ArcSwap<Access>>,
-    /// Which server has which number. Held while a configuration is applied: one after the other.
+    /// Which server has which number. Held while a configuration is applied or saved: one after the other.
     pub roster: tokio::sync::Mutex<Roster>,
     /// Names this process in the heartbeat row.
     pub run: u64,
@@ -54,7 +54,7 @@ impl Reloader {
     }
 
     /// The configuration in force with what commands have changed since: the servers' weights.
-    fn running(&self) -> Config {
+    pub fn running(&self) -> Config {
         let mut config = (*self.config.load_full()).clone();
         let snapshot = self.shared.snapshot.load();
         for server in &mut config.servers {
@@ -67,7 +67,12 @@ impl Reloader {
     ///
     /// # Errors
     /// A file that has mistakes, lacks the server or cannot be written; it is as it was then.
-    pub fn save(&self) -> Result<String, String> {
+    pub async fn save(&self) -> Result<String, String> {
+        // A reload must not come in between: its configuration would be put back, or the file that it has read be replaced by the older one.
+        let _roster = self.roster.lock().await;
+        if self.given_away.load(Ordering::Relaxed) {
+            return Err("nothing was changed: another process has taken over".to_owned());
+        }
         let (config, running) = (self.config.load_full(), self.running());
         let changed = config.servers.iter().zip(&running.servers).filter(|(was, is)| was.weight != is.weight);
         let changes: Vec<edit::Change> =

@@ -122,6 +122,19 @@ pub fn copies(doors: &[Door]) -> io::Result<Vec<Door>> {
     doors.iter().map(|door| Ok(Door { name: door.name.clone(), socket: copy(&door.socket)? })).collect()
 }
 
+/// The program's file. Asked at the start, when the working directory is still that of whoever started it.
+pub fn program() -> Option<PathBuf> {
+    let named = std::env::args_os().next().and_then(|name| as_named(Path::new(&name)));
+    named.filter(|path| path.is_file()).or_else(|| std::env::current_exe().ok())
+}
+
+/// The path that the program was started from, when it was one: a symbolic link in it may lead to another version by the time of an upgrade,
+/// and what the system tells is the file behind it.
+fn as_named(name: &Path) -> Option<PathBuf> {
+    let is_path = name.parent().is_some_and(|parent| !parent.as_os_str().is_empty());
+    is_path.then(|| std::path::absolute(name).ok()).flatten()
+}
+
 /// The arguments of the new process: those of this one, and `--takeover`.
 fn arguments(own: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = own.filter(|argument| argument != "--takeover").collect();
@@ -153,6 +166,22 @@ pub fn start(program: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_program_is_where_it_was_named() {
+        let here = std::env::current_dir().unwrap();
+        for (name, path) in [
+            ("/usr/bin/sluice", Some(PathBuf::from("/usr/bin/sluice"))),
+            ("target/sluice", Some(here.join("target/sluice"))),
+            ("./sluice", Some(here.join("sluice"))),
+            // Found in PATH.
+            ("sluice", None),
+            ("", None),
+        ] {
+            assert_eq!(as_named(Path::new(name)), path, "{name}");
+        }
+        assert!(program().unwrap().is_file());
+    }
 
     #[test]
     fn the_new_process_is_started_as_this_one_was() {

@@ -441,6 +441,7 @@ async fn hints_rules_time_and_control() {
         ("SELECT n AS ruled FROM t", "yes"),
         ("SELECT n AS unwanted FROM t", "no: rule 2"),
         ("SELECT NOW(), ruled FROM t", "no: time"),
+        ("SELECT /*!99999 SQL_NO_CACHE, */ n AS ruled FROM t", "no: executable_comments"),
         ("SELECT id AS ruled FROM old", "no: table_engine"),
         ("SELECT id AS ruled FROM nowhere", "no: table_unknown"),
     ] {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use integration::flavour::Flavour;
 use integration::ports::free_port;
-use integration::process::Process;
+use integration::process::{Process, Signal};
 use integration::proxy::Proxy;
+use mysql_async::prelude::Queryable;
 
 use crate::world::{cluster, proxy};
 
@@ -142,8 +143,7 @@ async fn the_compose_files_script_makes_a_cluster() {
     let install = integration::install::Install::find(Flavour::MariaDb).unwrap();
     let dir = integration::home::new_dir("compose").unwrap();
     let compose = std::fs::read_to_string(root().join("docker-compose.yml")).unwrap();
-    let mut servers = Vec::new();
-    let mut processes = Vec::new();
+    let (mut servers, mut all_args) = (Vec::new(), Vec::new());
     for n in 1..=4 {
         let data = dir.join(format!("db{n}"));
         install.initialise(&data).unwrap();
@@ -161,10 +161,22 @@ async fn the_compose_files_script_makes_a_cluster() {
             "--bind-address=127.0.0.1".to_owned(),
             "--innodb-buffer-pool-size=16M".to_owned(),
         ]);
-        processes.push(Process::start(&install.server, &args, &[], &dir.join(format!("log{n}"))).unwrap());
+        all_args.push(args);
         servers.push(format!("127.0.0.1:{port}"));
     }
-    for round in 0..2 {
+    let start = || -> Vec<Process> {
+        let one =
+            |(n, args): (u32, &Vec<String>)| Process::start(&install.server, args, &[], &dir.join(format!("log{n}"))).unwrap();
+        (1..).zip(&all_args).map(one).collect()
+    };
+    let mut processes = start();
+    for round in 0..3 {
+        if round == 1 {
+            // Servers that all start read-only are somebody's, too.
+            let port = servers[0].trim_start_matches("127.0.0.1:");
+            let mut client = Command::new("mariadb");
+            run(client.args(["--skip-ssl", "-h127.0.0.1", "-uroot", "-e", "SET GLOBAL read_only = 1", "-P", port]));
+        }
         let mut script = Command::new("sh");
         script.arg(root().join("deploy/replicate.sh")).env("SERVERS", servers.join(" "));
         for name in ["MONITOR_PASSWORD", "REPLICATION_PASSWORD", "APP_PASSWORD"] {
@@ -172,7 +184,7 @@ async fn the_compose_files_script_makes_a_cluster() {
         }
         let said = tokio::task::spawn_blocking(move || run(&mut script)).await.unwrap();
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        assert_eq!(said.contains("takes the writes"), round == 0, "{said}");
+        assert_eq!(said.contains("takes the writes"), round == 1, "{said}");
     }
     let text = std::fs::read_to_string(root().join("deploy/sluice.toml")).unwrap();
     let (http, admin, clients) = (free_port().unwrap(), free_port().unwrap(), free_port().unwrap());
@@ -185,28 +197,32 @@ async fn the_compose_files_script_makes_a_cluster() {
     std::fs::write(&file, text).unwrap();
     let env = ["SLUICE_MONITOR_PASSWORD", "SLUICE_ADMIN_PASSWORD"].map(|n| (n.to_owned(), "secret".to_owned()));
     let args = ["run".to_owned(), "--config".to_owned(), file.display().to_string()];
-    let _sluice = Process::start(&Proxy::program().unwrap(), &args, &env, &dir.join("log")).unwrap();
+    let start_sluice = || Process::start(&Proxy::program().unwrap(), &args, &env, &dir.join("log")).unwrap();
+    let mut sluice = start_sluice();
     // The account may do all that the configuration has it do.
     let mut check = Command::new(Proxy::program().unwrap());
-    check.args(["check", "--online", "--config"]).arg(&file).envs(env);
+    check.args(["check", "--online", "--config"]).arg(&file).envs(env.clone());
     let said = tokio::task::spawn_blocking(move || run(&mut check)).await.unwrap();
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.matches("ok  ").count() == 4 && !said.contains("WRONG"), "{said}");
-    let mut conn = None;
     let app = integration::accounts::Account { name: "app", password: "secret" };
-    let wrote = integration::wait::until_true("a write goes through", Duration::from_secs(20), async || {
-        use mysql_async::prelude::Queryable;
-        let options = integration::driver::options(clients, app).db_name(Some("shop"));
-        let mut new = integration::driver::connect(options).await?;
-        new.query_drop("CREATE TABLE IF NOT EXISTS made (id INT PRIMARY KEY)").await?;
-        new.query_drop("REPLACE INTO made VALUES (1)").await?;
-        conn = Some(new);
-        Ok(true)
-    });
-    wrote.await.unwrap();
-    use mysql_async::prelude::Queryable;
-    let found: Option<u32> = conn.as_mut().unwrap().query_first("SELECT COUNT(*) FROM made").await.unwrap();
-    assert_eq!(found, Some(1));
+    let write = async |n: u32| {
+        let mut conn = None;
+        let wrote = integration::wait::until_true("a write goes through", Duration::from_secs(20), async || {
+            let options = integration::driver::options(clients, app).db_name(Some("shop"));
+            let mut new = integration::driver::connect(options).await?;
+            new.query_drop("CREATE TABLE IF NOT EXISTS made (id INT PRIMARY KEY)").await?;
+            new.query_drop(format!("REPLACE INTO made VALUES ({n})")).await?;
+            conn = Some(new);
+            Ok(true)
+        });
+        wrote.await.unwrap();
+        let mut conn = conn.unwrap();
+        let found: Vec<u32> = conn.query("/* sluice: master */ SELECT id FROM made ORDER BY id").await.unwrap();
+        assert_eq!(found, (1..=n).collect::<Vec<u32>>());
+        conn
+    };
+    let mut conn = write(1).await;
     let operator = integration::accounts::Account { name: "admin", password: "secret" };
     let mut admin = integration::driver::connect(integration::driver::options(admin, operator)).await.unwrap();
     integration::wait::until_true("db2 becomes the master", Duration::from_secs(20), async || {
@@ -217,6 +233,16 @@ async fn the_compose_files_script_makes_a_cluster() {
     })
     .await
     .unwrap();
-    conn.as_mut().unwrap().query_drop("REPLACE INTO made VALUES (2)").await.unwrap();
-    drop(processes);
+    conn.query_drop("REPLACE INTO made VALUES (2)").await.unwrap();
+    drop((conn, admin));
+    // The machine starts anew.
+    let _ = sluice.signal(Signal::Term);
+    for process in &mut processes {
+        process.signal(Signal::Term).unwrap();
+    }
+    for process in processes.iter_mut().chain([&mut sluice]) {
+        process.wait(Duration::from_secs(20)).unwrap();
+    }
+    let (_servers, _sluice) = (start(), start_sluice());
+    write(3).await;
 }

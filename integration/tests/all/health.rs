@@ -111,6 +111,17 @@ async fn a_frozen_replica_leaves_the_rotation_and_comes_back() {
     becomes(&proxy, "db4", "state", &["online"], Duration::from_secs(15)).await;
 }
 
+/// A full disk, a collector of logs that has ended: what is lost is the log, and nothing else.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_stops_nothing() {
+    let (cluster, proxy) = own(|proxy| proxy.log_unread()).await;
+    cluster.server("db3").kill().unwrap();
+    becomes(&proxy, "db3", "state", &["down"], Duration::from_secs(5)).await;
+    proxy.admin("SWITCHOVER TO db2").await.unwrap();
+    becomes(&proxy, "db2", "role", &["master"], Duration::from_secs(5)).await;
+    proxy.check_running().unwrap();
+}
+
 #[tokio::test]
 async fn all_replicas_gone_the_master_answers_reads() {
     let (cluster, proxy) = own(|proxy| proxy).await;

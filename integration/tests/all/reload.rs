@@ -177,6 +177,10 @@ async fn save_config_writes_what_commands_changed_and_keeps_comments() {
     proxy.admin("SET SERVER db3 WEIGHT 9").await.unwrap();
     let diff = proxy.admin("SHOW CONFIG DIFF").await.unwrap();
     assert_eq!(diff.rows, [["server.db3.weight", "9", "1", ""].map(str::to_owned).to_vec()], "{diff:?}");
+    for sql in ["SHOW CONFIG", "SHOW VARIABLES"] {
+        let running = proxy.admin(sql).await.unwrap();
+        assert!(running.rows.contains(&["server.db3.weight", "9"].map(str::to_owned).to_vec()), "{}", running.framed());
+    }
     proxy.admin("DRAIN SERVER db4").await.unwrap();
     until_true("it is drained", Duration::from_secs(5), || async {
         Ok(proxy.admin("SHOW SERVERS").await?.cell("name", "db4", "state") == Some("draining"))

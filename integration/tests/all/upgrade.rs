@@ -340,6 +340,30 @@ async fn sigusr2_and_the_service_manager() {
     until_true("the new process ends", LIMIT, || async { Ok(proxy.get("/healthz").await.is_err()) }).await.unwrap();
 }
 
+/// A link that leads to another version by now: that one is started.
+#[tokio::test]
+async fn sigusr2_starts_the_path_that_was_started() {
+    let place = Place::new("link");
+    let proxy = place.configure(Proxy::before(cluster())).start().await.unwrap();
+    proxy.stop().unwrap();
+    let (link, told) = (place.0.join("sluice"), place.0.join("told"));
+    std::os::unix::fs::symlink(Proxy::program().unwrap(), &link).unwrap();
+    let args = ["run".to_owned(), "--config".to_owned(), proxy.config_path().display().to_string()];
+    let mut process = Process::start(&link, &args, &[], &place.0.join("log")).unwrap();
+    until_true("it is ready", LIMIT, || async { Ok(proxy.get("/readyz").await?.0 == 200) }).await.unwrap();
+    let next = place.0.join("next");
+    std::fs::write(&next, format!("#!/bin/sh\necho \"$@\" > {}\n", told.display())).unwrap();
+    std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&next, &link).unwrap();
+    process.signal(Signal::Usr2).unwrap();
+    until_true("the other version is started", LIMIT, || async {
+        Ok(std::fs::read_to_string(&told).is_ok_and(|said| said == format!("{} --takeover\n", args.join(" "))))
+    })
+    .await
+    .unwrap();
+}
+
 /// While two processes serve clients, neither answers from its cache: each would miss the other's writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_keep_nothing() {

@@ -37,20 +37,31 @@ const NESTING_MAX: usize = 40;
 pub async fn select(sql: &str, session: &Session, house: &dyn House) -> Result<Table, AdminError> {
     let question = rewrite::rewrite(parse(sql)?)?;
     let mut loaded: Vec<Loaded> = Vec::new();
-    let mut views = Vec::new();
+    let mut views: Vec<(String, &'static str)> = Vec::new();
+    // A question may name a table hundreds of times: it is read once, so that what a question takes is bounded by the tables there are.
+    let mut load = |place, schema: Option<&str>, name: &str| {
+        let lower = name.to_lowercase();
+        if !loaded.iter().any(|had| had.schema == place && had.name == lower) {
+            loaded.push(Loaded::new(place, name, tables::table(schema, name, house)?));
+        }
+        Ok::<(), AdminError>(())
+    };
     for (schema, name) in &question.tables {
         schema.as_deref().map_or(Ok(()), known_schema)?;
         let schema = schema.as_deref().or(session.schema.as_deref());
         match foreign::view(name).filter(|_| !schema.is_some_and(tables::is_information_schema)) {
             Some(view) => {
                 for needed in view.needs {
-                    loaded.push(Loaded::new(tables::SCHEMA, needed, tables::table(None, needed, house)?));
+                    load(tables::SCHEMA, None, needed)?;
                 }
-                views.push((name.to_lowercase(), view.sql));
+                let lower = name.to_lowercase();
+                if !views.iter().any(|(had, _)| *had == lower) {
+                    views.push((lower, view.sql));
+                }
             }
             None => {
                 let place = if schema.is_some_and(tables::is_information_schema) { tables::INFORMATION } else { tables::SCHEMA };
-                loaded.push(Loaded::new(place, name, tables::table(schema, name, house)?));
+                load(place, schema, name)?;
             }
         }
     }
@@ -70,14 +81,8 @@ pub async fn filter(table: Table, rest: &str, session: &Session) -> Result<Table
     ask(question.sql, vec![Loaded::new(tables::SCHEMA, SHOWN, table)], Vec::new(), session).await
 }
 
-async fn ask(
-    sql: String,
-    mut loaded: Vec<Loaded>,
-    views: Vec<(String, &'static str)>,
-    session: &Session,
-) -> Result<Table, AdminError> {
-    loaded.sort_by(|a, b| (a.schema, &a.name).cmp(&(b.schema, &b.name)));
-    loaded.dedup_by(|a, b| a.schema == b.schema && a.name == b.name);
+/// Asks tables and views that are each there once.
+async fn ask(sql: String, loaded: Vec<Loaded>, views: Vec<(String, &'static str)>, session: &Session) -> Result<Table, AdminError> {
     let session = session.clone();
     let answered = tokio::task::spawn_blocking(move || engine::run(&sql, loaded, &views, &session)).await;
     answered.unwrap_or_else(|e| Err(AdminError::failed(format_args!("the SELECT ended badly: {e}"))))

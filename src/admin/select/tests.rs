@@ -17,6 +17,21 @@ fn ask(sql: &str) -> String {
 }
 
 #[test]
+fn a_table_is_read_once_however_often_it_is_named() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (sql, count, reads) in [
+        ("SELECT COUNT(*) FROM servers, Servers b, sluice.SERVERS c WHERE 3 = (SELECT COUNT(*) FROM servers)", "27", 1),
+        ("SELECT COUNT(*) FROM servers, information_schema.processlist, processlist p", "3", 1),
+        ("SELECT COUNT(*) FROM mysql_servers, Mysql_Servers b, runtime_mysql_servers, servers", "81", 1),
+    ] {
+        let house = Model::default();
+        let table = runtime.block_on(select(sql, &Session::default(), &house)).unwrap();
+        assert_eq!(shown(&Answer::Table(table)), format!("COUNT(*) | {count}"), "{sql}");
+        assert_eq!(house.read.load(std::sync::atomic::Ordering::Relaxed), reads, "{sql}");
+    }
+}
+
+#[test]
 fn questions() {
     for (sql, wanted) in [
         ("SELECT name FROM servers", "name | db1 | db2 | db3"),

@@ -234,7 +234,9 @@ impl Import<'_> {
             // A comment that can be a name is one.
             let comment = rows.iter().find_map(|row| get(row, "comment")).unwrap_or_default().to_owned();
             let fit = |c: &str| !c.is_empty() && c.len() <= 64 && c.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            let name = if fit(&comment) && !names.contains(&comment) { comment } else { format!("db{}", index + 1) };
+            let is_free = |name: &String| !names.contains(name);
+            let numbered = || (index + 1..).map(|n| format!("db{n}")).find(is_free).unwrap_or_default();
+            let name = if fit(&comment) && is_free(&comment) { comment } else { numbered() };
             names.insert(name.clone());
             let _ = write!(self.out, "\n[[server]]\nname = {}\naddress = {}\n", quoted(&name), quoted(address));
             self.key("role", if writer { "\"master\"" } else { "\"replica\"" });
@@ -263,8 +265,13 @@ impl Import<'_> {
                 }
             }
         }
-        if masters == 0 {
-            self.note("no server is in a host group of writers: say which are `role = \"master\"`");
+        match masters {
+            0 => self.note("no server is in a host group of writers: say which are `role = \"master\"`"),
+            1 if order.len() > 1 => self.note(
+                "one server is in a host group of writers: nobody takes its place when it dies, unless its peer has `role = \"master\"`, too, or [failover] has \
+                 promote_replicas = true",
+            ),
+            _ => {}
         }
         self.note("who is master now is not configured: of the servers with `role = \"master\"`, the one that is not read_only");
         if self.rows("mysql_servers").iter().any(|r| get(r, "weight").is_some_and(|w| w != "1")) {

@@ -150,7 +150,20 @@ fn a_dump() {
     assert_eq!(config.proxy.max_clients, 100);
     let roles: Vec<String> = config.servers.iter().map(|s| format!("{} {:?} {}", s.name, s.role, s.weight)).collect();
     assert_eq!(roles, ["db1 Master 1", "db2 Replica 5"]);
+    notes(&imported, &["nobody takes its place when it dies"]);
     assert!(config.users.is_empty());
+}
+
+#[test]
+fn a_name_that_a_comment_has_taken_is_not_given_again() {
+    let imported = proxysql(
+        "mysql_servers = ( { address=\"a\", hostgroup=1, comment=\"db2\" }, { address=\"b\", hostgroup=1 },
+         { address=\"c\", hostgroup=1, comment=\"db2\" }, { address=\"d\", hostgroup=1, comment=\"x y\" } )",
+        None,
+    )
+    .unwrap();
+    let names: Vec<String> = readable(&imported).servers.into_iter().map(|s| s.name).collect();
+    assert_eq!(names, ["db2", "db3", "db4", "db5"]);
 }
 
 #[test]
@@ -218,6 +231,7 @@ mysql_query_rules: (
     )
     .unwrap();
     let config = readable(&imported);
+    assert!(!imported.notes.iter().any(|note| note.contains("takes its place")), "there is one server alone");
     assert_eq!(config.rules.len(), 1);
     assert!(config.rules[0].pattern.as_ref().unwrap().0.is_match("SELECT c FROM t WHERE id=5"), "{}", imported.toml);
     notes(
