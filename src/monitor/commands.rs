@@ -43,6 +43,17 @@ pub fn own_writers(account: &str) -> String {
     )
 }
 
+/// The threads of our own account that wait to make the server read-only.
+pub fn own_fences(account: &str) -> String {
+    format!(
+        "SELECT id AS id FROM information_schema.processlist WHERE user = {} AND command = 'Query' AND id <> CONNECTION_ID() \
+         AND info IN ('{}', '{}')",
+        literal(account),
+        read_only(Flavor::MySql),
+        read_only(Flavor::MariaDb)
+    )
+}
+
 /// Ends a thread.
 pub fn kill(id: &str) -> Option<String> {
     id.parse::<u64>().ok().map(|id| format!("KILL {id}"))

@@ -1,6 +1,7 @@
 //! Carries out what the failover machine says, on one server each. Every action ends within its limit, and says what the server is like afterwards.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -67,7 +68,8 @@ impl Watch {
         let topology = &self.settings.topology;
         let reach = |(id, server): (ServerId, &MonitoredServer)| {
             let (server, account, input) = (server.clone(), self.account.clone(), input.clone());
-            Arc::new(Reach { id, server, account, input, retired: topology.is_retired(id), idle: parking_lot::Mutex::default() })
+            let (retired, idle, fence_hangs) = (topology.is_retired(id), parking_lot::Mutex::default(), AtomicBool::new(false));
+            Arc::new(Reach { id, server, account, input, retired, idle, fence_hangs })
         };
         let all = || topology.ids().map(|(id, _)| id).zip(self.servers.iter()).map(reach).collect::<Vec<_>>();
         Arc::new(Hands {
@@ -268,12 +270,14 @@ impl Hands {
         let done = match timeout(READ_ONLY_PATIENCE, &mut set).await {
             Ok(done) => done,
             Err(_) => {
+                reach.fence_hangs.store(true, Ordering::Relaxed);
                 if kill {
                     self.kill_writers(id).await;
                 }
                 set.await
             }
         };
+        reach.fence_hangs.store(matches!(done, Err(Refusal::Failed(_))), Ordering::Relaxed);
         done.map_err(|refusal| refusal.to_string())?;
         if kill {
             self.kill_writers(id).await;
@@ -285,7 +289,11 @@ impl Hands {
     /// Ends who has something open to write. Best effort: whoever is left cannot commit.
     async fn kill_writers(&self, id: ServerId) {
         let Some(reach) = self.ask.get(id.index()) else { return };
-        for writers in [commands::WRITERS.to_owned(), commands::own_writers(&reach.account.user)] {
+        self.kill_found(reach, [commands::WRITERS.to_owned(), commands::own_writers(&reach.account.user)]).await;
+    }
+
+    async fn kill_found(&self, reach: &Reach, threads: impl IntoIterator<Item = String>) {
+        for writers in threads {
             let Ok(found) = reach.run(&[writers], ACT_LIMIT).await else { return };
             let Some(table) = found.first() else { return };
             for row in 0..table.rows.len() {
@@ -324,6 +332,10 @@ impl Hands {
     ) -> Result<Box<Facts>, String> {
         let reach = self.reach(id)?;
         let say = |refusal: Refusal| refusal.to_string();
+        // It would become read-only whenever that comes to its turn. To lose the connection does not end it.
+        if reach.fence_hangs.swap(false, Ordering::Relaxed) {
+            self.kill_found(&reach, [commands::own_fences(&reach.account.user)]).await;
+        }
         let mut facts = self.after(&reach).await?;
         let channels: Vec<String> = {
             let snapshot = self.snapshot.load();

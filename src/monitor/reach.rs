@@ -1,5 +1,6 @@
 //! One server as failover reaches it: a connection of its own, apart from the one that is looked through and the one that beats.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -41,6 +42,8 @@ pub(super) struct Reach {
     pub idle: Mutex<Option<AdminConnection>>,
     /// What a server says is news for the diagnosis, too.
     pub input: mpsc::Sender<Input>,
+    /// What was to make it read-only was not answered in time: there it still waits for whoever writes, and all writes wait behind it.
+    pub fence_hangs: AtomicBool,
 }
 
 impl Reach {

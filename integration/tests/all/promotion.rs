@@ -156,6 +156,33 @@ async fn a_clients_own_read_lock_replaces_nobody() {
     assert_eq!(marks(&cluster, "db1").await, [1, 2]);
 }
 
+/// Harm: the command that makes a server read-only waited there for a table lock that nobody here knew of, and all writes behind it, until the master
+/// was taken for one that cannot write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_switchover_that_somebodys_table_lock_stops_leaves_nothing_behind() {
+    let (cluster, proxy) = marked(|proxy| proxy).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    // Not through the proxy, so that it is not waited for.
+    let mut root = cluster.server("db1").root().await.unwrap();
+    root.query_drop("LOCK TABLES shop.items WRITE").await.unwrap();
+    let refused = format!("{:#}", proxy.admin("SWITCHOVER TO db2").await.unwrap_err());
+    assert!(refused.contains("db1 stays master") && refused.contains("did not become read-only"), "{refused}");
+    let write = conn.query_drop("INSERT INTO marks VALUES (2)");
+    tokio::time::timeout(Duration::from_secs(2), write).await.expect("writes wait at db1").unwrap();
+    root.query_drop("UNLOCK TABLES").await.unwrap();
+    // What waited for the lock would happen now.
+    for n in 3..10 {
+        conn.query_drop(format!("INSERT INTO marks VALUES ({n})")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let told = events(&proxy).await;
+    assert!(!told.contains("a new master") && !told.contains("master_writes_blocked"), "{told}");
+    assert_eq!(cluster.server("db1").value("SELECT @@GLOBAL.read_only").await.unwrap(), "0");
+    proxy.admin("SWITCHOVER TO db2").await.unwrap();
+    becomes(&proxy, "db2", "role", "master", Duration::from_secs(1)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_check_online_names_what_the_account_lacks() {
     let (cluster, proxy) = marked(|proxy| proxy).await;

@@ -99,7 +99,10 @@ impl Machine {
                         actions.push(Action::Follow { ticket, server: to, like: facts, limit });
                         Phase::Follow { case, ticket, until: now + OUTCOME_LIMIT }
                     }
-                    Some(Err(why)) => self.restore(case, old, format!("it did not become read-only: {why}"), now, actions),
+                    Some(Err(why)) => {
+                        let why = format!("it did not become read-only: {why}; SHOW PROCESSLIST there tells who holds it up");
+                        self.restore(case, old, why, now, actions)
+                    }
                 }
             }
             Phase::Follow { mut case, ticket, until } => {
