@@ -231,7 +231,7 @@ impl Machine {
             let before = self.seen.clone();
             self.seen = snapshot.clone();
             self.listen(now);
-            self.note_restarts(&before);
+            self.note_restarts(&before, now);
             self.note_stopped(now);
         }
         if let Event::Done(ticket, outcome) = &event {

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::observation::{ReplicaChannel, ThreadState};
-use super::super::snapshot::{NOT_ASKED, Snapshot};
+use super::super::snapshot::{NOT_ASKED, ServerView, Snapshot};
 use super::super::{ConfiguredRole, Facts, ServerId, State};
 use super::machine::{Machine, OUTCOME_LIMIT};
 use super::{Action, Kind, Mode, Outcome, Ticket};
@@ -77,6 +77,10 @@ pub(super) struct Tending {
     restarted: Vec<ServerId>,
     /// Whose receiver does not run although the master lives, and since when.
     stopped: Vec<(ServerId, Instant)>,
+    /// Whose replication somebody else has stopped, and from whom it came; it is theirs to start it again.
+    halted: Vec<(ServerId, ServerId)>,
+    /// Who was master meanwhile.
+    halted_under: Option<ServerId>,
     /// Whose re-pointing was begun and has not succeeded: their replication may be stopped.
     adrift: Vec<ServerId>,
     running: Vec<(Duty, Ticket, Instant)>,
@@ -120,6 +124,18 @@ impl Tending {
         }
     }
 
+    /// Nothing is done to it, and what it says is not older than what was done.
+    fn untouched(&self, server: ServerId, now: Instant) -> bool {
+        !self.running.iter().any(|(duty, ..)| duty.server() == server)
+            && !self.resting.iter().any(|rest| rest.duty.server() == server && now < rest.until)
+    }
+
+    /// Nobody stops anything in the simulation.
+    #[cfg(test)]
+    pub(super) fn halted(&self) -> &[(ServerId, ServerId)] {
+        &self.halted
+    }
+
     fn free(&self, duty: Duty, now: Instant) -> bool {
         !self.running.iter().any(|(other, _, until)| other.server() == duty.server() && now < *until)
             && !self.resting.iter().any(|rest| rest.duty == duty && now < rest.until)
@@ -127,13 +143,14 @@ impl Tending {
 }
 
 /// What is to be done. `deposed` are former masters that have not come back yet, `adrift` those whose re-pointing was begun, `restarted` those that
-/// have started anew and replicated before.
+/// have started anew and replicated before, `halted` those that somebody else has stopped.
 pub(super) fn duties(
     seen: &Snapshot,
     master: ServerId,
     deposed: &[ServerId],
     adrift: &[ServerId],
     restarted: &[ServerId],
+    halted: &[(ServerId, ServerId)],
     promote_replicas: bool,
 ) -> Vec<Duty> {
     let mut duties = Vec::new();
@@ -169,7 +186,8 @@ pub(super) fn duties(
                 // Left by a re-pointing that was broken off: stopped, without an error, behind a peer that is not master.
                 let left = seen.channel(view.id, *one).is_some_and(ReplicaChannel::is_at_rest)
                     && seen.server(*one).is_some_and(|source| promote_replicas || source.configured_role == ConfiguredRole::Master);
-                if dead || left || was_master || adrift.contains(&view.id) {
+                let ours = was_master || adrift.contains(&view.id);
+                if ours || ((dead || left) && !halted.contains(&(view.id, *one))) {
                     duties.push(repoint(Some(*one)));
                 }
             }
@@ -191,6 +209,7 @@ pub(super) fn duties(
             duties.push(Duty::StopReceiver { server: master, from: from.id });
         } else if clean
             && from.configured_role == ConfiguredRole::Master
+            && !halted.contains(&(master, from.id))
             && (channel.io_running == ThreadState::Stopped || channel.sql_running == ThreadState::Stopped)
         {
             duties.push(Duty::StartReceiver { server: master, from: from.id });
@@ -200,8 +219,9 @@ pub(super) fn duties(
 }
 
 impl Machine {
-    /// Who has started anew since the last snapshot, and of those of before who replicates by now.
-    pub(super) fn note_restarts(&mut self, before: &Snapshot) {
+    /// Who has started anew since the last snapshot, and of those of before who replicates by now; and who was stopped.
+    pub(super) fn note_restarts(&mut self, before: &Snapshot, now: Instant) {
+        self.note_halted(before, now);
         for view in &self.seen.servers {
             let Some(facts) = &view.facts else { continue };
             let old = before.server(view.id).and_then(|old| old.facts.as_ref());
@@ -211,6 +231,44 @@ impl Machine {
                 self.tending.restarted.push(view.id);
             } else if replicates(facts) {
                 self.tending.restarted.retain(|id| *id != view.id);
+            }
+        }
+    }
+
+    /// What ran and does not any more, without a start anew, without an error and without a hand of ours, somebody has stopped. Another proxy would have
+    /// a reason to that is seen here, too: another master, or a source that is out of order.
+    fn note_halted(&mut self, before: &Snapshot, now: Instant) {
+        let Some(master) = self.seen.writer().map(|view| view.id) else { return };
+        if self.tending.halted_under.replace(master) != Some(master) {
+            self.tending.halted.clear();
+        }
+        let same = before.writer().is_some_and(|view| view.id == master);
+        let in_order = |seen: &Snapshot, source: ServerId| {
+            let read_only = |view: &ServerView| view.facts.as_ref().is_some_and(|facts| !facts.writable());
+            seen.server(source).is_some_and(|view| {
+                !matches!(view.state, State::Suspect | State::Down | State::Quarantined) && (source == master || read_only(view))
+            })
+        };
+        let runs = |c: &ReplicaChannel| c.io_running != ThreadState::Stopped && c.sql_running != ThreadState::Stopped;
+        for view in &self.seen.servers {
+            let Some(facts) = &view.facts else { continue };
+            for channel in &facts.replication {
+                let Some(source) = self.seen.source_of(channel) else { continue };
+                let old = before.server(view.id).and_then(|old| old.facts.as_ref()).filter(|old| old.restarts == facts.restarts);
+                let known = self.tending.halted.contains(&(view.id, source));
+                if runs(channel) || old.is_none() {
+                    self.tending.halted.retain(|one| *one != (view.id, source));
+                } else if !known
+                    && same
+                    && channel.last_io_error.is_empty()
+                    && channel.last_sql_error.is_empty()
+                    && before.channel(view.id, source).is_some_and(runs)
+                    && in_order(before, source)
+                    && in_order(&self.seen, source)
+                    && self.tending.untouched(view.id, now)
+                {
+                    self.tending.halted.push((view.id, source));
+                }
             }
         }
     }
@@ -234,9 +292,8 @@ impl Machine {
         self.note_returned(master, actions);
         self.tending.forget_late(now);
         let promote_replicas = self.settings.topology.promote_replicas;
-        for duty in
-            duties(&self.seen, master, &self.tending.deposed, &self.tending.adrift, &self.tending.restarted, promote_replicas)
-        {
+        let Tending { deposed, adrift, restarted, halted, .. } = &self.tending;
+        for duty in duties(&self.seen, master, deposed, adrift, restarted, halted, promote_replicas) {
             if !self.tending.free(duty, now) {
                 continue;
             }
@@ -301,19 +358,17 @@ impl Machine {
             Duty::Repoint { to, .. } => ("repoint", format!("it replicates from {}", self.name(to))),
         };
         let server = Some(duty.server());
-        match result {
-            Ok(_) => {
-                actions.push(Action::Tell { kind, server, detail: done });
-                self.tending.resting.push(Rest { duty, until: now + SEEN_AFTER, wait: RETRY_MIN, told: String::new() });
-            }
-            Err(why) => {
-                let (wait, told) = before.map_or((RETRY_MIN, String::new()), |rest| ((rest.wait * 2).min(RETRY_MAX), rest.told));
-                if told != *why {
-                    actions.push(Action::Tell { kind, server, detail: format!("failed, tried again: {why}") });
-                }
-                self.tending.resting.push(Rest { duty, until: now + wait, wait, told: why.clone() });
-            }
+        let (longer, told) = before.map_or((RETRY_MIN, String::new()), |rest| ((rest.wait * 2).min(RETRY_MAX), rest.told));
+        // What a server is told to start it may not keep up: that is begun anew as a failure is. What is dangerous is stopped at once each time.
+        let starts = matches!(duty, Duty::StartReceiver { .. } | Duty::Repoint { .. });
+        let (wait, text) = match result {
+            Ok(_) => (if starts { longer } else { SEEN_AFTER }, done),
+            Err(why) => (longer, format!("failed, tried again: {why}")),
+        };
+        if told != text || !starts && result.is_ok() {
+            actions.push(Action::Tell { kind, server, detail: text.clone() });
         }
+        self.tending.resting.push(Rest { duty, until: now + wait, wait, told: text });
         self.tending.resting.retain(|rest| now < rest.until + RETRY_MAX);
     }
 

@@ -705,6 +705,9 @@ impl World {
                 return Err(format!("db{} does not follow", n + 1));
             }
         }
+        if !self.machine.tending.halted().is_empty() {
+            return Err(format!("{:?} were stopped by nobody", self.machine.tending.halted()));
+        }
         let gone = self.acknowledged.subtract(has);
         let somewhere = self.servers.iter().fold(MySqlSet::default(), |all, server| all.union(&server.executed));
         let unnamed = gone.subtract(&somewhere);

@@ -271,6 +271,67 @@ fn a_standby_that_starts_anew_replicates_again_and_one_that_does_not_is_not_prom
     assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
 }
 
+/// Harm: a replica behind the standby, and the master's own replication, were started again within a second of an operator's STOP.
+#[test]
+fn what_an_operator_has_stopped_is_left_alone_and_what_we_stopped_is_not() {
+    for (n, begins_anew) in [(3, "repoint"), (0, "receive")] {
+        let behind_the_standby = || {
+            let mut world = running();
+            world.servers[n].source = 1;
+            look_around(&mut world);
+            assert_eq!(tell(&mut world, None), Vec::<&str>::new());
+            world
+        };
+        let stop = |server: &mut Server| (server.io, server.sql) = (false, false);
+        let mut world = behind_the_standby();
+        stop(&mut world.servers[n]);
+        for _ in 0..3 {
+            look_around(&mut world);
+            assert_eq!(tell(&mut world, None), Vec::<&str>::new(), "db{} was stopped", n + 1);
+        }
+        // Its next start is no operator's STOP, and neither is what was so before we began.
+        world.servers[n].restarts += 1;
+        look_around(&mut world);
+        assert_eq!(tell(&mut world, None), [begins_anew]);
+        let mut world = behind_the_standby();
+        stop(&mut world.servers[n]);
+        look_around(&mut world);
+        world.machine = Machine::new(world.machine.settings.clone(), world.snapshot.clone());
+        assert_eq!(tell(&mut world, None), [begins_anew]);
+    }
+    let mut world = running();
+    world.servers[1].up = false;
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["receive nothing"]);
+    (world.servers[0].io, world.servers[0].sql, world.servers[1].up) = (false, false, true);
+    // What it said comes before its answer to the command.
+    look_around(&mut world);
+    tell(&mut world, None);
+    let done = acted(&world, world.machine.last_ticket(), 0);
+    assert_eq!(tell(&mut world, Some(done)), ["receive"]);
+}
+
+/// Harm: a replication whose thread died at once, by a duplicate key or a binary log that was purged, was started every second for ever.
+#[test]
+fn what_does_not_keep_running_is_started_less_and_less_often() {
+    let mut world = running();
+    world.servers[0].relay.merge(&MySqlSet::one(Origin { uuid: uuid(1), tag: Tag::default() }, 1));
+    world.servers[0].sql = false;
+    let mut starts = 0;
+    let mut told = 0;
+    for _ in 0..600 {
+        world.now += ms(80);
+        look_around(&mut world);
+        if tell(&mut world, None).contains(&"receive") {
+            starts += 1;
+            let done = acted(&world, world.machine.last_ticket(), 0);
+            told += step(&mut world, done).iter().filter(|action| matches!(action, Action::Tell { .. })).count();
+        }
+    }
+    assert!((4..=7).contains(&starts), "{starts} times in a minute");
+    assert_eq!(told, 1, "and it is told once");
+}
+
 /// Harm: with its peer quarantined and the master dead for good there was no command that made a master.
 #[test]
 fn where_only_a_quarantined_server_is_left_an_operator_can_force_it() {
