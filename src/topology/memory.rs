@@ -104,6 +104,12 @@ pub(super) enum Pulse {
 }
 
 impl ServerMemory {
+    /// Whether what was found on it is what an operator has taken as it is.
+    pub(super) fn is_accepted(&self) -> bool {
+        let found = self.compared.as_ref().and_then(|found| found.as_ref());
+        found.is_some_and(|errant| self.accepted.as_ref() == Some(&errant.all))
+    }
+
     /// See [`super::snapshot::ServerView::causal`].
     pub(super) fn is_causal(&self) -> bool {
         let counts = self.facts.as_ref().is_some_and(|facts| facts.flavor == Flavor::MariaDb);

@@ -87,6 +87,8 @@ pub struct ServerView {
     pub causal: bool,
     /// What it has and the master never saw, as GTIDs.
     pub errant: Option<Arc<str>>,
+    /// An operator has taken it as it is, with that: `REJOIN SERVER`.
+    pub accepted: bool,
 }
 
 impl Snapshot {
@@ -131,6 +133,7 @@ impl Snapshot {
                     compared: false,
                     causal: old.is_none_or(|v| v.flavor != Some(Flavor::MariaDb)),
                     errant: None,
+                    accepted: false,
                 }
             })
             .collect();

@@ -154,6 +154,7 @@ impl Scene<'_> {
                 Some(Some(found)) => Some(reuse(before.and_then(|b| b.errant.as_ref()), &found.all)),
                 _ => None,
             },
+            accepted: remembered.is_accepted(),
         }
     }
 

@@ -21,8 +21,7 @@ pub(super) fn quarantine(settings: &Settings, memory: &mut Memory, master: Optio
         let Some(Some(errant)) = &remembered.compared else { continue };
         // Where replicas are promoted, each of them may have been master.
         let peer = server.role == ConfiguredRole::Master || settings.promote_replicas;
-        let accepted = remembered.accepted.as_ref() == Some(&errant.all);
-        if accepted || (!peer && errant.foreign.is_empty()) || fetches(settings, memory, master, id) {
+        if remembered.is_accepted() || (!peer && errant.foreign.is_empty()) || fetches(settings, memory, master, id) {
             continue;
         }
         let name = settings.server(master).map_or("?", |server| &*server.name);

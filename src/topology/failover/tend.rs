@@ -177,7 +177,7 @@ pub(super) fn duties(
                     || adrift.contains(&view.id)
                     // Stopped by their start, and not by an error or by somebody since.
                     || (restarted.contains(&view.id) && channel.is_some_and(ReplicaChannel::is_at_rest));
-                if ours && stopped && view.compared && view.errant.is_none() {
+                if ours && stopped && is_compared(view) {
                     duties.push(repoint(Some(master)));
                 }
             }
@@ -216,6 +216,11 @@ pub(super) fn duties(
         }
     }
     duties
+}
+
+/// It was compared with the master, and what was found on it, if anything, an operator has taken as it is.
+fn is_compared(view: &ServerView) -> bool {
+    view.compared && (view.errant.is_none() || view.accepted)
 }
 
 impl Machine {
@@ -386,7 +391,7 @@ impl Machine {
                 .seen
                 .channel(*id, master)
                 .is_some_and(|channel| channel.io_running == ThreadState::Running && channel.sql_running == ThreadState::Running);
-            if view.state == State::Online && read_only && view.compared && view.errant.is_none() && follows {
+            if view.state == State::Online && read_only && is_compared(view) && follows {
                 back.push(*id);
             }
         }
@@ -394,7 +399,12 @@ impl Machine {
         for id in back {
             self.tending.deposed.retain(|other| *other != id);
             if id != master {
-                let detail = format!("it has nothing that {} never saw, replicates from it, and is standby", self.name(master));
+                let own = if self.view(id).is_some_and(|view| view.errant.is_some()) {
+                    "was taken as it is"
+                } else {
+                    "has nothing of its own"
+                };
+                let detail = format!("it {own}, replicates from {}, and is standby", self.name(master));
                 actions.push(Action::Tell { kind: "rejoin", server: Some(id), detail });
                 actions.push(Action::Count { kind: Kind::Rejoin, result: "ok", took: None });
             }

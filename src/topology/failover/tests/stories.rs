@@ -332,6 +332,33 @@ fn what_does_not_keep_running_is_started_less_and_less_often() {
     assert_eq!(told, 1, "and it is told once");
 }
 
+/// Harm: where servers do not start their replication themselves, one that was taken back was never told to, and its every later stop was taken for ours.
+#[test]
+fn one_that_an_operator_takes_back_as_it_is_replicates_again() {
+    let mut world = running();
+    world.servers[1].executed.merge(&MySqlSet::one(Origin { uuid: uuid(1), tag: Tag::default() }, 1));
+    world.servers[1].restarts += 1;
+    for n in 0..2 {
+        (world.servers[n].io, world.servers[n].sql) = (false, false);
+    }
+    look_around(&mut world);
+    tell(&mut world, None);
+    assert_eq!(world.snapshot.servers[1].state, State::Quarantined);
+    assert_eq!(tell(&mut world, Some(Event::Order(7, Order::Rejoin(B)))), ["accept", "reply"]);
+    world.memory.rejoin(B);
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["repoint"]);
+    (world.servers[1].io, world.servers[1].sql) = (true, true);
+    let done = acted(&world, world.machine.last_ticket(), 1);
+    tell(&mut world, Some(done));
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["ok"], "and that ends it");
+    world.now += ms(1_500);
+    (world.servers[1].io, world.servers[1].sql) = (false, false);
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), Vec::<&str>::new());
+}
+
 /// Harm: with its peer quarantined and the master dead for good there was no command that made a master.
 #[test]
 fn where_only_a_quarantined_server_is_left_an_operator_can_force_it() {
