@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::publish::Input;
-use super::queries::{HeartbeatRow, READ_ONLY, is_its_own_fault};
+use super::queries::{HeartbeatRow, READ_ONLY, is_another_table, is_its_own_fault};
 use super::{Account, MonitoredServer};
 use crate::backend::{AdminConnection, ConnectError, QueryError, connect_admin};
 use crate::topology::lag::Beat;
@@ -52,7 +52,7 @@ enum Sent {
     Refused,
     /// Somebody has locked the row, or ended our statement: the next one may come through.
     Unlucky,
-    /// The account may not.
+    /// The account may not, or the table is not ours.
     Denied(String),
     Failed(String),
 }
@@ -157,6 +157,7 @@ impl Beater {
                     Some(1290 | 1792 | 1836) => Sent::ReadOnly,
                     // ER_DBACCESS_DENIED, ER_TABLEACCESS_DENIED, ER_COLUMNACCESS_DENIED, ER_SPECIFIC_ACCESS_DENIED
                     Some(1044 | 1142 | 1143 | 1227) => Sent::Denied(error.to_string()),
+                    Some(code) if is_another_table(code) => Sent::Denied(error.to_string()),
                     Some(code) if is_its_own_fault(code) => Sent::Unlucky,
                     _ => Sent::Failed(error.to_string()),
                 }

@@ -186,7 +186,9 @@ impl Hands {
             Ok(results) if results.first().is_some_and(|result| result.affected_rows > 0) => Writes::Work,
             Ok(_) => Writes::Unclear("it is read-only".to_owned()),
             Err(error) => match error.code() {
-                Some(code) if queries::is_its_own_fault(code) => Writes::Unclear(error.to_string()),
+                Some(code) if queries::is_its_own_fault(code) || queries::is_another_table(code) => {
+                    Writes::Unclear(error.to_string())
+                }
                 // No table, no right.
                 Some(1044 | 1049 | 1142 | 1143 | 1146 | 1227 | 1290 | 1792 | 1836) => Writes::Unclear(error.to_string()),
                 Some(_) => Writes::Blocked(error.to_string()),

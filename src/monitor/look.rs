@@ -130,11 +130,8 @@ impl Looker {
                     let failure = failure::of_query(&error);
                     let again = match &failure {
                         Failure::Io(_) => !fresh,
-                        // Perhaps only SHOW REPLICA STATUS hangs, behind a STOP REPLICA that waits: ask without it.
-                        Failure::QueryTimeout if self.replication.due(Instant::now()) => {
-                            self.replication.failed(Instant::now());
-                            true
-                        }
+                        // Perhaps only SHOW REPLICA STATUS hangs, behind a STOP REPLICA that waits, or the heartbeat's table is locked: ask without both.
+                        Failure::QueryTimeout => self.leave_out(Instant::now()),
                         _ => false,
                     };
                     if !again || second {
@@ -144,6 +141,16 @@ impl Looker {
                 }
             }
         }
+    }
+
+    /// Whatever may hang while the server does not. `false`: nothing was asked that could.
+    fn leave_out(&mut self, now: Instant) -> bool {
+        let heartbeat = self.task.heartbeat.is_some().then_some(&mut self.heartbeat);
+        let due: Vec<&mut Part> =
+            [Some(&mut self.replication), heartbeat].into_iter().flatten().filter(|part| part.due(now)).collect();
+        let any = !due.is_empty();
+        due.into_iter().for_each(|part| part.failed(now));
+        any
     }
 
     /// Half of the time silence may last: so a second try fits in.
@@ -239,6 +246,15 @@ impl Looker {
                     }
                     // No such schema or table, or no right to read it. On a replica it comes with replication.
                     Some(1044 | 1049 | 1142 | 1143 | 1146) if parts.heartbeat => self.heartbeat.failed(now),
+                    // A table of another making, a broken one: that says nothing of the server.
+                    Some(_) if parts.heartbeat => {
+                        self.heartbeat.failed(now);
+                        if !std::mem::replace(&mut self.heartbeat.told, true) {
+                            let detail = format!("the heartbeat cannot be read: {error}; lag is what the servers say");
+                            let server = Some(self.task.id);
+                            let _ = self.task.input.try_send(Input::Note { kind: "heartbeat_off", server, detail });
+                        }
+                    }
                     _ => return Err(error),
                 },
             }

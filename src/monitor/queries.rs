@@ -129,6 +129,13 @@ pub fn is_its_own_fault(code: u16) -> bool {
     matches!(code, 1205 | 1213 | 1317 | 1927 | 1969 | 3024)
 }
 
+/// Whether a write that failed with this error failed because the heartbeat's table has another making than ours: ER_BAD_FIELD, ER_WRONG_VALUE_COUNT,
+/// ER_WARN_DATA_OUT_OF_RANGE, ER_NON_UPDATABLE_TABLE, ER_TRUNCATED_WRONG_VALUE, ER_WRONG_OBJECT, ER_VIEW_INVALID, ER_NO_DEFAULT_FOR_FIELD,
+/// ER_TRUNCATED_WRONG_VALUE_FOR_FIELD, ER_DATA_TOO_LONG, ER_NON_INSERTABLE_TABLE.
+pub fn is_another_table(code: u16) -> bool {
+    matches!(code, 1054 | 1136 | 1264 | 1288 | 1292 | 1347 | 1356 | 1364 | 1366 | 1406 | 1471)
+}
+
 /// What a thread waits for.
 pub fn thread_state(id: u32) -> String {
     format!("SELECT state AS f_state FROM information_schema.processlist WHERE id = {id}")

@@ -111,22 +111,46 @@ async fn a_master_that_answers_and_cannot_commit_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_lock_on_the_heartbeats_table_replaces_nobody() {
-    let (cluster, proxy) = marked(|proxy| proxy).await;
-    let there = until_true("the heartbeat's table is there", Duration::from_secs(10), async || {
-        Ok(cluster.server("db1").value("SELECT COUNT(*) FROM sluice.heartbeat").await.is_ok_and(|count| count != "0"))
-    });
-    there.await.unwrap();
-    let mut root = cluster.server("db1").root().await.unwrap();
-    root.query_drop("LOCK TABLES sluice.heartbeat READ").await.unwrap();
+    for lock in ["READ", "WRITE"] {
+        let (cluster, proxy) = marked(|proxy| proxy).await;
+        let there = until_true("the heartbeat's table is there", Duration::from_secs(10), async || {
+            Ok(cluster.server("db1").value("SELECT COUNT(*) FROM sluice.heartbeat").await.is_ok_and(|count| count != "0"))
+        });
+        there.await.unwrap();
+        let mut root = cluster.server("db1").root().await.unwrap();
+        root.query_drop(format!("LOCK TABLES sluice.heartbeat {lock}")).await.unwrap();
+        let mut conn = proxy.connect("shop").await.unwrap();
+        for n in 0..30 {
+            conn.query_drop(format!("INSERT INTO marks VALUES ({n})")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let told = events(&proxy).await;
+        assert!(told.contains("master_writes_blocked"), "{told}");
+        assert!(!told.contains("a new master") && !told.contains("writes are held"), "{lock}: {told}");
+        assert_eq!(cluster.server("db1").value("SELECT @@GLOBAL.read_only").await.unwrap(), "0");
+    }
+}
+
+/// Harm: with a table of other columns in the heartbeat's place all servers were down for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_table_of_another_making_in_the_heartbeats_place_is_told_and_takes_nobody_down() {
+    let (cluster, first) = marked(|proxy| proxy.set("monitor.heartbeat_table", "\"\"")).await;
+    first.kill();
+    let table = "CREATE TABLE shop.beats (id INT PRIMARY KEY, proxy INT)";
+    cluster.server("db1").run(&[table, "GRANT SELECT, INSERT, UPDATE, CREATE ON shop.* TO sluice"]).await.unwrap();
+    cluster.settle().await.unwrap();
+    let proxy = Proxy::before(&cluster).set("monitor.heartbeat_table", "\"shop.beats\"").start().await.unwrap();
     let mut conn = proxy.connect("shop").await.unwrap();
-    for n in 0..30 {
+    for n in 0..20 {
         conn.query_drop(format!("INSERT INTO marks VALUES ({n})")).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    for name in ["db1", "db2", "db3", "db4"] {
+        becomes(&proxy, name, "state", "online", Duration::from_secs(1)).await;
+    }
     let told = events(&proxy).await;
-    assert!(told.contains("master_writes_blocked"), "{told}");
-    assert!(!told.contains("a new master"), "{told}");
-    assert_eq!(cluster.server("db1").value("SELECT @@GLOBAL.read_only").await.unwrap(), "0");
+    assert!(told.contains("the heartbeat cannot be read") && told.contains("no heartbeat is written"), "{told}");
+    assert!(!told.contains("master_writes_blocked"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
