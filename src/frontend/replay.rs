@@ -130,6 +130,8 @@ impl Client {
             && !self.session.pins.beyond_transaction()
             && self.upload.is_none()
             && (open || sent)
+            // It was said on the connection that is lost.
+            && (open || !self.session.pins.has(PinReason::SetTransaction))
             && (!open || self.record.as_ref().is_some_and(|record| record.steps().is_ok()));
         if !possible {
             return Ok(Recovered::No);

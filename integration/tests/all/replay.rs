@@ -146,6 +146,25 @@ async fn a_lost_commit_that_did_not_happen_is_run_again() {
     conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap();
 }
 
+/// Harm: it was run again on a connection that knew nothing of what SET TRANSACTION had said for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_statement_that_a_set_transaction_was_said_for_is_not_run_without_it() {
+    let (cluster, proxy, mut conn) = replaying().await;
+    conn.query_drop("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE").await.unwrap();
+    let _root = commits_hang(&cluster).await;
+    let insert = tokio::spawn(async move {
+        let result = conn.query_drop("INSERT INTO marks VALUES (1)").await;
+        (conn, result)
+    });
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    cluster.server("db1").kill().unwrap();
+    let (mut conn, result) = insert.await.unwrap();
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("lost db1"), "{error}");
+    conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap();
+    assert_eq!(marks(&cluster, "db2").await, [2], "{}", events(&proxy).await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_lost_commit_that_happened_is_not_run_twice() {
     let cluster = Cluster::start(flavour()).await.unwrap();
