@@ -106,4 +106,13 @@ impl Client {
         }
         view.queries += 1;
     }
+
+    /// The same while a transaction is run again, whose statement is shown already.
+    pub(super) fn show_running(&self, lease: &Lease) {
+        let mut view = self.entry.view.lock();
+        view.state = ClientState::Active;
+        view.server = Some(lease.server);
+        view.writes = lease.writes;
+        view.thread_id = lease.thread_id;
+    }
 }

@@ -229,6 +229,12 @@ impl Client {
         // Whatever ends this early leaves a transaction behind: then the connection is closed.
         lease.tainted = true;
         lease.guard.wanted = false;
+        lease.writes = true;
+        // In this order, as before every statement: whoever hands this master over sees it, or is seen.
+        self.show_running(&lease);
+        if self.shared.snapshot.load().writer().is_none_or(|view| view.id != new) {
+            return Err("that one was being replaced, too".to_owned());
+        }
         lease.bring_to(&self.session.state).await.map_err(|e| lost(&e))?;
         for (n, step) in steps.iter().enumerate() {
             let (sum, status) = self.run_step(&mut lease, step).await.map_err(|e| lost(&e))?;
@@ -240,7 +246,6 @@ impl Client {
             }
         }
         lease.tainted = false;
-        lease.writes = true;
         // Its statements made the same ids again; what the session had before them was never there.
         lease.last_insert_id = u64::MAX;
         Ok(lease)

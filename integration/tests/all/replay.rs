@@ -165,6 +165,30 @@ async fn a_statement_that_a_set_transaction_was_said_for_is_not_run_without_it()
     assert_eq!(marks(&cluster, "db2").await, [2], "{}", events(&proxy).await);
 }
 
+/// Harm: a switchover that began meanwhile did not wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_transaction_that_is_being_run_again_is_seen_at_its_server() {
+    let (cluster, proxy, mut conn) = replaying().await;
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("INSERT INTO marks SELECT 1 FROM (SELECT SLEEP(1.5)) AS slow").await.unwrap();
+    kill_db1(&cluster).await;
+    let next = tokio::spawn(async move {
+        conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap();
+        conn.query_drop("COMMIT").await.unwrap();
+    });
+    let seen = until_true("it is at db2", Duration::from_secs(10), async || {
+        assert_eq!(marks(&cluster, "db2").await, [0; 0], "and it was not seen there");
+        let clients = proxy.admin("SHOW CLIENTS").await?;
+        Ok(clients.cell("server", "db2", "state") == Some("active") && !next.is_finished())
+    });
+    seen.await.unwrap();
+    // As long as the first statement takes: it is that one, and not the second.
+    let seen = std::time::Instant::now();
+    next.await.unwrap();
+    assert!(seen.elapsed() > Duration::from_secs(1), "{:?}", seen.elapsed());
+    assert_eq!(marks(&cluster, "db2").await, [1, 2]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_lost_commit_that_happened_is_not_run_twice() {
     let cluster = Cluster::start(flavour()).await.unwrap();
