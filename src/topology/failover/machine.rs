@@ -241,6 +241,9 @@ impl Machine {
             self.order(id, order, now, &mut actions);
             return actions;
         }
+        if self.settings.mode == Mode::Off {
+            self.stand_down(now, &mut actions);
+        }
         self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => {
                 self.idle(now, &mut actions);

@@ -126,6 +126,21 @@ impl Machine {
         };
     }
 
+    /// `failover.mode` has become `off`: whatever has not begun to promote somebody ends, and who is master is read off the servers.
+    pub(super) fn stand_down(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Doubt { case, .. } | Phase::Collect { case, .. } | Phase::Refused { case, .. } => {
+                // Writes go to whoever is writable. One that is not becomes no master by being named.
+                let first = || self.seen.servers.first().map(|view| view.id);
+                match case.old.or(self.master).or_else(first) {
+                    Some(old) => self.call_off(case, old, "is left as it is: failover.mode is \"off\" now", now, actions),
+                    None => Phase::Idle,
+                }
+            }
+            other => other,
+        };
+    }
+
     /// `REJOIN SERVER`.
     pub(super) fn rejoin(&mut self, order: OrderId, server: ServerId, actions: &mut Vec<Action>) {
         let result = match (self.view(server), self.seen.writer()) {

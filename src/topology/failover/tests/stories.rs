@@ -685,6 +685,27 @@ fn with_zero_losses_allowed_a_lossy_promotion_is_refused_until_it_is_forced() {
     assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
 }
 
+/// Harm: a failover that had begun went on to promote, whatever the file said since.
+#[test]
+fn a_failover_that_has_promoted_nobody_ends_when_it_is_switched_off() {
+    for collecting in [false, true] {
+        let mut world = running();
+        let ticket = crashed(&mut world);
+        if collecting {
+            let answer = answers(&mut world, ticket);
+            assert_eq!(tell(&mut world, Some(answer)), ["depose", "fence", "end open", "ask"]);
+        }
+        world.machine.configure(FailoverSettings { mode: Mode::Off, ..world.machine.settings.clone() });
+        assert_eq!(tell(&mut world, Some(Event::Tick)), ["release"], "nothing waits for it any more");
+        assert_eq!(world.machine.phase_name(), "idle");
+        let answer = newest(&mut world);
+        assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new());
+        look_around(&mut world);
+        assert_eq!(tell(&mut world, None), Vec::<&str>::new());
+        assert!(world.snapshot.hold.is_none() && world.snapshot.writer().is_none());
+    }
+}
+
 #[test]
 fn a_switchover_holds_drains_fences_applies_and_promotes() {
     let mut world = running();
