@@ -106,6 +106,12 @@ impl Machine {
     /// An operator's failover begins, or takes over the one that is under way.
     pub(super) fn take_over(&mut self, order: OrderId, to: ServerId, force: bool, now: Instant, actions: &mut Vec<Action>) {
         let with = |case: Case| Case { order: Some(order), target: Some(to), force, ..case };
+        if let Phase::Doubt { case, .. } | Phase::Collect { case, .. } | Phase::Refused { case, .. } = &self.phase
+            && let Some(earlier) = case.order
+        {
+            let text = format!("a later FAILOVER TO {} takes its place; SHOW EVENTS tells how far it is", self.name(to));
+            actions.push(Action::Reply(earlier, Err(text)));
+        }
         let old = self.seen.master.or(self.master).filter(|old| *old != to);
         let detail = format!("to {}, by an operator{}", self.name(to), if force { ", forced" } else { "" });
         actions.push(Action::Tell { kind: "failover", server: old, detail });

@@ -706,6 +706,25 @@ fn a_failover_that_has_promoted_nobody_ends_when_it_is_switched_off() {
     }
 }
 
+/// Harm: who had given the first command waited for its answer until his client gave up.
+#[test]
+fn a_second_failover_command_answers_the_first() {
+    let mut world = running();
+    let ticket = crashed(&mut world);
+    let answer = answers(&mut world, ticket);
+    tell(&mut world, Some(answer));
+    let replies = |actions: Vec<Action>| -> Vec<(OrderId, bool)> {
+        actions.iter().filter_map(|a| if let Action::Reply(id, result) = a { Some((*id, result.is_ok())) } else { None }).collect()
+    };
+    assert_eq!(replies(step(&mut world, Event::Order(7, Order::Failover { to: B, force: false }))), []);
+    assert_eq!(replies(step(&mut world, Event::Order(8, Order::Failover { to: B, force: true }))), [(7, false)]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
+    world.servers[1].read_only = false;
+    let done = acted(&world, world.machine.last_ticket(), 1);
+    assert_eq!(replies(step(&mut world, done)), [(8, true)]);
+}
+
 #[test]
 fn a_switchover_holds_drains_fences_applies_and_promotes() {
     let mut world = running();
