@@ -74,6 +74,8 @@ pub(super) struct ServerMemory {
     pub heard_at: Option<Instant>,
     /// What came of comparing it with the master; `None` before that.
     pub compared: Option<Option<Errant>>,
+    /// The master has said that it is writable after this one had said so: they are writable at one time.
+    pub beside: bool,
     /// What it had of the master's own transactions and the master did not show yet, see [`on_its_way`].
     pub doubtful: Option<(GtidSet, Instant)>,
     /// When it did not answer last, or was seen to have started anew, and what others had then: of that it may have lost something.
@@ -271,6 +273,8 @@ impl Memory {
                 {
                     memory.compared = None;
                 }
+                // What the master said before may be older than this.
+                memory.beside &= facts.writable() && memory.facts.as_ref().is_some_and(|old| old.writable());
                 memory.observed = true;
                 memory.facts = Some(Arc::new(facts));
                 memory.facts_at = Some(observation.asked_at);
@@ -294,7 +298,7 @@ impl Memory {
                     memory.alive_at = Some(observation.at);
                 } else {
                     // It may come back with something else.
-                    memory.compared = None;
+                    (memory.compared, memory.beside) = (None, false);
                     memory.away = of_others.map(|set| (observation.at, set));
                 }
                 memory.observed = true;
@@ -339,6 +343,7 @@ impl Memory {
                 continue;
             };
             if memory.heard_at.is_some_and(|at| at <= asked_at) {
+                memory.beside = facts.writable() && known.writable();
                 if let Some(doubtful) = on_its_way(facts, &known, memory.doubtful.as_ref(), asked_at, patience(facts)) {
                     memory.doubtful = Some(doubtful);
                     continue;
@@ -367,7 +372,7 @@ impl Memory {
     /// There is another master: what was compared with the old one says nothing.
     pub(super) fn forget_comparisons(&mut self) {
         for memory in &mut self.servers {
-            memory.compared = None;
+            (memory.compared, memory.beside) = (None, false);
         }
     }
 

@@ -82,6 +82,8 @@ pub struct ServerView {
     pub facts: Option<Arc<Facts>>,
     /// Whether what it has was compared with what the master has, since it last came back and since the master is master.
     pub compared: bool,
+    /// It is writable, and the master has said that it is, too, after this one had said so. Before that the one may have taken the other's place.
+    pub beside: bool,
     /// Whether a GTID that it tells means what it means at the master. MySQL's sets always do. MariaDB's positions only count, so that a server whose
     /// history forked seems to have what it never saw: it counts once it was compared with the master that is master now.
     pub causal: bool,
@@ -131,6 +133,7 @@ impl Snapshot {
                     read_ok: old.is_some_and(|v| v.read_ok),
                     facts: old.and_then(|v| v.facts.clone()),
                     compared: false,
+                    beside: false,
                     causal: old.is_none_or(|v| v.flavor != Some(Flavor::MariaDb)),
                     errant: None,
                     accepted: false,

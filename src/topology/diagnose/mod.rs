@@ -149,6 +149,7 @@ impl Scene<'_> {
             read_ok: verdict.state == State::Online,
             facts,
             compared: remembered.compared.is_some(),
+            beside: remembered.beside,
             causal: self.master == Some(id) || remembered.is_causal(),
             errant: match &remembered.compared {
                 Some(Some(found)) => Some(reuse(before.and_then(|b| b.errant.as_ref()), &found.all)),

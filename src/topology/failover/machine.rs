@@ -373,8 +373,9 @@ impl Machine {
             (Some(old), _)
                 if !self.died && self.view(old).is_some_and(|view| !matches!(view.state, State::Down | State::Suspect)) =>
             {
-                let ours = self.fences.iter().any(|fenced| fenced.server == old && fenced.may_come(now));
-                let late = ours.then(|| (Some(old), format!("a fence of ours reached {} late; {detail}", self.name(old))));
+                let late = self.fences.iter().any(|fenced| fenced.server == old && fenced.may_come(now));
+                let ours = late || self.has_fenced_the_next(now);
+                let late = ours.then(|| (Some(old), format!("a fence of ours has left nobody writable; {detail}")));
                 self.adoptable().map(|id| (None, format!("{} is writable, {detail}", self.name(id)))).or(late)
             }
             (Some(old), _) => Some((Some(old), detail)),
@@ -384,7 +385,7 @@ impl Machine {
     }
 
     /// The only peer that is writable.
-    fn adoptable(&self) -> Option<ServerId> {
+    pub(super) fn adoptable(&self) -> Option<ServerId> {
         let mut writable = self.seen.servers.iter().filter(|view| {
             !matches!(view.state, State::Down | State::Offline | State::Quarantined)
                 && view.facts.as_ref().is_some_and(|facts| facts.writable())

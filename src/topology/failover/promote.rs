@@ -92,6 +92,11 @@ impl Machine {
                 actions.push(Action::LetCommit(*id));
             }
         }
+        // Somebody else has made it master, and only this answer of it is missing: nobody is promoted beside it before it is down.
+        let silent = |id: ServerId| answers.iter().any(|(of, answer)| *of == id && answer.is_err());
+        if case.old.is_none() && case.failed.is_empty() && !case.force && self.adoptable().is_some_and(silent) {
+            return Phase::Collect { case, ticket: None, until: now + NOBODY_AGAIN, catching_up };
+        }
         let again = |wait: Duration, case: Case, catching_up| Phase::Collect { case, ticket: None, until: now + wait, catching_up };
         let promote_replicas = self.settings.topology.promote_replicas;
         match choose(&self.seen, &case, answers, &outranked, promote_replicas) {

@@ -1,6 +1,7 @@
 //! In peace: what the servers need so that the next failover goes well. Read off each snapshot anew, so nothing has to be remembered over a restart.
 //!
-//! - A peer that is writable beside the master is fenced: who was master comes back so, and so does one that was promoted in vain.
+//! - A peer that is writable beside the master is fenced: who was master comes back so, and so does one that was promoted in vain. Not before the
+//!   master has said once more that it is writable itself: somebody else may have made that peer master a moment ago.
 //! - The master receives nothing from a server that is gone, is quarantined or could still be written to: what a dead master did not send must not
 //!   arrive later, unseen. Once that server is read-only and was compared with the master without a finding, the circle is closed again.
 //! - Who replicates from the dead follows the master, by GTID; and so does a former master that follows nobody.
@@ -85,6 +86,8 @@ pub(super) struct Tending {
     adrift: Vec<ServerId>,
     running: Vec<(Duty, Ticket, Instant)>,
     resting: Vec<Rest>,
+    /// When a fence was sent last, or came about.
+    fenced: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -159,7 +162,9 @@ pub(super) fn duties(
         let Some(facts) = &view.facts else { continue };
         let was_master = deposed.contains(&view.id);
         if facts.writable() && (view.configured_role == ConfiguredRole::Master || was_master) {
-            duties.push(Duty::Fence(view.id));
+            if view.beside {
+                duties.push(Duty::Fence(view.id));
+            }
             continue;
         }
         if view.state == State::Quarantined || !facts.replication_visible {
@@ -201,10 +206,11 @@ pub(super) fn duties(
         if &*from.reason == NOT_ASKED {
             continue;
         }
-        let bad = matches!(from.state, State::Down | State::Quarantined) || (writable && from.state != State::Suspect);
+        let beside = writable && (from.beside || from.facts.is_none());
+        let bad = matches!(from.state, State::Down | State::Quarantined) || (beside && from.state != State::Suspect);
         // Whoever follows another than the master may fetch from that one what the master must not have.
         let astray = from.facts.as_ref().is_none_or(|facts| facts.replication.iter().any(|c| seen.source_of(c) != Some(master)));
-        let clean = !bad && !astray && from.state != State::Suspect && from.compared && from.errant.is_none();
+        let clean = !bad && !writable && !astray && from.state != State::Suspect && from.compared && from.errant.is_none();
         if bad && channel.io_running != ThreadState::Stopped {
             duties.push(Duty::StopReceiver { server: master, from: from.id });
         } else if clean
@@ -291,6 +297,13 @@ impl Machine {
         }
     }
 
+    /// Nobody is writable, and a moment ago one was fenced beside a master that has become read-only since: somebody else had just made that one master.
+    pub(super) fn has_fenced_the_next(&self, now: Instant) -> bool {
+        let fresh = SEEN_AFTER + self.settings.topology.heartbeat_interval * 2;
+        self.tending.fenced.is_some_and(|at| now.saturating_duration_since(at) < fresh)
+            && !self.seen.servers.iter().any(|view| view.facts.as_ref().is_some_and(|facts| facts.writable()))
+    }
+
     /// Begins what is to be done and not under way.
     pub(super) fn tend(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(master) = self.seen.writer().map(|view| view.id).filter(|_| self.settings.mode == Mode::Auto) else { return };
@@ -307,6 +320,7 @@ impl Machine {
             let action = match duty {
                 Duty::Fence(server) => {
                     self.tending.depose(server);
+                    self.tending.fenced = Some(now);
                     let detail = format!("it is writable and {} is master: it is made read-only", self.name(master));
                     actions.push(Action::Tell { kind: "rejoin", server: Some(server), detail });
                     // To become read-only it waits for its commits, and what its applier commits waits for replicas that it has not yet.
@@ -347,6 +361,9 @@ impl Machine {
         let Some(at) = self.tending.running.iter().position(|(_, of, _)| *of == ticket) else { return };
         let (duty, _, _) = self.tending.running.remove(at);
         let Outcome::Acted(result) = outcome else { return };
+        if matches!(duty, Duty::Fence(_)) {
+            self.tending.fenced = Some(now);
+        }
         if let Duty::Repoint { server, .. } = duty {
             self.tending.adrift.retain(|other| *other != server);
             if result.is_err() {

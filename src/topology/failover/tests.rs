@@ -130,6 +130,10 @@ struct World {
     /// What the last dead master had and the present one has not, and since when.
     never: Option<(ServerId, MySqlSet, Instant)>,
     told: Vec<String>,
+    /// Whom another proxy has just made master, until ours knows.
+    moved: Option<ServerId>,
+    /// Another proxy has made somebody master.
+    another: bool,
 }
 
 impl World {
@@ -202,6 +206,8 @@ impl World {
             writer: None,
             never: None,
             told: Vec::new(),
+            moved: None,
+            another: false,
             dice,
         }
     }
@@ -492,8 +498,11 @@ impl World {
     fn faults(&mut self) {
         for n in 0..4 {
             let back = self.servers[n].back_at.is_some_and(|at| self.now >= at) || self.calm();
-            if back && self.servers[n].blocked.take().is_some() && !self.servers[n].read_only && self.servers[n].answers() {
-                self.late_write(n);
+            if back && self.servers[n].blocked.take().is_some() {
+                self.servers[n].up_since = self.now;
+                if !self.servers[n].read_only && self.servers[n].answers() {
+                    self.late_write(n);
+                }
             }
             let (now, server) = (self.now, &mut self.servers[n]);
             if back && server.cut {
@@ -514,7 +523,12 @@ impl World {
                 }
             }
         }
-        if self.calm() || self.tick < 60 {
+        self.moved = self.moved.filter(|to| self.writer != Some(*to));
+        // The other proxy's own failover is none of this.
+        if self.calm() || self.tick < 60 || self.moved.is_some() {
+            return;
+        }
+        if self.dice.one_in(250) && self.switched_by_another() {
             return;
         }
         let often = if self.writer.is_some_and(|writer| self.servers[writer.index()].answers()) { 160 } else { 500 };
@@ -556,6 +570,29 @@ impl World {
             let to = ServerId(u16::from(writer.0 == 0));
             self.step(Event::Order(self.tick, Order::Switchover { to, dry_run: false }));
         }
+    }
+
+    /// Another proxy's switchover, where all is well and we do nothing ourselves.
+    fn switched_by_another(&mut self) -> bool {
+        let Some(old) = self.snapshot.writer().map(|view| view.id.index()).filter(|old| *old < 2) else { return false };
+        let to = 1 - old;
+        let at_rest = self.machine.phase_name() == "idle" && self.out.is_empty() && self.back.is_empty() && self.late.is_empty();
+        let well = self.servers.iter().all(|server| server.reach() && server.blocked.is_none());
+        let follows = self.servers[to].source == old && self.servers[to].io && self.servers[to].sql;
+        let quarantined = self.snapshot.servers[to].state == State::Quarantined;
+        if !at_rest || !well || !follows || quarantined || self.servers[old].read_only || !self.servers[to].read_only {
+            return false;
+        }
+        let all = self.servers[old].executed.clone();
+        self.servers[to].executed.merge(&all);
+        (self.servers[old].read_only, self.servers[to].read_only) = (true, false);
+        // The rest of its work.
+        for (_, server) in self.servers.iter_mut().enumerate().filter(|(n, server)| *n == old || server.source == old && *n != to) {
+            (server.source, server.relay, server.io, server.sql) = (to, MySqlSet::default(), true, true);
+        }
+        (self.moved, self.another) = (Some(ServerId(to as u16)), true);
+        self.told.push(format!("{} another proxy makes db{} master", self.tick, to + 1));
+        true
     }
 
     fn replicate(&mut self) {
@@ -701,7 +738,9 @@ impl World {
             if !beyond.is_empty() && n != master && view.state != State::Quarantined {
                 return Err(format!("db{} has {beyond}, which is not named", n + 1));
             }
-            if n != master && view.state != State::Quarantined && !(server.source == master && server.io && server.sql) {
+            // Behind a standby that answers it is let be, as where an operator has set that up: the other proxy may have had its reasons.
+            let follows = server.source == master || (n > 1 && server.source < 2 && self.another);
+            if n != master && view.state != State::Quarantined && !(follows && server.io && server.sql) {
                 return Err(format!("db{} does not follow", n + 1));
             }
         }

@@ -402,6 +402,48 @@ fn a_master_that_somebody_else_made_is_adopted_and_nobody_is_touched() {
     assert!(!done.iter().any(|action| touches(action) || let_go(action)), "{done:?}");
 }
 
+/// Harm: the one that another proxy had just made master was fenced, since what was known of the old one was a heartbeat old; then both were read-only,
+/// and no proxy took that for its own doing.
+#[test]
+fn a_master_that_somebody_else_made_is_not_fenced_for_what_the_old_one_said_before() {
+    let look = |world: &mut World, n: u16| {
+        world.now += ms(10);
+        let seen = vec![Observation::from_monitor(ServerId(n), world.now, world.now, world.look(usize::from(n)))];
+        world.judge(seen);
+    };
+    let mut world = running();
+    (world.servers[0].read_only, world.servers[1].read_only) = (true, false);
+    look(&mut world, 1);
+    assert_eq!(tell(&mut world, None), Vec::<&str>::new(), "and its receiver is let run");
+    look(&mut world, 0);
+    assert_eq!(tell(&mut world, None), ["depose", "ask"]);
+    world.servers[1].cut = true;
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "nobody is promoted beside it for one answer that is missing");
+    world.servers[1].cut = false;
+    world.now += ms(300);
+    assert_eq!(tell(&mut world, Some(Event::Tick)), ["ask"]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["release"]);
+    look_around(&mut world);
+    assert_eq!(world.snapshot.writer().map(|view| view.id), Some(B));
+
+    // One that is writable beside it is fenced as soon as both have said so.
+    let mut world = running();
+    world.servers[1].read_only = false;
+    look(&mut world, 1);
+    assert_eq!(tell(&mut world, None), Vec::<&str>::new());
+    look(&mut world, 0);
+    assert_eq!(tell(&mut world, None), ["fence", "receive nothing"]);
+    // And where it was somebody's master after all, nobody stays read-only for it.
+    world.servers[0].read_only = true;
+    world.servers[1].read_only = true;
+    let done = acted(&world, world.machine.last_ticket() - 1, 1);
+    tell(&mut world, Some(done));
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["hold", "ask"]);
+}
+
 /// Harm: when all servers had started anew after a failover, this process too, the former master was taken for the master, since it was the
 /// writable one, and those that had what was written since were quarantined.
 #[test]
