@@ -384,12 +384,12 @@ impl Machine {
         }
     }
 
-    /// The only peer that is writable.
+    /// The only one that is writable of the peers, and the last master where that is a replica.
     pub(super) fn adoptable(&self) -> Option<ServerId> {
         let mut writable = self.seen.servers.iter().filter(|view| {
             !matches!(view.state, State::Down | State::Offline | State::Quarantined)
                 && view.facts.as_ref().is_some_and(|facts| facts.writable())
-                && view.configured_role == super::super::ConfiguredRole::Master
+                && (view.configured_role == super::super::ConfiguredRole::Master || self.master == Some(view.id))
         });
         match (writable.next(), writable.next()) {
             (Some(one), None) => Some(one.id),

@@ -70,7 +70,7 @@ impl Machine {
             // A replica that somebody made writable is none of our masters.
             .filter(|(id, _)| {
                 let peer = self.view(*id).is_some_and(|view| view.configured_role == ConfiguredRole::Master);
-                peer || case.old == Some(*id) || self.settings.topology.promote_replicas
+                peer || case.old == Some(*id) || self.settings.topology.promote_replicas || self.master == Some(*id)
             })
             .collect();
         let outranked: Vec<ServerId> = match case.old {

@@ -584,6 +584,9 @@ impl World {
             return false;
         }
         let all = self.servers[old].executed.clone();
+        if !all.contains(&self.servers[to].executed) {
+            return false;
+        }
         self.servers[to].executed.merge(&all);
         (self.servers[old].read_only, self.servers[to].read_only) = (true, false);
         // The rest of its work.

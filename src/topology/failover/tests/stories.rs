@@ -444,6 +444,37 @@ fn a_master_that_somebody_else_made_is_not_fenced_for_what_the_old_one_said_befo
     assert_eq!(tell(&mut world, None), ["hold", "ask"]);
 }
 
+/// Harm: a replica that had been promoted, was made read-only for a moment and writable again was never master again: a peer was looked for.
+#[test]
+fn a_replica_that_was_promoted_is_adopted_again_like_a_peer() {
+    let mut world = running();
+    let ticket = crashed(&mut world);
+    world.servers[1].up = false;
+    look_around(&mut world);
+    let answer = answers(&mut world, ticket);
+    tell(&mut world, Some(answer));
+    let to = ServerId(2);
+    assert_eq!(tell(&mut world, Some(Event::Order(7, Order::Failover { to, force: false }))), ["ask"]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
+    world.servers[2].read_only = false;
+    let done = acted(&world, world.machine.last_ticket(), 2);
+    assert_eq!(tell(&mut world, Some(done)), ["release", "repoint", "ok", "reply"]);
+    look_around(&mut world);
+    assert_eq!(world.snapshot.writer().map(|view| view.id), Some(to));
+    tell(&mut world, None);
+    world.servers[2].read_only = true;
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), Vec::<&str>::new(), "an operator has done that");
+    world.servers[2].read_only = false;
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["depose", "ask"]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["release"]);
+    look_around(&mut world);
+    assert_eq!(world.snapshot.writer().map(|view| view.id), Some(to));
+}
+
 /// Harm: when all servers had started anew after a failover, this process too, the former master was taken for the master, since it was the
 /// writable one, and those that had what was written since were quarantined.
 #[test]
