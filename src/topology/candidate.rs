@@ -14,6 +14,8 @@ pub struct Candidate {
     pub applied: GtidSet,
     /// What it has applied or still has in its relay log.
     pub received: GtidSet,
+    /// What others could fetch from it.
+    pub sends: GtidSet,
     /// Its applier runs, or has nothing left to do. One that is broken will never finish.
     pub applier_ok: bool,
 }
@@ -60,7 +62,8 @@ mod tests {
 
     fn candidate(id: u16, role: ConfiguredRole, applied: &str, received: &str) -> Candidate {
         let set = |text| GtidSet::parse(Flavor::MariaDb, text).unwrap();
-        Candidate { id: ServerId(id), role, applied: set(applied), received: set(received), applier_ok: true }
+        let (applied, received) = (set(applied), set(received));
+        Candidate { id: ServerId(id), role, sends: applied.clone(), applied, received, applier_ok: true }
     }
 
     #[test]

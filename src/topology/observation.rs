@@ -108,6 +108,14 @@ impl Facts {
         applied
     }
 
+    /// What it could send to others. On MariaDB that is its binary log: without `log_slave_updates` it lacks what it has only replicated.
+    pub fn sendable(&self) -> GtidSet {
+        match (self.flavor, &self.gtid_binlog) {
+            (Flavor::MariaDb, Some(binlog)) => GtidSet::clone(binlog),
+            _ => self.applied(),
+        }
+    }
+
     /// What it has applied or has in a relay log.
     pub fn received(&self) -> GtidSet {
         let mut received = self.applied();

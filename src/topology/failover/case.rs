@@ -69,6 +69,12 @@ pub struct Case {
     pub catch_ups: u32,
     /// Catching up from another survivor did not succeed: what is missing is lost.
     pub no_catch_up: bool,
+    /// What who takes over had when that was begun last.
+    pub fetched_from: Option<GtidSet>,
+    /// Until when another survivor may apply what it has received, so that it can send it; `None` before that has begun.
+    pub wait_until: Option<Instant>,
+    /// That is over: what it has not applied counts as lost.
+    pub no_wait: bool,
     /// What has been done.
     pub steps: Vec<StepDone>,
     /// When the running step began.
@@ -114,6 +120,9 @@ impl Case {
             let_commit: Vec::new(),
             catch_ups: 0,
             no_catch_up: false,
+            fetched_from: None,
+            wait_until: None,
+            no_wait: false,
             steps: Vec::new(),
             step_began: now,
             told: String::new(),

@@ -14,7 +14,7 @@ pub(super) enum Choice {
     Nobody(String),
     /// This one will, but has to apply what it received first.
     Applying(ServerId),
-    /// Another has more and is still applying it.
+    /// Another has received more, and can send it when it has applied it.
     WaitFor(ServerId),
     /// The old master, which cannot write, has more, and this one still receives from it.
     Rest(ServerId),
@@ -49,8 +49,8 @@ fn candidate(seen: &Snapshot, id: ServerId, facts: &Facts) -> Option<Candidate> 
         Some(errant) => facts.of_others(set, errant),
         None => set,
     };
-    let (applied, received) = (of_others(facts.applied()), of_others(facts.received()));
-    Some(Candidate { id, role: view.configured_role, applied, received, applier_ok: !stopped })
+    let (applied, received, sends) = (of_others(facts.applied()), of_others(facts.received()), of_others(facts.sendable()));
+    Some(Candidate { id, role: view.configured_role, applied, received, sends, applier_ok: !stopped })
 }
 
 /// Chooses among those that answered.
@@ -120,29 +120,26 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], outranked
     usable.sort_by_key(|one| (!writable(one.id), case.old == Some(one.id), one.id));
     let Some(chosen) = best(&usable, true) else { return Choice::Nobody(why_not.join(", ")) };
     let (whom, mut has) = (chosen.id, chosen.received.clone());
-    let lacks = |one: &Candidate, has: &GtidSet| one.received.missing_count(has);
-    if !case.no_catch_up && !as_they_are.contains(&whom) {
-        let clean = |id: ServerId| seen.server(id).is_none_or(|view| view.errant.is_none());
-        let ahead = survivors
-            .iter()
-            .filter(|one| one.id != whom && !(case.no_rest && case.old == Some(one.id)))
-            // With what is fetched comes what somebody wrote there: best from one that has nothing of its own.
-            .max_by_key(|one| (lacks(one, &has), clean(one.id)))
-            .filter(|one| lacks(one, &has) > 0);
-        if let Some(ahead) = ahead {
-            return if !chosen.is_drained() {
-                Choice::Applying(whom)
-            } else if case.blocked && case.old == Some(ahead.id) {
-                Choice::Rest(whom)
-            } else if !ahead.is_drained() && ahead.applier_ok {
-                Choice::WaitFor(ahead.id)
-            } else {
-                Choice::CatchUp { whom, from: ahead.id }
-            };
-        }
-    }
     if !chosen.is_drained() {
         return Choice::Applying(whom);
+    }
+    if !case.no_catch_up && !as_they_are.contains(&whom) {
+        let clean = |id: ServerId| seen.server(id).is_none_or(|view| view.errant.is_none());
+        let others = || survivors.iter().filter(|one| one.id != whom && !(case.no_rest && case.old == Some(one.id)));
+        let rest_of = |one: &Candidate| case.blocked && case.old == Some(one.id);
+        let beyond = |set: &GtidSet| set.missing_count(&has);
+        // With what is fetched comes what somebody wrote there: best from one that has nothing of its own.
+        let ahead = others().max_by_key(|one| (beyond(&one.sends), clean(one.id))).filter(|one| beyond(&one.sends) > 0);
+        let most = ahead.map_or(0, |one| beyond(&one.sends));
+        // Only what it has applied it can send: a moment is worth it, and a delayed replica's hour is not.
+        let busy = |one: &&Candidate| one.applier_ok && !one.is_drained() && !rest_of(one) && beyond(&one.received) > most;
+        let applying = others().filter(busy).max_by_key(|one| beyond(&one.received));
+        match (applying.filter(|_| !case.no_wait && !case.force), ahead) {
+            (Some(one), _) => return Choice::WaitFor(one.id),
+            (None, Some(ahead)) if rest_of(ahead) => return Choice::Rest(whom),
+            (None, Some(ahead)) => return Choice::CatchUp { whom, from: ahead.id },
+            (None, None) => {}
+        }
     }
     has.merge(&chosen.applied);
     let mut known = case.had.clone().unwrap_or_else(|| has.clone());

@@ -150,6 +150,8 @@ pub(super) struct CatchingUp {
     pub whom: ServerId,
     pub from: ServerId,
     pub ticket: Option<Ticket>,
+    /// What was asked before that had been begun.
+    pub early: Option<Ticket>,
     pub until: Instant,
 }
 
@@ -373,8 +375,8 @@ impl Machine {
             (Some(old), _)
                 if !self.died && self.view(old).is_some_and(|view| !matches!(view.state, State::Down | State::Suspect)) =>
             {
-                let late = self.fences.iter().any(|fenced| fenced.server == old && fenced.may_come(now));
-                let ours = late || self.has_fenced_the_next(now);
+                let late = |fenced: &Fenced| fenced.server == old && fenced.may_come(now);
+                let ours = self.fences.iter().any(late) || self.has_fenced_the_next(now);
                 let late = ours.then(|| (Some(old), format!("a fence of ours has left nobody writable; {detail}")));
                 self.adoptable().map(|id| (None, format!("{} is writable, {detail}", self.name(id)))).or(late)
             }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::observation::{ReplicaChannel, ThreadState};
 use super::super::{ConfiguredRole, Facts, ServerId, State, outranks};
 use super::case::Case;
 use super::choose::{Choice, choose};
@@ -20,8 +21,21 @@ const FENCES_MAX: u32 = 4;
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
 /// And how long to receive the rest from a master that cannot write.
 const REST_LIMIT: Duration = Duration::from_millis(250);
-/// And how often that is begun, before what is missing counts as lost.
+/// How long another survivor may take to apply what it has received, so that the candidate can fetch it.
+const WAIT_LIMIT: Duration = Duration::from_secs(2);
+/// And how often fetching is begun, before what is missing counts as lost.
 const CATCH_UPS_MAX: u32 = 5;
+
+/// What a server answered.
+fn said(answers: &[Answer], id: ServerId) -> Option<&Facts> {
+    answers.iter().find(|(of, _)| *of == id).and_then(|(_, answer)| answer.as_ref().ok())
+}
+
+/// Whether nothing has come since it began to fetch: whoever has it does not send it.
+fn has_not_grown(case: &Case, whom: ServerId, answers: &[Answer]) -> bool {
+    let now = said(answers, whom).map(Facts::received);
+    now.zip(case.fetched_from.as_ref()).is_some_and(|(now, before)| before.covers(&now))
+}
 
 impl Machine {
     /// Asks the survivors what they have. The old master is asked too, but not waited for.
@@ -51,10 +65,10 @@ impl Machine {
             && let Event::Done(of, Outcome::Acted(result)) = event
             && fetch.ticket == Some(*of)
         {
-            fetch.ticket = None;
+            (fetch.ticket, fetch.early) = (None, ticket);
             if let Err(why) = result {
                 // Begun anew with the next answers.
-                fetch.until = now;
+                (fetch.until, case.fetched_from) = (now, None);
                 let detail = format!("catch_up: {} cannot fetch from {}: {why}", self.name(fetch.whom), self.name(fetch.from));
                 actions.push(Action::Tell { kind: "failover", server: Some(fetch.whom), detail });
             }
@@ -117,7 +131,16 @@ impl Machine {
                 case.no_catch_up |= catching_up.is_some_and(fails);
                 again(NOBODY_AGAIN, case, catching_up)
             }
-            Choice::Applying(whom) | Choice::WaitFor(whom) => self.applies(whom, case, catching_up, now, actions),
+            Choice::Applying(whom) => self.applies(whom, case, catching_up, now, actions),
+            Choice::WaitFor(whom) if now < *case.wait_until.get_or_insert(now + WAIT_LIMIT) => {
+                self.applies(whom, case, catching_up, now, actions)
+            }
+            Choice::WaitFor(whom) => {
+                case.no_wait = true;
+                let detail = "apply: it has received more than it applies in time, and is not waited for any longer".to_owned();
+                actions.push(Action::Tell { kind: "failover", server: Some(whom), detail });
+                self.ask_candidates(case, catching_up, now, actions)
+            }
             Choice::Rest(whom) => {
                 let limit = *case.rest_until.get_or_insert(now + REST_LIMIT);
                 case.no_rest = now >= limit;
@@ -127,8 +150,14 @@ impl Machine {
                     self.applies(whom, case, catching_up, now, actions)
                 }
             }
-            Choice::CatchUp { whom, from } => match catching_up {
-                Some(fetch) if fetch.whom == whom && fetch.from == from && now < fetch.until => again(ASK_AGAIN, case, catching_up),
+            Choice::CatchUp { whom, from } => match catching_up.filter(|fetch| fetch.whom == whom && fetch.from == from) {
+                Some(fetch) if now < fetch.until && !self.fetches_in_vain(&fetch, ticket, answers) => {
+                    again(ASK_AGAIN, case, catching_up)
+                }
+                Some(fetch) if now >= fetch.until && has_not_grown(&case, whom, answers) => {
+                    case.no_catch_up = true;
+                    self.ask_candidates(case, None, now, actions)
+                }
                 _ if case.catch_ups >= CATCH_UPS_MAX => {
                     case.no_catch_up = true;
                     self.ask_candidates(case, None, now, actions)
@@ -137,10 +166,11 @@ impl Machine {
                     let detail = format!("{} has more: {} fetches it", self.name(from), self.name(whom));
                     actions.push(self.note(&mut case, "apply", Some(whom), detail, now));
                     case.catch_ups += 1;
+                    case.fetched_from = said(answers, whom).map(Facts::received);
                     self.tending.adrift(whom);
                     let ticket = self.ticket();
                     actions.push(Action::Repoint { ticket, server: whom, to: from, instead_of: case.old, demoted: false });
-                    let fetch = CatchingUp { whom, from, ticket: Some(ticket), until: now + CATCH_UP_LIMIT };
+                    let fetch = CatchingUp { whom, from, ticket: Some(ticket), early: None, until: now + CATCH_UP_LIMIT };
                     again(ASK_AGAIN, case, Some(fetch))
                 }
             },
@@ -170,6 +200,14 @@ impl Machine {
                 Phase::Promote { case, ticket, until: now + OUTCOME_LIMIT, whom, lost, others }
             }
         }
+    }
+
+    /// Whether its receiver says, since it was told to fetch, that it cannot.
+    fn fetches_in_vain(&self, fetch: &CatchingUp, asked: Option<Ticket>, answers: &[Answer]) -> bool {
+        let channels = said(answers, fetch.whom).map_or(&[][..], |facts| &facts.replication);
+        let mut from = channels.iter().filter(|channel| self.seen.source_of(channel) == Some(fetch.from));
+        let in_vain = |c: &ReplicaChannel| c.io_running != ThreadState::Running && !c.last_io_error.is_empty();
+        fetch.ticket.is_none() && fetch.early != asked && from.any(in_vain)
     }
 
     /// Whether the only writable one is a former master that has been replaced, see [`outranks`].

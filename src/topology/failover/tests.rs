@@ -15,6 +15,7 @@ use super::super::snapshot::Snapshot;
 use super::super::{ConfiguredRole, Flavor, GtidSet, Hold, Memory, ServerId, State, diagnose};
 use super::*;
 
+mod choices;
 mod stories;
 
 const TICK: Duration = Duration::from_millis(20);

@@ -231,6 +231,84 @@ fn what_a_replica_wrote_itself_is_nothing_that_the_next_master_lacks() {
     panic!("nobody takes over: {}", world.machine.phase_name());
 }
 
+/// A replica has received the newest of the dead master and has not applied it; the peer is asked until it is promoted, for at most three seconds.
+fn a_replica_is_ahead(world: &mut World, mut each_time: impl FnMut(&mut World)) -> Vec<Action> {
+    world.servers[2].relay.merge(&one_of_the_master(10));
+    let ticket = crashed(world);
+    let answer = answers(world, ticket);
+    tell(world, Some(answer));
+    for _ in 0..100 {
+        let answer = newest(world);
+        let actions = step(world, answer);
+        if actions.iter().any(|action| matches!(action, Action::Promote { .. } | Action::Repoint { .. })) {
+            return actions;
+        }
+        each_time(world);
+        world.now += ms(20);
+        tell(world, Some(Event::Tick));
+    }
+    panic!("nobody takes over: {}", world.machine.phase_name());
+}
+
+/// Harm: a delayed replica was waited for until it had applied what it had received, an hour later.
+#[test]
+fn a_survivor_that_applies_late_is_waited_for_and_not_for_long() {
+    let mut world = running();
+    // In a moment.
+    let begun = world.now;
+    let actions = a_replica_is_ahead(&mut world, |world| {
+        if world.now - begun > ms(1_000) {
+            world.servers[2].executed.merge(&one_of_the_master(10));
+        }
+    });
+    let from = actions.iter().find_map(|a| if let Action::Repoint { server: B, to, .. } = a { Some(*to) } else { None });
+    assert_eq!(from, Some(ServerId(2)), "{actions:?}");
+    assert!(world.now - begun < ms(1_500));
+    // It cannot fetch, and says so: it is tried a few times, and no longer.
+    world.servers[1].source = 2;
+    let begun = world.now;
+    let mut tries = 0;
+    for _ in 0..40 {
+        let done = acted(&world, world.machine.last_ticket(), 1);
+        tell(&mut world, Some(done));
+        world.now += ms(20);
+        tell(&mut world, Some(Event::Tick));
+        let Event::Done(ticket, Outcome::Answers { mut answers, .. }) = newest(&mut world) else { unreachable!("answers") };
+        if let Ok(facts) = &mut answers[1].1 {
+            facts.replication[0].io_running = ThreadState::Stopped;
+            facts.replication[0].last_io_error = "1236 purged".to_owned();
+        }
+        let answered = Event::Done(ticket, Outcome::Answers { answers, stalled: false, writes: Writes::NotTried });
+        let actions = step(&mut world, answered);
+        tries += actions.iter().filter(|action| matches!(action, Action::Repoint { .. })).count();
+        if actions.iter().any(|action| matches!(action, Action::Promote { .. })) {
+            break;
+        }
+        assert!(world.now - begun < ms(2_000), "{}", world.machine.phase_name());
+    }
+    assert_eq!(tries, 4);
+
+    // In an hour.
+    let mut world = running();
+    let begun = world.now;
+    let actions = a_replica_is_ahead(&mut world, |_| {});
+    assert!(actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })), "{actions:?}");
+    assert!(world.now - begun > ms(2_000));
+    world.servers[1].read_only = false;
+    let done = acted(&world, world.machine.last_ticket(), 1);
+    let actions = step(&mut world, done);
+    let named = |action: &Action| matches!(action, Action::Tell { detail, .. } if detail.contains("lost with db1: 00000000-0000-0000-0000-000000000001:10"));
+    assert!(actions.iter().any(named), "{actions:?}");
+
+    // Its applier is stopped.
+    let mut world = running();
+    world.servers[2].sql = false;
+    let begun = world.now;
+    let actions = a_replica_is_ahead(&mut world, |_| {});
+    assert!(actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })), "{actions:?}");
+    assert!(world.now - begun < ms(500), "nothing can be had there");
+}
+
 /// Harm: a standby that had started anew and was not told to replicate stayed so, and was promoted with what it had days ago.
 #[test]
 fn a_standby_that_starts_anew_replicates_again_and_one_that_does_not_is_not_promoted() {

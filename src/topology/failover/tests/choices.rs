@@ -1,0 +1,59 @@
+//! Who takes over, and what is named as lost, where servers stand as they rarely do.
+
+use super::super::case::Case;
+use super::super::choose::{Choice, choose};
+use super::*;
+use crate::topology::gtid::MariaDbState;
+
+const A: ServerId = ServerId(0);
+const B: ServerId = ServerId(1);
+const C: ServerId = ServerId(2);
+
+/// One of MariaDB's: what it has applied, what stands in its binary log, what it has received.
+fn mariadb(world: &World, n: usize, [current, binlog, received]: [&str; 3]) -> Facts {
+    let set = |text| Some(Arc::new(GtidSet::parse(Flavor::MariaDb, text).unwrap()));
+    let mut facts = world.facts(n);
+    (facts.flavor, facts.server_uuid) = (Flavor::MariaDb, String::new());
+    (facts.gtid_executed, facts.gtid_binlog) = (set(current), set(binlog));
+    facts.gtid_state = MariaDbState::parse(binlog).ok().map(Arc::new);
+    let channel = &mut facts.replication[0];
+    (channel.retrieved, channel.source_uuid) = (set(received), String::new());
+    facts
+}
+
+/// db1 is master, and these are db1 to db3; then it dies.
+fn after_the_end_of(world: &mut World, all: [Facts; 3]) -> (Case, Vec<Answer>) {
+    for _ in 0..2 {
+        world.now += ms(10);
+        let seen =
+            all.iter().zip(0..).map(|(facts, n)| Observation::from_monitor(ServerId(n), world.now, world.now, Ok(facts.clone())));
+        let seen = seen.collect();
+        world.judge(seen);
+    }
+    world.step(Event::Seen(world.snapshot.clone()));
+    assert_eq!(world.snapshot.master, Some(A));
+    let mut case = Case::new(Kind::Failover, Some(A), String::new(), world.now);
+    case.had = world.machine.had(A);
+    let answer = |(facts, n)| (ServerId(n), if n == 0 { Err(Failure::QueryTimeout) } else { Ok(facts) });
+    (case, all.into_iter().zip(0..).map(answer).collect())
+}
+
+/// Harm: MariaDB writes what it replicates to its own binary log only where it is told to. From a replica that was not told the peer tried to fetch
+/// for half a minute, in vain.
+#[test]
+fn nobody_fetches_from_one_that_cannot_send() {
+    for (sends, expected) in [("0-1-10", Some(C)), ("0-1-9", None), ("", None)] {
+        let mut world = World::new(1);
+        let all = [
+            mariadb(&world, 0, ["0-1-10", "0-1-10", ""]),
+            mariadb(&world, 1, ["0-1-9", "0-1-9", "0-1-9"]),
+            mariadb(&world, 2, ["0-1-10", sends, "0-1-10"]),
+        ];
+        let (case, answers) = after_the_end_of(&mut world, all);
+        match (choose(&world.snapshot, &case, &answers, &[], false), expected) {
+            (Choice::CatchUp { whom, from }, Some(one)) => assert_eq!((whom, from), (B, one)),
+            (Choice::Ready { whom, lost, count, .. }, None) => assert_eq!((whom, &*lost, count), (B, "0-1-10", 1)),
+            (other, _) => panic!("{sends}: {other:?}"),
+        }
+    }
+}
