@@ -350,7 +350,7 @@ impl Hands {
             let stopping = self.stop_receivers(id, facts.flavor, &channels).await?;
             let until = Instant::now() + ACT_LIMIT;
             facts = self.after(&reach).await?;
-            while !as_it_is && !facts.applied().covers(&facts.received()) {
+            while !as_it_is && !facts.applied().covers(&self.snapshot.load().received(&facts)) {
                 if Instant::now() >= until {
                     return Err("it has not applied all that it received".to_owned());
                 }

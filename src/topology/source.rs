@@ -2,7 +2,7 @@
 
 use super::observation::ReplicaChannel;
 use super::snapshot::Snapshot;
-use super::{Facts, ServerId};
+use super::{Facts, GtidSet, ServerId};
 
 /// One of the servers a channel may come from: its number, its address in the file, and what it said of itself.
 pub type Known<'a> = (ServerId, &'a str, Option<&'a Facts>);
@@ -30,6 +30,19 @@ impl Snapshot {
     /// The server a channel replicates from; `None` when it is none of ours.
     pub fn source_of(&self, channel: &ReplicaChannel) -> Option<ServerId> {
         source_among(self.servers.iter().map(|view| (view.id, &*view.address, view.facts.as_deref())), channel)
+    }
+
+    /// Its channels from servers of the file, or all of them where none is known to be one: what comes from elsewhere is no part of a master's history.
+    pub fn own_channels<'a>(&self, facts: &'a Facts) -> impl Iterator<Item = &'a ReplicaChannel> {
+        let none = !facts.replication.iter().any(|channel| self.source_of(channel).is_some());
+        facts.replication.iter().filter(move |channel| none || self.source_of(channel).is_some())
+    }
+
+    /// What it has applied, or has from servers of the file in a relay log.
+    pub fn received(&self, facts: &Facts) -> GtidSet {
+        let mut received = facts.applied();
+        self.own_channels(facts).filter_map(|channel| channel.retrieved.as_deref()).for_each(|set| received.merge(set));
+        received
     }
 
     /// The channel by which `server` replicates from `from`, as of its last answer.

@@ -43,13 +43,13 @@ pub(super) enum Choice {
 /// A server that answers, as far as promotion is concerned.
 fn candidate(seen: &Snapshot, id: ServerId, facts: &Facts) -> Option<Candidate> {
     let view = seen.server(id)?;
-    let stopped = facts.replication.iter().any(|channel| channel.sql_running != ThreadState::Running);
+    let stopped = seen.own_channels(facts).any(|channel| channel.sql_running != ThreadState::Running);
     // What somebody wrote on a replica is nothing that the next master lacks.
     let of_others = |set: GtidSet| match view.errant.as_deref() {
         Some(errant) => facts.of_others(set, errant),
         None => set,
     };
-    let (applied, received, sends) = (of_others(facts.applied()), of_others(facts.received()), of_others(facts.sendable()));
+    let (applied, received, sends) = (of_others(facts.applied()), of_others(seen.received(facts)), of_others(facts.sendable()));
     Some(Candidate { id, role: view.configured_role, applied, received, sends, applier_ok: !stopped })
 }
 

@@ -31,12 +31,6 @@ fn said(answers: &[Answer], id: ServerId) -> Option<&Facts> {
     answers.iter().find(|(of, _)| *of == id).and_then(|(_, answer)| answer.as_ref().ok())
 }
 
-/// Whether nothing has come since it began to fetch: whoever has it does not send it.
-fn has_not_grown(case: &Case, whom: ServerId, answers: &[Answer]) -> bool {
-    let now = said(answers, whom).map(Facts::received);
-    now.zip(case.fetched_from.as_ref()).is_some_and(|(now, before)| before.covers(&now))
-}
-
 impl Machine {
     /// Asks the survivors what they have. The old master is asked too, but not waited for.
     pub(super) fn ask_candidates(
@@ -126,7 +120,7 @@ impl Machine {
                 // What it fetches from another survivor cannot be applied there: it is not waited for any longer.
                 let fails = |fetch: CatchingUp| {
                     let facts = answers.iter().find(|(id, _)| *id == fetch.whom).and_then(|(_, answer)| answer.as_ref().ok());
-                    facts.is_some_and(|facts| facts.replication.iter().any(|channel| !channel.last_sql_error.is_empty()))
+                    facts.is_some_and(|facts| self.seen.own_channels(facts).any(|channel| !channel.last_sql_error.is_empty()))
                 };
                 case.no_catch_up |= catching_up.is_some_and(fails);
                 again(NOBODY_AGAIN, case, catching_up)
@@ -154,7 +148,7 @@ impl Machine {
                 Some(fetch) if now < fetch.until && !self.fetches_in_vain(&fetch, ticket, answers) => {
                     again(ASK_AGAIN, case, catching_up)
                 }
-                Some(fetch) if now >= fetch.until && has_not_grown(&case, whom, answers) => {
+                Some(fetch) if now >= fetch.until && self.has_not_grown(&case, whom, answers) => {
                     case.no_catch_up = true;
                     self.ask_candidates(case, None, now, actions)
                 }
@@ -166,7 +160,7 @@ impl Machine {
                     let detail = format!("{} has more: {} fetches it", self.name(from), self.name(whom));
                     actions.push(self.note(&mut case, "apply", Some(whom), detail, now));
                     case.catch_ups += 1;
-                    case.fetched_from = said(answers, whom).map(Facts::received);
+                    case.fetched_from = said(answers, whom).map(|facts| self.seen.received(facts));
                     self.tending.adrift(whom);
                     let ticket = self.ticket();
                     actions.push(Action::Repoint { ticket, server: whom, to: from, instead_of: case.old, demoted: false });
@@ -208,6 +202,12 @@ impl Machine {
         let mut from = channels.iter().filter(|channel| self.seen.source_of(channel) == Some(fetch.from));
         let in_vain = |c: &ReplicaChannel| c.io_running != ThreadState::Running && !c.last_io_error.is_empty();
         fetch.ticket.is_none() && fetch.early != asked && from.any(in_vain)
+    }
+
+    /// Whether nothing has come since it began to fetch: whoever has it does not send it.
+    fn has_not_grown(&self, case: &Case, whom: ServerId, answers: &[Answer]) -> bool {
+        let now = said(answers, whom).map(|facts| self.seen.received(facts));
+        now.zip(case.fetched_from.as_ref()).is_some_and(|(now, before)| before.covers(&now))
     }
 
     /// Whether the only writable one is a former master that has been replaced, see [`outranks`].

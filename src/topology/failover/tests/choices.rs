@@ -57,3 +57,42 @@ fn nobody_fetches_from_one_that_cannot_send() {
         }
     }
 }
+
+/// Harm: a peer with a stopped channel from a server outside of the cluster, or with something left of it to apply, was not promoted.
+#[test]
+fn what_comes_from_outside_of_the_cluster_does_not_hinder_a_peer() {
+    let mut world = World::new(1);
+    let outside = |world: &World, n| {
+        let mut facts = world.facts(n);
+        let foreign = MySqlSet::one(Origin { uuid: uuid(70), tag: Tag::default() }, 5);
+        facts.replication.push(ReplicaChannel {
+            name: "billing".to_owned(),
+            source_host: "10.9.9.9".to_owned(),
+            source_port: 3306,
+            source_uuid: uuid_text(70),
+            retrieved: Some(Arc::new(GtidSet::MySql(foreign))),
+            last_sql_error: "1062 Duplicate entry".to_owned(),
+            ..ReplicaChannel::default()
+        });
+        facts
+    };
+    let all = [world.facts(0), outside(&world, 1), world.facts(2)];
+    let (case, answers) = after_the_end_of(&mut world, all);
+    let choice = choose(&world.snapshot, &case, &answers, &[], false);
+    assert!(matches!(&choice, Choice::Ready { whom: B, lost, .. } if lost.is_empty()), "{choice:?}");
+
+    // It has not yet applied all that came from the master.
+    world.servers[1].relay = MySqlSet::one(Origin { uuid: uuid(0), tag: Tag::default() }, 1);
+    let all = [world.facts(0), outside(&world, 1), world.facts(2)];
+    let (case, answers) = after_the_end_of(&mut world, all);
+    let choice = choose(&world.snapshot, &case, &answers, &[], false);
+    assert_eq!(choice, Choice::Applying(B));
+    world.servers[1].relay = MySqlSet::default();
+
+    // Where nothing is known of where any of it comes from, all of it counts.
+    let mut all = [world.facts(0), outside(&world, 1), world.facts(2)];
+    all[1].replication.remove(0);
+    let (case, answers) = after_the_end_of(&mut world, all);
+    let choice = choose(&world.snapshot, &case, &answers, &[], false);
+    assert!(matches!(&choice, Choice::Nobody(_)), "{choice:?}");
+}
