@@ -310,7 +310,7 @@ impl Hands {
     /// Waits until it has applied all of `wanted`.
     pub(super) async fn follow(self: Arc<Self>, id: ServerId, wanted: Box<Facts>, limit: Duration) -> Result<Box<Facts>, String> {
         let until = Instant::now() + limit;
-        let wanted = wanted.applied();
+        let wanted = self.snapshot.load().followable([&*wanted].into_iter(), wanted.applied());
         let reach = self.reach(id)?;
         loop {
             let facts = self.after(&reach).await?;

@@ -1,5 +1,6 @@
 //! From whom a replication channel replicates: which of our servers is it?
 
+use super::gtid::MariaDbPosition;
 use super::observation::ReplicaChannel;
 use super::snapshot::Snapshot;
 use super::{Facts, GtidSet, ServerId};
@@ -36,6 +37,23 @@ impl Snapshot {
     pub fn own_channels<'a>(&self, facts: &'a Facts) -> impl Iterator<Item = &'a ReplicaChannel> {
         let none = !facts.replication.iter().any(|channel| self.source_of(channel).is_some());
         facts.replication.iter().filter(move |channel| none || self.source_of(channel).is_some())
+    }
+
+    /// What of a set others may ever have from these senders. MariaDB's `gtid_slave_pos` keeps domains that came from elsewhere once: what stands in no
+    /// sender's binary log, and none of the file's servers wrote, nobody can follow.
+    pub fn followable<'a>(&self, senders: impl Iterator<Item = &'a Facts> + Clone, set: GtidSet) -> GtidSet {
+        let GtidSet::MariaDb(position) = &set else { return set };
+        let sends = |domain: u32| {
+            senders.clone().any(|sender| match sender.gtid_binlog.as_deref() {
+                Some(GtidSet::MariaDb(binlog)) => binlog.domain(domain).is_some(),
+                _ => true,
+            })
+        };
+        let wrote = |server: u32| self.servers.iter().any(|view| view.facts.as_ref().is_some_and(|f| f.server_id == server));
+        let mut left = MariaDbPosition::default();
+        let domains = position.domains().iter().filter(|gtid| sends(gtid.domain) || wrote(gtid.server));
+        domains.for_each(|gtid| left.add(*gtid));
+        GtidSet::MariaDb(left)
     }
 
     /// What it has applied, or has from servers of the file in a relay log.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::{GtidSet, ServerId};
-use super::OrderId;
+use super::{OrderId, Ticket};
 
 /// What kind of replacement, also the event's kind and the metric's label.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -101,6 +101,17 @@ pub struct Case {
     pub spare: Vec<ServerId>,
     /// Nobody but those said that it hears from it, and [`Case::heard`] is what they had when they were asked.
     pub only_spared: bool,
+}
+
+/// The candidate fetches from another survivor what that one has more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct CatchingUp {
+    pub whom: ServerId,
+    pub from: ServerId,
+    pub ticket: Option<Ticket>,
+    /// What was asked before that had been begun.
+    pub early: Option<Ticket>,
+    pub until: Instant,
 }
 
 impl Case {

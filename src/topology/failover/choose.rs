@@ -44,10 +44,11 @@ pub(super) enum Choice {
 fn candidate(seen: &Snapshot, id: ServerId, facts: &Facts) -> Option<Candidate> {
     let view = seen.server(id)?;
     let stopped = seen.own_channels(facts).any(|channel| channel.sql_running != ThreadState::Running);
+    let senders = seen.servers.iter().filter_map(|view| view.facts.as_deref());
     // What somebody wrote on a replica is nothing that the next master lacks.
-    let of_others = |set: GtidSet| match view.errant.as_deref() {
-        Some(errant) => facts.of_others(set, errant),
-        None => set,
+    let of_others = |set: GtidSet| match (view.errant.as_deref(), seen.followable(senders.clone(), set)) {
+        (Some(errant), set) => facts.of_others(set, errant),
+        (None, set) => set,
     };
     let (applied, received, sends) = (of_others(facts.applied()), of_others(seen.received(facts)), of_others(facts.sendable()));
     Some(Candidate { id, role: view.configured_role, applied, received, sends, applier_ok: !stopped })

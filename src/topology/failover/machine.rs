@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::diagnosis::Diagnosis;
 use super::super::snapshot::{ServerView, Snapshot};
 use super::super::{Facts, GtidSet, ServerId, State};
-use super::case::{Case, Kind};
+use super::case::{Case, CatchingUp, Kind};
 use super::tend::Tending;
 use super::{Action, Event, FailoverSettings, Mode, Outcome, StepDone, Ticket, ms, since};
 
@@ -142,17 +142,6 @@ pub(super) enum Phase {
         until: Instant,
         why: String,
     },
-}
-
-/// The candidate fetches from another survivor what that one has more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct CatchingUp {
-    pub whom: ServerId,
-    pub from: ServerId,
-    pub ticket: Option<Ticket>,
-    /// What was asked before that had been begun.
-    pub early: Option<Ticket>,
-    pub until: Instant,
 }
 
 impl Machine {
@@ -291,7 +280,8 @@ impl Machine {
     /// What a server is known to have had.
     pub(super) fn had(&self, id: ServerId) -> Option<GtidSet> {
         let view = self.view(id)?;
-        view.had.as_deref().or(view.gtid.as_deref()).cloned()
+        let set = view.had.as_deref().or(view.gtid.as_deref()).cloned()?;
+        Some(self.seen.followable(view.facts.as_deref().into_iter(), set))
     }
 
     /// A server's name in the file.

@@ -56,7 +56,8 @@ impl Machine {
                         (_, Some(facts)) if facts.writable() => "it is writable itself, which a standby must not be",
                         // Nothing is held yet: what it is behind by now, writes need not wait for later.
                         (Some(facts), Some(target))
-                            if facts.applied().missing_count(&target.applied()) > NEARLY_NOTHING
+                            if self.seen.followable([facts].into_iter(), facts.applied()).missing_count(&target.applied())
+                                > NEARLY_NOTHING
                                 && since(case.began, now) < CATCH_UP_PATIENCE =>
                         {
                             let ticket = self.ticket();

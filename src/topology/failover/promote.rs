@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::super::observation::{ReplicaChannel, ThreadState};
 use super::super::{ConfiguredRole, Facts, ServerId, State, outranks};
-use super::case::Case;
+use super::case::{Case, CatchingUp};
 use super::choose::{Choice, choose};
-use super::machine::{CatchingUp, Machine, OUTCOME_LIMIT, Phase, outcome_of};
+use super::machine::{Machine, OUTCOME_LIMIT, Phase, outcome_of};
 use super::{Action, Answer, Event, Kind, Outcome, Ticket};
 
 /// Between two questions while a relay log is being applied.

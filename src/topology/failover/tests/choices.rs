@@ -96,3 +96,49 @@ fn what_comes_from_outside_of_the_cluster_does_not_hinder_a_peer() {
     let choice = choose(&world.snapshot, &case, &answers, &[], false);
     assert!(matches!(&choice, Choice::Nobody(_)), "{choice:?}");
 }
+
+/// Harm: a domain that had come from elsewhere once, and that the master only remembers, made every switchover fail, and losses were named that never were.
+#[test]
+fn a_domain_that_the_master_cannot_send_is_nothing_to_follow_and_nothing_to_lose() {
+    let mut world = World::new(1);
+    let all = [
+        mariadb(&world, 0, ["0-1-10,5-77-900", "0-1-10", ""]),
+        mariadb(&world, 1, ["0-1-10", "0-1-10", "0-1-10"]),
+        mariadb(&world, 2, ["0-1-10,5-77-900", "0-1-10", "0-1-10,5-77-900"]),
+    ];
+    let [master, peer, _] = all.clone();
+    let (case, answers) = after_the_end_of(&mut world, all);
+    let choice = choose(&world.snapshot, &case, &answers, &[], false);
+    assert!(matches!(&choice, Choice::Ready { whom: B, lost, count: 0, .. } if lost.is_empty()), "{choice:?}");
+
+    let (id, to) = (7, B);
+    let asked = world.machine.step(Event::Order(id, Order::Switchover { to, dry_run: false }), world.now);
+    let ticket = asked.iter().find_map(|action| if let Action::Ask { ticket, .. } = action { Some(*ticket) } else { None });
+    let answers = vec![(A, Ok(master)), (B, Ok(peer))];
+    let answered = Event::Done(ticket.unwrap(), Outcome::Answers { answers, stalled: false, writes: Writes::NotTried });
+    let actions = world.machine.step(answered, world.now);
+    assert!(actions.iter().any(|action| matches!(action, Action::Hold { .. })), "{actions:?}");
+}
+
+/// Each with the binary logs of those that could send it.
+#[test]
+fn what_others_may_have_from_a_server() {
+    let mut world = World::new(1);
+    let plain = |world: &World, n| mariadb(world, n, ["0-1-10", "0-1-10", ""]);
+    let all = [plain(&world, 0), plain(&world, 1), plain(&world, 2)];
+    after_the_end_of(&mut world, all);
+    for (binlogs, set, left) in [
+        (&["0-1-10"][..], "0-1-10,5-77-900", "0-1-10"),
+        (&["0-1-10,5-77-900"], "0-1-10,5-77-900", "0-1-10,5-77-900"),
+        (&["0-1-10", "5-77-1"], "0-1-10,5-77-900", "0-1-10,5-77-900"),
+        // Not in its log, where it does not log what it replicates; but one of the file's servers wrote it.
+        (&["1-1-10"], "0-2-10,1-1-10", "0-2-10,1-1-10"),
+        (&[""], "0-2-10,5-77-900", "0-2-10"),
+    ] {
+        let senders: Vec<Facts> = binlogs.iter().map(|binlog| mariadb(&world, 0, [set, binlog, ""])).collect();
+        let parsed = GtidSet::parse(Flavor::MariaDb, set).unwrap();
+        assert_eq!(world.snapshot.followable(senders.iter(), parsed).to_string(), left, "{set} by {binlogs:?}");
+    }
+    let mysql = GtidSet::MySql(MySqlSet::one(Origin { uuid: uuid(70), tag: Tag::default() }, 5));
+    assert_eq!(world.snapshot.followable(std::iter::empty(), mysql.clone()), mysql);
+}
