@@ -39,11 +39,12 @@ pub fn errant(server: &Facts, master: &Facts) -> Option<Errant> {
     (!all.is_empty()).then_some(Errant { all, foreign, flavor: server.flavor })
 }
 
-/// Whether a read-only server was master after a writable one: more servers follow it, and it has what that one lacks and did not write itself. So it is
+/// Whether a server was master after a writable one: more servers follow it, and it has what that one lacks and did not write itself. So it is
 /// when all servers start anew after a failover: the first master comes up writable, as its file says, and the one that took over does not.
-/// Each with the number of servers that replicate from it.
-pub fn outranks((other, its_followers): (&Facts, usize), (writable, followers): (&Facts, usize)) -> bool {
-    !other.writable() && its_followers > followers && has_more(other, writable)
+/// Each with the number of servers that replicate from it. `alike` are two peers or two replicas: of those that are writable, the election decides.
+/// A replica that was promoted may be writable beside a peer that has come back so.
+pub fn outranks((other, its_followers): (&Facts, usize), (writable, followers): (&Facts, usize), alike: bool) -> bool {
+    !(alike && other.writable()) && its_followers > followers && has_more(other, writable)
 }
 
 /// Whether a server has what another one lacks and did not write itself. What that one wrote itself and lacks is on its way: it was asked a moment before.

@@ -1,8 +1,8 @@
 //! Who takes the writes.
 //!
 //! - The current master stays for as long as it answers (or has not been silent for too long), is writable, and no operator has taken it out.
-//! - Otherwise the only writable peer that answers is master, unless it is quarantined, or (where failover steers) a read-only peer was master after
-//!   it: more servers follow that one, and it has what this one lacks.
+//! - Otherwise the only writable peer that answers is master, unless it is quarantined, or (where failover steers) another was master after it, a
+//!   read-only peer or a replica that was promoted: more servers follow that one, and it has what this one lacks.
 //! - If several are writable and there is no current one: the one that has all the others have, then the one that most servers replicate from, then the
 //!   first in the file.
 //! - At the start nobody is elected before every peer (with several writable ones: every server) has been seen or has had its time.
@@ -129,7 +129,7 @@ impl Ballot<'_> {
                 .is_some_and(|memory| memory.quarantined.is_none() || memory.compared == Some(None))
     }
 
-    /// The read-only peer that was master after this one, see [`outranks`]. Asked where failover can make that one master again.
+    /// The one that was master after this one, see [`outranks`]. Asked where failover can make that one master again.
     fn outranked_by(&self, id: ServerId) -> Option<ServerId> {
         if !self.memory.steered {
             return None;
@@ -144,7 +144,11 @@ impl Ballot<'_> {
                 && self.memory.servers.get(other.index()).is_some_and(|memory| memory.quarantined.is_none())
         };
         let mut peers = self.settings.ids().filter(is_peer).map(|(other, _)| other);
-        peers.find(|other| facts(*other).is_some_and(|facts| outranks((facts, self.followers(*other)), (own, self.followers(id)))))
+        let role = |id: ServerId| self.settings.server(id).map(|server| server.role);
+        peers.find(|other| {
+            let theirs = facts(*other).map(|facts| (facts, self.followers(*other)));
+            theirs.is_some_and(|theirs| outranks(theirs, (own, self.followers(id)), role(*other) == role(id)))
+        })
     }
 
     fn may_stay(&self, id: ServerId) -> bool {

@@ -85,11 +85,11 @@ impl Machine {
             None => writable.iter().filter(|(id, facts)| self.is_outranked(*id, facts, answers)).map(|(id, _)| *id).collect(),
             Some(_) => Vec::new(),
         };
-        // After the start: somebody is master already.
+        // After the start: somebody is master already. Who is writable beside it is fenced then.
+        let masters: Vec<ServerId> = writable.iter().map(|(id, _)| *id).filter(|id| !outranked.contains(id)).collect();
         if case.old.is_none()
             && case.failed.is_empty()
-            && let [(only, _)] = writable.as_slice()
-            && outranked.is_empty()
+            && let [only] = masters.as_slice()
             && self.view(*only).is_none_or(|view| view.state != State::Quarantined)
         {
             return self.call_off(case, *only, "is writable", now, actions);
@@ -217,8 +217,10 @@ impl Machine {
             view.is_some_and(|view| view.configured_role == ConfiguredRole::Master || self.settings.topology.promote_replicas)
         };
         let mut others = answers.iter().filter(|(id, _)| *id != only && peer(*id));
+        let role = |id: ServerId| self.view(id).map(|view| view.configured_role);
         others.any(|(id, answer)| {
-            answer.as_ref().is_ok_and(|other| outranks((other, self.followers(*id)), (facts, self.followers(only))))
+            let alike = role(*id) == role(only);
+            answer.as_ref().is_ok_and(|other| outranks((other, self.followers(*id)), (facts, self.followers(only)), alike))
         })
     }
 

@@ -142,3 +142,50 @@ fn what_others_may_have_from_a_server() {
     let mysql = GtidSet::MySql(MySqlSet::one(Origin { uuid: uuid(70), tag: Tag::default() }, 5));
     assert_eq!(world.snapshot.followable(std::iter::empty(), mysql.clone()), mysql);
 }
+
+/// Harm: after a start of the proxy a peer that had come back writable was taken for the master, and the replica that was master was quarantined.
+#[test]
+fn a_replica_that_is_master_stays_so_beside_a_peer_that_came_back_writable() {
+    let mut world = World::new(1);
+    world.settings.promote_replicas = true;
+    let failover = FailoverSettings {
+        mode: Mode::Auto,
+        topology: world.settings.clone(),
+        hold_timeout: ms(10_000),
+        max_lost_transactions: None,
+    };
+    world.machine.configure(failover);
+    let of = |n, number| MySqlSet::one(Origin { uuid: uuid(n), tag: Tag::default() }, number);
+    for n in 0..4 {
+        world.servers[n].executed.merge(&of(0, 9));
+        // db3 had taken over, and all but db1 followed it.
+        if n != 0 {
+            world.servers[n].executed.merge(&of(2, 5));
+            world.servers[n].source = 2;
+        }
+    }
+    (world.servers[2].source, world.servers[2].io, world.servers[2].sql) = (0, false, false);
+    (world.servers[0].io, world.servers[0].sql) = (false, false);
+    world.servers[2].read_only = false;
+    let look = |world: &mut World| {
+        for _ in 0..2 {
+            world.now += ms(10);
+            let seen = (0..4).map(|n| Observation::from_monitor(ServerId(n as u16), world.now, world.now, world.look(n))).collect();
+            world.judge(seen);
+        }
+    };
+    look(&mut world);
+    assert_eq!(world.snapshot.master, None);
+    let detail = &world.snapshot.no_master.as_ref().unwrap().detail;
+    assert!(detail.contains("db3 was master after it"), "{detail}");
+    let begun = world.machine.step(Event::Seen(world.snapshot.clone()), world.now);
+    assert!(begun.iter().any(|action| matches!(action, Action::Ask { .. })), "{begun:?}");
+    let answers = (0..4).map(|n| (ServerId(n as u16), world.look(n))).collect();
+    let ticket = world.machine.last_ticket();
+    world.step(Event::Done(ticket, Outcome::Answers { answers, stalled: false, writes: Writes::NotTried }));
+    look(&mut world);
+    assert_eq!(world.snapshot.writer().map(|view| view.id), Some(C), "{:?}", world.told);
+    let fenced = world.machine.step(Event::Seen(world.snapshot.clone()), world.now);
+    assert!(fenced.iter().any(|action| matches!(action, Action::Fence { server: A, .. })), "{fenced:?}");
+    assert!(!fenced.iter().any(|action| matches!(action, Action::Fence { server: C, .. })), "{fenced:?}");
+}
