@@ -87,7 +87,11 @@ impl Client {
             self.keep_or_give_back(lease, held);
             return Ok(Some(()));
         };
-        let rows = if asks_held { shape.patched(&asked, self.entry.id) } else { rows };
+        let mut rows = if asks_held { shape.patched(&asked, self.entry.id) } else { rows };
+        // With `sql_select_limit = 0` there is none.
+        if matches!(asked, Asked::Values(_)) {
+            rows.truncate(shape.rows.len());
+        }
         let told = Told {
             status: Some(shape.status),
             warnings: shape.warnings,
@@ -112,7 +116,7 @@ impl Client {
     /// # Errors
     /// `None` when it is no whole number, or the master says what is wrong with it; else the client has its answer.
     pub(super) async fn whole_number(&mut self, expression: &[u8]) -> Result<u64, Option<Result<(), Gone>>> {
-        let sql = [b"SELECT ", expression].concat();
+        let sql = [b"SELECT ", expression, b" LIMIT 1"].concat();
         let sql = self.with_left(&sql, false).unwrap_or(sql);
         let (statement, _) = self.classify(b"KILL 0");
         let packet = self.repacked(Com::Query, &sql);
@@ -185,7 +189,7 @@ impl Client {
 
     /// Which account the server takes the client for; `None` where it does not say.
     pub(super) async fn account_at(&self, lease: &mut Lease) -> Option<Vec<u8>> {
-        let reply = lease.raw_reply(b"SELECT HEX(CURRENT_USER())").await.inspect_err(|_| lease.tainted = true).ok()?;
+        let reply = lease.raw_reply(b"SELECT HEX(CURRENT_USER()) LIMIT 1").await.inspect_err(|_| lease.tainted = true).ok()?;
         let shape = Shape::read(&reply, lease.capabilities)?;
         shape.rows.first()?.first().map(|cell| cell.to_vec()).filter(|cell| !cell.is_empty())
     }

@@ -140,7 +140,7 @@ impl Client {
 
     /// Asks the connection for `FOUND_ROWS()`.
     pub(super) async fn take_found_rows(&mut self, lease: &mut Lease) {
-        match ask(lease, "SELECT FOUND_ROWS()").await {
+        match ask(lease, "SELECT FOUND_ROWS() LIMIT 1").await {
             Ok((answer, _)) => {
                 let cell = answer.rows.into_iter().next().and_then(|row| row.into_iter().next()?);
                 if let Some(rows) = cell.and_then(|cell| std::str::from_utf8(&cell).ok()?.parse().ok()) {
@@ -174,7 +174,7 @@ impl Client {
 
     /// Asks the connection for `LAST_INSERT_ID()`.
     pub(super) async fn take_insert_id(&mut self, lease: &mut Lease) {
-        let id = match lease.scalar("SELECT LAST_INSERT_ID()").await {
+        let id = match lease.scalar("SELECT LAST_INSERT_ID() LIMIT 1").await {
             Ok(cell) => cell.and_then(|cell| std::str::from_utf8(&cell).ok()?.parse().ok()),
             Err(CommandError::Refused(_)) => None,
             Err(CommandError::Io(_) | CommandError::Nonsense(_)) => {
@@ -243,7 +243,7 @@ async fn own_value(connection: &mut Connection, name: &str) -> Result<Option<Vec
     if reply.get(HEADER_LEN) == Some(&0xFF) {
         return Ok(None);
     }
-    let (answer, _) = ask(connection, &format!("SELECT @@session.{name}")).await?;
+    let (answer, _) = ask(connection, &format!("SELECT @@session.{name} LIMIT 1")).await?;
     Ok(answer.rows.into_iter().next().and_then(|row| row.into_iter().next()?))
 }
 

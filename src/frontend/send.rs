@@ -318,8 +318,8 @@ impl Client {
         let Some(written) = written else { return Ok(true) };
         let seconds = settings.write_wait.as_secs_f64();
         let sql = match lease.flavor {
-            Flavor::MySql => format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{written}', {seconds})"),
-            Flavor::MariaDb => format!("SELECT MASTER_GTID_WAIT('{written}', {seconds})"),
+            Flavor::MySql => format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{written}', {seconds}) LIMIT 1"),
+            Flavor::MariaDb => format!("SELECT MASTER_GTID_WAIT('{written}', {seconds}) LIMIT 1"),
         };
         let reached = lease.scalar(&sql).await?.as_deref() == Some(b"0");
         if reached {

@@ -75,8 +75,8 @@ impl Client {
     /// `false`: it could not be asked.
     pub(super) async fn learn_position(&mut self, lease: &mut Lease) -> bool {
         let sql = match lease.flavor {
-            Flavor::MySql => "SELECT @@GLOBAL.gtid_executed",
-            Flavor::MariaDb => "SELECT @@last_gtid",
+            Flavor::MySql => "SELECT @@GLOBAL.gtid_executed LIMIT 1",
+            Flavor::MariaDb => "SELECT @@last_gtid LIMIT 1",
         };
         match lease.scalar(sql).await {
             Ok(position) => {

@@ -76,16 +76,18 @@ impl Unread {
 /// `ROW_COUNT()` and `FOUND_ROWS()`, which asking changes, and whether the names are all there is to know: the server knows this connection's variables
 /// at all (MySQL's tables are there and empty with `performance_schema = OFF`, and for a thread beyond its limits), and no temporary table was ever made
 /// on it, which a function may have done too (MySQL has no such counter that can be selected).
+///
+/// Like every question on a session's connection it ends in a `LIMIT`: else the session's `sql_select_limit` would cut the answer.
 pub fn names_question(mariadb: bool) -> &'static str {
     if mariadb {
         "SELECT ROW_COUNT(), FOUND_ROWS(), \
          (SELECT VARIABLE_VALUE = 0 FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'COM_CREATE_TEMPORARY_TABLE') UNION ALL \
-         (SELECT VARIABLE_NAME, NULL, NULL FROM information_schema.USER_VARIABLES LIMIT 65)"
+         (SELECT VARIABLE_NAME, NULL, NULL FROM information_schema.USER_VARIABLES LIMIT 65) LIMIT 66"
     } else {
         "SELECT ROW_COUNT(), FOUND_ROWS(), EXISTS (SELECT 1 FROM performance_schema.threads WHERE PROCESSLIST_ID = CONNECTION_ID()) \
          UNION ALL \
          (SELECT v.VARIABLE_NAME, NULL, NULL FROM performance_schema.user_variables_by_thread v \
-         JOIN performance_schema.threads t USING (THREAD_ID) WHERE t.PROCESSLIST_ID = CONNECTION_ID() LIMIT 65)"
+         JOIN performance_schema.threads t USING (THREAD_ID) WHERE t.PROCESSLIST_ID = CONNECTION_ID() LIMIT 65) LIMIT 66"
     }
 }
 
@@ -101,7 +103,7 @@ pub fn question(names: &[Box<str>]) -> Option<String> {
     });
     let parts = parts.collect::<Vec<_>>().join(", ");
     let lengths = names.iter().map(|name| format!("COALESCE(LENGTH(@`{}`), 0)", name.replace('`', "``")));
-    Some(format!("SELECT {parts} FROM DUAL WHERE {} <= {READ_BACK_BYTES_MAX}", lengths.collect::<Vec<_>>().join(" + ")))
+    Some(format!("SELECT {parts} FROM DUAL WHERE {} <= {READ_BACK_BYTES_MAX} LIMIT 1", lengths.collect::<Vec<_>>().join(" + ")))
 }
 
 /// A column's type code and flags.
@@ -202,7 +204,7 @@ mod tests {
         assert_eq!(
             sql,
             "SELECT @`a`, HEX(@`a`), COLLATION(@`a`), @`b``c`, HEX(@`b``c`), COLLATION(@`b``c`) FROM DUAL \
-             WHERE COALESCE(LENGTH(@`a`), 0) + COALESCE(LENGTH(@`b``c`), 0) <= 65536"
+             WHERE COALESCE(LENGTH(@`a`), 0) + COALESCE(LENGTH(@`b``c`), 0) <= 65536 LIMIT 1"
         );
         let text = |text: &str| Some(text.as_bytes().to_vec());
         let row = [None, None, text("binary"), text("1"), text("1"), text("binary")];

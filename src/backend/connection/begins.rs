@@ -17,8 +17,7 @@ use crate::session::state::{Change, NAMES, State, Value};
 use crate::topology::Flavor;
 
 /// Goes out with the first command of a connection.
-pub(super) const QUESTION: &str =
-    "SELECT @@session.autocommit, @@global.init_connect, @@global.sql_mode, @@global.net_write_timeout, @@global.net_read_timeout";
+pub(super) const QUESTION: &str = "SELECT @@session.autocommit, @@global.init_connect, @@global.sql_mode, @@global.net_write_timeout, @@global.net_read_timeout LIMIT 1";
 
 /// Servers' own `net_write_timeout` and `net_read_timeout` where nobody configures others.
 pub const NET_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30));
@@ -80,7 +79,7 @@ fn own_names(flavor: Flavor) -> impl Iterator<Item = &'static str> {
 fn details_question(flavor: Flavor) -> String {
     let pairs = own_names(flavor).map(|name| format!("@@session.{name},@@global.{name}"));
     let charsets = NAMES.iter().map(|name| format!("@@session.{name}"));
-    format!("SELECT {}", pairs.chain(charsets).collect::<Vec<_>>().join(","))
+    format!("SELECT {} LIMIT 1", pairs.chain(charsets).collect::<Vec<_>>().join(","))
 }
 
 fn is_off(cell: Option<&Option<Vec<u8>>>) -> bool {
@@ -191,7 +190,7 @@ mod tests {
     fn each_variable_is_asked_with_the_servers_own() {
         let question = details_question(Flavor::MariaDb);
         assert!(question.starts_with("SELECT @@session.sql_mode,@@global.sql_mode,"), "{question}");
-        assert!(question.ends_with(",@@session.collation_connection"), "{question}");
+        assert!(question.ends_with(",@@session.collation_connection LIMIT 1"), "{question}");
         assert!(question.contains("tx_isolation") && !question.contains("transaction_isolation"));
     }
 }

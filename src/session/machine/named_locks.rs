@@ -50,7 +50,7 @@ impl NamedLocks {
         let columns = self.names.iter().filter(|lock| lock.unasked);
         let columns: Vec<String> =
             columns.map(|lock| format!("IS_USED_LOCK('{}') = CONNECTION_ID()", String::from_utf8_lossy(&lock.name))).collect();
-        (!columns.is_empty()).then(|| format!("SELECT {}", columns.join(", ")))
+        (!columns.is_empty()).then(|| format!("SELECT {} LIMIT 1", columns.join(", ")))
     }
 
     /// The answer: which of them the connection holds. One that is not told is taken for held.
@@ -118,7 +118,7 @@ mod tests {
         let mut locks = NamedLocks::default();
         let learn = |sql: &str, locks: &mut NamedLocks| locks.learn(sql.as_bytes(), LexMode::default(), true);
         learn("SELECT GET_LOCK('Leader', 0)", &mut locks);
-        assert_eq!(locks.question().as_deref(), Some("SELECT IS_USED_LOCK('Leader') = CONNECTION_ID()"));
+        assert_eq!(locks.question().as_deref(), Some("SELECT IS_USED_LOCK('Leader') = CONNECTION_ID() LIMIT 1"));
         locks.are(&[false]);
         assert!(!locks.any());
         learn("SELECT GET_LOCK('a', 0), GET_LOCK('b', 0)", &mut locks);
