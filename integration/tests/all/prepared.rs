@@ -330,3 +330,22 @@ async fn preparing_anew_leaves_the_transaction_and_the_variables_alone() {
     let through = told.split_off(told.len() / 2);
     assert_eq!(told, through);
 }
+
+/// Bug: Node's driver sends each number as a DOUBLE, and an id that a client gave itself was taken for one that the server had made.
+#[tokio::test]
+async fn an_id_that_is_given_as_a_double_is_not_the_last_insert_id() {
+    use mysql_async::Value;
+    let schema = schema("prepared_double_id").await;
+    let (mut through, mut direct) = pair(&schema).await;
+    through.query_drop("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY)").await.unwrap();
+    for (conn, first) in [(&mut through, 1000), (&mut direct, 2000)] {
+        conn.query_drop(format!("ALTER TABLE t AUTO_INCREMENT = {first}")).await.unwrap();
+        conn.query_drop("INSERT INTO t VALUES (NULL)").await.unwrap();
+        let made: u64 = conn.query_first("SELECT LAST_INSERT_ID()").await.unwrap().unwrap();
+        for given in [Value::Double(f64::from(first) + 77.0), Value::Float(first as f32 + 78.0)] {
+            conn.exec_drop("INSERT INTO t VALUES (?)", (given.clone(),)).await.unwrap();
+            let told: u64 = conn.query_first("SELECT LAST_INSERT_ID()").await.unwrap().unwrap();
+            assert_eq!(told, made, "behind {given:?}");
+        }
+    }
+}

@@ -99,7 +99,30 @@ pub fn names_id(text: &[u8], parameters: &[u8], id: u64) -> bool {
     let used = bytes.len() - (id.leading_zeros() / 8) as usize;
     let number = bytes.get(..used.max(1)).unwrap_or(&bytes);
     let has = |place: &[u8], what: &[u8]| place.len() > SEARCHED_MAX || place.windows(what.len()).any(|part| part == what);
-    has(text, digits) || has(parameters, digits) || has(parameters, number)
+    // Drivers without integers (Node's) send each number as a DOUBLE.
+    let floats = || has(parameters, &(id as f64).to_le_bytes()) || has(parameters, &(id as f32).to_le_bytes());
+    has(text, digits) || has(parameters, digits) || has(parameters, number) || floats() || may_spell(text, id)
+}
+
+/// Whether there is a number in the text that is not written in decimal digits alone: hexadecimal, bits, one with an exponent, `TRUE`.
+/// What looks like one inside a string counts, too.
+fn may_spell(text: &[u8], id: u64) -> bool {
+    let byte = |at: usize| text.get(at).copied().unwrap_or(b' ');
+    let in_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let before = |at: usize| at.checked_sub(1).map_or(b' ', byte);
+    text.iter().enumerate().any(|(at, b)| match b {
+        b'x' | b'X' | b'b' | b'B' => {
+            let prefixed = before(at) == b'0' && at.checked_sub(1).is_some_and(|zero| !in_word(before(zero)));
+            prefixed && byte(at + 1).is_ascii_hexdigit() || byte(at + 1) == b'\'' && before(at) != b'\'' && !in_word(before(at))
+        }
+        b'e' | b'E' => {
+            let signed = usize::from(matches!(byte(at + 1), b'+' | b'-'));
+            let digits = text.get(..at).unwrap_or_default().iter().rev().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+            digits > 0 && byte(at + 1 + signed).is_ascii_digit() && !in_word(before(at - digits))
+        }
+        b't' | b'T' => id == 1 && text.get(at..at + 4).is_some_and(|word| word.eq_ignore_ascii_case(b"TRUE")),
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -144,6 +167,18 @@ mod tests {
             (b"INSERT INTO t VALUES (18446744073709551615)", b"", u64::MAX, true),
             (b"INSERT INTO t VALUES (1844674407370955161)", b"", u64::MAX, false),
             (&[b'x'; SEARCHED_MAX + 1], b"", 1, true),
+            (b"INSERT INTO t VALUES (?)", &[0, 1, 5, 0, 0, 0, 0, 0, 0x40, 0x53, 0x40], 77, true),
+            (b"INSERT INTO t VALUES (?)", &[0, 1, 5, 0, 0, 0, 0, 0, 0x40, 0x53, 0x40], 78, false),
+            (b"INSERT INTO t VALUES (?)", &[0, 1, 4, 0, 0, 0, 0x9a, 0x42], 77, true),
+            (b"INSERT INTO t VALUES (0x4D)", b"", 77, true),
+            (b"INSERT INTO t VALUES (X'4D')", b"", 77, true),
+            (b"INSERT INTO t VALUES (0b1001101)", b"", 77, true),
+            (b"INSERT INTO t VALUES (b'1001101')", b"", 77, true),
+            (b"INSERT INTO t VALUES (1e2)", b"", 100, true),
+            (b"INSERT INTO t VALUES ('1.0E+2')", b"", 100, true),
+            (b"INSERT INTO t VALUES (true)", b"", 1, true),
+            (b"INSERT INTO t VALUES (TRUE)", b"", 2, false),
+            (b"INSERT INTO box (tab, hex) VALUES ('d3b0e2-4c9b', 'a1e2f', 'e3', 'b', 'x')", b"", 77, false),
         ] {
             assert_eq!(names_id(text, parameters, id), expected, "{id} in {parameters:?}");
         }
