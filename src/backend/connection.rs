@@ -92,7 +92,7 @@ pub struct PreparedText {
     pub sql: Box<[u8]>,
     /// The session when the client prepared it; the statement keeps its schema and what [`State::prepares_like`] compares.
     pub state: Arc<State>,
-    /// Set for a statement that must not be shared (a cursor is open on it, long data was sent to it).
+    /// Set for a statement that must not be shared (a cursor is open on it, long data was sent to it, it names user variables).
     pub private: u64,
     /// Of `sql`, made once: connections look for it at every execution.
     hash: u64,

@@ -18,6 +18,7 @@ use crate::protocol::reply::Expect;
 use crate::session::pin::PinReason;
 use crate::session::prepared::ClientStatement;
 use crate::sql::classify::ClassReason;
+use crate::topology::Flavor;
 
 /// The cursor flags of `COM_STMT_EXECUTE`; the server sends no rows until they are fetched.
 const CURSOR_FLAGS: u8 = 0x07;
@@ -40,7 +41,10 @@ impl Client {
         let repacked = changed.as_deref().map(|sql| self.repacked(Com::StmtPrepare, sql));
         let packet = repacked.as_deref().unwrap_or(packet);
         let sql = changed.as_deref().unwrap_or(sql);
-        let text = Arc::new(PreparedText::new(sql, self.session.state.clone()));
+        let text = PreparedText::new(sql, self.session.state.clone());
+        // MySQL's statement reads a user variable as what it was when the statement was prepared: another client's may be another type.
+        let keeps_types = !statement.effects.reads_user_variables.is_empty() && self.shared.flavor() != Some(Flavor::MariaDb);
+        let text = Arc::new(if keeps_types { text.made_private() } else { text });
         let job = Job {
             com: Com::StmtPrepare,
             expect: Expect::Prepare,

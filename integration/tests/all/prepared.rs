@@ -349,3 +349,35 @@ async fn an_id_that_is_given_as_a_double_is_not_the_last_insert_id() {
         }
     }
 }
+
+/// Bug: MySQL fixes the type of a user variable when a statement is prepared, and the statement was shared: 'abc' came back as 0, and
+/// 1.50 as 2, where another client's variable of that name was a number.
+#[tokio::test]
+async fn a_user_variable_is_read_for_what_it_is_whatever_others_have_in_it() {
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "1").start().await.unwrap();
+    let mut told = Vec::new();
+    for through in [false, true] {
+        for sql in ["SELECT @a", "SELECT @a + 0", "SELECT CONCAT(@a, 'x')", "SELECT @a / 3"] {
+            let mut clients = Vec::new();
+            for value in ["18446744073709551615", "'abc'", "1.50", "2e0", "5"] {
+                let mut conn = if through {
+                    proxy.connect("").await.unwrap()
+                } else {
+                    cluster().server("db1").connect(integration::accounts::APP).await.unwrap()
+                };
+                conn.query_drop(format!("SET @a = {value}")).await.unwrap();
+                let statement = conn.prep(sql).await.unwrap();
+                clients.push((conn, statement, value));
+            }
+            for round in 0..2 {
+                for (conn, statement, value) in &mut clients {
+                    let row: Row = conn.exec_first(&*statement, ()).await.unwrap().unwrap();
+                    let kind = row.columns_ref()[0].column_type();
+                    told.push(format!("{sql}, {value}, round {round}: {:?} {kind:?}", row.as_ref(0)));
+                }
+            }
+        }
+    }
+    let here = told.split_off(told.len() / 2);
+    assert_eq!(told, here);
+}
