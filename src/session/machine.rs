@@ -14,7 +14,7 @@ use crate::session::pin::{PinReason, Pins};
 use crate::session::state::{Change, State};
 use crate::session::unread::Unread;
 use crate::sql::classify::{Class, ClassReason, Classified};
-use crate::sql::lexer::{Dialect, LexMode, Lexer, TokenKind};
+use crate::sql::lexer::{Dialect, LexMode};
 
 /// A tracked system variable: name and value.
 pub type Tracked = (Box<[u8]>, Box<[u8]>);
@@ -253,7 +253,8 @@ impl Session {
     /// Learns from the reply to `statement`, whose text was `sql`.
     pub fn learn(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
         // EXECUTE does what the text that was prepared does.
-        if let Some(name) = &statement.effects.text_execute
+        if !statement.multi
+            && let Some(name) = &statement.effects.text_execute
             && let Some((inner, text)) = self.text_prepared.executed(name, sql, self.lex)
         {
             return self.learn_statement(&inner, &text, learned);
@@ -340,41 +341,18 @@ impl Session {
         self.read_lock = self.locks.stops_writes();
         self.pins.set(PinReason::LockTables, self.locks.any());
 
-        if effects.get_lock || effects.release_lock {
-            self.named_locks.learn(sql, self.lex, ok);
-        }
         if ok && effects.release_all_locks {
             self.named_locks = NamedLocks::default();
         }
+        // What the same text takes may have been taken behind the release: the server is asked.
+        if effects.get_lock || effects.release_lock {
+            self.named_locks.learn(sql, self.lex, ok);
+        }
         self.pins.set(PinReason::NamedLock, self.named_locks.any());
 
-        if let Some(name) = &effects.text_prepare {
-            match (statement.multi, ok) {
-                (true, _) => self.text_prepared.add_unknown(name),
-                (false, true) => self.text_prepared.add(name, sql, self.lex),
-                // A PREPARE that fails takes an older statement of that name with it.
-                (false, false) => self.text_prepared.remove(name),
-            }
-        }
-        if ok && let Some(name) = &effects.text_deallocate {
-            self.text_prepared.remove(name);
-        }
-        self.pins.set(PinReason::TextPrepared, self.text_prepared.any());
-
-        if effects.handler_open {
-            self.handlers = self.handlers.saturating_add(1);
-        }
-        if ok && effects.handler_use && last_word_is(sql, b"CLOSE") {
-            self.handlers = self.handlers.saturating_sub(1);
-        }
-        self.pins.set(PinReason::Handler, self.handlers > 0);
-
-        if effects.xa {
-            let verb = second_word(sql, self.lex);
-            let is = |words: [&[u8]; 2]| words.iter().any(|word| verb.eq_ignore_ascii_case(word));
-            let ended = ok && is([b"COMMIT", b"ROLLBACK"]);
-            self.pins.set(PinReason::Xa, !ended && (self.pins.has(PinReason::Xa) || ok && is([b"START", b"BEGIN"])));
-        }
+        self.learn_text_prepared(statement, sql, ok);
+        self.learn_handlers(statement, sql, ok);
+        self.learn_xa(statement, sql, ok);
         if effects.set_role && (ok || statement.multi) {
             self.learn_role(statement, sql);
         }
@@ -469,21 +447,10 @@ fn autocommit_is_off(state: &State) -> bool {
     state.system("autocommit").is_some_and(|value| is_word(value, b"OFF", b"0"))
 }
 
-fn last_word_is(sql: &[u8], word: &[u8]) -> bool {
-    let sql = sql.trim_ascii_end();
-    let sql = sql.strip_suffix(b";").unwrap_or(sql).trim_ascii_end();
-    sql.len() > word.len() && sql.get(sql.len() - word.len()..).is_some_and(|end| end.eq_ignore_ascii_case(word))
-}
-
-/// The second word, comments not counted; empty when there is none.
-fn second_word(sql: &[u8], mode: LexMode) -> &[u8] {
-    let mut tokens = Lexer::new(sql, mode).filter(|token| !matches!(token.kind, TokenKind::Comment | TokenKind::OptimizerHint));
-    tokens.nth(1).and_then(|token| sql.get(token.start..token.end)).unwrap_or_default()
-}
-
 mod insert_id;
 mod locks;
 mod named_locks;
+mod several;
 mod text_prepared;
 mod transaction;
 mod variables;

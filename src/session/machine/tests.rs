@@ -265,3 +265,39 @@ fn a_temporary_table_is_gone_only_when_it_itself_was_dropped() {
         assert!(session.pins.has(PinReason::TemporaryTable), "{begin}; {other}");
     }
 }
+
+/// Harm: a lock, a prepared statement, a handler was left on a connection of the pool, because what ended others of its kind came in
+/// the same text.
+#[test]
+fn of_several_statements_in_one_text_what_began_last_pins() {
+    for (text, reason, ends) in [
+        ("DO RELEASE_ALL_LOCKS(); SELECT GET_LOCK('a', 1)", "[\"named_lock\"]", &["DO RELEASE_LOCK('a')"][..]),
+        ("SELECT RELEASE_LOCK('a'); SELECT GET_LOCK('a', 1)", "[\"named_lock\"]", &["DO RELEASE_ALL_LOCKS()"]),
+        ("DEALLOCATE PREPARE s; PREPARE s FROM 'SELECT 1'", "[\"text_prepared\"]", &["DROP PREPARE s"]),
+        (
+            "PREPARE a FROM 'SELECT 1'; PREPARE b FROM 'SELECT 2'",
+            "[\"text_prepared\"]",
+            &["DEALLOCATE PREPARE b", "DEALLOCATE PREPARE a"],
+        ),
+        ("PREPARE s FROM 'SELECT 1'; EXECUTE s; DEALLOCATE PREPARE s", "[\"user_variable\"]", &[]),
+        ("HANDLER t OPEN; HANDLER u OPEN; HANDLER t READ FIRST", "[\"handler\"]", &["HANDLER u CLOSE", "HANDLER t CLOSE"]),
+        ("HANDLER t OPEN; HANDLER t READ FIRST; HANDLER t CLOSE", "[]", &[]),
+        ("XA COMMIT 'x'; XA START 'y'", "[\"xa\"]", &["XA COMMIT 'y'"]),
+        ("SELECT 1; XA START 'y'", "[\"xa\"]", &["XA ROLLBACK 'y'"]),
+        ("LOCK TABLES t WRITE; UNLOCK TABLES; LOCK TABLES u READ", "[\"lock_tables\"]", &["UNLOCK TABLES"]),
+    ] {
+        let mut session = session();
+        say(&mut session, text, &Said::default());
+        assert_eq!(pins(&session), reason, "after {text}");
+        for (at, end) in ends.iter().enumerate() {
+            say(&mut session, end, &Said::default());
+            let left = if at + 1 == ends.len() { "[]" } else { reason };
+            assert_eq!(pins(&session), left, "after {text}; {end}");
+        }
+    }
+    let mut session = session();
+    say(&mut session, "EXECUTE IMMEDIATE 'SELECT 1'; LOCK TABLES t WRITE", &Said::default());
+    assert!(session.pins.has(PinReason::LockTables), "{}", pins(&session));
+    say(&mut session, "PREPARE a FROM 'SELECT 1'; SELEKT", &Said { failed: true, errno: 1064, ..Said::default() });
+    assert!(session.pins.has(PinReason::TextPrepared), "the first has ended well");
+}
