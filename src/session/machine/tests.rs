@@ -301,3 +301,23 @@ fn of_several_statements_in_one_text_what_began_last_pins() {
     say(&mut session, "PREPARE a FROM 'SELECT 1'; SELEKT", &Said { failed: true, errno: 1064, ..Said::default() });
     assert!(session.pins.has(PinReason::TextPrepared), "the first has ended well");
 }
+
+/// Harm: `insert_id` stayed on a connection of the pool, where the next INSERT of whoever came there took it.
+#[test]
+fn of_several_variables_in_one_text_each_must_be_told() {
+    let mode: &[(&str, &str)] = &[("sql_mode", "")];
+    for (sql, told, pinned) in [
+        ("SET sql_mode = ''; SET time_zone = '+01:00'", &[("sql_mode", ""), ("time_zone", "+01:00")][..], "[]"),
+        ("SET sql_mode = ''; SELECT 1", mode, "[]"),
+        ("SET NAMES latin1; SELECT 1", &[("character_set_client", "latin1")], "[]"),
+        ("SET sql_mode = ''; SET session_track_schema = 1", mode, "[]"),
+        ("SET sql_mode = ''; SET insert_id = 500", mode, "[\"session_variable\"]"),
+        ("SET insert_id = 500; SELECT 1", &[("insert_id", "500")], "[\"session_variable\"]"),
+        ("SET sql_mode = ''; SET explain_format = 'TREE'", mode, "[\"session_variable\"]"),
+        ("SET explain_format = 'TREE'; SELECT 1", &[], "[\"session_variable\"]"),
+    ] {
+        let mut session = session();
+        say(&mut session, sql, &Said { variables: told, ..Said::default() });
+        assert_eq!(pins(&session), pinned, "{sql}");
+    }
+}

@@ -63,6 +63,16 @@ pub fn is_tracking(name: &str) -> bool {
     name.starts_with("session_track_")
 }
 
+/// Whether a variable that was set among other things is one whose value was told, and can be brought to another connection.
+fn goes_along(name: &str, learned: &Learned<'_>) -> bool {
+    let tracked = match name {
+        "names" | "character set" => "character_set_client",
+        name => name,
+    };
+    let told = || learned.variables.iter().any(|(told, _)| told.eq_ignore_ascii_case(tracked.as_bytes()));
+    is_tracking(name) || !BOUND_VARIABLES.contains(&name) && told()
+}
+
 impl Session {
     /// Learns that `sql` has set global variables. Connections that are opened from now on begin with the new values, and the session
     /// goes on with the old ones.
@@ -140,7 +150,8 @@ impl Session {
             if sets_user {
                 self.unread.add(&effects.sets_user_variables);
             }
-            if sets_system && learned.variables.is_empty() {
+            // One that is tracked says nothing of the others.
+            if effects.sets_system_variables.iter().any(|name| !goes_along(name, learned)) {
                 self.pins.set(PinReason::SessionVariable, true);
             }
         }
