@@ -21,6 +21,8 @@ pub enum PinReason {
     UserVariable,
     /// A system variable got a value that Sluice does not know or cannot bring to another connection.
     SessionVariable,
+    /// `SET gtid_next`, until it is `AUTOMATIC` again.
+    GtidNext,
     /// A cursor is open (`COM_STMT_EXECUTE` with a cursor flag).
     Cursor,
     /// `COM_STMT_SEND_LONG_DATA` has sent part of a statement's parameters.
@@ -49,13 +51,14 @@ pub enum PinReason {
 }
 
 /// All causes, in the order in which they are told.
-pub const ALL: [PinReason; 18] = [
+pub const ALL: [PinReason; 19] = [
     PinReason::Transaction,
     PinReason::TemporaryTable,
     PinReason::LockTables,
     PinReason::NamedLock,
     PinReason::UserVariable,
     PinReason::SessionVariable,
+    PinReason::GtidNext,
     PinReason::Cursor,
     PinReason::LongData,
     PinReason::TextPrepared,
@@ -80,6 +83,7 @@ impl PinReason {
             PinReason::NamedLock => "named_lock",
             PinReason::UserVariable => "user_variable",
             PinReason::SessionVariable => "session_variable",
+            PinReason::GtidNext => "gtid_next",
             PinReason::Cursor => "cursor",
             PinReason::LongData => "long_data",
             PinReason::TextPrepared => "text_prepared",

@@ -64,6 +64,7 @@ fn pins_begin_and_end_with_their_cause() {
         ("CREATE TEMPORARY TABLE other.t (a INT)", "temporary_table", "DROP TEMPORARY TABLE IF EXISTS other.t"),
         ("SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1", "found_rows", "SELECT FOUND_ROWS()"),
         ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "set_transaction", "SELECT 1 FROM t"),
+        ("SET gtid_next = 'a36f1f04-0000-0000-0000-000000000000:1'", "gtid_next", "SET SESSION gtid_next = AUTOMATIC"),
     ] {
         let mut session = session();
         say(&mut session, begin, &Said::default());
@@ -320,4 +321,15 @@ fn of_several_variables_in_one_text_each_must_be_told() {
         say(&mut session, sql, &Said { variables: told, ..Said::default() });
         assert_eq!(pins(&session), pinned, "{sql}");
     }
+}
+
+#[test]
+fn what_gtid_next_began_is_all_that_its_end_ends() {
+    let mut session = session();
+    say(&mut session, "SET rand_seed1 = 1", &Said::default());
+    say(&mut session, "SET gtid_next = 'a36f1f04-0000-0000-0000-000000000000:1'", &Said::default());
+    say(&mut session, "SET gtid_next = 'AUTOMATIC'", &Said::default());
+    assert_eq!(pins(&session), "[\"session_variable\"]", "the seed is the connection's");
+    session.reset();
+    assert_eq!(pins(&session), "[]");
 }

@@ -119,8 +119,7 @@ impl Session {
                 continue;
             }
             if BOUND_VARIABLES.contains(&name.as_str()) {
-                let ended = name == "gtid_next" && value.eq_ignore_ascii_case(b"AUTOMATIC");
-                self.pins.set(PinReason::SessionVariable, !ended || self.state.too_large());
+                self.learn_bound(&name, value.eq_ignore_ascii_case(b"AUTOMATIC"));
                 continue;
             }
             if name == PROFILING && !is_off(value) || name == OPTIMIZER_TRACE && is_traced(value) {
@@ -170,6 +169,14 @@ impl Session {
         self.change(&changes);
     }
 
+    /// One of [`BOUND_VARIABLES`] was set: only `gtid_next` has a value with which it is as if it never was.
+    fn learn_bound(&mut self, name: &str, automatic: bool) {
+        match name {
+            "gtid_next" => self.pins.set(PinReason::GtidNext, !automatic),
+            _ => self.pins.set(PinReason::SessionVariable, true),
+        }
+    }
+
     /// What the client wrote decides where the server does not track: literals are taken along, anything else pins.
     fn learn_assignments(&mut self, assignments: &[Assignment], changes: &mut Vec<Change>) {
         for assignment in assignments {
@@ -217,9 +224,8 @@ impl Session {
                 }
                 (Scope::Session, _) if name == "last_insert_id" || name == "identity" => self.insert_id_changed(),
                 (Scope::Session, _) if BOUND_VARIABLES.contains(&name.as_str()) => {
-                    let ended = name == "gtid_next"
-                        && matches!(&assignment.value, SetValue::Literal(t) if t.to_ascii_uppercase().windows(9).any(|w| w == b"AUTOMATIC"));
-                    self.pins.set(PinReason::SessionVariable, !ended || self.state.too_large());
+                    let automatic = matches!(&assignment.value, SetValue::Literal(t) if t.to_ascii_uppercase().windows(9).any(|w| w == b"AUTOMATIC"));
+                    self.learn_bound(&name, automatic);
                 }
                 // The clock goes on; the value that was tracked would stop it.
                 (Scope::Session, value)
