@@ -55,6 +55,14 @@ const PREPARE_DEPENDS_ON: [&str; 15] = [
     "character_set_collations",
     "old_mode",
 ];
+/// Variables whose NULL is told as an empty value, which they do not take.
+const NULL_WHEN_EMPTY: [&str; 5] = [
+    "character_set_results",
+    "innodb_tmpdir",
+    "default_tmp_storage_engine",
+    "enforce_storage_engine",
+    "innodb_ft_user_stopword_table",
+];
 /// More than this many variables a session cannot take along; it is pinned to its connection instead.
 pub const VARIABLES_MAX: usize = 256;
 /// More bytes than this in all variables a session cannot take along either.
@@ -375,7 +383,7 @@ impl Value {
         match self {
             Value::Literal(text) => text.to_vec(),
             Value::Reported(bytes) => {
-                if bytes.is_empty() && matches!(name, "character_set_results" | "innodb_tmpdir") {
+                if bytes.is_empty() && NULL_WHEN_EMPTY.contains(&name) {
                     return b"NULL".to_vec();
                 }
                 // MariaDB tells the word, and takes it as a word only.
