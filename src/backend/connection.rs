@@ -334,9 +334,18 @@ impl Connection {
     /// # Errors
     /// A broken connection, or a longer reply.
     pub async fn raw_reply(&mut self, sql: &[u8]) -> Result<Vec<u8>, CommandError> {
+        self.raw_reply_within(sql, RAW_REPLY_MAX).await
+    }
+
+    /// The same, up to `most` bytes.
+    ///
+    /// # Errors
+    /// A broken connection, or a longer reply.
+    pub async fn raw_reply_within(&mut self, sql: &[u8], most: usize) -> Result<Vec<u8>, CommandError> {
         let mut out = Vec::with_capacity(sql.len() + 8);
         put_query(&mut out, self.capabilities, sql);
-        self.read_raw(out, Expect::Query).await
+        self.stream.send_command(&out).await?;
+        self.read_reply_within(&mut Buffer::new(), Expect::Query, most).await
     }
 
     async fn read_raw(&mut self, command: Vec<u8>, expect: Expect) -> Result<Vec<u8>, CommandError> {
@@ -346,6 +355,10 @@ impl Connection {
 
     /// Reads one whole reply; what follows it stays in `buffer`.
     async fn read_reply(&mut self, buffer: &mut Buffer, expect: Expect) -> Result<Vec<u8>, CommandError> {
+        self.read_reply_within(buffer, expect, RAW_REPLY_MAX).await
+    }
+
+    async fn read_reply_within(&mut self, buffer: &mut Buffer, expect: Expect, most: usize) -> Result<Vec<u8>, CommandError> {
         let mut reply = Vec::new();
         let mut tracker = ReplyTracker::new(expect, self.capabilities);
         while !tracker.is_done() {
@@ -356,8 +369,8 @@ impl Connection {
             };
             reply.extend_from_slice(buffer.filled().get(..used).unwrap_or(&[]));
             buffer.consume(used);
-            if reply.len() > RAW_REPLY_MAX {
-                return Err(CommandError::Nonsense(format!("a reply of more than {RAW_REPLY_MAX} bytes")));
+            if reply.len() > most {
+                return Err(CommandError::Nonsense(format!("a reply of more than {most} bytes")));
             }
             if matches!(walk.event, Event::NeedMore) && !tracker.is_done() && buffer.fill(&mut self.stream).await? == 0 {
                 return Err(CommandError::Io(std::io::ErrorKind::UnexpectedEof.into()));

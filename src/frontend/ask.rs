@@ -29,6 +29,8 @@ use crate::topology::Flavor;
 /// BIGINT and INT, as rows of the binary protocol hold them.
 const LONGLONG: u8 = 8;
 const LONG: u8 = 3;
+/// The longest list of conditions: as many as a session keeps, each with a text as long as servers make them.
+const CONDITIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 impl Client {
     /// Whether the statement may be one of those.
@@ -80,7 +82,9 @@ impl Client {
             return self.lost_while_asking(job, lease, held).await;
         }
         let sent = Instant::now();
-        let Ok(reply) = lease.raw_reply(job.sql).await else { return self.lost_while_asking(job, lease, held).await };
+        // The rows of that connection's list are not the session's, and may be many.
+        let sql = if matches!(asked, Asked::Conditions { .. }) { &b"SHOW WARNINGS LIMIT 0"[..] } else { job.sql };
+        let Ok(reply) = lease.raw_reply(sql).await else { return self.lost_while_asking(job, lease, held).await };
         let Some(shape) = Shape::read(&reply, lease.capabilities) else {
             // An error, word for word.
             self.stream.send_all(&reply).await?;
@@ -196,7 +200,7 @@ impl Client {
 
     /// Asks the connection for the conditions of the statement before, of which its reply `counted` so many.
     pub(super) async fn take_conditions(&mut self, lease: &mut Lease, counted: u16) {
-        let shape = match lease.raw_reply(b"SHOW WARNINGS").await {
+        let shape = match lease.raw_reply_within(b"SHOW WARNINGS LIMIT 1024", CONDITIONS_BYTES_MAX).await {
             Ok(reply) => Shape::read(&reply, lease.capabilities),
             Err(_) => {
                 lease.tainted = true;
