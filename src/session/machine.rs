@@ -263,9 +263,11 @@ impl Session {
     }
 
     fn learn_statement(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
-        // What SET STATEMENT sets is set back when its statement ends, and both were tracked.
-        let for_one = !statement.plain && learned.ok && !statement.effects.opaque && is_set_statement(statement);
-        let set_back = Learned { variables: &[], state_changed: false, ..*learned };
+        // What SET STATEMENT sets is set back when its statement ends, and both were tracked. What a function in it changed stays.
+        let known = learned.ok && !statement.multi && !statement.effects.opaque;
+        let for_one = known && !learned.is_plain() && is_set_statement(statement);
+        let state_changed = learned.state_changed && statement.runs_unseen();
+        let set_back = Learned { variables: &[], state_changed, ..*learned };
         let learned = if for_one { &set_back } else { learned };
         if let Some(status) = learned.status {
             self.status = status;
