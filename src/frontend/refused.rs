@@ -16,7 +16,7 @@ use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::routing::decide::ReadFromMaster;
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::session::pin::PinReason;
-use crate::sql::classify::Class;
+use crate::sql::classify::{Class, Classified};
 use crate::topology::{Failure, Flavor, ServerId};
 
 /// ER_OPTION_PREVENTS_STATEMENT.
@@ -84,6 +84,21 @@ fn error_of<'b>(buffer: &'b Buffer, pending: &Pending) -> Option<ErrPacket<'b>> 
         last = last.get(header.packet_len()..)?;
     }
     ErrPacket::parse(last.get(HEADER_LEN..)?)
+}
+
+/// Whether what was executed is not there, or not as it was prepared: said before anything of it ran. A procedure or a trigger may end with these
+/// numbers too, and what it has done by then must not be done again.
+fn has_run_nothing(statement: &Classified, error: &ErrPacket<'_>) -> bool {
+    let says = |word: &[u8]| error.message.windows(word.len()).any(|part| part == word);
+    // A trigger that makes an error of its own gives it a SQLSTATE for those.
+    let of_server = error.sqlstate.is_none_or(|state| state == *b"HY000");
+    match error.errno {
+        NEED_REPREPARE => of_server && !statement.runs_unseen() && !statement.effects.calls_procedure,
+        // What lacks its statement is named in every language: `mysqld_stmt_execute` on MariaDB, `mysql_stmt_precheck` on MySQL. In a procedure
+        // it is `EXECUTE`.
+        UNKNOWN_STATEMENT => of_server && (says(b"mysqld_stmt_") || says(b"mysql_stmt_")),
+        _ => false,
+    }
 }
 
 impl Client {
@@ -213,7 +228,9 @@ impl Client {
         let payload = reply.get(HEADER_LEN..)?.to_vec();
         match (job.com, errno) {
             (Com::StmtPrepare, _) if self.make_room(lease, errno) => Some(Failed::PrepareAgain(payload)),
-            (Com::StmtExecute, NEED_REPREPARE | UNKNOWN_STATEMENT) => {
+            (Com::StmtExecute, NEED_REPREPARE | UNKNOWN_STATEMENT)
+                if has_run_nothing(job.statement, &error_of(buffer, pending)?) =>
+            {
                 // What was sent for it with COM_STMT_SEND_LONG_DATA would be lost.
                 let text = job.text.filter(|text| text.private == 0)?;
                 lease.forget_prepared(text);
@@ -249,6 +266,32 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::classify::classify;
+    use crate::sql::lexer::LexMode;
+
+    #[test]
+    fn what_may_have_run_is_not_executed_again() {
+        let gone: &[u8] = b"Unknown prepared statement handler (7) given to mysqld_stmt_execute";
+        let within: &[u8] = b"Unknown prepared statement handler (s) given to EXECUTE";
+        let changed: &[u8] = b"Prepared statement needs to be re-prepared";
+        for (sql, errno, state, message, expected) in [
+            ("SELECT a FROM t", 1615, b"HY000", changed, true),
+            ("INSERT INTO t VALUES (1)", 1615, b"HY000", changed, true),
+            ("INSERT INTO t VALUES (1)", 1615, b"45000", b"a trigger's own", false),
+            ("INSERT INTO t VALUES (f(1))", 1615, b"HY000", changed, false),
+            ("SELECT f(1)", 1615, b"HY000", changed, false),
+            ("CALL p()", 1615, b"HY000", changed, false),
+            ("CALL p()", 1243, b"HY000", within, false),
+            ("CALL p()", 1243, b"HY000", gone, true),
+            ("CALL p()", 1243, b"HY000", b"Unknown prepared statement handler (7) given to mysql_stmt_precheck", true),
+            ("SELECT a FROM t", 1243, b"HY000", gone, true),
+            ("SELECT a FROM t", 1146, b"42S02", changed, false),
+        ] {
+            let statement = classify(sql.as_bytes(), LexMode::default());
+            let error = ErrPacket { errno, sqlstate: Some(*state), message };
+            assert_eq!(has_run_nothing(&statement, &error), expected, "{sql}: {errno}");
+        }
+    }
 
     #[test]
     fn a_write_for_the_master_waits_only_where_another_refused_it() {

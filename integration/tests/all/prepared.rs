@@ -381,3 +381,28 @@ async fn a_user_variable_is_read_for_what_it_is_whatever_others_have_in_it() {
     let here = told.split_off(told.len() / 2);
     assert_eq!(told, here);
 }
+}
+
+/// Bug: a procedure that ended with the error of a statement which must be prepared again was executed seven times.
+#[tokio::test]
+async fn what_ends_as_if_it_was_not_prepared_is_executed_once() {
+    let schema = schema("prepared_once").await;
+    let signal = |state: &str| format!("SIGNAL SQLSTATE '{state}' SET MYSQL_ERRNO = 1615, MESSAGE_TEXT = 'again'");
+    let setup = [
+        format!("USE {schema}"),
+        "CREATE TABLE log (id INT AUTO_INCREMENT PRIMARY KEY) ENGINE=MyISAM".to_owned(),
+        "CREATE TABLE t (id INT) ENGINE=MyISAM".to_owned(),
+        "CREATE PROCEDURE executes () BEGIN INSERT INTO log VALUES (); EXECUTE nosuch; END".to_owned(),
+        format!("CREATE PROCEDURE signals () BEGIN INSERT INTO log VALUES (); {}; END", signal("HY000")),
+        format!("CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW BEGIN INSERT INTO log VALUES (); {}; END", signal("45000")),
+    ];
+    cluster().server("db1").run(&setup.each_ref().map(String::as_str)).await.unwrap();
+    cluster().settle().await.unwrap();
+    let mut conn = crate::world::proxy().connect(&schema).await.unwrap();
+    for (sql, expected) in [("CALL executes()", 1243), ("CALL signals()", 1615), ("INSERT INTO t VALUES (1)", 1615)] {
+        conn.query_drop("TRUNCATE log").await.unwrap();
+        let error = conn.exec_drop(sql, ()).await.unwrap_err();
+        assert_eq!(integration::driver::server_error(&error).map(|(code, ..)| code), Some(expected), "{sql}: {error}");
+        assert_eq!(conn.query_first::<u32, _>("SELECT COUNT(*) FROM log").await.unwrap(), Some(1), "{sql}");
+    }
+}
