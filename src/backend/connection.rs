@@ -348,6 +348,16 @@ impl Connection {
         self.read_reply_within(&mut Buffer::new(), Expect::Query, most).await
     }
 
+    /// `COM_PING`, and what the server says to it: it tells what it has not told of the session yet.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn ping(&mut self) -> Result<Vec<u8>, CommandError> {
+        let mut out = Vec::with_capacity(8);
+        put_command(&mut out, Com::Ping, &[]);
+        self.read_raw(out, Expect::Simple).await
+    }
+
     async fn read_raw(&mut self, command: Vec<u8>, expect: Expect) -> Result<Vec<u8>, CommandError> {
         self.stream.send_command(&command).await?;
         self.read_reply(&mut Buffer::new(), expect).await

@@ -9,11 +9,15 @@ use crate::frontend::client::Client;
 use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
 use crate::frontend::schemaless::moves;
+use crate::frontend::written::ended_untold;
 use crate::protocol::command::Com;
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::ok_err_eof::OkPacket;
 use crate::session::machine::{Learned, is_tracking};
 use crate::session::pin::PinReason;
 use crate::sql::classify::Effects;
 use crate::sql::classify::{Class, Classified, names_id};
+use crate::topology::Flavor;
 
 /// The variables among those that a statement set by which a server is told what to track.
 pub(super) fn tracking_set<'a>(statement: &'a Classified, told: &'a Told) -> Vec<&'a str> {
@@ -61,6 +65,7 @@ impl Client {
                 schema: told.schema.as_deref(),
                 state_changed: told.state_changed,
                 overflow: told.overflow,
+                untold: job.statement.class != Class::Read && lease.flavor == Flavor::MariaDb && ended_untold(job, told),
             };
             if (ok || job.statement.multi) && job.statement.changes_accounts() {
                 self.shared.accounts_changed();
@@ -101,6 +106,33 @@ impl Client {
         }
         self.learn_gtid(lease, told.gtid.as_deref());
         self.session.defined |= job.statement.class == Class::Ddl && told.gtid.is_some();
+    }
+
+    /// What a function has set or made where its rows ended in an EOF: MySQL tells of it with the next OK, which must not be another client's.
+    pub(super) async fn learn_untold(&mut self, lease: &mut Lease) {
+        let Ok(reply) = lease.ping().await else {
+            lease.tainted = true;
+            return;
+        };
+        let Some(ok) = reply.get(HEADER_LEN..).and_then(|payload| OkPacket::parse(payload, lease.capabilities)) else { return };
+        let mut told = Told::default();
+        told.note_ok(&ok);
+        let learned = Learned {
+            ok: true,
+            status: told.status,
+            variables: &told.variables,
+            schema: told.schema.as_deref(),
+            state_changed: told.state_changed,
+            overflow: told.overflow,
+            ..Learned::default()
+        };
+        if learned.is_plain() {
+            return;
+        }
+        let sql = b"DO 0";
+        let (statement, _) = self.classify(sql);
+        self.session.learn(&statement, sql, &learned);
+        self.lease_stands_there(lease, told.schema.is_some());
     }
 
     /// What `LASTVAL(s)` tells stays on its connection. Most who take values never ask, and need not stay there.

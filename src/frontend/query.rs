@@ -26,9 +26,10 @@ use crate::protocol::frame::{HEADER_LEN, Renumber};
 use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
+use crate::session::pin::PinReason;
 use crate::session::replay::Checksum;
-use crate::topology::ServerId;
 use crate::topology::observation::Failure;
+use crate::topology::{Flavor, ServerId};
 
 /// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
 /// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
@@ -371,11 +372,9 @@ impl Client {
         let read_back = self.session.reads_back();
         let tracking = tracking_set(job.statement, &told);
         let ask_id = self.session.insert_id_unsure();
-        if read_back
-            || unshared.is_some()
-            || !tracking.is_empty()
-            || (want_warnings || self.left.uncounted() || ask_id) && !self.session.pins.any()
-        {
+        let untold = !self.session.in_transaction() && written::may_have_written_untold(job, &told);
+        let to_ask = want_warnings || self.left.uncounted() || ask_id;
+        if read_back || unshared.is_some() || untold || !tracking.is_empty() || to_ask && !self.session.pins.any() {
             // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
             // it goes to somebody else, and after the client has its reply.
             // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
@@ -383,10 +382,13 @@ impl Client {
             self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
             if want_warnings {
                 Box::pin(self.take_conditions(&mut lease, told.warnings)).await;
-            } else if self.left.uncounted() && !read_back {
+            } else if self.left.uncounted() && !read_back || untold && self.session.pins.has(PinReason::FoundRows) {
                 Box::pin(self.take_found_rows(&mut lease)).await;
             }
-            if told.errno.is_some_and(|errno| written::may_have_written(job, errno))
+            if untold && job.statement.runs_unseen() && lease.flavor == Flavor::MySql {
+                Box::pin(self.learn_untold(&mut lease)).await;
+            }
+            if (untold || told.errno.is_some_and(|errno| written::may_have_written(job, errno)))
                 && Box::pin(self.learn_position(&mut lease)).await
             {
                 self.change_learned(unnamed);

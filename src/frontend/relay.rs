@@ -59,6 +59,8 @@ pub struct Told {
     pub state_changed: bool,
     /// More was tracked than is kept.
     pub overflow: bool,
+    /// Rows ended in an EOF, which tells nothing of what has changed: the client's connections have no `DEPRECATE_EOF`.
+    pub untold: bool,
     /// The prepared statement's OK, for `COM_STMT_PREPARE`.
     pub prepared: Option<PrepareOk>,
     /// Bytes of the last OK or EOF, as the client gets it, header included.
@@ -256,7 +258,7 @@ impl Relay<'_> {
                     if let Some(eof) = EofPacket::parse(payload) {
                         told.status = Some(eof.status);
                         told.warnings = eof.warnings;
-                        (told.ends_rows, told.last_len) = (true, len);
+                        (told.ends_rows, told.untold, told.last_len) = (true, true, len);
                         if rewrite && eof.status.has(Status::SESSION_STATE_CHANGED) {
                             // Said to us only: this client did not ask for it.
                             let status = (eof.status - Status::SESSION_STATE_CHANGED).0.to_le_bytes();

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
+use crate::frontend::relay::Told;
 use crate::frontend::shared::Shared;
 use crate::protocol::command::Com;
 use crate::routing::decide::Consistency;
@@ -71,8 +72,8 @@ impl Client {
     }
 
     /// A statement that failed may have written all the same: rows of a table without transactions, what a procedure did before
-    /// it failed, the tables that `DROP TABLE a, missing` did find. The error tells no GTID, so the server is asked.
-    /// `false`: it could not be asked.
+    /// it failed, the tables that `DROP TABLE a, missing` did find. The error tells no GTID, nor does the EOF behind rows, so the
+    /// server is asked. `false`: it could not be asked.
     pub(super) async fn learn_position(&mut self, lease: &mut Lease) -> bool {
         let sql = match lease.flavor {
             Flavor::MySql => "SELECT @@GLOBAL.gtid_executed LIMIT 1",
@@ -100,6 +101,20 @@ pub(super) fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
     // A procedure or a list of statements may be refused after its first statement has written.
     let many = job.statement.effects.opaque || job.statement.multi || job.statement.effects.calls_procedure;
     job.com != Com::StmtPrepare && writes && (many || !REFUSED.contains(&errno))
+}
+
+/// Whether a statement ended in rows behind which nothing was told of what it has changed. The OK behind those of a procedure tells.
+pub(super) fn ended_untold(job: &Job<'_>, told: &Told) -> bool {
+    let executed = !matches!(job.com, Com::StmtPrepare | Com::StmtFetch);
+    told.untold && executed && told.errno.is_none() && (told.ends_rows || job.statement.multi)
+}
+
+/// Whether such a statement may have changed something that lasts: `INSERT ... RETURNING`, a function.
+pub(super) fn may_have_written_untold(job: &Job<'_>, told: &Told) -> bool {
+    let statement = job.statement;
+    ended_untold(job, told)
+        && (matches!(statement.class, Class::Write | Class::Ddl | Class::Unknown) || statement.writes_unseen.is_raised())
+        && (statement.may_use_table || statement.effects.opaque || statement.calls_stored_function())
 }
 
 /// Whether there is no server besides the master, in whatever state, that may be read and lack it.

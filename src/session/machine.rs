@@ -40,12 +40,14 @@ pub struct Learned<'a> {
     pub state_changed: bool,
     /// More changed than was kept.
     pub overflow: bool,
+    /// The reply could not tell of what changed, and no later one will.
+    pub untold: bool,
 }
 
 impl Learned<'_> {
     /// It ended well and told of no change. What it says of a statement without effects leaves the state as it is.
     pub fn is_plain(&self) -> bool {
-        self.ok && self.variables.is_empty() && self.schema.is_none() && !self.state_changed && !self.overflow
+        self.ok && self.variables.is_empty() && self.schema.is_none() && !self.state_changed && !self.overflow && !self.untold
     }
 }
 
@@ -310,7 +312,7 @@ impl Session {
             return effects.opaque && !ran_nothing(statement, learned.errno);
         }
         // What a function makes beside a variable that the text sets is asked for with the variables.
-        learned.state_changed && (effects.opaque || !told_by_text)
+        learned.state_changed && (effects.opaque || !told_by_text) || learned.untold && statement.calls_stored_function()
     }
 
     fn with_schema<'a>(&self, table: &'a str) -> std::borrow::Cow<'a, str> {
@@ -456,11 +458,13 @@ mod several;
 mod text_prepared;
 mod transaction;
 mod variables;
+mod words;
 
 use locks::Locks;
 use named_locks::NamedLocks;
 use text_prepared::TextPrepared;
 pub use variables::{Globals, is_tracking};
+use words::{last_word_is, second_word};
 
 #[cfg(test)]
 mod model;

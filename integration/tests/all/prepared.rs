@@ -381,7 +381,6 @@ async fn a_user_variable_is_read_for_what_it_is_whatever_others_have_in_it() {
     let here = told.split_off(told.len() / 2);
     assert_eq!(told, here);
 }
-}
 
 /// Bug: a procedure that ended with the error of a statement which must be prepared again was executed seven times.
 #[tokio::test]

@@ -8,9 +8,11 @@ use integration::cluster::Cluster;
 use integration::flavour::Flavour;
 use integration::proxy::Proxy;
 use integration::wait::until_true;
+use integration::witness::{UTF8MB4, Wire};
 use mysql_async::prelude::Queryable;
 use mysql_async::{ChangeUserOpts, Conn};
 
+use crate::cache::{caching, keep};
 use crate::world::{cluster, flavour, own, proxy, schema, schema_on, where_am_i};
 
 /// A hundred clients on five connections a server: each has its own schema, time zone, SQL mode, limits and rows.
@@ -179,6 +181,7 @@ async fn a_session_reads_its_own_writes_from_lagging_replicas() {
         let read: u32 = conn.query_first("SELECT n FROM t WHERE id = 1").await.unwrap().unwrap();
         assert_eq!(read, n, "an own write was not seen");
     }
+    untold(&cluster, &proxy, &schema).await;
     // The request after it, on a connection of its own, with every way to begin one.
     for n in 20..=35u32 {
         let mut writer = proxy.connect(&schema).await.unwrap();
@@ -207,6 +210,39 @@ async fn a_session_reads_its_own_writes_from_lagging_replicas() {
         stale += u32::from(read != n);
     }
     assert!(stale > 0, "with consistency = none and lagging replicas some read should have been stale");
+}
+
+/// Bug: what was written by a statement that answers with rows was not known of clients whose rows end in EOF packets, which tell of no
+/// transaction: their next reads, and the cache, went to replicas that did not have it.
+async fn untold(cluster: &Cluster, proxy: &Proxy, schema: &str) {
+    let function = format!(
+        "CREATE FUNCTION {schema}.becomes (a INT) RETURNS INT MODIFIES SQL DATA BEGIN UPDATE {schema}.t SET n = a; RETURN a; END"
+    );
+    cluster.server("db1").run(&[&function]).await.unwrap();
+    let caching = caching(Proxy::before(cluster)).start().await.unwrap();
+    let mut ways = vec!["SELECT becomes({n})"];
+    if flavour() == Flavour::MariaDb {
+        ways.push("REPLACE INTO t VALUES (1, {n}) RETURNING n");
+    }
+    let read = "SELECT n FROM t WHERE id = 1";
+    let mut reader = caching.connect(schema).await.unwrap();
+    for (proxy, cached) in [(proxy, false), (&caching, true)] {
+        let mut writer = Wire::connect(proxy.port(), schema, UTF8MB4, false).await.unwrap();
+        for n in 1000..1006 {
+            for way in &ways {
+                let n = n + 100 * i32::from(cached);
+                let sql = way.replace("{n}", &n.to_string());
+                let written = writer.query(sql.as_bytes()).await.unwrap();
+                assert_eq!(written.rows, [[n.to_string()]], "{sql}: {written:?}");
+                if cached {
+                    keep(proxy, &mut reader, read).await;
+                    assert_eq!(reader.query_first::<i32, _>(read).await.unwrap(), Some(n), "kept behind {sql}");
+                } else {
+                    assert_eq!(writer.query(read.as_bytes()).await.unwrap().rows, [[n.to_string()]], "behind {sql}");
+                }
+            }
+        }
+    }
 }
 
 /// Harm: after somebody else had dropped its schema a session was told 1049 for everything, `USE` of another schema too.
@@ -456,6 +492,39 @@ async fn a_functions_temporary_table_is_its_sessions() {
         let mut other = proxy.connect(&schema).await.unwrap();
         assert!(other.query_drop("/* sluice: master */ SELECT * FROM made").await.is_err());
         assert!(conn.query_drop("SELECT * FROM made").await.is_ok());
+    }
+}
+
+/// Bug: where rows end in EOF packets, nothing was known of what a function in their statement had set and made: it stayed on the
+/// connection for the next client.
+#[tokio::test]
+async fn what_a_function_leaves_behind_rows_is_its_sessions() {
+    let schema = schema("sessions_behind_rows").await;
+    let function = |name: &str, body: &str| {
+        format!("CREATE FUNCTION {schema}.{name} () RETURNS INT MODIFIES SQL DATA BEGIN {body}; RETURN 1; END")
+    };
+    let functions =
+        [function("makes", "CREATE TEMPORARY TABLE made (id INT)"), function("translates", "SET SESSION lc_time_names = 'de_DE'")];
+    cluster().server("db1").run(&functions.each_ref().map(String::as_str)).await.unwrap();
+    cluster().settle().await.unwrap();
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "2").start().await.unwrap();
+    let mut other = Wire::connect(proxy.port(), &schema, UTF8MB4, false).await.unwrap();
+    let names = b"/* sluice: master */ SELECT @@lc_time_names";
+    for (sql, read) in
+        [("SELECT makes()", "SELECT COUNT(*) FROM made"), ("SELECT translates()", "SELECT @@lc_time_names = 'de_DE'")]
+    {
+        let mut own = Wire::connect(proxy.port(), &schema, UTF8MB4, false).await.unwrap();
+        let done = own.query(sql.as_bytes()).await.unwrap();
+        assert_eq!(done.error, None, "{sql}: {done:?}");
+        for _ in 0..3 {
+            let seen = other.query(b"/* sluice: master */ SELECT * FROM made").await.unwrap();
+            assert_eq!(seen.error, Some(1146), "{sql}: {seen:?}");
+            assert_eq!(other.query(names).await.unwrap().rows, [["en_US"]], "{sql}");
+            let seen = own.query(read.as_bytes()).await.unwrap();
+            assert_eq!(seen.rows.concat().concat(), if sql.contains("makes") { "0" } else { "1" }, "{sql}: {seen:?}");
+        }
+        let clients = proxy.admin("SHOW CLIENTS").await.unwrap();
+        assert_eq!(clients.column("pin_reason").iter().filter(|pin| **pin == "unknown").count(), 1, "{sql}: {clients:?}");
     }
 }
 
