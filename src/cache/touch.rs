@@ -117,8 +117,20 @@ fn definition(statement: &Classified, schema: Option<&[u8]>, definitions: Option
     if starts("TRUNCATE") && statement.tables.len() == 1 {
         return named(statement, schema, definitions);
     }
-    let grants = ["GRANT", "REVOKE", "CREATE USER", "ALTER USER", "DROP USER", "RENAME USER", "SET", "CREATE ROLE", "DROP ROLE"];
-    let reason = if grants.iter().any(|with| starts(with)) { VoidReason::Grants } else { VoidReason::Ddl };
+    const GRANTS: [&str; 10] = [
+        "GRANT",
+        "REVOKE",
+        "CREATE USER",
+        "ALTER USER",
+        "DROP USER",
+        "RENAME USER",
+        // Not any SET: `SET STATEMENT .. FOR ALTER TABLE ..` is a definition.
+        "SET PASSWORD",
+        "SET DEFAULT",
+        "CREATE ROLE",
+        "DROP ROLE",
+    ];
+    let reason = if GRANTS.iter().any(|with| starts(with)) { VoidReason::Grants } else { VoidReason::Ddl };
     Touched::Everything(reason)
 }
 
@@ -204,6 +216,9 @@ mod tests {
             ("REVOKE ALL ON a FROM u", "grants"),
             ("DROP USER u", "grants"),
             ("SET PASSWORD FOR u = 'x'", "grants"),
+            ("SET DEFAULT ROLE r TO u", "grants"),
+            ("SET STATEMENT lock_wait_timeout = 1 FOR ALTER TABLE a ADD b INT", "ddl"),
+            ("SET STATEMENT lock_wait_timeout = 1 FOR DROP VIEW v", "ddl"),
             ("SET GLOBAL sql_mode = ''", "unknown_tables"),
             ("FLUSH PRIVILEGES", "unknown_tables"),
             ("gibberish", "unknown_tables"),
