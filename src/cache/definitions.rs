@@ -9,7 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::epoch::{Cell, Epochs};
-use crate::sql::classify::{Class, TableName, Uncacheable, classify};
+use crate::sql::classify::{Class, ClassReason, Classified, TableName, Uncacheable, classify};
 use crate::sql::lexer::LexMode;
 
 /// Cells of one statement.
@@ -137,6 +137,19 @@ impl Definitions {
     /// Whether reading these may write: a view among them calls a function that does more than compute, or its text is not told.
     pub fn read_writes(&self, names: &[TableName], schema: Option<&[u8]>) -> bool {
         !self.writing.is_empty() && names.iter().any(|name| name_key(name, schema).is_some_and(|key| self.writing.contains(&key)))
+    }
+
+    /// Whether what this statement reads may write: one of its tables, or any, where not all of them are told by its text.
+    pub fn writes_by_reading(&self, statement: &Classified, schema: Option<&[u8]>) -> bool {
+        // These look at what a view is, and run nothing of it.
+        let looks = matches!(
+            statement.reason,
+            ClassReason::Show | ClassReason::ShowServerState | ClassReason::Explain | ClassReason::Describe | ClassReason::Help
+        );
+        self.any_read_writes()
+            && statement.may_use_table
+            && !looks
+            && (!statement.tables_complete || self.read_writes(&statement.tables, schema))
     }
 
     /// The tables that change when these are written. `None`: any may.

@@ -187,7 +187,7 @@ impl Cache {
     /// Whether this read may write: by a view that calls a function.
     pub fn read_writes(&self, statement: &Classified, schema: Option<&[u8]>) -> bool {
         self.reads_write.load(SeqCst)
-            && self.definitions.load().as_ref().is_some_and(|known| known.read_writes(&statement.tables, schema))
+            && self.definitions.load().as_ref().is_some_and(|known| known.writes_by_reading(statement, schema))
     }
 
     /// What others' results are judged by. To be asked for before the ticket is taken.
