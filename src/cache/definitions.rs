@@ -193,6 +193,8 @@ struct Maker<'a> {
     triggers: HashSet<NameKey>,
     cascades_fire: bool,
     children: HashMap<NameKey, Vec<NameKey>>,
+    /// A cascade from it goes to a table whose name has no key.
+    lost_child: HashSet<NameKey>,
     views: HashMap<NameKey, &'a str>,
     /// Two names that are one in lower case: neither is kept.
     doubled: HashSet<NameKey>,
@@ -212,6 +214,7 @@ impl<'a> Maker<'a> {
             triggers: told.triggers.iter().filter_map(of).collect(),
             cascades_fire: told.cascades_fire,
             children: HashMap::new(),
+            lost_child: HashSet::new(),
             views: told.views.iter().filter_map(|(named, text)| Some((of(named)?, text.as_str()))).collect(),
             doubled: HashSet::new(),
             heartbeat: told.heartbeat.as_ref().and_then(of),
@@ -223,8 +226,12 @@ impl<'a> Maker<'a> {
             }
         }
         for (parent, child) in &told.cascades {
-            if let (Some(parent), Some(child)) = (of(parent), of(child)) {
-                maker.children.entry(parent).or_default().push(child);
+            match (of(parent), of(child)) {
+                (Some(parent), Some(child)) => maker.children.entry(parent).or_default().push(child),
+                // Nobody knows what changes behind it; it may be the parent of others.
+                (Some(parent), None) => _ = maker.lost_child.insert(parent),
+                // Its own writes change anything, since it has no key.
+                (None, _) => {}
             }
         }
         maker
@@ -305,7 +312,8 @@ impl<'a> Maker<'a> {
                         continue;
                     }
                     add(&mut cells, &[self.cell(&key)?]);
-                    if cells.len() > TOUCHED_MAX || self.cascades_fire && self.triggers.contains(&key) {
+                    let fires = self.cascades_fire && self.triggers.contains(&key);
+                    if cells.len() > TOUCHED_MAX || fires || self.lost_child.contains(&key) {
                         return None;
                     }
                     todo.extend(self.children.get(&key).into_iter().flatten().cloned());
@@ -454,6 +462,24 @@ mod tests {
             let found = key(b"shop", name.as_bytes());
             let cells = definitions.write([found.as_deref()].into_iter());
             assert_eq!(cells.map_or_else(|| "any".to_owned(), |cells| said(&cells)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cascade_to_a_name_that_is_not_looked_up_may_change_anything() {
+        let mut told = told_of_shop();
+        told.cascades = vec![
+            (named("shop.items"), named("shop.größen")),
+            (named("shop.größen"), named("shop.notes")),
+            (named("shop.orders"), named("shop.items")),
+        ];
+        told.tables.push((named("shop.größen"), "BASE TABLE".to_owned(), "InnoDB".to_owned()));
+        let epochs = Epochs::default();
+        let definitions = Definitions::new(told, &epochs, LexMode::default());
+        for (name, expected) in [("items", None), ("orders", None), ("größen", None), ("notes", Some("shop.notes"))] {
+            let found = key(b"shop", name.as_bytes());
+            let cells = definitions.write([found.as_deref()].into_iter());
+            assert_eq!(cells.map(|cells| said(&cells)).as_deref(), expected, "{name}");
         }
     }
 
