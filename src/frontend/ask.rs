@@ -219,6 +219,8 @@ impl Client {
     pub(super) fn with_left(&self, sql: &[u8], prepared: bool) -> Option<Vec<u8>> {
         // A statement that asks for nothing else keeps the functions, so that its columns stay what they are.
         let only_asks = asked(sql, self.session.lex).is_some();
+        // A connection that is held knows it, unless it was asked for conditions, and for more, since.
+        let taken = !self.left.unasked() && self.left.warning_count() > 0;
         // Compared with what a server says, the number must be the server's.
         let server_numbers = [&b"IS_USED_LOCK"[..], b"PROCESSLIST"];
         let compares = server_numbers.iter().any(|word| sql.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)));
@@ -227,7 +229,7 @@ impl Client {
             Leftover::ConnectionId => Some(self.entry.id.to_string()),
             Leftover::RowCount if self.left.counts_alone() && !prepared && !only_asks => self.left.value(leftover),
             // What is prepared is executed later, behind other statements.
-            _ if prepared || only_asks || self.held.is_some() => None,
+            _ if prepared || only_asks || self.held.is_some() && !taken => None,
             Leftover::LastGtid => self.left.value(leftover).map(|gtid| format!("'{gtid}'")),
             other => self.left.value(other),
         })

@@ -129,6 +129,7 @@ impl Client {
         let need = match (gtid, told.errno) {
             (Some(gtid), _) => Need::Gtid(gtid),
             (None, Some(errno)) if !open && written::may_have_written(job, errno) => Need::Master,
+            (None, Some(errno)) if open && written::may_have_committed(job, errno) => Need::Master,
             (None, None) if !open && (told.affected_rows > 0 || written::ended_untold(job, told)) => Need::Master,
             (None, _) => Need::Nothing,
         };

@@ -372,7 +372,8 @@ impl Client {
         let read_back = self.session.reads_back();
         let tracking = tracking_set(job.statement, &told);
         let ask_id = self.session.insert_id_unsure();
-        let untold = !self.session.in_transaction() && written::may_have_written_untold(job, &told);
+        // Within an XA transaction a server answers nothing else.
+        let untold = !self.session.pins.has(PinReason::Xa) && written::is_to_be_asked(job, &told, self.session.in_transaction());
         let to_ask = want_warnings || self.left.uncounted() || ask_id;
         if read_back || unshared.is_some() || untold || !tracking.is_empty() || to_ask && !self.session.pins.any() {
             // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
@@ -385,12 +386,10 @@ impl Client {
             } else if self.left.uncounted() && !read_back || untold && self.session.pins.has(PinReason::FoundRows) {
                 Box::pin(self.take_found_rows(&mut lease)).await;
             }
-            if untold && job.statement.runs_unseen() && lease.flavor == Flavor::MySql {
+            if untold && told.errno.is_none() && job.statement.runs_unseen() && lease.flavor == Flavor::MySql {
                 Box::pin(self.learn_untold(&mut lease)).await;
             }
-            if (untold || told.errno.is_some_and(|errno| written::may_have_written(job, errno)))
-                && Box::pin(self.learn_position(&mut lease)).await
-            {
+            if untold && Box::pin(self.learn_position(&mut lease)).await {
                 self.change_learned(unnamed);
             }
             if !tracking.is_empty() && Box::pin(lease.track_again(&tracking)).await.is_err() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::backend::connection::CommandError;
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
@@ -84,7 +85,9 @@ impl Client {
                 self.learn_gtid(lease, position.as_deref());
                 true
             }
-            Err(_) => {
+            // The connection is as good as before, and the session may be bound to it.
+            Err(CommandError::Refused(_)) => false,
+            Err(CommandError::Io(_) | CommandError::Nonsense(_)) => {
                 lease.tainted = true;
                 false
             }
@@ -101,6 +104,23 @@ pub(super) fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
     // A procedure or a list of statements may be refused after its first statement has written.
     let many = job.statement.effects.opaque || job.statement.multi || job.statement.effects.calls_procedure;
     job.com != Com::StmtPrepare && writes && (many || !REFUSED.contains(&errno))
+}
+
+/// Whether a statement that ended with this error in an open transaction may have committed it before: a definition does so before it looks
+/// for what it names, and so may what runs unseen.
+pub(super) fn may_have_committed(job: &Job<'_>, errno: u16) -> bool {
+    let effects = &job.statement.effects;
+    let unseen = effects.opaque || effects.calls_procedure || job.statement.multi;
+    job.com != Com::StmtPrepare && (unseen || effects.implicit_commit && errno != 1064)
+}
+
+/// Whether the server must be asked how far it has written, since the reply did not tell. `open`: a transaction is, as far as is known.
+pub(super) fn is_to_be_asked(job: &Job<'_>, told: &Told, open: bool) -> bool {
+    match told.errno {
+        Some(errno) if open => may_have_committed(job, errno),
+        Some(errno) => may_have_written(job, errno),
+        None => !open && may_have_written_untold(job, told),
+    }
 }
 
 /// Whether a statement ended in rows behind which nothing was told of what it has changed. The OK behind those of a procedure tells.

@@ -182,6 +182,7 @@ async fn a_session_reads_its_own_writes_from_lagging_replicas() {
         assert_eq!(read, n, "an own write was not seen");
     }
     untold(&cluster, &proxy, &schema).await;
+    failed(&cluster, &proxy, &schema).await;
     // The request after it, on a connection of its own, with every way to begin one.
     for n in 20..=35u32 {
         let mut writer = proxy.connect(&schema).await.unwrap();
@@ -242,6 +243,35 @@ async fn untold(cluster: &Cluster, proxy: &Proxy, schema: &str) {
                 }
             }
         }
+    }
+}
+
+/// Bug: what a statement wrote that failed, or the transaction that it committed before it failed, was not known of a session that was
+/// bound to its connection, and its reads went to replicas that did not have it.
+async fn failed(cluster: &Cluster, proxy: &Proxy, schema: &str) {
+    cluster.server("db1").run(&[&format!("CREATE TABLE {schema}.loose (id INT PRIMARY KEY) ENGINE=MyISAM")]).await.unwrap();
+    let mut conn = proxy.connect(schema).await.unwrap();
+    let fails = ["CREATE TABLE t (id INT)", "DROP TABLE missing", "ALTER TABLE missing ADD b INT"];
+    for (n, fails) in (2000..).zip([fails, fails].concat()) {
+        conn.query_drop("BEGIN").await.unwrap();
+        conn.query_drop(format!("UPDATE t SET n = {n} WHERE id = 1")).await.unwrap();
+        conn.query_drop(fails).await.unwrap_err();
+        let warned: String = conn.query_first("SELECT @@warning_count + @@error_count > 0").await.unwrap().unwrap();
+        assert_eq!(warned, "1", "behind {fails}");
+        // The first is asked where the transaction was.
+        for _ in 0..2 {
+            let read: i32 = conn.query_first("SELECT n FROM t WHERE id = 1").await.unwrap().unwrap();
+            assert_eq!(read, n, "behind {fails}");
+        }
+    }
+    conn.query_drop("INSERT INTO loose VALUES (0)").await.unwrap();
+    for n in 1..5 {
+        conn.query_drop("SELECT GET_LOCK('sessions_failed', 0)").await.unwrap();
+        conn.query_drop(format!("INSERT INTO loose VALUES ({n}), (0)")).await.unwrap_err();
+        let warnings: Vec<(String, u16, String)> = conn.query("SHOW WARNINGS").await.unwrap();
+        assert_eq!(warnings.first().map(|(_, code, _)| *code), Some(1062), "{warnings:?}");
+        conn.query_drop("SELECT RELEASE_LOCK('sessions_failed')").await.unwrap();
+        assert_eq!(conn.query_first::<i32, _>("SELECT COUNT(*) FROM loose").await.unwrap(), Some(n + 1));
     }
 }
 
