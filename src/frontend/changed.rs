@@ -143,7 +143,10 @@ impl Client {
         // What is read from here on is judged by the new definitions or not kept: nothing is before its end.
         match change.defines {
             Defines::Surely => cache.forget_definitions(),
-            Defines::Perhaps if told.errno.is_some_and(|errno| ran_nothing(job.statement, errno)) => {}
+            // What a text that was prepared calls may end with the same errors, after it has defined something.
+            Defines::Perhaps
+                if told.errno.is_some_and(|errno| ran_nothing(job.statement, errno))
+                    && job.statement.reason != ClassReason::PreparedInText => {}
             // One that failed, and may have changed something before: the log tells of that in a moment.
             Defines::Perhaps if told.errno.is_some() && cache.log_tells() => {}
             Defines::Perhaps if need != Need::Nothing || !self.names_transactions(lease) => cache.may_have_defined(&need),

@@ -256,6 +256,7 @@ pub(crate) async fn definitions_among_others(cluster: &Cluster, proxy: &Proxy, s
         "INSERT INTO b VALUES (0)",
         "CREATE VIEW v AS SELECT n FROM a",
         "CREATE PROCEDURE redefine () BEGIN DROP VIEW v; CREATE VIEW v AS SELECT n FROM b; END",
+        "CREATE PROCEDURE redefine_badly () BEGIN CALL redefine(); PREPARE bad FROM 'gibberish'; END",
         "CREATE PROCEDURE looks () SELECT n FROM a",
         "CREATE TABLE parent (id INT PRIMARY KEY)",
         "CREATE TABLE child (id INT PRIMARY KEY, p INT)",
@@ -272,6 +273,7 @@ pub(crate) async fn definitions_among_others(cluster: &Cluster, proxy: &Proxy, s
         (&["DROP VIEW v; CREATE VIEW v AS SELECT n FROM b"][..], "UPDATE b SET n = n + 1", of_view),
         (&["CALL redefine()"], "UPDATE b SET n = n + 1", of_view),
         (&["PREPARE s FROM 'CREATE OR REPLACE VIEW v AS SELECT n FROM b'", "EXECUTE s"], "UPDATE b SET n = n + 1", of_view),
+        (&["PREPARE fails FROM 'CALL redefine_badly()'", "EXECUTE fails"], "UPDATE b SET n = n + 1", of_view),
         (
             &["SELECT 1; ALTER TABLE child ADD FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE"],
             "DELETE FROM parent WHERE id = 1",
@@ -282,7 +284,10 @@ pub(crate) async fn definitions_among_others(cluster: &Cluster, proxy: &Proxy, s
         cluster.settle().await.unwrap();
         keep(proxy, &mut reader, read).await;
         for sql in define {
-            writer.query_drop(*sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            match writer.query_drop(*sql).await {
+                Ok(()) => assert_ne!(*sql, "EXECUTE fails"),
+                Err(error) => assert_eq!(*sql, "EXECUTE fails", "{error}"),
+            }
         }
         cluster.settle().await.unwrap();
         keep(proxy, &mut reader, read).await;
