@@ -65,7 +65,7 @@ impl Client {
                 schema: told.schema.as_deref(),
                 state_changed: told.state_changed,
                 overflow: told.overflow,
-                untold: job.statement.class != Class::Read && lease.flavor == Flavor::MariaDb && ended_untold(job, told),
+                untold: job.statement.runs_unseen() && lease.flavor == Flavor::MariaDb && ended_untold(job, told),
             };
             if (ok || job.statement.multi) && job.statement.changes_accounts() {
                 self.shared.accounts_changed();
