@@ -14,7 +14,7 @@ use crate::frontend::shared::Shared;
 use crate::protocol::command::Com;
 use crate::routing::decide::Consistency;
 use crate::session::LastWrite;
-use crate::sql::classify::Class;
+use crate::sql::classify::{Class, ClassReason};
 use crate::topology::Flavor;
 use crate::topology::gtid::GtidSet;
 
@@ -100,7 +100,8 @@ impl Client {
 pub(super) fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
     const REFUSED: &[u16] = &[1044, 1045, 1046, 1049, 1054, 1064, 1142, 1143, 1146, 1227, 1290, 1305];
     let class = job.statement.class;
-    let writes = matches!(class, Class::Write | Class::Ddl | Class::Unknown);
+    // SIGNAL fails, and writes nothing.
+    let writes = matches!(class, Class::Write | Class::Ddl | Class::Unknown) && job.statement.reason != ClassReason::Diagnostics;
     // A procedure or a list of statements may be refused after its first statement has written.
     let many = job.statement.effects.opaque || job.statement.multi || job.statement.effects.calls_procedure;
     job.com != Com::StmtPrepare && writes && (many || !REFUSED.contains(&errno))
