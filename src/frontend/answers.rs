@@ -7,6 +7,7 @@ use crate::auth::accounts::schema_is_among;
 use crate::backend::connection::PreparedText;
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
+use crate::frontend::place::given_up;
 use crate::frontend::query::{Job, Payload};
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
@@ -70,7 +71,13 @@ impl Client {
         let snapshot = self.shared.snapshot.load_full();
         // A session that stays where it is may write there.
         let Some(pool) = snapshot.master.and_then(|s| self.shared.pools.get(s.index())) else { return Ok(false) };
-        let Ok(mut lease) = pool.checkout(self.wanted(Some(text))).await else { return Ok(false) };
+        let checkout = tokio::select! {
+            biased;
+            checkout = pool.checkout(self.wanted(Some(text))) => checkout,
+            _ = given_up(&self.shared, pool.server) => return Ok(false),
+            () = self.stream.closed() => return Err(Gone),
+        };
+        let Ok(mut lease) = checkout else { return Ok(false) };
         lease.guard.wanted = false;
         if lease.bring_to(&self.session.state).await.is_err() {
             return Ok(false);

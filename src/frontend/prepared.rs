@@ -211,6 +211,10 @@ impl Client {
     pub(super) async fn long_data(&mut self, packet: &[u8]) -> Result<(), Gone> {
         let Some(id) = statement_id(packet) else { return Ok(()) };
         let Some(statement) = self.statements.get_mut(id) else { return Ok(()) };
+        if statement.long_data_lost {
+            // The execution is refused, and all pieces are sent again: one that went out now would stand there twice.
+            return Ok(());
+        }
         if statement.text.private == 0 {
             statement.text = Arc::new(statement.text.made_private());
         }

@@ -213,6 +213,58 @@ async fn long_data_is_one_clients() {
     }
 }
 
+/// Bug: pieces of long data that came behind one that was lost went to the server. The execution was refused, "send it again", and what was sent
+/// again stood there behind them. And a client that left while its piece waited for a connection was waited for all the same.
+#[tokio::test]
+async fn long_data_of_which_a_piece_was_lost() {
+    use integration::wait::until_true;
+    use integration::wire::{Seen, Wire};
+    use sluice::protocol::Capabilities;
+    use sluice::protocol::reply::Expect;
+    use std::time::Duration;
+
+    let schema = schema("prepared_lost_data").await;
+    let builder = Proxy::before(cluster()).every_server("max_connections", "1");
+    let mut proxy = builder.set("pool.checkout_timeout", "\"300ms\"").start().await.unwrap();
+    let mut wire = Wire::login(proxy.port(), Capabilities::DEPRECATE_EOF).await.unwrap();
+    wire.query(&format!("CREATE TABLE {schema}.t (a LONGTEXT)")).await.unwrap();
+    wire.prepare(&format!("INSERT INTO {schema}.t VALUES (?)")).await.unwrap();
+    let id = wire.statement.to_le_bytes();
+    let piece = |data: &[u8]| [&[0x18][..], &id, &[0, 0], data].concat();
+    let execute = [&[0x17][..], &id, &[0, 1, 0, 0, 0, 0, 1, 0xfc, 0]].concat();
+    let mut other = proxy.connect("shop").await.unwrap();
+    other.query_drop("BEGIN").await.unwrap();
+    other.query_drop("SELECT * FROM items WHERE id = 1 FOR UPDATE").await.unwrap();
+    wire.send(&piece(b"one")).await.unwrap();
+    // The answer comes when the piece was given up.
+    wire.ask(b"\x0e", Expect::Simple).await.unwrap();
+    other.query_drop("COMMIT").await.unwrap();
+    wire.send(&piece(b"two")).await.unwrap();
+    let refused = wire.ask(&execute, Expect::Execute).await.unwrap();
+    assert!(matches!(refused[..], [Seen::Err(..)]), "{refused:?}");
+    for data in [b"one", b"two"] {
+        wire.send(&piece(data)).await.unwrap();
+    }
+    let done = wire.ask(&execute, Expect::Execute).await.unwrap();
+    assert!(matches!(done[..], [Seen::Ok(1, ..)]), "{done:?}");
+    let stored: Option<String> = other.query_first(format!("SELECT a FROM {schema}.t FOR UPDATE")).await.unwrap();
+    assert_eq!(stored.as_deref(), Some("onetwo"));
+
+    proxy.reload_with(|builder| builder.set("pool.checkout_timeout", "\"100s\"")).await.unwrap();
+    other.query_drop("BEGIN").await.unwrap();
+    other.query_drop("SELECT * FROM items WHERE id = 1 FOR UPDATE").await.unwrap();
+    wire.send(&piece(b"one")).await.unwrap();
+    let waits = async |wanted: bool| {
+        let asked = until_true("the piece waits or does not", Duration::from_secs(10), async || {
+            Ok(proxy.admin("SHOW POOLS").await?.column("waiting").contains(&"1") == wanted)
+        });
+        asked.await.unwrap();
+    };
+    waits(true).await;
+    drop(wire);
+    waits(false).await;
+}
+
 /// Bug: the warnings of the statement before a `COM_STMT_PREPARE` were still told behind it.
 #[tokio::test]
 async fn preparing_takes_the_warnings_of_the_statement_before() {
