@@ -47,7 +47,7 @@ pub struct Start {
     pub keeps_challenge: bool,
     /// Whether the client may send its password as it is: in TLS or on a unix socket.
     pub secure: bool,
-    /// Whether the client knows AuthSwitchRequest (`CLIENT_PLUGIN_AUTH`).
+    /// Whether the client says that it knows AuthSwitchRequest (`CLIENT_PLUGIN_AUTH`).
     pub can_switch: bool,
     /// What is known of the user.
     pub known: Option<Arc<Credential>>,

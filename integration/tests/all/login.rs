@@ -360,3 +360,42 @@ async fn a_server_that_has_no_room_for_a_login_says_nothing_of_its_password() {
     drop(holder);
     proxy().connect_with(options().db_name(Some("shop"))).await.unwrap();
 }
+
+/// Bug: a client that does not say that it follows an AuthSwitchRequest, and does (`mysql` of Node.js), was refused until another had taught
+/// Sluice the password.
+#[tokio::test]
+async fn a_client_without_plugins_logs_in_at_a_native_account() {
+    use integration::accounts::NATIVE;
+    use integration::raw::{RawClient, Reply};
+    use sluice::auth::native_password::{scramble, stage1};
+    use sluice::protocol::handshake::Greeting;
+
+    if flavour() != Flavour::MariaDb {
+        return;
+    }
+    let proxy = integration::proxy::Proxy::before(cluster()).start().await.unwrap();
+    let hash = stage1(NATIVE.password.as_bytes());
+    // The second time the password is known.
+    for switched in [true, false] {
+        let mut client = RawClient::dial(proxy.port()).await.unwrap();
+        let Reply::Packet(_, greeting) = client.receive().await.unwrap() else { panic!("closed") };
+        let greeting = Greeting::parse(&greeting).unwrap();
+        // Protocol 4.1, secure connection, transactions.
+        let mut payload = (0x1u32 | 0x200 | 0x2000 | 0x8000).to_le_bytes().to_vec();
+        payload.extend([0, 0, 0, 1, 45]);
+        payload.extend([0; 23]);
+        payload.extend(NATIVE.name.as_bytes());
+        payload.extend([0, 20]);
+        payload.extend(scramble(&hash, &greeting.nonce));
+        client.send(1, &payload).await.unwrap();
+        let mut reply = client.receive().await.unwrap();
+        if switched {
+            let Reply::Packet(2, asked) = &reply else { panic!("{reply:?}") };
+            let nonce = asked.strip_prefix(b"\xfemysql_native_password\0").and_then(|rest| rest.first_chunk());
+            let answer = scramble(&hash, nonce.unwrap_or_else(|| panic!("{reply:?}")));
+            client.send(3, &answer).await.unwrap();
+            reply = client.receive().await.unwrap();
+        }
+        assert!(matches!(&reply, Reply::Packet(_, ok) if ok.first() == Some(&0)), "{reply:?}");
+    }
+}

@@ -231,7 +231,9 @@ impl Exchange {
             // A library that leads with `caching_sha2_password` may have the old plugin no longer: MySQL's of 9.x loads it from a
             // file, where there is one. Inside TLS nothing speaks against asking it in its own plugin.
             (Some(Plugin::Native), Some(_)) if self.start.secure && self.plugin == Some(Plugin::CachingSha2) => self.ask_password(),
-            (Some(Plugin::Native), Some(nonce)) if shows_hash && self.start.can_switch && !self.start.keeps_challenge => {
+            // A client without switches has this plugin alone, and gives no password: where the hash stays hidden its login is carried. Some
+            // that do not say so follow a switch all the same (`mysql` of Node.js). The others would be refused.
+            (Some(Plugin::Native), Some(nonce)) if (shows_hash || !self.start.can_switch) && !self.start.keeps_challenge => {
                 self.state = State::SwitchedForServer { nonce };
                 self.switch(Plugin::Native, nonce)
             }

@@ -181,6 +181,25 @@ fn native_by_the_servers_own_challenge() {
     }
 }
 
+/// A client that does not say that it knows switches is given one all the same: without it there is a refusal.
+#[test]
+fn native_by_a_client_without_switches() {
+    let answer = native("x", &THEIRS);
+    let hash = "CREATE USER `app`@`%` IDENTIFIED BY PASSWORD '*B69027D44F6E5EDC07F1AEAD1477967B16F28227'";
+    for (shows_hash, account, known) in [(true, Some(hash.to_owned()), Some(stage1("x"))), (false, None, None)] {
+        play(
+            Start { can_switch: false, ..stranger("", native("x", &OURS)) },
+            Action::Probe,
+            vec![
+                (probed(NATIVE, shows_hash), switch(NATIVE, &THEIRS)),
+                (Event::Client(&answer), Action::Relay(answer.clone())),
+                (Event::Verdict(Verdict::Accepted), Action::ReadAccount),
+                (Event::Account(account), accept(known, false, true)),
+            ],
+        );
+    }
+}
+
 #[test]
 fn native_when_the_hash_stays_hidden_or_is_anothers() {
     let answer = native("x", &THEIRS);
@@ -425,7 +444,12 @@ fn what_cannot_be_done_is_said() {
         ("a plugin for which the server's side would have to be safe", sha2_start(), vec![probed("dialog", false)], 1251),
         ("a client without switches, anything", old_client(), vec![probed("dialog", false)], 1251),
         ("no server", sha2_start(), vec![Event::Probed(Probed::Unreachable("all down".to_owned()))], 1053),
-        ("a client without switches, native", old_client(), vec![probed(NATIVE, true)], 1251),
+        (
+            "a client without switches that keeps its challenge, native",
+            Start { keeps_challenge: true, ..old_client() },
+            vec![probed(NATIVE, true)],
+            1251,
+        ),
         ("a client without switches, sha2", old_client(), vec![probed(SHA2, false)], 1251),
         (
             "a native answer of a wrong length",
