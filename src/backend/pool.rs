@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::auth::Credential;
 use crate::backend::aim::Aims;
 pub use crate::backend::checkout::{CheckoutError, PoolSettings, Wanted};
-use crate::backend::connect::{self, Connected, Login, ServerAddress};
+use crate::backend::connect::{self, ConnectError, Connected, Login, ServerAddress};
 use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, Connection, LAYOUT_CAPABILITIES, PoolKey};
 use crate::backend::pool_book::{Checkout, Counts, Given, PoolBook, Ticket};
 use crate::backend::tls::ServerTls;
@@ -336,8 +336,7 @@ impl ServerPool {
         };
         let mut connection = Connection::new(connected, self.server, wanted.key.clone(), have, self.expiry());
         connection.outdated = outdated;
-        connection.track_session().await.map_err(CheckoutError::Setup)?;
-        self.note_open(&mut connection);
+        self.begin(&mut connection).await?;
         self.note_wait(started);
         Ok(Lease::of(Box::new(connection), place.filled()))
     }
@@ -347,9 +346,18 @@ impl ServerPool {
         Instant::now() + self.settings.lock().max_lifetime
     }
 
-    fn note_open(&self, connection: &mut Connection) {
+    /// The first command of a connection that is logged in. It may take as long as the login, and ends when the server is given up.
+    async fn begin(&self, connection: &mut Connection) -> Result<(), CheckoutError> {
+        self.make_severable(connection);
         connection.prepared_max = self.room.max.clone();
+        let after = self.settings.lock().connect_timeout;
+        let late = |_| CheckoutError::Connect(ConnectError::Timeout { address: self.address.clone(), after });
+        timer::timeout(after, connection.track_session()).await.map_err(late)?.map_err(CheckoutError::Setup)?;
         self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn make_severable(&self, connection: &mut Connection) {
         let Ok(severer) = connection.stream.severer() else { return };
         let severer = Arc::new(severer);
         let mut all = self.severers.lock();
@@ -400,8 +408,7 @@ impl ServerPool {
         };
         let mut connection = Connection::new(connected, self.server, key.clone(), fresh.clone(), self.expiry());
         connection.outdated = self.outdated.load(Ordering::Acquire);
-        connection.track_session().await.ok()?;
-        self.note_open(&mut connection);
+        self.begin(&mut connection).await.ok()?;
         Some(Lease::of(Box::new(connection), place.filled()))
     }
 

@@ -6,7 +6,9 @@ use integration::fake_server::{FakeServer, OK, Step, greeting, packet};
 use integration::link::{Link, Spoil};
 use integration::proxy::Proxy;
 use integration::raw::{RawClient, Reply};
+use integration::wait::until_true;
 use mysql_async::prelude::Queryable;
+use sluice::protocol::Capabilities;
 
 use crate::world::{cluster, proxy, schema};
 
@@ -212,6 +214,57 @@ async fn servers_that_talk_nonsense() {
         assert_eq!(proxy.get("/healthz").await.unwrap().0, 200, "{what}");
         assert_eq!(proxy.get("/readyz").await.unwrap().0, 503, "{what}");
     }
+}
+
+/// Bug: what goes to a server first on a new connection had no limit of time, and nobody could end it: whoever wanted the connection waited
+/// for as long as its server, which answered logins and no more, kept it.
+#[tokio::test]
+async fn a_server_that_is_silent_after_the_login() {
+    use sluice::backend::connection::PoolKey;
+    use sluice::backend::pool::{CheckoutError, PoolSettings, ServerPool, Wanted};
+    use sluice::backend::{ConnectError, ServerTls};
+    use std::sync::Arc;
+
+    let fake = FakeServer::start(vec![Step::Send(greeting()), Step::Read, Step::Send(packet(2, OK)), Step::Hang]).unwrap();
+    let pool = |connect_timeout| {
+        let settings = PoolSettings { connect_timeout, ..PoolSettings::default() };
+        ServerPool::new(
+            sluice::topology::ServerId(0),
+            "db1".into(),
+            fake.address().parse().unwrap(),
+            ServerTls::disabled(),
+            None,
+            1,
+            settings,
+        )
+    };
+    let key =
+        Arc::new(PoolKey { user: "app".into(), generation: 0, capabilities: Capabilities::NONE, client: None, raw_collation: 0 });
+    let (credential, fresh) = (Arc::new(sluice::auth::Credential::None), Arc::new(sluice::session::state::State::default()));
+    let attributes: Arc<[_]> = [].into();
+    let wanted = Wanted {
+        key: &key,
+        credential: &credential,
+        collation: 45,
+        state: &fresh,
+        fresh: &fresh,
+        attributes: &attributes,
+        text: None,
+    };
+    let checkout = async |pool: &Arc<ServerPool>| {
+        let got = tokio::time::timeout(Duration::from_secs(10), pool.checkout(wanted)).await.expect("an end in time");
+        got.map(drop).expect_err("it has not answered")
+    };
+    let late = checkout(&pool(Duration::from_millis(300))).await;
+    assert!(matches!(late, CheckoutError::Connect(ConnectError::Timeout { .. })), "{late}");
+    let patient = pool(Duration::from_secs(100));
+    let given_up = async {
+        until_true("it is open", Duration::from_secs(5), async || Ok(patient.owns(7))).await.unwrap();
+        patient.sever();
+    };
+    let (ended, ()) = tokio::join!(checkout(&patient), given_up);
+    assert!(matches!(ended, CheckoutError::Setup(_)), "{ended}");
+    assert_eq!(patient.counts().used, 0);
 }
 
 /// A server's reply ends or turns into nonsense in the middle of a row, or of what comes before and behind the rows. That statement
