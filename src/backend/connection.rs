@@ -24,6 +24,7 @@ use crate::net::{Buffer, Idle, Severer, Stream, Worker};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
+use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::query::NO_ATTRIBUTES;
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
@@ -159,6 +160,10 @@ pub struct Connection {
     pub net_timeouts: (Duration, Duration),
     /// After this it is closed instead of given back.
     pub expires: Instant,
+    /// When it was given back last.
+    pub idle_since: Instant,
+    /// Idle for longer than this, its server may be about to close it. `None` where its pool closes it before that.
+    pub idle_limit: Option<Duration>,
     /// How often its pool had been outdated when it was opened.
     pub outdated: u64,
     /// The worker to whose reactor its socket belongs.
@@ -221,6 +226,8 @@ impl Connection {
             begins: [].into(),
             net_timeouts: NET_TIMEOUTS,
             expires,
+            idle_since: Instant::now(),
+            idle_limit: None,
             outdated: 0,
             home: Worker::here(),
             prepared: HashMap::default(),
@@ -243,6 +250,16 @@ impl Connection {
     /// system call when all is well.
     pub fn is_quiet(&self) -> bool {
         self.stream.idle() == Idle::Quiet
+    }
+
+    /// Whether its server may be about to close it because of its `wait_timeout`.
+    pub fn is_overdue(&self) -> bool {
+        self.idle_limit.is_some_and(|limit| self.idle_since.elapsed() > limit)
+    }
+
+    /// Whether it may be handed out on this thread, where it belongs from now on.
+    pub fn is_fit(&mut self) -> bool {
+        self.is_quiet() && !self.is_overdue() && self.come_home().is_ok()
     }
 
     /// Sends one command and waits for its OK, or for the EOF that `COM_SET_OPTION` is answered with.
@@ -289,7 +306,11 @@ impl Connection {
                 let walk = tracker.walk(buffer.filled()).map_err(|e| CommandError::Nonsense(e.to_string()))?;
                 match walk.event {
                     Event::Packet { kind, len, done } => {
-                        let payload = buffer.filled().get(walk.pass + 4..walk.pass + len).unwrap_or(&[]);
+                        let packet = buffer.filled().get(walk.pass..walk.pass + len).unwrap_or(&[]);
+                        if ErrPacket::is_farewell(packet) {
+                            return Err(CommandError::Io(std::io::ErrorKind::ConnectionAborted.into()));
+                        }
+                        let payload = packet.get(HEADER_LEN..).unwrap_or(&[]);
                         if kind == PacketKind::Err {
                             refused.get_or_insert_with(|| payload.to_vec());
                         }

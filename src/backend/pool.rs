@@ -13,7 +13,7 @@ pub use lease::Lease;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -32,6 +32,9 @@ use crate::protocol::Capabilities;
 use crate::protocol::compress::Algorithm;
 use crate::session::state::{Change, State};
 use crate::topology::{Flavor, ServerId};
+
+/// Connections are not idle for longer than `pool.idle_timeout` and this: see [`ServerPool::retire`].
+const RETIRED_WITHIN: Duration = Duration::from_secs(10);
 
 type Handed = Option<Box<Connection>>;
 
@@ -221,7 +224,7 @@ impl ServerPool {
                 connection
             };
             let mut lease = Lease::of(connection, self.clone());
-            if lease.is_quiet() && lease.come_home().is_ok() {
+            if lease.is_fit() {
                 lease.serial += 1;
                 return Some(lease);
             }
@@ -253,7 +256,7 @@ impl ServerPool {
             match checkout {
                 Ok(Checkout::Use(connection)) => {
                     let mut lease = Lease::of(connection, self.clone());
-                    if lease.is_quiet() && lease.come_home().is_ok() {
+                    if lease.is_fit() {
                         lease.serial += 1;
                         self.inside.lock().reused += 1;
                         return Ok(lease);
@@ -277,7 +280,7 @@ impl ServerPool {
     pub fn retake(self: &Arc<Self>, key: &Arc<PoolKey>, thread_id: u64, serial: u64) -> Option<Lease> {
         let connection = self.inside.lock().book.retake(key, |c| c.thread_id == thread_id && c.serial == serial)?;
         let mut lease = Lease::of(connection, self.clone());
-        (lease.is_quiet() && lease.come_home().is_ok()).then_some(lease)
+        lease.is_fit().then_some(lease)
     }
 
     async fn wait(self: &Arc<Self>, mut waiting: Waiting, wanted: Wanted<'_>) -> Result<Lease, CheckoutError> {
@@ -295,7 +298,7 @@ impl ServerPool {
         let place = match handed {
             Some(connection) => {
                 let mut lease = Lease::of(connection, self.clone());
-                let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_quiet() && lease.come_home().is_ok();
+                let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_fit();
                 if suits {
                     self.note_wait(started);
                     lease.serial += 1;
@@ -350,9 +353,11 @@ impl ServerPool {
     async fn begin(&self, connection: &mut Connection) -> Result<(), CheckoutError> {
         self.make_severable(connection);
         connection.prepared_max = self.room.max.clone();
-        let after = self.settings.lock().connect_timeout;
+        let PoolSettings { connect_timeout: after, idle_timeout, .. } = *self.settings.lock();
         let late = |_| CheckoutError::Connect(ConnectError::Timeout { address: self.address.clone(), after });
         timer::timeout(after, connection.track_session()).await.map_err(late)?.map_err(CheckoutError::Setup)?;
+        // A server that waits for longer than connections are kept need not be thought of.
+        connection.idle_limit = connection.idle_limit.filter(|limit| *limit < idle_timeout + RETIRED_WITHIN);
         self.opened.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -425,7 +430,8 @@ impl ServerPool {
         }
     }
 
-    fn take_back(self: Arc<Self>, connection: Box<Connection>, now: Instant) {
+    fn take_back(self: Arc<Self>, mut connection: Box<Connection>, now: Instant) {
+        connection.idle_since = now;
         if connection.tainted || now > connection.expires || self.aims.has(connection.thread_id) {
             return self.discard(connection);
         }

@@ -23,6 +23,7 @@ use crate::frontend::written;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Renumber};
+use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
@@ -284,6 +285,11 @@ impl Client {
             End::Done { forwarded } => {
                 if told.errno.is_some() && self.entry.doomed.load(Ordering::Relaxed) {
                     return Err(Gone);
+                }
+                if told.errno.is_some() && !forwarded && self.upload.is_none() && ErrPacket::is_farewell(pending.piece(&buffer)) {
+                    // It was idle for the server's `wait_timeout`, and the statement met the farewell.
+                    Change::none(change);
+                    return Ok(Err(self.broken(&lease, &"it was idle for its server's wait_timeout")));
                 }
                 if refused::may_not_write(told.errno)
                     && !forwarded

@@ -636,3 +636,23 @@ async fn a_waiter_whom_no_connection_suits_has_his_turn() {
         other.await.unwrap();
     }
 }
+
+/// Bug: where a server's `wait_timeout` is shorter than `pool.idle_timeout`, a statement could go out on a connection that the server was closing
+/// at that moment; its client was told of a lost connection, or by MySQL of its own inactivity.
+#[tokio::test]
+async fn a_connection_that_its_server_is_about_to_close_is_not_handed_out() {
+    let cluster = Cluster::start_with(flavour(), &["--wait-timeout=4"], &|_| {}).await.unwrap();
+    let proxy = Proxy::before(&cluster).start().await.unwrap();
+    let mut conn = proxy.connect("shop").await.unwrap();
+    let opened = async || {
+        let pools = proxy.admin("SHOW POOLS").await.unwrap();
+        pools.column("opened").iter().map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap();
+    let before = opened().await;
+    conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap();
+    assert_eq!(opened().await, before, "at once it is the same");
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap();
+    assert_eq!(opened().await, before + 1);
+}

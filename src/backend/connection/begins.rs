@@ -17,10 +17,21 @@ use crate::session::state::{Change, NAMES, State, Value};
 use crate::topology::Flavor;
 
 /// Goes out with the first command of a connection.
-pub(super) const QUESTION: &str = "SELECT @@session.autocommit, @@global.init_connect, @@global.sql_mode, @@global.net_write_timeout, @@global.net_read_timeout LIMIT 1";
+pub(super) const QUESTION: &str = "SELECT @@session.autocommit, @@global.init_connect, @@global.sql_mode, @@global.net_write_timeout, @@global.net_read_timeout, \
+     @@session.wait_timeout LIMIT 1";
 
 /// Servers' own `net_write_timeout` and `net_read_timeout` where nobody configures others.
 pub const NET_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30));
+
+/// Servers' own `wait_timeout` where nobody configures another.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(28_800);
+/// How long before the end of its `wait_timeout` a connection is not handed out any more.
+const WAIT_MARGIN: Duration = Duration::from_secs(2);
+
+/// How long a connection may be idle and be handed out still.
+fn idle_limit(wait_timeout: Duration) -> Duration {
+    wait_timeout.saturating_sub(WAIT_MARGIN).max(wait_timeout / 2)
+}
 
 /// Modes in which statements read otherwise. Only servers with one of them tell theirs: then it stands in the state of each session, and so
 /// the lexer knows it.
@@ -119,6 +130,7 @@ impl Connection {
             cell.map_or(usual, Duration::from_secs)
         };
         self.net_timeouts = (seconds(3, NET_TIMEOUTS.0), seconds(4, NET_TIMEOUTS.1));
+        self.idle_limit = Some(idle_limit(seconds(5, WAIT_TIMEOUT)));
         let runs_something = matches!(answer.get(1), Some(Some(text)) if !text.trim_ascii().is_empty());
         // The server's own stands before what `init_connect` made of it.
         if let Some(Some(mode)) = answer.get(2)
@@ -176,6 +188,13 @@ mod tests {
         assert_eq!(state.system("character_set_results"), Some(&b""[..]));
         assert_eq!(state.system("collation_connection"), Some(&b"utf8mb4_bin"[..]));
         assert_eq!(state.system("character_set_connection"), Some(&b"utf8mb4"[..]));
+    }
+
+    #[test]
+    fn a_connection_is_used_until_shortly_before_its_server_closes_it() {
+        for (wait_timeout, limit) in [(28_800_000, 28_798_000), (3000, 1500), (1000, 500)] {
+            assert_eq!(idle_limit(Duration::from_millis(wait_timeout)), Duration::from_millis(limit));
+        }
     }
 
     #[test]

@@ -21,7 +21,10 @@ impl ServerPool {
         let settings = self.settings.lock().clone();
         self.give_room_for_prepared(settings.max_prepared, now);
         let retired = self.inside.lock().book.retire(|_, connection, since| {
-            now.duration_since(since) > settings.idle_timeout || now > connection.expires || !connection.is_quiet()
+            now.duration_since(since) > settings.idle_timeout
+                || now > connection.expires
+                || connection.is_overdue()
+                || !connection.is_quiet()
         });
         self.count_closed(retired.len());
     }

@@ -4,6 +4,8 @@ use super::{BytesMut, ERR_HEADER, Errno, Put, Reader};
 
 /// The error number that marks a progress report.
 pub const PROGRESS_ERRNO: u16 = 0xFFFF;
+/// ER_CLIENT_INTERACTION_TIMEOUT.
+const INTERACTION_TIMEOUT: u16 = 4031;
 
 /// The SQLSTATE that stands for "none in particular".
 pub const UNKNOWN_SQLSTATE: [u8; 5] = *b"HY000";
@@ -58,6 +60,13 @@ impl<'a> ErrPacket<'a> {
         out.extend_from_slice(&[ERR_HEADER]);
         out.extend_from_slice(&errno.to_le_bytes());
         out.extend_from_slice(message);
+    }
+
+    /// Whether this packet says that the server has closed the connection because it was idle. It was sent before a command was read: its number
+    /// is 0, and answers begin with 1.
+    pub fn is_farewell(packet: &[u8]) -> bool {
+        let [_, _, _, 0, payload @ ..] = packet else { return false };
+        ErrPacket::parse(payload).is_some_and(|error| error.errno == INTERACTION_TIMEOUT)
     }
 
     /// Whether this is a progress report and not an error; only meant where `MARIADB_PROGRESS` was negotiated.

@@ -123,3 +123,12 @@ fn progress_reports() {
     assert!(ErrPacket::parse(&bytes).unwrap().is_progress());
     assert_eq!(ProgressReport::parse(b"\xff\x15\x04#28000no"), None);
 }
+
+#[test]
+fn a_farewell_is_numbered_as_no_answer() {
+    let packet = |seq: u8, errno: u16| [&[3, 0, 0, seq, 0xff][..], &errno.to_le_bytes()].concat();
+    assert!(ErrPacket::is_farewell(&packet(0, 4031)));
+    assert!(!ErrPacket::is_farewell(&packet(1, 4031)), "a statement may signal what it likes");
+    assert!(!ErrPacket::is_farewell(&packet(0, 1053)));
+    assert!(!ErrPacket::is_farewell(&[7, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]) && !ErrPacket::is_farewell(&[]));
+}
