@@ -14,8 +14,8 @@ const BEGINNINGS_MAX: usize = 10_000;
 /// So long after nobody could be asked in time one login asks again, and the others do not wait for it.
 pub const UNTOLD_FOR: Duration = Duration::from_secs(5);
 
-/// Whose sessions begin alike: a user, and the collation of the login.
-pub type Beginner = (Arc<str>, u16);
+/// Whose sessions begin alike: a user, the collation of the login, and whether the login itself puts `IGNORE_SPACE` into the `sql_mode`.
+pub type Beginner = (Arc<str>, u16, bool);
 
 /// What the sessions begin with.
 pub type Begins = Arc<[Change]>;
@@ -126,7 +126,7 @@ mod tests {
     const WAIT: Duration = Duration::from_secs(1);
 
     fn who(user: &str) -> Beginner {
-        (user.into(), 45)
+        (user.into(), 45, false)
     }
 
     fn off() -> Begins {

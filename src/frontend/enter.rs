@@ -221,7 +221,7 @@ async fn ask_beginning(shared: &Shared, account: &Account) -> Option<Arc<[Change
 }
 
 fn beginner(account: &Account) -> Beginner {
-    (account.key.user.clone(), account.collation)
+    (account.key.user.clone(), account.collation, account.key.capabilities.has(Capabilities::IGNORE_SPACE))
 }
 
 /// What a connection of the account begins with. The error is `None` where no server is up.

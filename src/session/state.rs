@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 
 pub use super::collation::charset_of_collation;
+use crate::protocol::Capabilities;
 use crate::sql::lexer::{ByteCharset, LexMode};
 
 mod encode;
@@ -298,6 +299,11 @@ impl State {
 
     /// What brings a connection in state `self` to `want`.
     pub fn restore(&self, want: &State) -> Restore {
+        self.restore_after(want, Capabilities::NONE)
+    }
+
+    /// The same for a connection whose login had these capabilities.
+    pub fn restore_after(&self, want: &State, login: Capabilities) -> Restore {
         let mut restore = Restore::default();
         if std::ptr::eq(self, want) || self == want {
             return restore;
@@ -312,7 +318,7 @@ impl State {
         }
         let mut set = Vec::new();
         for name in self.system.keys().filter(|name| !want.system.contains_key(*name) && !NAMES.contains(&&***name)) {
-            assignment(&mut set, name, &default_of(name));
+            assignment(&mut set, name, &default_of(name, login));
         }
         names::put(self, want, &mut set);
         for (name, value) in want.system.iter().filter(|(name, _)| !NAMES.contains(&&***name)) {
@@ -423,9 +429,14 @@ fn user_name(name: &str) -> String {
 }
 
 /// What a session begins with. MySQL 9.7 takes `DEFAULT` for OFF where a variable is kept the other way round inside, whatever its global value.
-fn default_of(name: &str) -> Cow<'static, [u8]> {
+/// Two variables begin with what the login says, and `DEFAULT` does not know of it.
+fn default_of(name: &str, login: Capabilities) -> Cow<'static, [u8]> {
     match name {
         "foreign_key_checks" | "unique_checks" => Cow::Owned(format!("@@GLOBAL.{name}").into_bytes()),
+        "sql_mode" if login.has(Capabilities::IGNORE_SPACE) => {
+            Cow::Borrowed(b"CONCAT_WS(',',NULLIF(@@GLOBAL.sql_mode,''),'IGNORE_SPACE')")
+        }
+        "wait_timeout" if login.has(Capabilities::INTERACTIVE) => Cow::Borrowed(b"@@GLOBAL.interactive_timeout"),
         _ => Cow::Borrowed(b"DEFAULT"),
     }
 }

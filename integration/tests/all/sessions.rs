@@ -656,3 +656,31 @@ async fn a_connection_that_its_server_is_about_to_close_is_not_handed_out() {
     conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.unwrap();
     assert_eq!(opened().await, before + 1);
 }
+
+/// Bug: what the login itself gives a session, `IGNORE_SPACE` in its `sql_mode` and `interactive_timeout` for its `wait_timeout`, was lost on a
+/// connection on which another client had set these.
+#[tokio::test]
+async fn what_the_login_gave_a_variable_is_there_behind_others() {
+    use integration::wire::Wire;
+    use sluice::protocol::Capabilities;
+
+    let cluster = Cluster::start_with(flavour(), &["--interactive-timeout=1234"], &|_| {}).await.unwrap();
+    let proxy = Proxy::before(&cluster).every_server("max_connections", "1").start().await.unwrap();
+    let wanted = Capabilities::IGNORE_SPACE | Capabilities::INTERACTIVE | Capabilities::DEPRECATE_EOF;
+    let ask = "SELECT @@sql_mode, @@wait_timeout FROM shop.items WHERE id = 1 FOR UPDATE";
+    let mut direct = Wire::login(cluster.server("db1").port(), wanted).await.unwrap();
+    let expected = direct.query(ask).await.unwrap();
+    assert!(format!("{expected:?}").contains("IGNORE_SPACE") && format!("{expected:?}").contains("1234"), "{expected:?}");
+    let mut first = Wire::login(proxy.port(), wanted).await.unwrap();
+    let mut second = Wire::login(proxy.port(), wanted).await.unwrap();
+    first.query("SET sql_mode = 'ANSI', wait_timeout = 77").await.unwrap();
+    first.query("UPDATE shop.items SET stock = stock WHERE id = 1").await.unwrap();
+    assert_eq!(second.query(ask).await.unwrap(), expected);
+    // A connection with another's user variables is reset before these can be seen.
+    first.query("SET @a = 1").await.unwrap();
+    first.query("UPDATE shop.items SET stock = stock WHERE id = @a").await.unwrap();
+    assert_eq!(second.query(ask).await.unwrap(), expected);
+    let with_variable = "SELECT @@sql_mode, @@wait_timeout, @a FROM shop.items WHERE id = 1 FOR UPDATE";
+    let (told, at_server) = (second.query(with_variable).await.unwrap(), direct.query(with_variable).await.unwrap());
+    assert_eq!(told, at_server);
+}

@@ -136,7 +136,11 @@ impl Connection {
         if let Some(Some(mode)) = answer.get(2)
             && (runs_something || reads_otherwise(mode))
         {
-            begins.push(set("sql_mode", mode));
+            let mut mode = mode.clone();
+            if self.key.capabilities.has(Capabilities::IGNORE_SPACE) {
+                mode.extend_from_slice(if mode.is_empty() { b"IGNORE_SPACE" } else { b",IGNORE_SPACE" });
+            }
+            begins.push(set("sql_mode", &mode));
         }
         if runs_something {
             let reply = self.raw_reply(details_question(self.flavor).as_bytes()).await?;

@@ -69,7 +69,7 @@ impl Connection {
     pub fn put_restore(&mut self, want: &Arc<State>, out: &mut Vec<u8>) -> usize {
         let mut count = 0;
         if !Arc::ptr_eq(&self.have, want) {
-            let restore = self.have.restore(want);
+            let restore = self.have.restore_after(want, self.key.capabilities);
             if let Some(set) = &restore.role {
                 put_query(out, self.capabilities, set);
                 count += 1;

@@ -132,3 +132,19 @@ fn collations_have_names_unless_the_flavour_lacks_them() {
     assert_eq!(charset_of_collation(0, false), None);
     assert_eq!(charset_of_collation(9999, false), None);
 }
+
+#[test]
+fn what_the_login_gave_a_variable_comes_back() {
+    let fresh = State::at_login(None, None);
+    let set = |name: &str| fresh.changed(&[Change::System(name.into(), Some(Value::Reported(b"1".as_slice().into())))]);
+    let login = Capabilities::IGNORE_SPACE | Capabilities::INTERACTIVE;
+    for (name, login, expected) in [
+        ("sql_mode", Capabilities::NONE, "SET sql_mode=DEFAULT"),
+        ("sql_mode", login, "SET sql_mode=CONCAT_WS(',',NULLIF(@@GLOBAL.sql_mode,''),'IGNORE_SPACE')"),
+        ("wait_timeout", Capabilities::IGNORE_SPACE, "SET wait_timeout=DEFAULT"),
+        ("wait_timeout", login, "SET wait_timeout=@@GLOBAL.interactive_timeout"),
+        ("time_zone", login, "SET time_zone=DEFAULT"),
+    ] {
+        assert_eq!(text(&set(name).restore_after(&fresh, login).system), expected);
+    }
+}
