@@ -14,12 +14,13 @@ use bytes::BytesMut;
 
 use crate::auth::Credential;
 use crate::auth::attributes::Attribute;
-use crate::backend::connection::{PoolKey, PreparedText};
+use crate::backend::connection::{NET_TIMEOUTS, PoolKey, PreparedText};
 use crate::backend::pool::Lease;
 use crate::frontend::cached::Fill;
 use crate::frontend::changed::Written;
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::{ClientEntry, ClientState};
+use crate::frontend::relay::patience;
 use crate::frontend::shared::Shared;
 use crate::frontend::upload::{STREAMED_FROM, Upload, is_streamed};
 use crate::frontend::written::SharedWrite;
@@ -244,9 +245,11 @@ impl Client {
                 return Ok(true);
             }
         }
+        // It grows as bytes come: a header alone costs its sender nothing.
         while buffer.len() < whole {
-            buffer.reserve(whole);
-            if buffer.fill(&mut self.stream).await? == 0 {
+            let limit = || patience(&self.session.state, "net_read_timeout", NET_TIMEOUTS.1);
+            let read = buffer.fill_unless_stalled(&mut self.stream, limit).await;
+            if read.inspect_err(|error| self.note_stalled(error))? == 0 {
                 return Err(Gone);
             }
         }

@@ -431,13 +431,13 @@ impl Client {
     }
 
     /// A client that stood still for too long is closed, so that it keeps no server's connection from others.
-    fn note_stalled(&self, error: &std::io::Error) {
+    pub(super) fn note_stalled(&self, error: &std::io::Error) {
         if error.kind() == std::io::ErrorKind::TimedOut {
             self.shared.metrics.errors(Source::Client).inc();
             tracing::warn!(
                 client = self.entry.id,
                 user = %self.account.key.user,
-                "closed: it read nothing of a reply, or said nothing of the file that LOAD DATA LOCAL reads, for longer than net_write_timeout or net_read_timeout"
+                "closed: it read nothing of a reply, or said nothing in the middle of a command or of the file that LOAD DATA LOCAL reads, for longer than net_write_timeout or net_read_timeout"
             );
         }
     }

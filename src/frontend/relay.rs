@@ -132,7 +132,7 @@ pub struct Relay<'a> {
 
 /// How long a client that stands still is waited for before it counts as gone: as long as its server would wait, by what the session has set or the
 /// server's configuration.
-fn patience(state: &State, variable: &str, default: Duration) -> Duration {
+pub(super) fn patience(state: &State, variable: &str, default: Duration) -> Duration {
     let set = state.system(variable).and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
     set.map_or(default, Duration::from_secs)
 }

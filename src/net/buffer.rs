@@ -7,8 +7,11 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
+
+use super::timer;
 
 /// What one read may bring at once. Large enough for nearly every statement and reply, small enough to stay in the cache.
 pub const STANDARD_LEN: usize = 16 * 1024;
@@ -129,6 +132,27 @@ impl Buffer {
     /// Those of the stream. `Ok(0)` is its end.
     pub async fn fill<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_fill(stream, cx)).await
+    }
+
+    /// The same from a peer that should go on: when nothing comes for so long, it is not waited for any more. The limit is asked for only
+    /// when it must be waited for.
+    ///
+    /// # Errors
+    /// Those of the stream, and [`io::ErrorKind::TimedOut`].
+    pub async fn fill_unless_stalled<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        limit: impl Fn() -> Duration,
+    ) -> io::Result<usize> {
+        let mut stalled: Option<Pin<Box<timer::Sleep>>> = None;
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(read) = self.poll_fill(stream, cx) {
+                return Poll::Ready(read);
+            }
+            let stalled = stalled.get_or_insert_with(|| Box::pin(timer::sleep(limit())));
+            stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
     }
 }
 

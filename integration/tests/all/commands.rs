@@ -185,6 +185,28 @@ async fn two_hundred_clients_read_long_rows() {
     println!("two hundred clients that read rows of 4 MiB: {grown} KiB");
 }
 
+/// Bug: a header that announced a command of 16 MiB had Sluice make room for all of it, and wait for as long as its client liked.
+#[tokio::test]
+async fn a_command_that_does_not_come_costs_nothing_and_has_an_end() {
+    let proxy = Proxy::before(cluster()).start().await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = RawClient::login(proxy.port()).await.unwrap();
+        client.query("SET SESSION net_read_timeout = 1").await.unwrap();
+        clients.push(client);
+    }
+    let before = memory_kib(&proxy, "VmHWM");
+    for client in &mut clients {
+        // COM_STMT_PREPARE, which is read whole.
+        client.send_bytes(b"\0\0\xf0\0\x16SELECT").await.unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(client.receive().await.unwrap(), integration::raw::Reply::Closed);
+    }
+    let grown = memory_kib(&proxy, "VmHWM").saturating_sub(before);
+    assert!(grown < 40 << 10, "twenty headers cost {grown} KiB");
+}
+
 #[tokio::test]
 async fn several_results_cursors_and_out_parameters() {
     let schema = schema("commands_results").await;
