@@ -87,7 +87,7 @@ impl Client {
         let Ok(reply) = lease.raw_reply(sql).await else { return self.lost_while_asking(job, lease, held).await };
         let Some(shape) = Shape::read(&reply, lease.capabilities) else {
             // An error, word for word.
-            self.stream.send_all(&reply).await?;
+            self.send_own(&reply).await?;
             self.keep_or_give_back(lease, held);
             return Ok(Some(()));
         };
@@ -111,7 +111,7 @@ impl Client {
             self.take_conditions(&mut lease, told.warnings).await;
         }
         self.keep_or_give_back(lease, held);
-        self.stream.send_all(&out).await?;
+        self.send_own(&out).await?;
         Ok(Some(()))
     }
 

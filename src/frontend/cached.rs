@@ -244,13 +244,13 @@ impl Client {
         let own = self.session.status.of_session();
         let status = (entry.status - entry.status.of_session()) | own;
         if status == entry.status {
-            self.stream.send_all(&entry.reply).await?;
+            self.send_own(&entry.reply).await?;
         } else {
             let mut reply = entry.reply.to_vec();
             if let Some(place) = reply.get_mut(entry.status_at..entry.status_at + 2) {
                 place.copy_from_slice(&status.0.to_le_bytes());
             }
-            self.stream.send_all(&reply).await?;
+            self.send_own(&reply).await?;
         }
         self.shared.asked.here().hits.fetch_add(1, Relaxed);
         entry.hits.fetch_add(1, Relaxed);

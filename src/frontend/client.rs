@@ -318,6 +318,13 @@ impl Client {
         if error.fatal { Err(Gone) } else { Ok(()) }
     }
 
+    /// Sends rows that Sluice answers with. A client that does not read is waited for as long as its server would wait.
+    pub(super) async fn send_own(&mut self, rows: &[u8]) -> Result<(), Gone> {
+        let limit = || patience(&self.session.state, "net_write_timeout", NET_TIMEOUTS.0);
+        let sent = self.stream.send_all_unless_stalled(rows, limit).await;
+        sent.inspect_err(|error| self.note_stalled(error)).map_err(Gone::from)
+    }
+
     /// The number of the packet that answers the command that runs: behind the client's own.
     pub(super) fn next_seq(&self) -> u8 {
         self.upload.as_ref().map_or(1, |upload| upload.next_seq())

@@ -233,7 +233,7 @@ impl Client {
             seq = put_packet_with(&mut out, seq, |out| row.iter().for_each(|value| out.put_nullable_bytes(value.as_deref())));
         }
         put_packet_with(&mut out, seq, |out| write_end_of_rows(out, self.capabilities, self.session.status.of_session(), 0));
-        self.stream.send_all(&out).await?;
+        self.send_own(&out).await?;
         Ok(())
     }
 }

@@ -98,3 +98,29 @@ async fn a_read_that_never_reached_a_server_is_forgotten() {
     assert_eq!(cell(&mut other, sql).await, "10");
     assert_eq!(cell(&mut other, sql).await, "10");
 }
+
+/// Bug: a client that did not read what the cache answers with was waited for without end.
+#[tokio::test]
+async fn a_client_that_does_not_read_what_is_kept_is_closed() {
+    use integration::wire::Wire;
+
+    let proxy = start(|b| b).await;
+    let mut silent = Wire::login(proxy.port(), crate::protocol::modern()).await.unwrap();
+    silent.query("SET SESSION net_write_timeout = 1").await.unwrap();
+    let sql = "SELECT REPEAT('x', 200000) FROM shop.items WHERE id = 1";
+    let kept = until_true("it is kept", Duration::from_secs(20), async || {
+        let before = hits(&proxy).await;
+        silent.query(sql).await?;
+        Ok(hits(&proxy).await > before)
+    });
+    kept.await.unwrap();
+    let attributes: &[u8] = if silent.capabilities.has(sluice::protocol::Capabilities::QUERY_ATTRIBUTES) { &[0, 1] } else { &[] };
+    for _ in 0..200 {
+        silent.send(&[&[3], attributes, sql.as_bytes()].concat()).await.unwrap();
+    }
+    let id = silent.greeting.connection_id.to_string();
+    let closed = until_true("it is closed", Duration::from_secs(15), async || {
+        Ok(proxy.admin("SHOW CLIENTS").await?.cell("id", &id, "state").is_none())
+    });
+    closed.await.unwrap();
+}
