@@ -17,7 +17,7 @@ use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet_with};
 use crate::protocol::ok_err_eof::{EofPacket, OkPacket, Status, write_end_of_rows};
 use crate::protocol::primitives::Put;
-use crate::protocol::query::NO_ATTRIBUTES;
+use crate::protocol::query::{NO_ATTRIBUTES, Query};
 use crate::protocol::reply::Expect;
 use crate::session::leftover::{Condition, Reply};
 use crate::session::machine::Learned;
@@ -47,7 +47,11 @@ impl Client {
         }
         let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
         let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
-        let packet = self.repacked(Com::Query, &sql);
+        let sent = match job.payload {
+            Payload::Packet(packet) => packet.get(HEADER_LEN..).and_then(|payload| Query::parse(payload, self.capabilities)),
+            _ => None,
+        };
+        let packet = sent.map_or_else(|| self.repacked(Com::Query, &sql), |sent| packed(Com::Query, sent.attributes, &sql));
         self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
     }
 
@@ -243,17 +247,11 @@ impl Client {
         self.left.get_diagnostics(&diagnostics::parse(sql, self.session.lex)?)
     }
 
-    /// A new packet for a statement that [`Client::with_left`] has changed.
+    /// A new packet for a statement of our own, or for one that [`Client::with_left`] has changed.
     pub(super) fn repacked(&self, com: Com, sql: &[u8]) -> BytesMut {
         // The connections of such a client have agreed upon attributes, too.
         let attributes = com == Com::Query && self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
-        let mut packet = BytesMut::with_capacity(sql.len() + HEADER_LEN + 1 + NO_ATTRIBUTES.len());
-        put_packet_with(&mut packet, 0, |out| {
-            out.extend_from_slice(&[com as u8]);
-            out.extend_from_slice(if attributes { NO_ATTRIBUTES } else { &[] });
-            out.extend_from_slice(sql);
-        });
-        packet
+        packed(com, if attributes { NO_ATTRIBUTES } else { &[] }, sql)
     }
 
     /// [`Client::answer_left`] for a statement that is to be executed.
@@ -263,6 +261,16 @@ impl Client {
         }
         Ok(Box::pin(self.answer_left(job)).await?.is_some())
     }
+}
+
+fn packed(com: Com, attributes: &[u8], sql: &[u8]) -> BytesMut {
+    let mut packet = BytesMut::with_capacity(HEADER_LEN + 1 + attributes.len() + sql.len());
+    put_packet_with(&mut packet, 0, |out| {
+        out.extend_from_slice(&[com as u8]);
+        out.extend_from_slice(attributes);
+        out.extend_from_slice(sql);
+    });
+    packet
 }
 
 /// A result set of one's own, its definitions as the server wrote them.

@@ -192,6 +192,7 @@ async fn attributes_go_along_with_their_statements() {
         "SHOW WARNINGS",
         // Into these something is put before they are sent on.
         "SELECT name FROM shop.items WHERE id = SIGN(CONNECTION_ID())",
+        "SELECT mysql_query_attribute_string('traceparent') FROM shop.items WHERE id = SIGN(CONNECTION_ID())",
         "SET @rows = ROW_COUNT() + 5",
         "SELECT @rows > 0",
         "SELECT COUNT(*) FROM information_schema.processlist WHERE id = 1073741825",
