@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tokio::task::coop::consume_budget;
 
 use crate::auth::Credential;
 use crate::auth::attributes::Attribute;
@@ -175,7 +176,9 @@ impl Client {
         'served: while let Ok(mut buffer) = self.next_bytes_in_time().await {
             loop {
                 match self.next_command(&mut buffer).await {
-                    Ok(true) => {}
+                    Ok(true) if buffer.is_empty() => {}
+                    // Of those sent ahead no command may ever have to wait: the worker's other clients have their turn all the same.
+                    Ok(true) => consume_budget().await,
                     Ok(false) => break,
                     Err(Gone) => break 'served,
                 }
