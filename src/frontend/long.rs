@@ -91,6 +91,10 @@ impl Client {
             return Ok(Err(self.broken(lease, &e)));
         }
         let sent = upload.send(head.to_vec(), &mut self.stream, &mut lease.stream, buffer).await?;
+        if matches!(sent, Sent::Answered) {
+            // The client listens when it has said all, and the answer is numbered behind that.
+            Box::pin(upload.drain(&mut self.stream)).await?;
+        }
         self.upload = Some(upload);
         match sent {
             Sent::Whole => Ok(Ok(())),

@@ -24,6 +24,9 @@ pub const BEGINNING_MAX: usize = 256 * 1024;
 /// How long a client may say nothing in the middle of a command that is not wanted: a server's default `net_read_timeout`.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// How long what a server said before it closed is waited for.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Whether the command with this byte can be sent on piece by piece.
 pub fn is_streamed(code: u8) -> bool {
     matches!(Com::from_byte(code), Some(Com::Query | Com::StmtExecute | Com::StmtBulkExecute | Com::StmtSendLongData))
@@ -224,7 +227,7 @@ fn heard(server: &mut Stream, reply: &mut Buffer, cx: &mut Context<'_>) -> Poll<
 
 /// Writes all of `bytes`; `None`: done.
 async fn write(mut bytes: &[u8], server: &mut Stream, reply: &mut Buffer) -> Option<Sent> {
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         loop {
             if let Poll::Ready(sent) = heard(server, reply, cx) {
                 return Poll::Ready(Some(sent));
@@ -232,26 +235,24 @@ async fn write(mut bytes: &[u8], server: &mut Stream, reply: &mut Buffer) -> Opt
             if bytes.is_empty() {
                 return match Pin::new(&mut *server).poll_flush(cx) {
                     Poll::Ready(Ok(())) => Poll::Ready(None),
-                    Poll::Ready(Err(error)) => Poll::Ready(Some(last_words(error, server, reply, cx))),
+                    Poll::Ready(Err(error)) => Poll::Ready(Some(Sent::Server(error))),
                     Poll::Pending => Poll::Pending,
                 };
             }
             match Pin::new(&mut *server).poll_write(cx, bytes) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Some(Sent::Server(io::ErrorKind::WriteZero.into()))),
                 Poll::Ready(Ok(n)) => bytes = bytes.get(n..).unwrap_or(&[]),
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(last_words(error, server, reply, cx))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Sent::Server(error))),
                 Poll::Pending => return Poll::Pending,
             }
         }
     })
-    .await
-}
-
-/// A server that has closed may have said why.
-fn last_words(error: io::Error, server: &mut Stream, reply: &mut Buffer, cx: &mut Context<'_>) -> Sent {
-    match heard(server, reply, cx) {
-        Poll::Ready(Sent::Answered) => Sent::Answered,
-        _ => Sent::Server(error),
+    .await;
+    let Some(Sent::Server(error)) = ended else { return ended };
+    // A server that has closed may have said why, and what it said may show a moment later than that it has closed.
+    match timer::timeout(LAST_WORDS_TIMEOUT, poll_fn(|cx| heard(server, reply, cx))).await {
+        Ok(Sent::Answered) => Some(Sent::Answered),
+        _ => Some(Sent::Server(error)),
     }
 }
 

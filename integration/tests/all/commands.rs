@@ -185,6 +185,23 @@ async fn two_hundred_clients_read_long_rows() {
     println!("two hundred clients that read rows of 4 MiB: {grown} KiB");
 }
 
+/// Bug: the answer that a server gave before it had all of a command of several packets was numbered as if the client had sent no more either.
+#[tokio::test]
+async fn an_early_answer_is_numbered_behind_the_command() {
+    use integration::raw::Reply;
+    use sluice::protocol::frame::put_packet;
+
+    let mut command = bytes::BytesMut::new();
+    // Longer than the servers' max_allowed_packet.
+    put_packet(&mut command, 0, &[b"\x03SELECT '", &vec![b'x'; 90 << 20][..], b"'"].concat());
+    let mut client = RawClient::login(proxy().port()).await.unwrap();
+    client.send_bytes(&command).await.unwrap();
+    let reply = client.receive().await.unwrap();
+    // Six packets, from 0 to 5.
+    assert!(matches!(reply, Reply::Packet(6, _)) && reply.error().is_some_and(|(errno, _)| errno == 1153), "{reply:?}");
+    assert!(matches!(client.query("SELECT 1").await.unwrap(), Reply::Packet(1, _)));
+}
+
 /// Bug: a header that announced a command of 16 MiB had Sluice make room for all of it, and wait for as long as its client liked.
 #[tokio::test]
 async fn a_command_that_does_not_come_costs_nothing_and_has_an_end() {
