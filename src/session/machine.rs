@@ -458,13 +458,11 @@ mod several;
 mod text_prepared;
 mod transaction;
 mod variables;
-mod words;
 
 use locks::Locks;
 use named_locks::NamedLocks;
 use text_prepared::TextPrepared;
 pub use variables::{Globals, is_tracking};
-use words::{last_word_is, second_word};
 
 #[cfg(test)]
 mod model;

@@ -16,6 +16,7 @@ use super::super::{ConfiguredRole, Flavor, GtidSet, Hold, Memory, ServerId, Stat
 use super::*;
 
 mod choices;
+mod silent;
 mod stories;
 
 const TICK: Duration = Duration::from_millis(20);

@@ -3,11 +3,11 @@
 use super::super::machine::{RECENT_MAX, RECENT_MAX_READY};
 use super::*;
 
-const A: ServerId = ServerId(0);
-const B: ServerId = ServerId(1);
+pub(super) const A: ServerId = ServerId(0);
+pub(super) const B: ServerId = ServerId(1);
 
 /// db1 is master, all is well.
-fn running() -> World {
+pub(super) fn running() -> World {
     let mut world = World::new(1);
     world.settings.promote_replicas = false;
     let failover = FailoverSettings {
@@ -29,7 +29,7 @@ fn running() -> World {
     world
 }
 
-fn look_around(world: &mut World) {
+pub(super) fn look_around(world: &mut World) {
     for _ in 0..2 {
         world.now += ms(10);
         let seen = (0..4).map(|n| Observation::from_monitor(ServerId(n as u16), world.now, world.now, world.look(n))).collect();
@@ -37,7 +37,7 @@ fn look_around(world: &mut World) {
     }
 }
 
-fn step(world: &mut World, event: Event) -> Vec<Action> {
+pub(super) fn step(world: &mut World, event: Event) -> Vec<Action> {
     world.now += ms(10);
     let actions = world.machine.step(event, world.now);
     for action in &actions {
@@ -51,12 +51,12 @@ fn step(world: &mut World, event: Event) -> Vec<Action> {
 }
 
 /// The names of what is done when this is seen, or told, without the events.
-fn tell(world: &mut World, event: Option<Event>) -> Vec<&'static str> {
+pub(super) fn tell(world: &mut World, event: Option<Event>) -> Vec<&'static str> {
     let event = event.unwrap_or_else(|| Event::Seen(world.snapshot.clone()));
     step(world, event).iter().filter_map(name).collect()
 }
 
-fn name(action: &Action) -> Option<&'static str> {
+pub(super) fn name(action: &Action) -> Option<&'static str> {
     Some(match action {
         Action::Hold { deposed: false, .. } => "hold",
         Action::Hold { deposed: true, .. } => "depose",
@@ -78,27 +78,31 @@ fn name(action: &Action) -> Option<&'static str> {
 }
 
 /// The answers to the last question, as the servers are.
-fn answers(world: &mut World, ticket: Ticket) -> Event {
+pub(super) fn answers(world: &mut World, ticket: Ticket) -> Event {
     let answers = (0..4).map(|n| (ServerId(n as u16), world.look(n))).collect();
     Event::Done(ticket, Outcome::Answers { answers, stalled: false, writes: Writes::NotTried })
 }
 
 /// The same, to whatever was asked last.
-fn newest(world: &mut World) -> Event {
+pub(super) fn newest(world: &mut World) -> Event {
     let ticket = world.machine.last_ticket();
     answers(world, ticket)
 }
 
-fn acted(world: &World, ticket: Ticket, n: usize) -> Event {
+pub(super) fn acted(world: &World, ticket: Ticket, n: usize) -> Event {
     Event::Done(ticket, Outcome::Acted(Ok(Box::new(world.facts(n)))))
 }
 
 /// The master crashes and was asked about.
-fn crashed(world: &mut World) -> Ticket {
+pub(super) fn crashed(world: &mut World) -> Ticket {
     world.servers[0].up = false;
     look_around(world);
     assert_eq!(tell(world, None), ["hold", "ask"]);
     1
+}
+
+pub(super) fn one_of_the_master(number: u64) -> MySqlSet {
+    MySqlSet::one(Origin { uuid: uuid(0), tag: Tag::default() }, number)
 }
 
 #[test]
@@ -133,7 +137,7 @@ fn out_of_reach() -> World {
     world
 }
 
-fn others(world: &World) -> Vec<Observation> {
+pub(super) fn others(world: &World) -> Vec<Observation> {
     (1..4).map(|n| Observation::from_monitor(ServerId(n as u16), world.now, world.now, world.look(n))).collect()
 }
 
@@ -582,218 +586,6 @@ fn when_all_start_anew_after_a_failover_the_one_that_took_over_is_master_again()
     let answer = newest(&mut world);
     let actions = step(&mut world, answer);
     assert!(actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })), "{actions:?}");
-}
-
-/// The master is frozen, and a replica has more of it than its peer: replicas were told to connect to it anew, the peer was spared that.
-fn frozen() -> World {
-    let mut world = running();
-    world.servers[0].frozen = true;
-    world.servers[2].executed.merge(&one_of_the_master(20));
-    world.now += ms(1050);
-    world.judge(others(&world));
-    let seen = Event::Seen(world.snapshot.clone());
-    let actions = step(&mut world, seen);
-    let spare = actions.iter().find_map(|a| if let Action::Ask { spare, .. } = a { Some(spare.clone()) } else { None });
-    assert_eq!(spare, Some(vec![B]), "{actions:?}");
-    world
-}
-
-fn one_of_the_master(number: u64) -> MySqlSet {
-    MySqlSet::one(Origin { uuid: uuid(0), tag: Tag::default() }, number)
-}
-
-#[test]
-fn a_peer_connects_anew_unless_it_will_have_to_fetch_from_a_replica() {
-    let mut world = running();
-    let spared_now = |world: &World| (0..4).filter(|n| spared(&world.snapshot, ServerId(*n), A)).collect::<Vec<_>>();
-    assert_eq!(spared_now(&world), [] as [u16; 0], "all have the same");
-    world.servers[1].executed.merge(&one_of_the_master(20));
-    world.judge(others(&world));
-    assert_eq!(spared_now(&world), [] as [u16; 0], "it has more itself");
-    world.servers[2].executed.merge(&one_of_the_master(21));
-    world.judge(others(&world));
-    assert_eq!(spared_now(&world), [1]);
-}
-
-/// The answers when those that are not spared try in vain.
-fn tried_anew(world: &mut World, ticket: Ticket) -> Event {
-    let answers = (0..4).map(|n| {
-        let mut answer = world.look(n);
-        for channel in answer.iter_mut().flat_map(|facts| &mut facts.replication).filter(|_| n > 1) {
-            channel.io_running = ThreadState::Connecting;
-        }
-        (ServerId(n as u16), answer)
-    });
-    Event::Done(ticket, Outcome::Answers { answers: answers.collect(), stalled: false, writes: Writes::NotTried })
-}
-
-/// Harm: a peer whose receiver was connecting to the frozen master could not fetch from a replica what that had more for two seconds.
-/// And: what it had when it was asked was taken for what it had when the last answer came, so that another proxy's beats were not seen.
-#[test]
-fn a_peer_that_was_spared_says_by_what_it_receives_that_the_master_is_dead() {
-    let mut world = frozen();
-    world.now += ms(340);
-    let answer = tried_anew(&mut world, 1);
-    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "what it had in the beginning says nothing yet");
-    world.now += ms(10);
-    assert_eq!(tell(&mut world, None), Vec::<&str>::new(), "another proxy's beat may just be coming");
-    world.now += ms(30);
-    assert_eq!(tell(&mut world, None), ["ask"]);
-    let answer = tried_anew(&mut world, 2);
-    assert_eq!(tell(&mut world, Some(answer)), ["depose", "fence", "end open", "ask"]);
-}
-
-#[test]
-fn where_no_replica_answers_nothing_follows_from_their_silence() {
-    let mut world = frozen();
-    for n in 2..4 {
-        world.servers[n].cut = true;
-    }
-    world.now += ms(340);
-    let answer = tried_anew(&mut world, 1);
-    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "its peer may hear from it");
-    world.now += ms(200);
-    world.judge(Vec::new());
-    assert_eq!(tell(&mut world, None), ["ask"]);
-    let answer = tried_anew(&mut world, 2);
-    assert_eq!(
-        tell(&mut world, Some(answer)),
-        Vec::<&str>::new(),
-        "its peer claims to hear from it, and received something half a second ago"
-    );
-    world.now += ms(1_000);
-    world.judge(Vec::new());
-    assert_eq!(tell(&mut world, None), ["ask"]);
-    let answer = tried_anew(&mut world, 3);
-    assert_eq!(tell(&mut world, Some(answer)), ["depose", "fence", "end open", "ask"], "down, and nobody writes to it");
-}
-
-#[test]
-fn a_peer_that_was_spared_and_receives_something_is_heard() {
-    let mut world = frozen();
-    for ticket in 1..8 {
-        world.now += ms(340);
-        let answer = tried_anew(&mut world, ticket);
-        assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "somebody writes to it, by another way than ours");
-        // Another proxy's beat, later than the answer.
-        world.servers[1].executed.merge(&one_of_the_master(30 + ticket));
-        world.now += ms(380);
-        world.judge(others(&world));
-        assert_eq!(tell(&mut world, None), ["ask"]);
-    }
-}
-
-/// The master's heartbeat does not come back, and it was asked for another write.
-fn cannot_write() -> World {
-    let mut world = running();
-    world.servers[0].blocked = Some(world.now);
-    world.memory.beat_failed(ServerId(0), world.now, "no answer in time".to_owned());
-    assert_eq!(tell(&mut world, None), Vec::<&str>::new());
-    world.now += ms(700);
-    look_around(&mut world);
-    assert_eq!(tell(&mut world, None), ["ask"], "and nothing is held for it");
-    world
-}
-
-fn tried(world: &mut World, ticket: Ticket, writes: Writes) -> Event {
-    match answers(world, ticket) {
-        Event::Done(ticket, Outcome::Answers { answers, .. }) => {
-            Event::Done(ticket, Outcome::Answers { answers, stalled: false, writes })
-        }
-        other => other,
-    }
-}
-
-#[test]
-fn a_master_that_cannot_write_is_replaced_whether_it_can_be_fenced_or_not() {
-    for fenced in [true, false] {
-        let mut world = cannot_write();
-        let blocked = tried(&mut world, 1, Writes::Blocked("no answer in time".to_owned()));
-        assert_eq!(tell(&mut world, Some(blocked)), ["depose", "fence", "end open"]);
-        if fenced {
-            world.servers[0].read_only = true;
-            let done = acted(&world, 2, 0);
-            assert_eq!(tell(&mut world, Some(done)), ["ask"]);
-        } else {
-            world.now += ms(500);
-            assert_eq!(tell(&mut world, Some(Event::Tick)), ["ask"]);
-        }
-        let answer = answers(&mut world, 3);
-        assert_eq!(tell(&mut world, Some(answer)), ["promote"], "fenced {fenced}");
-        world.servers[1].read_only = false;
-        let done = acted(&world, 4, 1);
-        assert_eq!(tell(&mut world, Some(done)), ["release", "repoint", "repoint", "ok"]);
-    }
-}
-
-/// Harm: six tenths of a second of silence on a busy machine, in which the heartbeat's write did not come back, cost the master its place.
-#[test]
-fn a_master_that_did_not_write_and_now_does_not_answer_is_silent_and_no_more() {
-    let mut world = cannot_write();
-    world.servers[0].cut = true;
-    let answer = newest(&mut world);
-    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "nothing is held");
-    assert_eq!(world.machine.phase_name(), "idle");
-    // For too long.
-    world.now += ms(1_100);
-    world.judge(others(&world));
-    assert_eq!(tell(&mut world, None), ["hold", "ask"]);
-}
-
-/// Harm: a purge of a hundred megabytes was written to the binary log for more than a second, and the master was replaced for it.
-#[test]
-fn a_large_commit_is_given_time() {
-    let mut world = cannot_write();
-    let large = Writes::Committing("thread 7 commits 100000 rows".to_owned());
-    for second in 0..31 {
-        let ticket = world.machine.last_ticket();
-        let answer = tried(&mut world, ticket, large.clone());
-        let done = tell(&mut world, Some(answer));
-        if second < 29 {
-            assert_eq!(done, Vec::<&str>::new(), "after {second} s");
-        } else if done == ["depose", "fence", "end open"] {
-            return;
-        }
-        world.now += ms(1_000);
-        look_around(&mut world);
-        assert_eq!(tell(&mut world, None), ["ask"]);
-    }
-    panic!("it is waited for without an end");
-}
-
-#[test]
-fn a_master_that_cannot_write_and_that_nobody_can_replace_is_let_alone() {
-    let mut world = cannot_write();
-    world.servers[1].up = false;
-    look_around(&mut world);
-    tell(&mut world, None);
-    let answer = tried(&mut world, 1, Writes::Blocked("no answer in time".to_owned()));
-    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new());
-}
-
-#[test]
-fn a_stall_of_our_own_is_no_proof_that_a_master_cannot_write() {
-    let mut world = cannot_write();
-    let Event::Done(ticket, Outcome::Answers { answers, .. }) = answers(&mut world, 1) else { unreachable!("answers") };
-    let writes = Writes::Blocked("no answer in time".to_owned());
-    let stalled = Event::Done(ticket, Outcome::Answers { answers, stalled: true, writes: writes.clone() });
-    assert_eq!(tell(&mut world, Some(stalled)), Vec::<&str>::new());
-    world.now += ms(110);
-    assert_eq!(tell(&mut world, Some(Event::Tick)), ["ask"], "and it is asked again soon");
-    let blocked = tried(&mut world, 2, writes);
-    assert_eq!(tell(&mut world, Some(blocked)), ["depose", "fence", "end open"]);
-}
-
-#[test]
-fn a_heartbeat_alone_that_does_not_come_back_replaces_nobody() {
-    let unclear = Writes::Unclear("somebody has locked the table".to_owned());
-    for writes in [Writes::Work, unclear, Writes::Locked("a client of ours makes a backup".to_owned())] {
-        let mut world = cannot_write();
-        let answer = tried(&mut world, 1, writes.clone());
-        assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "{writes:?}");
-        assert_eq!((world.machine.phase_name(), world.snapshot.writer().map(|view| view.id)), ("idle", Some(A)));
-        assert_eq!(tell(&mut world, Some(Event::Tick)), Vec::<&str>::new(), "it is not asked again at once");
-    }
 }
 
 #[test]
