@@ -430,10 +430,7 @@ impl Connection {
         let defined = !optional || packets.first().and_then(|p| p.get(1)) != Some(&0);
         let eof = !self.capabilities.has(Capabilities::DEPRECATE_EOF);
         let row = packets.get(1 + usize::from(defined) + usize::from(eof));
-        Ok(row.and_then(|row| {
-            let len = usize::from(*row.first().filter(|b| **b < 0xFB)?);
-            row.get(1..=len).map(<[u8]>::to_vec)
-        }))
+        Ok(row.and_then(|row| crate::protocol::primitives::Reader::new(row).nullable_bytes()?.map(<[u8]>::to_vec)))
     }
 
     /// Reads the reply to a `COM_STMT_PREPARE` and returns the server's number for the statement.

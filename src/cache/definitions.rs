@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::epoch::{Cell, Epochs};
+use super::touch::mentions;
 use crate::sql::classify::{Class, ClassReason, Classified, TableName, Uncacheable, classify};
 use crate::sql::lexer::LexMode;
 
@@ -139,17 +140,17 @@ impl Definitions {
         !self.writing.is_empty() && names.iter().any(|name| name_key(name, schema).is_some_and(|key| self.writing.contains(&key)))
     }
 
-    /// Whether what this statement reads may write: one of its tables, or any, where not all of them are told by its text.
+    /// Whether what this statement reads may write: a table of it, or one that its text mentions. What only looks at a view runs nothing of it.
     pub fn writes_by_reading(&self, statement: &Classified, schema: Option<&[u8]>) -> bool {
-        // These look at what a view is, and run nothing of it.
         let looks = matches!(
             statement.reason,
             ClassReason::Show | ClassReason::ShowServerState | ClassReason::Explain | ClassReason::Describe | ClassReason::Help
         );
-        self.any_read_writes()
-            && statement.may_use_table
-            && !looks
-            && (!statement.tables_complete || self.read_writes(&statement.tables, schema))
+        let named = || match statement.tables_complete {
+            true => self.read_writes(&statement.tables, schema),
+            false => self.writing.iter().any(|key| mentions(&statement.digest_text, key)),
+        };
+        self.any_read_writes() && statement.may_use_table && !looks && named()
     }
 
     /// The tables that change when these are written. `None`: any may.

@@ -3,6 +3,7 @@
 use super::changes::VoidReason;
 use super::definitions::{Cells, Definitions, NameKey, name_key};
 use crate::sql::classify::{Class, ClassReason, Classified};
+use crate::sql::digest::BAD;
 
 /// See [`touched`].
 #[derive(Clone, Debug)]
@@ -93,6 +94,14 @@ fn only_reads(statement: &Classified, schema: Option<&[u8]>, definitions: Option
     !statement.may_use_table || definitions.is_some_and(|known| !known.writes_by_reading(statement, schema))
 }
 
+/// Whether a digest may name the table of this key, wherever it stands and in whichever schema. One that was cut may.
+pub(super) fn mentions(digest: &str, key: &[u8]) -> bool {
+    let table = key.iter().position(|b| *b == 0).and_then(|at| key.get(at + 1..)).unwrap_or(key);
+    digest.as_bytes().first() == Some(&BAD)
+        || table.is_empty()
+        || digest.as_bytes().windows(table.len()).any(|part| part.eq_ignore_ascii_case(table))
+}
+
 fn named(statement: &Classified, schema: Option<&[u8]>, definitions: Option<&Definitions>) -> Touched {
     let keys: smallvec::SmallVec<[Option<NameKey>; 4]> = statement.tables.iter().map(|name| name_key(name, schema)).collect();
     match definitions.and_then(|definitions| definitions.write(keys.iter().map(Option::as_deref))) {
@@ -168,6 +177,9 @@ mod tests {
             ("SELECT * FROM a WHERE x IN (SELECT x FROM sly) FOR UPDATE", "unknown_tables"),
             ("SELECT * FROM sly LOCK IN SHARE MODE", "unknown_tables"),
             ("DO (SELECT x FROM sly)", "unknown_tables"),
+            // Not all of its tables are told, and none of those that it can mean.
+            ("SELECT /*!40001 SQL_NO_CACHE */ * FROM a FOR UPDATE", "nothing"),
+            ("SELECT /*!40001 SQL_NO_CACHE */ * FROM SLY FOR UPDATE", "unknown_tables"),
             ("DO 1", "nothing"),
             ("SHOW CREATE VIEW sly", "nothing"),
             ("EXPLAIN SELECT * FROM sly", "nothing"),
@@ -265,12 +277,14 @@ mod tests {
             let statement = classify(sql.as_bytes(), LexMode::default());
             assert_eq!(defines(&statement, &touched(&statement, Some(b"s"), Some(&definitions))), expected, "{sql}");
         }
-        // Its tables are not told from its text: where no view calls a function, they do not matter.
+        // Its tables are not told from its text: they matter only where it mentions a view that calls a function.
         let into = classify(b"SELECT x FROM a INTO @x", LexMode::default());
         let told = Told { tables: vec![table("a"), view("v")], views: vec![text("v", "select 1 AS `x`")], ..Told::default() };
         let definitions_without = Definitions::new(told, &epochs, LexMode::default());
         assert!(matches!(touched(&into, Some(b"s"), Some(&definitions_without)), Touched::Nothing));
-        assert!(matches!(touched(&into, Some(b"s"), Some(&definitions)), Touched::Everything(_)));
+        assert!(matches!(touched(&into, Some(b"s"), Some(&definitions)), Touched::Nothing));
+        let sly = classify(b"SELECT x FROM sly INTO @x", LexMode::default());
+        assert!(matches!(touched(&sly, Some(b"s"), Some(&definitions)), Touched::Everything(_)));
         assert!(matches!(touched(&into, Some(b"s"), None), Touched::Everything(_)));
         let insert = classify(b"INSERT INTO a VALUES (1)", LexMode::default());
         assert!(matches!(touched(&insert, Some(b"s"), None), Touched::Everything(_)));

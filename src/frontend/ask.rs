@@ -21,7 +21,7 @@ use crate::protocol::query::{NO_ATTRIBUTES, Query};
 use crate::protocol::reply::Expect;
 use crate::session::leftover::{Condition, Reply};
 use crate::session::machine::Learned;
-use crate::sql::classify::{Classified, FoundRows, skipped};
+use crate::sql::classify::{ClassReason, Classified, FoundRows, skipped};
 use crate::sql::diagnostics;
 use crate::sql::leftover::{Asked, Leftover, asked, substitute};
 use crate::topology::Flavor;
@@ -185,6 +185,7 @@ impl Client {
             skipped: if job.statement.found_rows == FoundRows::SentAndSkipped { skipped(job.sql) } else { None },
             result_set: told.ends_rows,
             error: told.errno.zip(told.sqlstate),
+            as_set: job.statement.reason == ClassReason::Diagnostics && job.sql.starts_with(b"SET "),
         };
         self.left.learn(job.statement, &reply, flavor == Flavor::MariaDb);
     }

@@ -54,6 +54,10 @@ impl Client {
             // Changed without an OK that says to what: whoever reads it next restores his own.
             lease.last_insert_id = u64::MAX;
         }
+        let untold = !prepare_only && job.statement.runs_unseen() && lease.flavor == Flavor::MariaDb && ended_untold(job, told);
+        // Bound to a server that is not the master the session could not write any more: what may be left there ends with the connection.
+        let on_master = untold && self.shared.snapshot.load().master == Some(lease.server);
+        lease.tainted |= untold && !on_master;
         if !prepare_only {
             let learned = Learned {
                 ok,
@@ -65,7 +69,7 @@ impl Client {
                 schema: told.schema.as_deref(),
                 state_changed: told.state_changed,
                 overflow: told.overflow,
-                untold: job.statement.runs_unseen() && lease.flavor == Flavor::MariaDb && ended_untold(job, told),
+                untold: on_master,
             };
             if (ok || job.statement.multi) && job.statement.changes_accounts() {
                 self.shared.accounts_changed();
@@ -117,6 +121,7 @@ impl Client {
         let Some(ok) = reply.get(HEADER_LEN..).and_then(|payload| OkPacket::parse(payload, lease.capabilities)) else { return };
         let mut told = Told::default();
         told.note_ok(&ok);
+        self.learn_gtid(lease, told.gtid.as_deref());
         let learned = Learned {
             ok: true,
             status: told.status,

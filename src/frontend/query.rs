@@ -389,7 +389,9 @@ impl Client {
             self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
             if want_warnings {
                 Box::pin(self.take_conditions(&mut lease, told.warnings)).await;
-            } else if self.left.uncounted() && !read_back || untold && self.session.pins.has(PinReason::FoundRows) {
+            }
+            // The questions below are queries themselves.
+            if self.left.uncounted() && !read_back || untold && self.session.pins.has(PinReason::FoundRows) {
                 Box::pin(self.take_found_rows(&mut lease)).await;
             }
             if untold && told.errno.is_none() && job.statement.runs_unseen() && lease.flavor == Flavor::MySql {

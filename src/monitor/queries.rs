@@ -331,6 +331,7 @@ fn channel(flavor: Flavor, status: &TextResult, row: usize) -> ReplicaChannel {
         last_sql_error: error("Last_SQL_Errno", "Last_SQL_Error"),
         retrieved: GtidSet::parse(flavor, &text(gtid)).ok().map(Arc::new),
         seconds_behind: status.get(row, behind).and_then(|text| text.parse().ok()),
+        delay: text("SQL_Delay").parse().unwrap_or_default(),
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Reply {
     pub result_set: bool,
     /// Number and SQLSTATE of the error it ended with.
     pub error: Option<(u16, [u8; 5])>,
+    /// It was GET DIAGNOSTICS, and run as a SET, whose warnings are its own.
+    pub as_set: bool,
 }
 
 impl Leftovers {
@@ -92,7 +94,7 @@ impl Leftovers {
     /// `GET DIAGNOSTICS` leaves all as it was, but for a condition of its own: that there is none of the number it names.
     fn learn_diagnostics(&mut self, reply: &Reply) {
         self.diagnosed = true;
-        if reply.warnings == 0 {
+        if reply.warnings == 0 || reply.as_set {
             return;
         }
         let mut conditions = std::mem::take(&mut self.conditions).into_vec();
@@ -360,6 +362,12 @@ mod tests {
         );
         let none = get("GET DIAGNOSTICS CONDITION 2 @e = MYSQL_ERRNO");
         assert_eq!(none, "GET DIAGNOSTICS CONDITION 2147483647 @`_` = MESSAGE_TEXT");
+        // MySQL warns of the SET that is run instead: no condition of this statement's.
+        for (as_set, told_of) in [(true, "1"), (false, "2")] {
+            let reply = Reply { warnings: 1, as_set, ..Reply::default() };
+            says(&mut left, "GET DIAGNOSTICS CONDITION 1 @s = RETURNED_SQLSTATE", reply, false);
+            assert_eq!(told(&left, "SHOW COUNT(*) WARNINGS"), told_of);
+        }
         // A state of the user's own comes with the error.
         let signalled = Reply { failed: true, warnings: 1, error: Some((1644, *b"45000")), ..Reply::default() };
         says(&mut left, "SIGNAL SQLSTATE '45000'", signalled, false);

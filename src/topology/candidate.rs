@@ -18,6 +18,8 @@ pub struct Candidate {
     pub sends: GtidSet,
     /// Its applier runs, or has nothing left to do. One that is broken will never finish.
     pub applier_ok: bool,
+    /// It applies late on purpose, and will for as long.
+    pub delayed: bool,
 }
 
 impl Candidate {
@@ -63,7 +65,7 @@ mod tests {
     fn candidate(id: u16, role: ConfiguredRole, applied: &str, received: &str) -> Candidate {
         let set = |text| GtidSet::parse(Flavor::MariaDb, text).unwrap();
         let (applied, received) = (set(applied), set(received));
-        Candidate { id: ServerId(id), role, sends: applied.clone(), applied, received, applier_ok: true }
+        Candidate { id: ServerId(id), role, sends: applied.clone(), applied, received, applier_ok: true, delayed: false }
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub(super) struct ServerMemory {
     pub compared: Option<Option<Errant>>,
     /// The master has said that it is writable after this one had said so: they are writable at one time.
     pub beside: bool,
+    /// When it first said that it is writable, and has not said otherwise since.
+    pub writable_since: Option<Instant>,
     /// What it had of the master's own transactions and the master did not show yet, see [`on_its_way`].
     pub doubtful: Option<(GtidSet, Instant)>,
     /// When it did not answer last, or was seen to have started anew, and what others had then: of that it may have lost something.
@@ -232,9 +234,15 @@ impl Memory {
         self.started += stall;
         self.beats.forgive(stall);
         for server in &mut self.servers {
-            for at in [&mut server.alive_at, &mut server.facts_at, &mut server.heard_at, &mut server.disconnected_since]
-                .into_iter()
-                .flatten()
+            for at in [
+                &mut server.alive_at,
+                &mut server.facts_at,
+                &mut server.heard_at,
+                &mut server.writable_since,
+                &mut server.disconnected_since,
+            ]
+            .into_iter()
+            .flatten()
             {
                 *at += stall;
             }
@@ -274,7 +282,12 @@ impl Memory {
                     memory.compared = None;
                 }
                 // What the master said before may be older than this.
-                memory.beside &= facts.writable() && memory.facts.as_ref().is_some_and(|old| old.writable());
+                let was_writable = memory.facts.as_ref().is_some_and(|old| old.writable());
+                memory.beside &= facts.writable() && was_writable;
+                memory.writable_since = match facts.writable() {
+                    true => memory.writable_since.filter(|_| was_writable).or(Some(observation.at)),
+                    false => None,
+                };
                 memory.observed = true;
                 memory.facts = Some(Arc::new(facts));
                 memory.facts_at = Some(observation.asked_at);
@@ -298,7 +311,7 @@ impl Memory {
                     memory.alive_at = Some(observation.at);
                 } else {
                     // It may come back with something else.
-                    (memory.compared, memory.beside) = (None, false);
+                    (memory.compared, memory.beside, memory.writable_since) = (None, false, None);
                     memory.away = of_others.map(|set| (observation.at, set));
                 }
                 memory.observed = true;
@@ -342,8 +355,9 @@ impl Memory {
             let Some(facts) = memory.facts.as_ref().filter(|_| index != master.index() && memory.failure.is_none()) else {
                 continue;
             };
+            // Its answers come as often as the master's: the last may always be newer than the question to the master.
+            memory.beside |= known.writable() && facts.writable() && memory.writable_since.is_some_and(|at| at <= asked_at);
             if memory.heard_at.is_some_and(|at| at <= asked_at) {
-                memory.beside = facts.writable() && known.writable();
                 if let Some(doubtful) = on_its_way(facts, &known, memory.doubtful.as_ref(), asked_at, patience(facts)) {
                     memory.doubtful = Some(doubtful);
                     continue;

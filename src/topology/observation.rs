@@ -197,6 +197,8 @@ pub struct ReplicaChannel {
     pub retrieved: Option<Arc<GtidSet>>,
     /// `Seconds_Behind_Source`; `None` for NULL.
     pub seconds_behind: Option<u64>,
+    /// `SQL_Delay`: it applies what it fetches so many seconds late, on purpose.
+    pub delay: u64,
 }
 
 impl ReplicaChannel {

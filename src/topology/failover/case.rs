@@ -75,6 +75,8 @@ pub struct Case {
     pub wait_until: Option<Instant>,
     /// That is over: what it has not applied counts as lost.
     pub no_wait: bool,
+    /// What it had applied when it was last seen to go on.
+    pub waited: Option<GtidSet>,
     /// What has been done.
     pub steps: Vec<StepDone>,
     /// When the running step began.
@@ -134,6 +136,7 @@ impl Case {
             fetched_from: None,
             wait_until: None,
             no_wait: false,
+            waited: None,
             steps: Vec::new(),
             step_began: now,
             told: String::new(),

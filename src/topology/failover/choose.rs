@@ -51,7 +51,8 @@ fn candidate(seen: &Snapshot, id: ServerId, facts: &Facts) -> Option<Candidate> 
         (None, set) => set,
     };
     let (applied, received, sends) = (of_others(facts.applied()), of_others(seen.received(facts)), of_others(facts.sendable()));
-    Some(Candidate { id, role: view.configured_role, applied, received, sends, applier_ok: !stopped })
+    let delayed = seen.own_channels(facts).any(|channel| channel.delay > 0);
+    Some(Candidate { id, role: view.configured_role, applied, received, sends, applier_ok: !stopped, delayed })
 }
 
 /// Chooses among those that answered.
@@ -133,7 +134,8 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], outranked
         let ahead = others().max_by_key(|one| (beyond(&one.sends), clean(one.id))).filter(|one| beyond(&one.sends) > 0);
         let most = ahead.map_or(0, |one| beyond(&one.sends));
         // Only what it has applied it can send: a moment is worth it, and a delayed replica's hour is not.
-        let busy = |one: &&Candidate| one.applier_ok && !one.is_drained() && !rest_of(one) && beyond(&one.received) > most;
+        let busy =
+            |one: &&Candidate| one.applier_ok && !one.delayed && !one.is_drained() && !rest_of(one) && beyond(&one.received) > most;
         let applying = others().filter(busy).max_by_key(|one| beyond(&one.received));
         match (applying.filter(|_| !case.no_wait && !case.force), ahead) {
             (Some(one), _) => return Choice::WaitFor(one.id),

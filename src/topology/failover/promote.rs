@@ -21,10 +21,21 @@ const FENCES_MAX: u32 = 4;
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
 /// And how long to receive the rest from a master that cannot write.
 const REST_LIMIT: Duration = Duration::from_millis(250);
-/// How long another survivor may take to apply what it has received, so that the candidate can fetch it.
-const WAIT_LIMIT: Duration = Duration::from_secs(2);
+/// How long another survivor may apply nothing of what it has received and the candidate has not: as long as the servers' own limit for a commit that
+/// nobody acknowledges (`rpl_semi_sync_*_timeout`), which may be what it waits for.
+const WAIT_LIMIT: Duration = Duration::from_secs(10);
 /// And how often fetching is begun, before what is missing counts as lost.
 const CATCH_UPS_MAX: u32 = 5;
+
+/// Whether a survivor that is waited for applies what it has received, or is given the time to begin.
+fn goes_on(case: &mut Case, facts: Option<&Facts>, now: Instant) -> bool {
+    let applied = facts.map(Facts::applied);
+    let grows = applied.as_ref().zip(case.waited.as_ref()).is_none_or(|(applied, before)| !before.covers(applied));
+    if grows {
+        (case.waited, case.wait_until) = (applied, Some(now + WAIT_LIMIT));
+    }
+    case.wait_until.is_some_and(|until| now < until)
+}
 
 /// What a server answered.
 fn said(answers: &[Answer], id: ServerId) -> Option<&Facts> {
@@ -126,12 +137,12 @@ impl Machine {
                 again(NOBODY_AGAIN, case, catching_up)
             }
             Choice::Applying(whom) => self.applies(whom, case, catching_up, now, actions),
-            Choice::WaitFor(whom) if now < *case.wait_until.get_or_insert(now + WAIT_LIMIT) => {
+            Choice::WaitFor(whom) if goes_on(&mut case, said(answers, whom), now) => {
                 self.applies(whom, case, catching_up, now, actions)
             }
             Choice::WaitFor(whom) => {
                 case.no_wait = true;
-                let detail = "apply: it has received more than it applies in time, and is not waited for any longer".to_owned();
+                let detail = "apply: it has received more and applies nothing of it; it is not waited for any longer".to_owned();
                 actions.push(Action::Tell { kind: "failover", server: Some(whom), detail });
                 self.ask_candidates(case, catching_up, now, actions)
             }
@@ -148,7 +159,7 @@ impl Machine {
                 Some(fetch) if now < fetch.until && !self.fetches_in_vain(&fetch, ticket, answers) => {
                     again(ASK_AGAIN, case, catching_up)
                 }
-                Some(fetch) if now >= fetch.until && self.has_not_grown(&case, whom, answers) => {
+                Some(fetch) if now >= fetch.until && case.catch_ups > 1 && self.has_not_grown(&case, whom, answers) => {
                     case.no_catch_up = true;
                     self.ask_candidates(case, None, now, actions)
                 }
@@ -200,7 +211,8 @@ impl Machine {
     fn fetches_in_vain(&self, fetch: &CatchingUp, asked: Option<Ticket>, answers: &[Answer]) -> bool {
         let channels = said(answers, fetch.whom).map_or(&[][..], |facts| &facts.replication);
         let mut from = channels.iter().filter(|channel| self.seen.source_of(channel) == Some(fetch.from));
-        let in_vain = |c: &ReplicaChannel| c.io_running != ThreadState::Running && !c.last_io_error.is_empty();
+        // One that only fails to connect goes on trying.
+        let in_vain = |c: &ReplicaChannel| c.io_running == ThreadState::Stopped && !c.last_io_error.is_empty();
         fetch.ticket.is_none() && fetch.early != asked && from.any(in_vain)
     }
 

@@ -81,6 +81,8 @@ struct Server {
     cut: bool,
     /// Somebody else can, and writes to it, for at least that long.
     used_since: Option<Instant>,
+    /// It applies so many seconds late.
+    delay: u64,
 }
 
 impl Server {
@@ -186,6 +188,7 @@ impl World {
                 fence_hangs: false,
                 cut: false,
                 used_since: None,
+                delay: 0,
             })
             .collect();
         let machine = Machine::new(failover, snapshot.clone());
@@ -257,6 +260,7 @@ impl World {
             last_sql_error: if server.sql || server.executed.contains(&server.relay) { String::new() } else { "1062".to_owned() },
             retrieved: Some(Arc::new(GtidSet::MySql(server.relay.clone()))),
             seconds_behind: Some(0),
+            delay: server.delay,
             ..ReplicaChannel::default()
         };
         Facts {

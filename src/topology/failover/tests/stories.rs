@@ -235,13 +235,13 @@ fn what_a_replica_wrote_itself_is_nothing_that_the_next_master_lacks() {
     panic!("nobody takes over: {}", world.machine.phase_name());
 }
 
-/// A replica has received the newest of the dead master and has not applied it; the peer is asked until it is promoted, for at most three seconds.
+/// A replica has received the newest of the dead master and has not applied it; the peer is asked until it is promoted or told to fetch.
 fn a_replica_is_ahead(world: &mut World, mut each_time: impl FnMut(&mut World)) -> Vec<Action> {
     world.servers[2].relay.merge(&one_of_the_master(10));
     let ticket = crashed(world);
     let answer = answers(world, ticket);
     tell(world, Some(answer));
-    for _ in 0..100 {
+    for _ in 0..2_000 {
         let answer = newest(world);
         let actions = step(world, answer);
         if actions.iter().any(|action| matches!(action, Action::Promote { .. } | Action::Repoint { .. })) {
@@ -252,6 +252,22 @@ fn a_replica_is_ahead(world: &mut World, mut each_time: impl FnMut(&mut World)) 
         tell(world, Some(Event::Tick));
     }
     panic!("nobody takes over: {}", world.machine.phase_name());
+}
+
+/// Harm: a peer that came back writable was not fenced while each of its answers was newer than the question to the master.
+#[test]
+fn one_that_is_writable_beside_the_master_is_seen_whatever_the_order_of_their_answers() {
+    let mut world = running();
+    world.servers[1].read_only = false;
+    for round in 0..3 {
+        world.now += ms(250);
+        let peer = Observation::from_monitor(B, world.now - ms(5), world.now, world.look(1));
+        world.judge(vec![peer]);
+        // It was asked before that answer came, and always is.
+        let master = Observation::from_monitor(A, world.now - ms(60), world.now, world.look(0));
+        world.judge(vec![master]);
+        assert_eq!(world.snapshot.servers[1].beside, round > 0, "round {round}");
+    }
 }
 
 /// Harm: a delayed replica was waited for until it had applied what it had received, an hour later.
@@ -292,12 +308,31 @@ fn a_survivor_that_applies_late_is_waited_for_and_not_for_long() {
     }
     assert_eq!(tries, 4);
 
-    // In an hour.
+    // One by one, each of which takes long.
+    let mut world = running();
+    (11..14).for_each(|number| world.servers[2].relay.merge(&one_of_the_master(number)));
+    let begun = world.now;
+    let actions = a_replica_is_ahead(&mut world, |world| {
+        let applied = (world.now - begun).as_secs() / 8;
+        (10..10 + applied).for_each(|number| world.servers[2].executed.merge(&one_of_the_master(number)));
+    });
+    assert!(actions.iter().any(|action| matches!(action, Action::Repoint { server: B, .. })), "{actions:?}");
+    assert!(world.now - begun > ms(30_000), "what a survivor has is not given up while it applies");
+
+    // Not at all.
     let mut world = running();
     let begun = world.now;
     let actions = a_replica_is_ahead(&mut world, |_| {});
     assert!(actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })), "{actions:?}");
-    assert!(world.now - begun > ms(2_000));
+    assert!(world.now - begun > ms(10_000) && world.now - begun < ms(12_000));
+
+    // In an hour, on purpose.
+    let mut world = running();
+    world.servers[2].delay = 3_600;
+    let begun = world.now;
+    let actions = a_replica_is_ahead(&mut world, |_| {});
+    assert!(actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })), "{actions:?}");
+    assert!(world.now - begun < ms(500));
     world.servers[1].read_only = false;
     let done = acted(&world, world.machine.last_ticket(), 1);
     let actions = step(&mut world, done);
