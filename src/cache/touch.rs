@@ -94,11 +94,12 @@ fn only_reads(statement: &Classified, schema: Option<&[u8]>, definitions: Option
     !statement.may_use_table || definitions.is_some_and(|known| !known.writes_by_reading(statement, schema))
 }
 
-/// Whether a digest may name the table of this key, wherever it stands and in whichever schema. One that was cut may.
+/// Whether a digest may name the table of this key, wherever it stands and in whichever schema. One that was cut may, and one whose quoted names are written otherwise.
 pub(super) fn mentions(digest: &str, key: &[u8]) -> bool {
     let table = key.iter().position(|b| *b == 0).and_then(|at| key.get(at + 1..)).unwrap_or(key);
     digest.as_bytes().first() == Some(&BAD)
         || table.is_empty()
+        || table.iter().any(|b| matches!(b, b'`' | b'"'))
         || digest.as_bytes().windows(table.len()).any(|part| part.eq_ignore_ascii_case(table))
 }
 

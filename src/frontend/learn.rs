@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::backend::connection::Guard;
 use crate::backend::pool::Lease;
@@ -56,8 +57,10 @@ impl Client {
         }
         let untold = !prepare_only && job.statement.runs_unseen() && lease.flavor == Flavor::MariaDb && ended_untold(job, told);
         // Bound to a server that is not the master the session could not write any more: what may be left there ends with the connection.
-        let on_master = untold && self.shared.snapshot.load().master == Some(lease.server);
-        lease.tainted |= untold && !on_master;
+        let elsewhere = untold && self.shared.snapshot.load().master.is_some_and(|master| master != lease.server);
+        if elsewhere && job.statement.calls_stored_function() {
+            lease.expires = Instant::now();
+        }
         if !prepare_only {
             let learned = Learned {
                 ok,
@@ -69,7 +72,7 @@ impl Client {
                 schema: told.schema.as_deref(),
                 state_changed: told.state_changed,
                 overflow: told.overflow,
-                untold: on_master,
+                untold: untold && !elsewhere,
             };
             if (ok || job.statement.multi) && job.statement.changes_accounts() {
                 self.shared.accounts_changed();

@@ -397,14 +397,15 @@ impl Client {
             if untold && told.errno.is_none() && job.statement.runs_unseen() && lease.flavor == Flavor::MySql {
                 Box::pin(self.learn_untold(&mut lease)).await;
             }
-            if untold && Box::pin(self.learn_position(&mut lease)).await {
-                self.change_learned(unnamed);
-            }
             if !tracking.is_empty() && Box::pin(lease.track_again(&tracking)).await.is_err() {
                 lease.tainted = true;
             }
             if read_back {
                 Box::pin(self.read_back(&mut lease)).await;
+            }
+            // Behind what it would change: it is a query.
+            if untold && Box::pin(self.learn_position(&mut lease)).await {
+                self.change_learned(unnamed);
             }
             if ask_id && !self.session.pins.any() {
                 Box::pin(self.take_insert_id(&mut lease)).await;

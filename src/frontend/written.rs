@@ -133,13 +133,7 @@ pub(super) fn ended_untold(job: &Job<'_>, told: &Told) -> bool {
 /// Whether such a statement may have changed something that lasts: `INSERT ... RETURNING`, a function.
 pub(super) fn may_have_written_untold(job: &Job<'_>, told: &Told) -> bool {
     let statement = job.statement;
-    // These change the session, and read.
-    let session_only = matches!(
-        statement.reason,
-        ClassReason::AssignsUserVariable | ClassReason::FunctionWithEffect(_) | ClassReason::IntoVariable | ClassReason::Handler
-    ) && !statement.runs_unseen();
     ended_untold(job, told)
-        && !session_only
         && (matches!(statement.class, Class::Write | Class::Ddl | Class::Unknown) || statement.writes_unseen.is_raised())
         && (statement.may_use_table || statement.effects.opaque || statement.calls_stored_function())
 }

@@ -96,7 +96,7 @@ impl Classified {
         !self.unknown_functions.is_empty() || self.reason == ClassReason::WritingStatement && self.calls_unknown
     }
 
-    /// Whether it changes privileges that a connection takes from its login to its end: those on everything.
+    /// Whether it changes what a connection takes from its login to its end: its account, and that one's privileges on everything.
     pub fn changes_global_rights(&self) -> bool {
         if !self.changes_accounts() {
             return false;
@@ -108,8 +108,10 @@ impl Classified {
         let words = || self.digest_text.split_ascii_whitespace();
         let first = words().next().unwrap_or_default().to_ascii_uppercase();
         let of_role = matches!(&*first, "GRANT" | "REVOKE") && !words().any(|word| word.eq_ignore_ascii_case("ON"));
+        // An open connection stays who it was; a login of the same name may be another account's now.
+        let gone = ["DROPUSER", "RENAMEUSER"].iter().any(|beginning| text.starts_with(beginning));
         let default_role = text.starts_with("SETDEFAULTROLE") || text.starts_with("ALTERUSER") && text.contains("DEFAULTROLE");
-        of_role || default_role || text.contains("*.*") || all.iter().any(|beginning| text.starts_with(beginning))
+        gone || of_role || default_role || text.contains("*.*") || all.iter().any(|beginning| text.starts_with(beginning))
     }
 
     /// Whether it may change who logs in with what: `ALTER USER`, `SET PASSWORD`, `GRANT ... IDENTIFIED BY`, `FLUSH PRIVILEGES` and

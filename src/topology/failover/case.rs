@@ -75,8 +75,8 @@ pub struct Case {
     pub wait_until: Option<Instant>,
     /// That is over: what it has not applied counts as lost.
     pub no_wait: bool,
-    /// What it had applied when it was last seen to go on.
-    pub waited: Option<GtidSet>,
+    /// How much it had left to apply when it was last seen to go on.
+    pub waited: Option<u64>,
     /// What has been done.
     pub steps: Vec<StepDone>,
     /// When the running step began.

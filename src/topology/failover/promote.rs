@@ -28,11 +28,10 @@ const WAIT_LIMIT: Duration = Duration::from_secs(10);
 const CATCH_UPS_MAX: u32 = 5;
 
 /// Whether a survivor that is waited for applies what it has received, or is given the time to begin.
-fn goes_on(case: &mut Case, facts: Option<&Facts>, now: Instant) -> bool {
-    let applied = facts.map(Facts::applied);
-    let grows = applied.as_ref().zip(case.waited.as_ref()).is_none_or(|(applied, before)| !before.covers(applied));
-    if grows {
-        (case.waited, case.wait_until) = (applied, Some(now + WAIT_LIMIT));
+/// `left`: how much of it is left.
+fn goes_on(case: &mut Case, left: Option<u64>, now: Instant) -> bool {
+    if case.waited.is_none() || left.zip(case.waited).is_some_and(|(left, before)| left < before) {
+        (case.waited, case.wait_until) = (left, Some(now + WAIT_LIMIT));
     }
     case.wait_until.is_some_and(|until| now < until)
 }
@@ -137,7 +136,7 @@ impl Machine {
                 again(NOBODY_AGAIN, case, catching_up)
             }
             Choice::Applying(whom) => self.applies(whom, case, catching_up, now, actions),
-            Choice::WaitFor(whom) if goes_on(&mut case, said(answers, whom), now) => {
+            Choice::WaitFor(whom) if goes_on(&mut case, self.left_to_apply(answers, whom), now) => {
                 self.applies(whom, case, catching_up, now, actions)
             }
             Choice::WaitFor(whom) => {
@@ -214,6 +213,11 @@ impl Machine {
         // One that only fails to connect goes on trying.
         let in_vain = |c: &ReplicaChannel| c.io_running == ThreadState::Stopped && !c.last_io_error.is_empty();
         fetch.ticket.is_none() && fetch.early != asked && from.any(in_vain)
+    }
+
+    /// How much of what it has received it has not applied. What somebody writes there meanwhile is in both.
+    fn left_to_apply(&self, answers: &[Answer], whom: ServerId) -> Option<u64> {
+        said(answers, whom).map(|facts| self.seen.received(facts).missing_count(&facts.applied()))
     }
 
     /// Whether nothing has come since it began to fetch: whoever has it does not send it.

@@ -326,6 +326,18 @@ fn a_survivor_that_applies_late_is_waited_for_and_not_for_long() {
     assert!(actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })), "{actions:?}");
     assert!(world.now - begun > ms(10_000) && world.now - begun < ms(12_000));
 
+    // Not at all, and somebody goes on writing there.
+    let mut world = running();
+    let begun = world.now;
+    let mut own = 0;
+    let actions = a_replica_is_ahead(&mut world, |world| {
+        own += 1;
+        world.servers[2].executed.merge(&MySqlSet::one(Origin { uuid: uuid(2), tag: Tag::default() }, own));
+    });
+    let goes_on = |action: &Action| matches!(action, Action::Promote { server: B, .. } | Action::Repoint { server: B, .. });
+    assert!(actions.iter().any(goes_on), "{actions:?}");
+    assert!(world.now - begun < ms(12_000));
+
     // In an hour, on purpose.
     let mut world = running();
     world.servers[2].delay = 3_600;
