@@ -72,6 +72,8 @@ impl Duty {
 pub(super) struct Tending {
     /// Former masters that have not come back yet.
     deposed: Vec<ServerId>,
+    /// Those of them that answer again, and since when their commits wait for no acknowledgement.
+    let_go: Vec<(ServerId, Instant)>,
     /// Those of them whose quarantine was counted.
     refused: Vec<ServerId>,
     /// Who has started anew while it was watched, and does not replicate yet: where servers do not start their replication themselves, we do.
@@ -215,6 +217,7 @@ pub(super) fn duties(
             duties.push(Duty::StopReceiver { server: master, from: from.id });
         } else if clean
             && from.configured_role == ConfiguredRole::Master
+            && !deposed.contains(&from.id)
             && !halted.contains(&(master, from.id))
             && (channel.io_running == ThreadState::Stopped || channel.sql_running == ThreadState::Stopped)
         {
@@ -307,7 +310,8 @@ impl Machine {
     /// Begins what is to be done and not under way.
     pub(super) fn tend(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(master) = self.seen.writer().map(|view| view.id).filter(|_| self.settings.mode == Mode::Auto) else { return };
-        self.note_returned(master, actions);
+        self.let_returned_commit(now, actions);
+        self.note_returned(master, now, actions);
         self.tending.forget_late(now);
         let promote_replicas = self.settings.topology.promote_replicas;
         let Tending { deposed, adrift, restarted, halted, .. } = &self.tending;
@@ -395,7 +399,24 @@ impl Machine {
     }
 
     /// Former masters that follow the new one, and those that may not.
-    fn note_returned(&mut self, master: ServerId, actions: &mut Vec<Action>) {
+    /// A former master that comes back may have commits that wait for their acknowledgement, which are in its binary log and in no set of GTIDs: whoever fetched from
+    /// it would have them, unseen. They are let go, and it is looked at again before anything is fetched.
+    fn let_returned_commit(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for id in self.tending.deposed.clone() {
+            let Some(state) = self.seen.server(id).map(|view| view.state) else { continue };
+            let known = self.tending.let_go.iter().any(|(other, _)| *other == id);
+            match state {
+                State::Suspect | State::Down | State::Offline => self.tending.let_go.retain(|(other, _)| *other != id),
+                _ if !known => {
+                    self.tending.let_go.push((id, now));
+                    actions.push(Action::LetCommit(id));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn note_returned(&mut self, master: ServerId, now: Instant, actions: &mut Vec<Action>) {
         let mut back = Vec::new();
         for id in &self.tending.deposed {
             let Some(view) = self.seen.server(*id) else { continue };
@@ -408,13 +429,16 @@ impl Machine {
                 .seen
                 .channel(*id, master)
                 .is_some_and(|channel| channel.io_running == ThreadState::Running && channel.sql_running == ThreadState::Running);
-            if view.state == State::Online && read_only && is_compared(view) && follows {
+            let let_go = |(other, at): &(ServerId, Instant)| other == id && now.saturating_duration_since(*at) >= SEEN_AFTER;
+            let seen_after = self.tending.let_go.iter().any(let_go);
+            if view.state == State::Online && read_only && is_compared(view) && follows && seen_after {
                 back.push(*id);
             }
         }
         back.extend(self.tending.deposed.iter().filter(|id| **id == master).copied().collect::<Vec<_>>());
         for id in back {
             self.tending.deposed.retain(|other| *other != id);
+            self.tending.let_go.retain(|(other, _)| *other != id);
             if id != master {
                 let own = if self.view(id).is_some_and(|view| view.errant.is_some()) {
                     "was taken as it is"

@@ -254,6 +254,47 @@ fn a_replica_is_ahead(world: &mut World, mut each_time: impl FnMut(&mut World)) 
     panic!("nobody takes over: {}", world.machine.phase_name());
 }
 
+/// Harm: a commit that waited for its acknowledgement on the dead master was in no set of GTIDs when that came back; the new master fetched it, and with its rows
+/// overwrote what clients had written since.
+#[test]
+fn a_former_master_commits_what_waits_there_before_anybody_fetches_from_it() {
+    let mut world = running();
+    world.settings.promote_replicas = false;
+    let first = crashed(&mut world);
+    let answer = answers(&mut world, first);
+    tell(&mut world, Some(answer));
+    let promotes = (0..20).any(|_| {
+        world.now += ms(20);
+        tell(&mut world, Some(Event::Tick));
+        let answer = newest(&mut world);
+        step(&mut world, answer).iter().any(|action| matches!(action, Action::Promote { server: B, .. }))
+    });
+    assert!(promotes, "{}", world.machine.phase_name());
+    world.servers[1].read_only = false;
+    (world.servers[1].io, world.servers[1].sql) = (false, false);
+    let done = acted(&world, world.machine.last_ticket(), 1);
+    step(&mut world, done);
+    // It comes back read-only, replicates, and shows nothing of its own.
+    let old = &mut world.servers[0];
+    (old.up, old.read_only, old.source, old.io, old.sql) = (true, true, 1, true, true);
+    look_around(&mut world);
+    let seen = Event::Seen(world.snapshot.clone());
+    let actions = step(&mut world, seen);
+    assert!(actions.iter().any(|action| matches!(action, Action::LetCommit(A))), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Receiver { on: true, .. })), "{actions:?}");
+    // A second later what is known of it is newer than that.
+    world.now += ms(1_100);
+    look_around(&mut world);
+    let seen = Event::Seen(world.snapshot.clone());
+    let actions = step(&mut world, seen);
+    assert!(!actions.iter().any(|action| matches!(action, Action::LetCommit(_))), "once is enough: {actions:?}");
+    look_around(&mut world);
+    let seen = Event::Seen(world.snapshot.clone());
+    let more = step(&mut world, seen);
+    let receives = |action: &Action| matches!(action, Action::Receiver { server: B, from: A, on: true, .. });
+    assert!(actions.iter().chain(&more).any(receives), "{actions:?} {more:?}");
+}
+
 /// Harm: a peer that came back writable was not fenced while each of its answers was newer than the question to the master.
 #[test]
 fn one_that_is_writable_beside_the_master_is_seen_whatever_the_order_of_their_answers() {
@@ -480,6 +521,8 @@ fn one_that_an_operator_takes_back_as_it_is_replicates_again() {
     (world.servers[1].io, world.servers[1].sql) = (true, true);
     let done = acted(&world, world.machine.last_ticket(), 1);
     tell(&mut world, Some(done));
+    // What it had under way shows first.
+    world.now += ms(1_100);
     look_around(&mut world);
     assert_eq!(tell(&mut world, None), ["ok"], "and that ends it");
     world.now += ms(1_500);
