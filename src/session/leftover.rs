@@ -114,7 +114,7 @@ impl Leftovers {
             FoundRows::SentAndSkipped => match reply.skipped {
                 // It may have gone past the last row.
                 Some(1..) if reply.rows == 0 => None,
-                skipped => Some(reply.rows + skipped.unwrap_or(0)),
+                skipped => Some(reply.rows.saturating_add(skipped.unwrap_or(0))),
             },
             FoundRows::Counted => None,
         };

@@ -146,15 +146,7 @@ fn what_others_may_have_from_a_server() {
 /// Harm: after a start of the proxy a peer that had come back writable was taken for the master, and the replica that was master was quarantined.
 #[test]
 fn a_replica_that_is_master_stays_so_beside_a_peer_that_came_back_writable() {
-    let mut world = World::new(1);
-    world.settings.promote_replicas = true;
-    let failover = FailoverSettings {
-        mode: Mode::Auto,
-        topology: world.settings.clone(),
-        hold_timeout: ms(10_000),
-        max_lost_transactions: None,
-    };
-    world.machine.configure(failover);
+    let mut world = super::stories::configured(true);
     let of = |n, number| MySqlSet::one(Origin { uuid: uuid(n), tag: Tag::default() }, number);
     for n in 0..4 {
         world.servers[n].executed.merge(&of(0, 9));

@@ -6,10 +6,10 @@ use super::*;
 pub(super) const A: ServerId = ServerId(0);
 pub(super) const B: ServerId = ServerId(1);
 
-/// db1 is master, all is well.
-pub(super) fn running() -> World {
+/// Servers of which nothing is known yet, with `auto`.
+pub(super) fn configured(promote_replicas: bool) -> World {
     let mut world = World::new(1);
-    world.settings.promote_replicas = false;
+    world.settings.promote_replicas = promote_replicas;
     let failover = FailoverSettings {
         mode: Mode::Auto,
         topology: world.settings.clone(),
@@ -17,6 +17,12 @@ pub(super) fn running() -> World {
         max_lost_transactions: None,
     };
     world.machine.configure(failover);
+    world
+}
+
+/// db1 is master, all is well.
+pub(super) fn running() -> World {
+    let mut world = configured(false);
     for n in 0..4 {
         for number in 1..=9 {
             let one = MySqlSet::one(Origin { uuid: uuid(0), tag: Tag::default() }, number);
