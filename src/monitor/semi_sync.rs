@@ -39,6 +39,8 @@ const SENDERS_EVERY: Duration = Duration::from_millis(20);
 const QUESTION: &str = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'; SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_%'";
 /// The threads that send to replicas.
 const SENDERS: &str = "SELECT id AS id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'";
+/// And those of whom it was asked that they end. MySQL's take up to a second, in which they count as replicas still.
+const ENDING: &str = "SELECT id AS id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%' OR command = 'Killed'";
 
 /// How a server stands as a source.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +54,8 @@ struct Source {
     /// Commits wait.
     on: bool,
     clients: u64,
+    /// How many commits wait now.
+    waiting: u64,
 }
 
 impl Source {
@@ -63,6 +67,7 @@ impl Source {
             row.get(1)?.as_deref()
         };
         let is_on = |name: &str| cell(name).is_some_and(|value| value.eq_ignore_ascii_case("ON") || value == "1");
+        let number = |name: &str| cell(name).and_then(|n| n.parse().ok()).unwrap_or(0);
         let word = ["source", "master"].into_iter().find(|word| cell(&format!("rpl_semi_sync_{word}_timeout")).is_some())?;
         Some(Source {
             word,
@@ -70,7 +75,8 @@ impl Source {
             timeout_ms: cell(&format!("rpl_semi_sync_{word}_timeout"))?.parse().ok()?,
             waits: is_on(&format!("rpl_semi_sync_{word}_wait_no_{}", if word == "source" { "replica" } else { "slave" })),
             on: is_on(&format!("Rpl_semi_sync_{word}_status")),
-            clients: cell(&format!("Rpl_semi_sync_{word}_clients")).and_then(|n| n.parse().ok()).unwrap_or(0),
+            clients: number(&format!("Rpl_semi_sync_{word}_clients")),
+            waiting: number(&format!("Rpl_semi_sync_{word}_wait_sessions")),
         })
     }
 
@@ -90,12 +96,12 @@ impl Source {
             .then(|| format!("SET GLOBAL rpl_semi_sync_{word}_enabled = OFF; SET GLOBAL rpl_semi_sync_{word}_enabled = ON"))
     }
 
-    /// Commits wait for replicas again. `None`: not yet, there is none.
+    /// Commits wait for replicas again. `None`: not yet, there is none, or one waits still that is to be let go.
     fn wait_again(&self, was: Was) -> Option<String> {
         let (word, no_replica) = (self.word, self.no_replica());
         let waits = if was.waits { "ON" } else { "OFF" };
         // The mark goes last.
-        (!self.enabled || self.clients > 0).then(|| {
+        (!self.enabled || self.clients > 0 && self.waiting == 0).then(|| {
             format!(
                 "SET GLOBAL rpl_semi_sync_{word}_wait_no_{no_replica} = {waits}; SET GLOBAL rpl_semi_sync_{word}_timeout = {}",
                 was.timeout_ms
@@ -164,7 +170,7 @@ async fn end_senders(reach: &Reach) {
     }
     let until = Instant::now() + ACT_LIMIT;
     while Instant::now() < until {
-        match reach.run(&[SENDERS.to_owned()], ACT_LIMIT).await {
+        match reach.run(&[ENDING.to_owned()], ACT_LIMIT).await {
             Ok(left) if ids(&left).iter().any(|id| ended.contains(id)) => sleep(SENDERS_EVERY).await,
             _ => return,
         }
@@ -305,8 +311,10 @@ mod tests {
                 (&format!("{small}_wait_no_{}", if word == "source" { "replica" } else { "slave" }), "ON"),
                 (&format!("{capital}_status"), "ON"),
                 (&format!("{capital}_clients"), "2"),
+                (&format!("{capital}_wait_sessions"), "3"),
             ]));
-            assert_eq!(found, Some(Source { word, enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 2 }));
+            let expected = Source { word, enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 2, waiting: 3 };
+            assert_eq!(found, Some(expected));
         }
         assert_eq!(Source::read(&answer(&[("rpl_semi_sync_replica_enabled", "ON")])), None);
         assert_eq!(Source::read(&[]), None);
@@ -314,7 +322,7 @@ mod tests {
 
     #[test]
     fn only_who_waits_is_let_go_and_waits_again_when_there_is_a_replica() {
-        let waits = Source { word: "master", enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 0 };
+        let waits = Source { word: "master", enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 0, waiting: 0 };
         let text = "SET GLOBAL rpl_semi_sync_master_timeout = 0; SET GLOBAL rpl_semi_sync_master_wait_no_slave = OFF";
         assert_eq!(waits.let_commit().as_deref(), Some(text));
         for other in [
@@ -341,6 +349,8 @@ mod tests {
         }
         let text = "SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON; SET GLOBAL rpl_semi_sync_source_timeout = 10000";
         assert_eq!(Source { clients: 1, ..let_go.clone() }.wait_again(DEFAULT).as_deref(), Some(text));
+        let ending = Source { clients: 1, waiting: 1, ..let_go.clone() };
+        assert_eq!(ending.wait_again(DEFAULT), None, "what was to be let go would wait again, for the timeout");
         assert!(Source { enabled: false, ..let_go }.wait_again(DEFAULT).is_some(), "switched off by an operator meanwhile");
     }
 }

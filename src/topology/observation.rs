@@ -66,7 +66,8 @@ pub struct Facts {
     pub server_id: u32,
     /// `@@read_only`.
     pub read_only: bool,
-    /// `@@super_read_only` (MySQL); false on MariaDB.
+    /// `@@super_read_only` (MySQL); false on MariaDB. It reads as on from the moment somebody sets it, and holds only with `read_only`, when the commits that were
+    /// under way have ended.
     pub super_read_only: bool,
     /// Everything whose effect a read on this server sees. MySQL: `gtid_executed`. MariaDB: `gtid_current_pos`, which takes from the binlog only what
     /// the server wrote itself: a replicated transaction is in the binlog before it can be read. `None` without GTIDs.
@@ -94,9 +95,9 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// True when it takes writes from an ordinary account.
+    /// True when it takes writes from an ordinary account, or still has some in the middle of their commits.
     pub fn writable(&self) -> bool {
-        !self.read_only && !self.super_read_only
+        !self.read_only
     }
 
     /// What it has applied: what reads see, and on MariaDB also what stands in its binary log.

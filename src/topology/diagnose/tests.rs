@@ -336,8 +336,12 @@ fn a_master_made_read_only_is_none_until_a_peer_is_writable() {
     assert!(world.snapshot.no_master.as_ref().unwrap().detail.contains("db1: read_only, db2: read_only"));
     world.see([(B, Ok(facts(B, Some(A), true)))]);
     assert_eq!(world.snapshot.master, Some(B), "a switchover by hand");
+    // MySQL shows it from the moment it is set; until `read_only` is on, too, it waits for commits.
     let mut super_read_only = facts(B, Some(A), true);
     super_read_only.super_read_only = true;
+    world.see([(B, Ok(super_read_only.clone()))]);
+    assert_eq!(world.snapshot.master, Some(B), "commits end there still");
+    super_read_only.read_only = true;
     world.see([(B, Ok(super_read_only))]);
     assert_eq!(world.snapshot.master, None);
 }
