@@ -86,6 +86,26 @@ impl Flavour {
         }
     }
 
+    /// The options of servers that replicate semi-synchronously: a commit is acknowledged when another server has received it, or after ten seconds.
+    pub fn semi_sync(self) -> &'static [&'static str] {
+        match self {
+            Self::MariaDb => &[
+                "--rpl-semi-sync-master-enabled=ON",
+                "--rpl-semi-sync-slave-enabled=ON",
+                "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
+                "--rpl-semi-sync-master-timeout=10000",
+            ],
+            Self::MySql => &[
+                "--plugin-load-add=semisync_source.so",
+                "--plugin-load-add=semisync_replica.so",
+                "--loose-rpl-semi-sync-source-enabled=ON",
+                "--loose-rpl-semi-sync-replica-enabled=ON",
+                "--loose-rpl-semi-sync-source-wait-point=AFTER_SYNC",
+                "--loose-rpl-semi-sync-source-timeout=10000",
+            ],
+        }
+    }
+
     /// A query whose one value is all GTIDs this server has executed, as text its peers understand.
     pub fn executed_gtids(self) -> &'static str {
         match self {

@@ -88,6 +88,17 @@ impl Dump {
     }
 }
 
+/// `COM_BINLOG_DUMP` from a place in a file on, to the end of what there is (`BINLOG_DUMP_NON_BLOCK`). `None` behind the first 4 GiB: the command has no more digits.
+pub fn from_place(server: u32, file: &str, position: u64) -> Option<Vec<u8>> {
+    const NON_BLOCK: u16 = 1;
+    let mut out = vec![Com::BinlogDump.byte()];
+    out.put_u32_le(u32::try_from(position).ok()?);
+    out.put_u16_le(NON_BLOCK);
+    out.put_u32_le(server);
+    out.put_slice(file.as_bytes());
+    Some(out)
+}
+
 /// A set as MySQL writes it in bytes: origins, each with its intervals, whose ends are not included. As soon as one origin has a tag, all have one, and
 /// the first number is shifted and marked (MySQL 8.3 and later).
 fn encode(set: &MySqlSet) -> Vec<u8> {

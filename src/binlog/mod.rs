@@ -25,6 +25,6 @@ pub mod statement;
 #[cfg(test)]
 mod tests;
 
-pub use dump::Dump;
+pub use dump::{Dump, from_place};
 pub use kin::Kin;
 pub use machine::{Change, Machine, Settings, Step, What, Why};

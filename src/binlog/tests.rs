@@ -471,6 +471,8 @@ fn tables_that_change_along() {
 
 #[test]
 fn how_a_log_is_asked_for() {
+    assert_eq!(dump::from_place(0xF000_0001, "b.1", 158).unwrap(), b"\x12\x9e\0\0\0\x01\0\x01\0\0\xf0b.1");
+    assert_eq!(dump::from_place(1, "b.1", 1 << 32), None);
     let ask = |flavor, position: &str| dump::Dump {
         flavor,
         server: 0xF000_0001,

@@ -54,6 +54,16 @@ pub fn own_fences(account: &str) -> String {
     )
 }
 
+/// The threads of our own account that wait for a receiver to stop, to start it again: a look whether it hears from its source. What is to receive nothing more
+/// must not be started by one that is late. (MySQL's STOP goes on in spite of it; what would follow does not.)
+pub fn own_probes(account: &str) -> String {
+    format!(
+        "SELECT id AS id FROM information_schema.processlist WHERE user = {} AND command = 'Query' AND id <> CONNECTION_ID() \
+         AND (info LIKE 'STOP REPLICA IO_THREAD%' OR info LIKE 'STOP SLAVE%IO_THREAD%')",
+        literal(account)
+    )
+}
+
 /// Ends a thread.
 pub fn kill(id: &str) -> Option<String> {
     id.parse::<u64>().ok().map(|id| format!("KILL {id}"))
@@ -111,6 +121,13 @@ pub fn follow(flavor: Flavor, channel: &str, host: &str, port: u16, demoted: boo
             if demoted { ", MASTER_DEMOTE_TO_SLAVE=1" } else { "" }
         ),
     }
+}
+
+/// MySQL: the same of a channel whose receiver alone is stopped, and which finds its place by GTID already: what it has received is kept, and is applied
+/// meanwhile. To stop the applier takes a minute where the old source broke off in the middle of a transaction (`SLAVE_WAIT_GROUP_DONE`).
+pub fn receive_from(channel: &str, host: &str, port: u16) -> String {
+    let (host, channel) = (literal(host), literal(channel));
+    format!("CHANGE REPLICATION SOURCE TO SOURCE_HOST={host}, SOURCE_PORT={port} FOR CHANNEL {channel}")
 }
 
 /// The privileges of the list above.
@@ -182,6 +199,10 @@ mod tests {
             (
                 follow(MariaDb, "a\\b", "db2", 3306, false),
                 "CHANGE MASTER 'ab' TO MASTER_HOST='db2', MASTER_PORT=3306, MASTER_USE_GTID=slave_pos",
+            ),
+            (
+                receive_from("", "10.0.0.2", 3306),
+                "CHANGE REPLICATION SOURCE TO SOURCE_HOST='10.0.0.2', SOURCE_PORT=3306 FOR CHANNEL ''",
             ),
         ] {
             assert_eq!(told, text);

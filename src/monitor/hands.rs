@@ -86,7 +86,7 @@ impl Watch {
 }
 
 impl Hands {
-    fn facts(&self, id: ServerId) -> Option<Arc<Facts>> {
+    pub(super) fn facts(&self, id: ServerId) -> Option<Arc<Facts>> {
         self.snapshot.load().server(id).and_then(|view| view.facts.clone())
     }
 
@@ -335,9 +335,8 @@ impl Hands {
         let reach = self.reach(id)?;
         let say = |refusal: Refusal| refusal.to_string();
         // It would become read-only whenever that comes to its turn. To lose the connection does not end it.
-        if reach.fence_hangs.swap(false, Ordering::Relaxed) {
-            self.kill_found(&reach, [commands::own_fences(&reach.account.user)]).await;
-        }
+        let fence = reach.fence_hangs.swap(false, Ordering::Relaxed).then(|| commands::own_fences(&reach.account.user));
+        self.kill_found(&reach, fence.into_iter().chain([commands::own_probes(&reach.account.user)])).await;
         let mut facts = self.after(&reach).await?;
         let channels: Vec<String> = {
             let snapshot = self.snapshot.load();
@@ -426,18 +425,37 @@ impl Hands {
             }
             (None, _) => return Err("it has more than one replication channel".to_owned()),
         };
+        // What it has received and the new source lacks must not be applied: then the applier is stopped, too, and it is thrown away.
+        let has_it_all = self.facts(to).is_some_and(|to| to.applied().covers(&snapshot.received(&facts)));
+        let applies_on =
+            has_it_all && channel.sql_running == ThreadState::Running && self.finds_its_place(&reach, &facts, channel).await;
         // One text: a proxy that dies in the middle leaves no server stopped.
-        let statements = [
+        let mut statements = vec![
             // The receiver first: while it is waited for, what it has is applied, and reads go on.
             commands::stop_receiver(facts.flavor, &channel.name),
-            commands::stop(facts.flavor, &channel.name),
-            commands::follow(facts.flavor, &channel.name, &host, port, demoted),
-            commands::start(facts.flavor, &channel.name),
-        ]
-        .join("; ");
+        ];
+        if applies_on {
+            statements.push(commands::receive_from(&channel.name, &host, port));
+        } else {
+            statements.push(commands::stop(facts.flavor, &channel.name));
+            statements.push(commands::follow(facts.flavor, &channel.name, &host, port, demoted));
+        }
+        statements.push(commands::start(facts.flavor, &channel.name));
+        let statements = statements.join("; ");
         hurry(&reach, facts.flavor, self.answer_limit).await;
         reach.run(&[statements], ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
         self.after(&reach).await
+    }
+
+    /// Whether a channel finds its place by GTID already, and can be told another source while it applies (MySQL).
+    async fn finds_its_place(&self, reach: &Reach, facts: &Facts, channel: &ReplicaChannel) -> bool {
+        if facts.flavor != Flavor::MySql {
+            return false;
+        }
+        let Ok(results) = reach.run(&["SHOW REPLICA STATUS".to_owned()], ACT_LIMIT).await else { return false };
+        let Some(table) = results.first() else { return false };
+        let of = |row: &usize| table.get(*row, "Channel_Name") == Some(channel.name.as_str());
+        (0..table.rows.len()).find(of).is_some_and(|row| table.get(row, "Auto_Position") == Some("1"))
     }
 
     /// Starts or stops what it receives from another.

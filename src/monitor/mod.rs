@@ -4,6 +4,7 @@
 //! ([`publish`]) feeds what they saw to [`crate::topology::diagnose()`] and stores the result; one task ([`conduct`]) feeds the failover machine and has
 //! the servers told what it says ([`hands`]). [`binlog`] reads the master's log for the cache. Nothing is decided in this room.
 
+mod acknowledge;
 mod beat;
 pub mod binlog;
 pub mod commands;

@@ -3,8 +3,8 @@
 //! Peers that are sources to each other wait with each commit until the other has acknowledged it, and so does the one that applies what the dead
 //! master had sent: for an acknowledgement that only the dead one would give, up to the timeout, ten seconds by default. Nothing can be promoted,
 //! stopped or fetched meanwhile. So while the master is replaced the survivors do not wait for a replica that is not there, and have their replicas
-//! connect anew, which the dead one does not; who waits now is let go then. (To switch it off as a whole would do, too, but MySQL holds up
-//! everybody for a second meanwhile.) Until a replica has come a server acknowledges as with asynchronous replication.
+//! connect anew, which the dead one does not; who waits now is let go then, and on MySQL before ([`super::acknowledge`]). (To switch it off as a whole
+//! would do, too, but MySQL holds up everybody for a second meanwhile.) Until a replica has come a server acknowledges as with asynchronous replication.
 //!
 //! The timeout is set to 0 along with it. A timeout of 0 is nothing that anybody configures. It is the mark by which a Sluice that died in between is put right by the next one.
 //!
@@ -20,9 +20,9 @@ use tokio::time::sleep;
 
 use super::hands::Hands;
 use super::reach::{Reach, Refusal};
-use super::{Report, commands};
+use super::{Report, acknowledge, commands};
 use crate::backend::TextResult;
-use crate::topology::ServerId;
+use crate::topology::{Flavor, ServerId};
 
 /// Until a command has its effect.
 const ACT_LIMIT: Duration = Duration::from_secs(3);
@@ -54,6 +54,8 @@ struct Source {
     /// Commits wait.
     on: bool,
     clients: u64,
+    /// How many acknowledgements a commit waits for.
+    needs: u64,
     /// How many commits wait now.
     waiting: u64,
 }
@@ -76,6 +78,7 @@ impl Source {
             waits: is_on(&format!("rpl_semi_sync_{word}_wait_no_{}", if word == "source" { "replica" } else { "slave" })),
             on: is_on(&format!("Rpl_semi_sync_{word}_status")),
             clients: number(&format!("Rpl_semi_sync_{word}_clients")),
+            needs: number(&format!("rpl_semi_sync_{word}_wait_for_{}_count", if word == "source" { "replica" } else { "slave" })),
             waiting: number(&format!("Rpl_semi_sync_{word}_wait_sessions")),
         })
     }
@@ -155,15 +158,16 @@ impl Relaxed {
     }
 }
 
-/// Ends the threads that send to replicas, and waits until they have ended: before that the dead one counts as a replica still. Those that live connect
-/// anew, at once.
-async fn end_senders(reach: &Reach) {
+/// Ends the threads that send to replicas, and waits until they have ended: before that the dead one counts as a replica still, and so do `ours`. Those that
+/// live connect anew, at once.
+async fn end_senders(reach: &Reach, ours: Vec<String>) {
     let Ok(found) = reach.run(&[SENDERS.to_owned()], ACT_LIMIT).await else { return };
     let ids = |results: &[TextResult]| -> Vec<String> {
         let Some(table) = results.first() else { return Vec::new() };
         (0..table.rows.len()).filter_map(|row| table.get(row, "id").map(str::to_owned)).collect()
     };
-    let ended = ids(&found);
+    let mut ended = ids(&found);
+    ended.extend(ours);
     for kill in ended.iter().filter_map(|id| commands::kill(id)) {
         // 1094: it has ended by itself.
         let _ = reach.run(&[kill], ACT_LIMIT).await;
@@ -192,10 +196,13 @@ impl Hands {
         let Some(reach) = self.free.get(server.index()) else { return };
         let Ok(Some(source)) = self.look_at_source(reach).await else { return };
         let Some(statements) = source.let_commit() else { return };
+        let mysql = self.facts(server).is_some_and(|facts| facts.flavor == Flavor::MySql);
         let detail = match reach.run(&[statements], ACT_LIMIT).await {
             Ok(_) => {
-                if source.clients > 0 {
-                    end_senders(reach).await;
+                let acknowledged = if mysql { acknowledge::everything(reach, source.needs).await } else { Ok(Vec::new()) };
+                let slower = acknowledged.as_ref().err().map(|why| format!("; those that wait now within a second: {why}"));
+                if source.clients > 0 || acknowledged.as_ref().is_ok_and(|ours| !ours.is_empty()) {
+                    end_senders(reach, acknowledged.unwrap_or_default()).await;
                 }
                 if let Ok(Some(now)) = self.look_at_source(reach).await
                     && let Some(statements) = now.let_go_at_once()
@@ -203,8 +210,10 @@ impl Hands {
                     let _ = reach.run(&[statements], ACT_LIMIT).await;
                 }
                 format!(
-                    "semi_sync: its commits wait for no acknowledgement while the master is replaced (rpl_semi_sync_{}_timeout was {} ms)",
-                    source.word, source.timeout_ms
+                    "semi_sync: its commits wait for no acknowledgement while the master is replaced (rpl_semi_sync_{}_timeout was {} ms){}",
+                    source.word,
+                    source.timeout_ms,
+                    slower.unwrap_or_default()
                 )
             }
             Err(refusal) => {
@@ -311,9 +320,11 @@ mod tests {
                 (&format!("{small}_wait_no_{}", if word == "source" { "replica" } else { "slave" }), "ON"),
                 (&format!("{capital}_status"), "ON"),
                 (&format!("{capital}_clients"), "2"),
+                (&format!("{small}_wait_for_{}_count", if word == "source" { "replica" } else { "slave" }), "1"),
                 (&format!("{capital}_wait_sessions"), "3"),
             ]));
-            let expected = Source { word, enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 2, waiting: 3 };
+            let expected =
+                Source { word, enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 2, needs: 1, waiting: 3 };
             assert_eq!(found, Some(expected));
         }
         assert_eq!(Source::read(&answer(&[("rpl_semi_sync_replica_enabled", "ON")])), None);
@@ -322,7 +333,8 @@ mod tests {
 
     #[test]
     fn only_who_waits_is_let_go_and_waits_again_when_there_is_a_replica() {
-        let waits = Source { word: "master", enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 0, waiting: 0 };
+        let waits =
+            Source { word: "master", enabled: true, timeout_ms: 10_000, waits: true, on: true, clients: 0, needs: 1, waiting: 0 };
         let text = "SET GLOBAL rpl_semi_sync_master_timeout = 0; SET GLOBAL rpl_semi_sync_master_wait_no_slave = OFF";
         assert_eq!(waits.let_commit().as_deref(), Some(text));
         for other in [

@@ -35,26 +35,6 @@ pub struct Arena {
 /// And have applied everything within this.
 const SETTLE_LIMIT_S: u32 = 60;
 
-/// Semi-synchronous replication, so that a commit is acknowledged only when another server has received it.
-fn semi_sync_options(flavour: Flavour) -> &'static [&'static str] {
-    match flavour {
-        Flavour::MariaDb => &[
-            "--rpl-semi-sync-master-enabled=ON",
-            "--rpl-semi-sync-slave-enabled=ON",
-            "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
-            "--rpl-semi-sync-master-timeout=10000",
-        ],
-        Flavour::MySql => &[
-            "--plugin-load-add=semisync_source.so",
-            "--plugin-load-add=semisync_replica.so",
-            "--loose-rpl-semi-sync-source-enabled=ON",
-            "--loose-rpl-semi-sync-replica-enabled=ON",
-            "--loose-rpl-semi-sync-source-wait-point=AFTER_SYNC",
-            "--loose-rpl-semi-sync-source-timeout=10000",
-        ],
-    }
-}
-
 /// What is special about an arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -135,7 +115,7 @@ impl Arena {
     /// Fresh servers, replicating through the links, and a proxy that reaches them through the links.
     pub async fn start(flavour: Flavour, semi_sync: bool, kind: Kind, progress: &Progress) -> Result<Arena> {
         progress(&format!("starting four {} servers", flavour.title()));
-        let options = if semi_sync { semi_sync_options(flavour) } else { &[] };
+        let options = if semi_sync { flavour.semi_sync() } else { &[] };
         let disks = if kind == Kind::SmallDisks { Some(Disks::mount()?) } else { None };
         let binlog = |name: &str| {
             disks

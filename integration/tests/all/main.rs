@@ -36,6 +36,7 @@ mod readme;
 mod reload;
 mod replay;
 mod routing;
+mod semi_sync;
 mod sessions;
 mod statements;
 mod tracing;
