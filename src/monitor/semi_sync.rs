@@ -32,6 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_secs(5);
 /// How often then.
 const LATER_EVERY: Duration = Duration::from_secs(1);
+/// MySQL reads the acknowledgements of a replica that has just come only when it looks up, once a second: commits would wait for that.
+const HEARD_AFTER: Duration = Duration::from_millis(1_200);
 /// While threads that were killed are waited for, this often.
 const SENDERS_EVERY: Duration = Duration::from_millis(20);
 
@@ -272,15 +274,20 @@ impl Hands {
     async fn tighten(&self, server: ServerId, report: &Arc<dyn Report>) {
         let Some(reach) = self.free.get(server.index()) else { return };
         let was = self.relaxed.was(server);
+        let mysql = self.facts(server).is_some_and(|facts| facts.flavor == Flavor::MySql);
         let began = Instant::now();
+        let mut there = None;
         loop {
             let pause = match self.look_at_source(reach).await {
                 // It has started anew, or somebody was faster.
                 Ok(None) => return,
                 Ok(Some(source)) if source.timeout_ms > 0 => return,
                 Ok(Some(source)) => match source.wait_again(was) {
-                    None if began.elapsed() < SOON => LOOK_EVERY,
-                    None => LATER_EVERY,
+                    None => {
+                        there = None;
+                        if began.elapsed() < SOON { LOOK_EVERY } else { LATER_EVERY }
+                    }
+                    Some(_) if mysql && there.get_or_insert_with(Instant::now).elapsed() < HEARD_AFTER => LOOK_EVERY,
                     Some(statements) => match reach.run(&[statements], ACT_LIMIT).await {
                         Ok(_) => {
                             let detail = format!("semi_sync: rpl_semi_sync_{}_timeout is {} ms again", source.word, was.timeout_ms);

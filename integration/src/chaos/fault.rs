@@ -115,6 +115,11 @@ impl Fault {
         self != Fault::Blip && !self.is_endured()
     }
 
+    /// Whether the master may stay: where its peer has so much to apply that it is back, with all it had, before anybody could take over.
+    pub fn may_leave_it(self) -> bool {
+        self == Fault::Lagging
+    }
+
     /// Whether it lasts as long as the plan says, and nothing may happen in it.
     pub fn is_endured(self) -> bool {
         matches!(self, Fault::Starved | Fault::Jitter | Fault::StarvedJitter | Fault::Lossy)

@@ -37,7 +37,7 @@ impl Report {
     fn broken(&self, fault: Fault, done: &Done) -> Vec<String> {
         let mut broken = Vec::new();
         let found = &done.found;
-        if done.moved != fault.moves_the_master() {
+        if done.moved != fault.moves_the_master() && !fault.may_leave_it() {
             broken.push(if done.moved { "a false alarm moved the master" } else { "the master was not replaced" }.to_owned());
         }
         if done.outage > fault.outage_max() && !self.untimed {
