@@ -266,6 +266,10 @@ impl Hands {
     pub(super) async fn fence(self: Arc<Self>, id: ServerId, kill: bool) -> Result<Box<Facts>, String> {
         let reach = self.reach(id)?;
         let flavor = self.flavor(&reach).await?;
+        // One that hangs is enough: each would keep a thread of the server.
+        if reach.fence_hangs.load(Ordering::Relaxed) {
+            self.kill_found(&reach, [commands::own_fences(&reach.account.user)]).await;
+        }
         let _no_beat = timeout(READ_ONLY_PATIENCE, self.beats.writing.lock()).await;
         let statement = [commands::read_only(flavor).to_owned()];
         let mut set = Box::pin(reach.run(&statement, ACT_LIMIT));
@@ -334,15 +338,18 @@ impl Hands {
     ) -> Result<Box<Facts>, String> {
         let reach = self.reach(id)?;
         let say = |refusal: Refusal| refusal.to_string();
-        // It would become read-only whenever that comes to its turn. To lose the connection does not end it.
-        let fence = reach.fence_hangs.swap(false, Ordering::Relaxed).then(|| commands::own_fences(&reach.account.user));
-        self.kill_found(&reach, fence.into_iter().chain([commands::own_probes(&reach.account.user)])).await;
+        // What hangs there, of ours or of a Sluice that has died, would make it read-only, or receive again, whenever it comes to its turn. To lose
+        // the connection does not end it.
+        reach.fence_hangs.store(false, Ordering::Relaxed);
+        let user = &reach.account.user;
+        self.kill_found(&reach, [commands::own_fences(user), commands::own_probes(user)]).await;
         let mut facts = self.after(&reach).await?;
         let channels: Vec<String> = {
             let snapshot = self.snapshot.load();
-            let from = |channel: &&crate::topology::observation::ReplicaChannel| {
-                snapshot.source_of(channel).is_some_and(|source| stop_from.contains(&source))
-            };
+            // The dead master that has never answered this proxy is known by the address in the file alone, and the servers may know it by another.
+            let stranger = !stop_from.is_empty() && snapshot.has_strangers();
+            let from =
+                |channel: &&ReplicaChannel| snapshot.source_of(channel).map_or(stranger, |source| stop_from.contains(&source));
             facts.replication.iter().filter(from).map(|channel| channel.name.clone()).collect()
         };
         if !channels.is_empty() {
@@ -357,18 +364,21 @@ impl Hands {
                 facts = self.after(&reach).await?;
             }
             let stops: Vec<String> = channels.iter().map(|channel| commands::stop(facts.flavor, channel)).collect();
-            match stopping {
-                None => {
-                    reach.run(&stops, ACT_LIMIT).await.map_err(say)?;
+            // Nothing is left to apply, and nothing comes: the rest of it need not be waited for. MySQL's applier may take a minute to stop where the source
+            // broke off in the middle of a transaction.
+            let free = self.free.get(id.index()).cloned();
+            let patience = if stopping.is_none() { STOP_PATIENCE } else { Duration::ZERO };
+            let mut rest = tokio::spawn(async move {
+                if let Some(stopping) = stopping {
+                    let _ = stopping.await;
                 }
-                // Nothing is left to apply, and nothing comes: the rest of it need not be waited for.
-                Some(stopping) => {
-                    let reach = reach.clone();
-                    tokio::spawn(async move {
-                        let _ = stopping.await;
-                        reach.run(&stops, ACT_LIMIT).await
-                    });
+                match free {
+                    Some(free) => free.run(&stops, ACT_LIMIT).await.map(|_| ()),
+                    None => Ok(()),
                 }
+            });
+            if let Ok(Ok(Err(Refusal::Said(why)))) = timeout(patience, &mut rest).await {
+                return Err(why);
             }
         }
         let statements: Vec<String> = commands::writable(facts.flavor).iter().map(|text| (*text).to_owned()).collect();

@@ -89,7 +89,8 @@ impl Source {
     fn let_commit(&self) -> Option<String> {
         let no_replica = self.no_replica();
         let word = self.word;
-        (self.enabled && self.on && self.timeout_ms > 0).then(|| {
+        // Of one that is let go already from the last time, a replica may have died since.
+        (self.enabled && (self.on && self.timeout_ms > 0 || self.is_let_go())).then(|| {
             format!("SET GLOBAL rpl_semi_sync_{word}_timeout = 0; SET GLOBAL rpl_semi_sync_{word}_wait_no_{no_replica} = OFF")
         })
     }
@@ -101,12 +102,12 @@ impl Source {
             .then(|| format!("SET GLOBAL rpl_semi_sync_{word}_enabled = OFF; SET GLOBAL rpl_semi_sync_{word}_enabled = ON"))
     }
 
-    /// Commits wait for replicas again. `None`: not yet, there is none, or one waits still that is to be let go.
+    /// Commits wait for replicas again. `None`: not yet, there are too few, or one waits still that is to be let go.
     fn wait_again(&self, was: Was) -> Option<String> {
         let (word, no_replica) = (self.word, self.no_replica());
         let waits = if was.waits { "ON" } else { "OFF" };
         // The mark goes last.
-        (!self.enabled || self.clients > 0 && self.waiting == 0).then(|| {
+        (!self.enabled || self.clients >= self.needs.max(1) && self.waiting == 0).then(|| {
             format!(
                 "SET GLOBAL rpl_semi_sync_{word}_wait_no_{no_replica} = {waits}; SET GLOBAL rpl_semi_sync_{word}_timeout = {}",
                 was.timeout_ms
@@ -347,6 +348,7 @@ mod tests {
         for other in [
             Source { enabled: false, ..waits.clone() },
             Source { on: false, ..waits.clone() },
+            // Somebody has it so.
             Source { timeout_ms: 0, ..waits.clone() },
         ] {
             assert_eq!(other.let_commit(), None, "{other:?}");
@@ -368,6 +370,13 @@ mod tests {
         }
         let text = "SET GLOBAL rpl_semi_sync_source_wait_no_replica = ON; SET GLOBAL rpl_semi_sync_source_timeout = 10000";
         assert_eq!(Source { clients: 1, ..let_go.clone() }.wait_again(DEFAULT).as_deref(), Some(text));
+        assert_eq!(
+            Source { clients: 1, needs: 2, ..let_go.clone() }.wait_again(DEFAULT),
+            None,
+            "one of two would be waited for in vain"
+        );
+        let again = Source { on: true, ..let_go.clone() };
+        assert!(again.let_commit().is_some(), "in the middle of the last replacement the next one dies");
         let ending = Source { clients: 1, waiting: 1, ..let_go.clone() };
         assert_eq!(ending.wait_again(DEFAULT), None, "what was to be let go would wait again, for the timeout");
         assert!(Source { enabled: false, ..let_go }.wait_again(DEFAULT).is_some(), "switched off by an operator meanwhile");

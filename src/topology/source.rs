@@ -3,7 +3,7 @@
 use super::gtid::MariaDbPosition;
 use super::observation::ReplicaChannel;
 use super::snapshot::Snapshot;
-use super::{Facts, GtidSet, ServerId};
+use super::{ConfiguredRole, Facts, GtidSet, ServerId};
 
 /// One of the servers a channel may come from: its number, its address in the file, and what it said of itself.
 pub type Known<'a> = (ServerId, &'a str, Option<&'a Facts>);
@@ -31,6 +31,11 @@ impl Snapshot {
     /// The server a channel replicates from; `None` when it is none of ours.
     pub fn source_of(&self, channel: &ReplicaChannel) -> Option<ServerId> {
         source_among(self.servers.iter().map(|view| (view.id, &*view.address, view.facts.as_deref())), channel)
+    }
+
+    /// Whether there is a server of the file that nobody has heard of yet: a channel whose source is not known may come from it.
+    pub fn has_strangers(&self) -> bool {
+        self.servers.iter().any(|view| view.configured_role != ConfiguredRole::Retired && view.facts.is_none())
     }
 
     /// Its channels from servers of the file, or all of them where none is known to be one: what comes from elsewhere is no part of a master's history.

@@ -135,7 +135,8 @@ impl Fault {
     pub fn arena(self) -> super::arena::Kind {
         match self {
             Fault::DiskFull => super::arena::Kind::SmallDisks,
-            Fault::Alone => super::arena::Kind::OwnWays,
+            // A proxy that has never seen the dead master must know it, too.
+            Fault::Alone | Fault::ProxyMidway => super::arena::Kind::OwnWays,
             _ => super::arena::Kind::Plain,
         }
     }

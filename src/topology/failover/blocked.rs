@@ -18,6 +18,9 @@ use super::{Action, Mode};
 const FENCE_PATIENCE: Duration = Duration::from_millis(500);
 /// It did write: if that lasts, it is asked about again after this.
 const BLOCKED_AGAIN: Duration = Duration::from_secs(1);
+/// Somebody is making it read-only, which waits for whoever writes, and all writes wait behind it (MySQL: `super_read_only` is on already). That is a switchover of
+/// another proxy, or an operator: it is given as long as another proxy's fence may take, and more.
+const FENCE_UNDER_WAY: Duration = Duration::from_secs(10);
 /// A large transaction may take this long to be committed, while all other commits wait for it.
 pub const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 /// Whether it writes could not be told, or nobody can take over.
@@ -29,6 +32,10 @@ impl Machine {
         let master = self.seen.master().filter(|view| view.state == State::Online && self.settings.mode == Mode::Auto)?;
         let mut standing = self.seen.standing.iter();
         let found = standing.find(|one| one.diagnosis == Diagnosis::MasterWritesBlocked && one.server == master.id)?;
+        let pending = master.facts.as_ref().is_some_and(|facts| facts.super_read_only && !facts.read_only);
+        if pending && self.tending.pending_for(now) < FENCE_UNDER_WAY {
+            return None;
+        }
         self.blocked_again.is_none_or(|again| now >= again).then(|| (master.id, found.detail.to_string()))
     }
 

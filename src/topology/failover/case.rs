@@ -87,6 +87,8 @@ pub struct Case {
     pub held: bool,
     /// The old master answers and cannot write: it may not be chosen, and need not be fenced first.
     pub blocked: bool,
+    /// The old master answers and does not become read-only, and an operator has ordered the failover by force: it is not waited for.
+    pub unfenced: bool,
     /// Until when its peer may fetch the rest from it; `None` before that has begun.
     pub rest_until: Option<Instant>,
     /// How often a promotion that failed was fenced in vain.
@@ -142,6 +144,7 @@ impl Case {
             told: String::new(),
             held: false,
             blocked: false,
+            unfenced: false,
             rest_until: None,
             fences: 0,
             no_rest: false,

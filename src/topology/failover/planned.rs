@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::snapshot::ServerView;
-use super::super::{ServerId, State};
+use super::super::{ConfiguredRole, ServerId, State};
 use super::case::{Case, Kind};
 use super::machine::{Machine, OUTCOME_LIMIT, Phase, outcome_of};
 use super::{Action, Event, OrderId, Outcome, ms, since};
@@ -159,9 +159,11 @@ impl Machine {
 
     /// The old master takes the writes again.
     pub(super) fn restore(&mut self, mut case: Case, old: ServerId, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
-        // The other one crashed meanwhile and came back writable, as its file says: then the old one must not become so, too.
+        // The other one crashed meanwhile and came back writable, as its file says, or another proxy has made one master: then the old one must not become
+        // so, too.
         let writable = |view: &&ServerView| {
-            Some(view.id) == case.target
+            view.id != old
+                && (Some(view.id) == case.target || view.configured_role == ConfiguredRole::Master)
                 && !matches!(view.state, State::Down | State::Offline)
                 && view.facts.as_ref().is_some_and(|facts| facts.writable())
         };

@@ -187,8 +187,13 @@ impl Machine {
                 }
                 actions.push(self.note(&mut case, step, Some(whom), detail, now));
                 // Of a master that cannot write it was tried already, and nothing is sent to it any more.
-                let tried = |id: ServerId| case.blocked && case.old == Some(id);
+                let tried = |id: ServerId| (case.blocked || case.unfenced) && case.old == Some(id);
                 if let Some((other, _)) = writable.iter().find(|(id, _)| *id != whom && !tried(*id)) {
+                    // What waits there for an acknowledgement would hold that up.
+                    if !case.let_commit.contains(other) {
+                        case.let_commit.push(*other);
+                        actions.push(Action::LetCommit(*other));
+                    }
                     let ticket = self.ticket();
                     actions.push(Action::Fence { ticket, server: *other, kill: true });
                     return Phase::Undo { case, ticket, until: now + OUTCOME_LIMIT, whom: *other, blamed: false };
@@ -304,7 +309,11 @@ impl Machine {
                 actions.push(Action::Fence { ticket, server: whom, kill: true });
                 return Phase::Undo { case, ticket, until, whom, blamed };
             }
-            Some(Err(why)) => format!("out of reach: {why}"),
+            Some(Err(why)) => {
+                // An operator knows better, and has said so.
+                case.unfenced |= case.force && case.old == Some(whom);
+                format!("out of reach: {why}")
+            }
         };
         case.fences = 0;
         actions.push(self.note(&mut case, "fence", Some(whom), detail, now));

@@ -90,6 +90,8 @@ pub(super) struct Tending {
     resting: Vec<Rest>,
     /// When a fence was sent last, or came about.
     fenced: Option<Instant>,
+    /// Since when somebody is making the master read-only, which waits for whoever writes there (MySQL).
+    pending: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +120,11 @@ impl Tending {
     /// Whose receiver had not run for so long that what it lacks is not only what was on its way.
     pub(super) fn stale(&self, now: Instant) -> Vec<ServerId> {
         self.stopped.iter().filter(|(_, since)| now.saturating_duration_since(*since) >= STALE_AFTER).map(|(id, _)| *id).collect()
+    }
+
+    /// How long the master has been on its way to being read-only.
+    pub(super) fn pending_for(&self, now: Instant) -> Duration {
+        self.pending.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// What has no outcome in time may have been done by half.
@@ -287,8 +294,11 @@ impl Machine {
         }
     }
 
-    /// Whose receiver is stopped while there is a master to receive from.
+    /// Whose receiver is stopped while there is a master to receive from, and whether that one is being made read-only.
     pub(super) fn note_stopped(&mut self, now: Instant) {
+        let writer = self.seen.writer().and_then(|view| view.facts.as_ref());
+        let pending = writer.is_some_and(|facts| facts.super_read_only && !facts.read_only);
+        self.tending.pending = if pending { Some(self.tending.pending.unwrap_or(now)) } else { None };
         let Some(master) = self.seen.writer().map(|view| view.id) else { return };
         for view in &self.seen.servers {
             let stopped = self.seen.channel(view.id, master).is_some_and(|channel| channel.io_running == ThreadState::Stopped);

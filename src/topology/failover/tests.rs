@@ -77,6 +77,8 @@ struct Server {
     blocked: Option<Instant>,
     /// And what makes it read-only hangs, too.
     fence_hangs: bool,
+    /// Somebody's does: it shows `super_read_only` already.
+    pending: bool,
     /// Only the proxy cannot reach it.
     cut: bool,
     /// Somebody else can, and writes to it, for at least that long.
@@ -185,6 +187,7 @@ impl World {
                 io: true,
                 sql: true,
                 blocked: None,
+                pending: false,
                 fence_hangs: false,
                 cut: false,
                 used_since: None,
@@ -269,7 +272,7 @@ impl World {
             server_uuid: uuid_text(n),
             server_id: n as u32 + 1,
             read_only: server.read_only,
-            super_read_only: server.read_only,
+            super_read_only: server.read_only || server.pending,
             gtid_executed: Some(Arc::new(GtidSet::MySql(server.executed.clone()))),
             gtid_purged: None,
             gtid_binlog: None,
@@ -432,6 +435,7 @@ impl World {
             return answer(self, ticket, Outcome::Acted(Err("no answer".to_owned())));
         }
         if self.servers[id].blocked.is_some() && self.servers[id].fence_hangs && matches!(action, Action::Fence { .. }) {
+            self.servers[id].pending = true;
             self.out.push((self.now + TICK, action));
             return;
         }
@@ -505,6 +509,7 @@ impl World {
         for n in 0..4 {
             let back = self.servers[n].back_at.is_some_and(|at| self.now >= at) || self.calm();
             if back && self.servers[n].blocked.take().is_some() {
+                self.servers[n].pending = false;
                 self.servers[n].up_since = self.now;
                 if !self.servers[n].read_only && self.servers[n].answers() {
                     self.late_write(n);

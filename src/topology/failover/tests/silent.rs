@@ -210,3 +210,48 @@ fn a_heartbeat_alone_that_does_not_come_back_replaces_nobody() {
         assert_eq!(tell(&mut world, Some(Event::Tick)), Vec::<&str>::new(), "it is not asked again at once");
     }
 }
+
+/// Harm: what a switchover of another proxy waits for at the master, a rollback or somebody's ALTER, made this one promote its peer beside it.
+#[test]
+fn a_master_that_somebody_is_making_read_only_is_given_time() {
+    let mut world = running();
+    world.servers[0].pending = true;
+    look_around(&mut world);
+    tell(&mut world, None);
+    world.memory.beat_failed(ServerId(0), world.now, "no answer in time".to_owned());
+    for second in 1..20 {
+        world.now += ms(1_000);
+        look_around(&mut world);
+        match tell(&mut world, None).as_slice() {
+            [] => assert!(second < 12, "it is waited for without an end"),
+            ["ask"] => return assert!(second >= 10, "after {second} s"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Harm: where a commit hung at the old master, so that it could not become read-only, a failover by force was tried again without an end.
+#[test]
+fn by_force_a_master_is_replaced_that_cannot_be_made_read_only() {
+    let mut world = running();
+    let began = tell(&mut world, Some(Event::Order(7, Order::Failover { to: B, force: true })));
+    assert_eq!(began, ["hold", "depose", "fence", "end open", "ask"]);
+    let (mut fences, mut let_go) = (1, false);
+    for _ in 0..40 {
+        world.now += ms(10);
+        let ticket = world.machine.last_ticket();
+        let event = if world.machine.phase_name() == "fence" || world.machine.phase_name() == "undo" {
+            Event::Done(ticket, Outcome::Acted(Err("no answer in time".to_owned())))
+        } else {
+            answers(&mut world, ticket)
+        };
+        let mut actions = step(&mut world, event);
+        actions.extend(step(&mut world, Event::Tick));
+        fences += actions.iter().filter(|action| matches!(action, Action::Fence { server: A, .. })).count();
+        let_go |= actions.iter().any(|action| matches!(action, Action::LetCommit(A)));
+        if actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })) {
+            return assert!(fences == 2 && let_go, "{fences} fences, {let_go}");
+        }
+    }
+    panic!("nobody is promoted: {}", world.machine.phase_name());
+}
