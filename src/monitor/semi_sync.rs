@@ -41,7 +41,7 @@ const SENDERS_EVERY: Duration = Duration::from_millis(20);
 const QUESTION: &str = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%'; SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_%'";
 /// The threads that send to replicas.
 const SENDERS: &str = "SELECT id AS id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'";
-/// And those of whom it was asked that they end. MySQL's take up to a second, in which they count as replicas still.
+/// And those of whom it was asked that they end. MySQL's take up to a second, in which they count as replicas still. (MariaDB's may take until the network's time-out.)
 const ENDING: &str = "SELECT id AS id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%' OR command = 'Killed'";
 
 /// How a server stands as a source.
@@ -95,10 +95,12 @@ impl Source {
         })
     }
 
-    /// MariaDB notices with the end of a replica that it is to wait for none, and not before: one that had none must be switched off and on.
-    fn let_go_at_once(&self) -> Option<String> {
+    /// MariaDB notices with the end of a replica that it is to wait for none, and not before: one that had none must be switched off and on, and so must one
+    /// whose dead replica counts still.
+    fn let_go_at_once(&self, flavor: Flavor) -> Option<String> {
         let word = self.word;
-        (self.enabled && self.on && self.clients == 0)
+        let in_vain = self.clients == 0 || (flavor == Flavor::MariaDb && self.waiting > 0);
+        (self.enabled && self.on && in_vain)
             .then(|| format!("SET GLOBAL rpl_semi_sync_{word}_enabled = OFF; SET GLOBAL rpl_semi_sync_{word}_enabled = ON"))
     }
 
@@ -163,7 +165,8 @@ impl Relaxed {
 
 /// Ends the threads that send to replicas, and waits until they have ended: before that the dead one counts as a replica still, and so do `ours`. Those that
 /// live connect anew, at once.
-async fn end_senders(reach: &Reach, ours: Vec<String>) {
+async fn end_senders(reach: &Reach, flavor: Flavor, ours: Vec<String>) {
+    let ending = if flavor == Flavor::MySql { ENDING } else { SENDERS };
     let Ok(found) = reach.run(&[SENDERS.to_owned()], ACT_LIMIT).await else { return };
     let ids = |results: &[TextResult]| -> Vec<String> {
         let Some(table) = results.first() else { return Vec::new() };
@@ -177,7 +180,7 @@ async fn end_senders(reach: &Reach, ours: Vec<String>) {
     }
     let until = Instant::now() + ACT_LIMIT;
     while Instant::now() < until {
-        match reach.run(&[ENDING.to_owned()], ACT_LIMIT).await {
+        match reach.run(&[ending.to_owned()], ACT_LIMIT).await {
             Ok(left) if ids(&left).iter().any(|id| ended.contains(id)) => sleep(SENDERS_EVERY).await,
             _ => return,
         }
@@ -199,16 +202,17 @@ impl Hands {
         let Some(reach) = self.free.get(server.index()) else { return };
         let Ok(Some(source)) = self.look_at_source(reach).await else { return };
         let Some(statements) = source.let_commit() else { return };
-        let mysql = self.facts(server).is_some_and(|facts| facts.flavor == Flavor::MySql);
+        let flavor = self.facts(server).map_or(Flavor::MariaDb, |facts| facts.flavor);
         let detail = match reach.run(&[statements], ACT_LIMIT).await {
             Ok(_) => {
-                let acknowledged = if mysql { acknowledge::everything(reach, source.needs).await } else { Ok(Vec::new()) };
+                let acknowledged =
+                    if flavor == Flavor::MySql { acknowledge::everything(reach, source.needs).await } else { Ok(Vec::new()) };
                 let slower = acknowledged.as_ref().err().map(|why| format!("; those that wait now within a second: {why}"));
                 if source.clients > 0 || acknowledged.as_ref().is_ok_and(|ours| !ours.is_empty()) {
-                    end_senders(reach, acknowledged.unwrap_or_default()).await;
+                    end_senders(reach, flavor, acknowledged.unwrap_or_default()).await;
                 }
                 if let Ok(Some(now)) = self.look_at_source(reach).await
-                    && let Some(statements) = now.let_go_at_once()
+                    && let Some(statements) = now.let_go_at_once(flavor)
                 {
                     let _ = reach.run(&[statements], ACT_LIMIT).await;
                 }
@@ -355,9 +359,12 @@ mod tests {
         }
         let none = Source { timeout_ms: 0, waits: false, ..waits.clone() };
         let text = "SET GLOBAL rpl_semi_sync_master_enabled = OFF; SET GLOBAL rpl_semi_sync_master_enabled = ON";
-        assert_eq!(none.let_go_at_once().as_deref(), Some(text));
-        assert_eq!(Source { clients: 1, ..none.clone() }.let_go_at_once(), None);
-        assert_eq!(Source { on: false, ..none }.let_go_at_once(), None);
+        assert_eq!(none.let_go_at_once(Flavor::MySql).as_deref(), Some(text));
+        assert_eq!(Source { clients: 1, ..none.clone() }.let_go_at_once(Flavor::MariaDb), None);
+        assert_eq!(Source { on: false, ..none.clone() }.let_go_at_once(Flavor::MariaDb), None);
+        let dead = Source { clients: 1, waiting: 1, ..none };
+        assert_eq!(dead.let_go_at_once(Flavor::MariaDb).as_deref(), Some(text), "the dead one counts as a replica still");
+        assert_eq!(dead.let_go_at_once(Flavor::MySql), None, "there it has been acknowledged");
         let let_go = Source { word: "source", timeout_ms: 0, waits: false, on: false, ..waits };
         assert_eq!(let_go.wait_again(DEFAULT), None);
         for (source, expected) in [

@@ -135,8 +135,7 @@ impl Fault {
     pub fn arena(self) -> super::arena::Kind {
         match self {
             Fault::DiskFull => super::arena::Kind::SmallDisks,
-            // A proxy that has never seen the dead master must know it, too.
-            Fault::Alone | Fault::ProxyMidway => super::arena::Kind::OwnWays,
+            Fault::Alone => super::arena::Kind::OwnWays,
             _ => super::arena::Kind::Plain,
         }
     }

@@ -439,6 +439,7 @@ impl Machine {
         actions.push(Action::Release(whom));
         actions.push(self.note(&mut case, "promote", Some(whom), "it is writable", now));
         self.master = Some(whom);
+        self.tending.promoted(whom, now);
         if let Some(old) = case.old.filter(|old| *old != whom) {
             self.tending.depose(old);
         }

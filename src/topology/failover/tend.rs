@@ -90,6 +90,8 @@ pub(super) struct Tending {
     resting: Vec<Rest>,
     /// When a fence was sent last, or came about.
     fenced: Option<Instant>,
+    /// Whose receivers a promotion of ours has stopped, even where another proxy had made it master a moment before; and until when that is news.
+    promoted: Option<(ServerId, Instant)>,
     /// Since when somebody is making the master read-only, which waits for whoever writes there (MySQL).
     pending: Option<Instant>,
 }
@@ -108,6 +110,11 @@ impl Tending {
             self.deposed.push(server);
         }
         self.refused.retain(|other| *other != server);
+    }
+
+    /// It was made master.
+    pub(super) fn promoted(&mut self, server: ServerId, now: Instant) {
+        self.promoted = Some((server, now + SEEN_AFTER));
     }
 
     /// Its replication may have been stopped by something that did not end well.
@@ -139,6 +146,7 @@ impl Tending {
     /// Nothing is done to it, and what it says is not older than what was done.
     fn untouched(&self, server: ServerId, now: Instant) -> bool {
         !self.running.iter().any(|(duty, ..)| duty.server() == server)
+            && self.promoted.is_none_or(|(id, until)| id != server || now >= until)
             && !self.resting.iter().any(|rest| rest.duty.server() == server && now < rest.until)
     }
 

@@ -13,6 +13,7 @@ use super::super::observation::{Facts, Failure, Greeting, Moment, Observation, R
 use super::super::settings::{ConfiguredServer, Settings};
 use super::super::snapshot::Snapshot;
 use super::super::{ConfiguredRole, Flavor, GtidSet, Hold, Memory, ServerId, State, diagnose};
+use super::machine::Phase;
 use super::*;
 
 mod choices;
@@ -642,7 +643,13 @@ impl World {
         self.servers[n].next += 1;
         self.servers[n].executed.merge(&one);
         self.told.push(format!("{} db{} writes {one} late", self.tick, n + 1));
-        if let Some(new) = self.snapshot.master.filter(|new| new.index() != n) {
+        // What is just being made master writes as a master does.
+        let next = match &self.machine.phase {
+            Phase::Promote { whom, .. } => Some(*whom),
+            Phase::Restore { case, .. } => case.old,
+            _ => None,
+        };
+        if let Some(new) = self.snapshot.master.filter(|new| new.index() != n && next != Some(ServerId(n as u16))) {
             let (_, lost, _) = self.never.get_or_insert_with(|| (new, MySqlSet::default(), self.now));
             lost.merge(&one);
         }
