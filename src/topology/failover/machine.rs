@@ -422,6 +422,12 @@ impl Machine {
         if let Some(order) = case.order {
             actions.push(Action::Reply(order, Err(detail)));
         }
+        // A peer that is writable beside it is fenced; a replica only where it was master.
+        if let Some(old) = self.master.filter(|old| {
+            *old != master && self.view(*old).is_some_and(|v| v.configured_role == super::super::ConfiguredRole::Replica)
+        }) {
+            self.tending.depose(old);
+        }
         self.master = Some(master);
         Phase::Idle
     }
