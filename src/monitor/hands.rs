@@ -348,8 +348,11 @@ impl Hands {
             let snapshot = self.snapshot.load();
             // The dead master that has never answered this proxy is known by the address in the file alone, and the servers may know it by another.
             let stranger = !stop_from.is_empty() && snapshot.has_strangers();
-            let from =
-                |channel: &&ReplicaChannel| snapshot.source_of(channel).map_or(stranger, |source| stop_from.contains(&source));
+            let from = |channel: &&ReplicaChannel| {
+                // MariaDB has forgotten the source's number after a start, until it has connected.
+                let new = !stop_from.is_empty() && channel.source_server_id == 0 && channel.source_uuid.is_empty();
+                snapshot.source_of(channel).map_or(stranger || new, |source| stop_from.contains(&source))
+            };
             facts.replication.iter().filter(from).map(|channel| channel.name.clone()).collect()
         };
         if !channels.is_empty() {

@@ -32,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_secs(5);
 /// How often then.
 const LATER_EVERY: Duration = Duration::from_secs(1);
-/// MySQL reads the acknowledgements of a replica that has just come only when it looks up, once a second: commits would wait for that.
+/// The acknowledgements of a replica that has just come are read only when the server looks up, once a second: commits would wait for that.
 const HEARD_AFTER: Duration = Duration::from_millis(1_200);
 /// While threads that were killed are waited for, this often.
 const SENDERS_EVERY: Duration = Duration::from_millis(20);
@@ -219,7 +219,7 @@ impl Hands {
                 format!(
                     "semi_sync: its commits wait for no acknowledgement while the master is replaced (rpl_semi_sync_{}_timeout was {} ms){}",
                     source.word,
-                    source.timeout_ms,
+                    self.relaxed.was(server).timeout_ms,
                     slower.unwrap_or_default()
                 )
             }
@@ -279,7 +279,6 @@ impl Hands {
     async fn tighten(&self, server: ServerId, report: &Arc<dyn Report>) {
         let Some(reach) = self.free.get(server.index()) else { return };
         let was = self.relaxed.was(server);
-        let mysql = self.facts(server).is_some_and(|facts| facts.flavor == Flavor::MySql);
         let began = Instant::now();
         let mut there = None;
         loop {
@@ -292,7 +291,7 @@ impl Hands {
                         there = None;
                         if began.elapsed() < SOON { LOOK_EVERY } else { LATER_EVERY }
                     }
-                    Some(_) if mysql && there.get_or_insert_with(Instant::now).elapsed() < HEARD_AFTER => LOOK_EVERY,
+                    Some(_) if there.get_or_insert_with(Instant::now).elapsed() < HEARD_AFTER => LOOK_EVERY,
                     Some(statements) => match reach.run(&[statements], ACT_LIMIT).await {
                         Ok(_) => {
                             let detail = format!("semi_sync: rpl_semi_sync_{}_timeout is {} ms again", source.word, was.timeout_ms);

@@ -40,6 +40,7 @@ impl Machine {
     }
 
     pub(super) fn planned(&mut self, phase: Phase, event: &Event, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        let phase = self.dies_meanwhile(phase, now, actions);
         match phase {
             Phase::Ask { case, ticket, until } => match event {
                 Event::Done(of, Outcome::Answers { answers, .. }) if *of == ticket => {
@@ -137,7 +138,7 @@ impl Machine {
                         if let Some(order) = case.order {
                             actions.push(Action::Reply(order, Err(why.clone())));
                         }
-                        let next = Case { kind: Kind::Failover, order: None, target: None, why, ..case };
+                        let next = self.as_failover(case, why, now);
                         self.depose(next, now, actions)
                     }
                 }
@@ -157,6 +158,27 @@ impl Machine {
         Phase::Drain { case, ticket, until: now + limit + Duration::from_secs(1) }
     }
 
+    /// A switchover that has become one: what the old master had counts.
+    fn as_failover(&self, case: Case, why: String, now: Instant) -> Case {
+        let had = case.old.and_then(|old| self.had(old));
+        Case { kind: Kind::Failover, order: None, target: None, why, had, stale: self.tending.stale(now), ..case }
+    }
+
+    /// The old master has died while it was to hand over, and nobody was promoted yet.
+    pub(super) fn dies_meanwhile(&mut self, phase: Phase, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        let (Phase::Drain { case, .. } | Phase::Demote { case, .. } | Phase::Follow { case, .. }) = &phase else { return phase };
+        let dead = case.old.and_then(|old| self.view(old)).filter(|view| view.state == State::Down);
+        let Some(why) = dead.map(|view| format!("{} died while it was to hand over: {}", view.name, view.reason)) else {
+            return phase;
+        };
+        let case = case.clone();
+        if let Some(order) = case.order {
+            actions.push(Action::Reply(order, Err(why.clone())));
+        }
+        let next = self.as_failover(case, why, now);
+        self.depose(next, now, actions)
+    }
+
     /// The old master takes the writes again.
     pub(super) fn restore(&mut self, mut case: Case, old: ServerId, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
         // The other one crashed meanwhile and came back writable, as its file says, or another proxy has made one master: then the old one must not become
@@ -172,7 +194,7 @@ impl Machine {
             if let Some(order) = case.order {
                 actions.push(Action::Reply(order, Err(format!("{why}: who is master is decided anew"))));
             }
-            let next = Case { kind: Kind::Failover, order: None, target: None, why, ..case };
+            let next = self.as_failover(case, why, now);
             return self.ask_candidates(next, None, now, actions);
         }
         actions.push(self.note(&mut case, "restore", Some(old), format!("back to {}: {why}", self.name(old)), now));

@@ -213,6 +213,16 @@ pub(super) fn duties(
                     duties.push(repoint(Some(*one)));
                 }
             }
+            // It followed the dead master and has started anew since: MariaDB has forgotten that one's number, and the file may know it by another address.
+            [] if adrift.contains(&view.id)
+                && facts.replication.len() == 1
+                && facts
+                    .replication
+                    .iter()
+                    .all(|channel| channel.io_running != ThreadState::Running && channel.source_server_id == 0) =>
+            {
+                duties.push(repoint(None));
+            }
             _ => {}
         }
     }

@@ -645,7 +645,7 @@ impl World {
         self.told.push(format!("{} db{} writes {one} late", self.tick, n + 1));
         // What is just being made master writes as a master does.
         let next = match &self.machine.phase {
-            Phase::Promote { whom, .. } => Some(*whom),
+            Phase::Promote { whom, .. } | Phase::Undo { whom, blamed: true, .. } => Some(*whom),
             Phase::Restore { case, .. } => case.old,
             _ => None,
         };

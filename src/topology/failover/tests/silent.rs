@@ -255,3 +255,29 @@ fn by_force_a_master_is_replaced_that_cannot_be_made_read_only() {
     }
     panic!("nobody is promoted: {}", world.machine.phase_name());
 }
+
+/// Harm: a master that died while it was to hand over was waited for until each step's time was over, and what it took with it was neither named nor
+/// counted.
+#[test]
+fn a_master_that_dies_while_it_hands_over_is_replaced_at_once_and_its_loss_is_named() {
+    let mut world = running();
+    assert_eq!(tell(&mut world, Some(Event::Order(7, Order::Switchover { to: B, dry_run: false }))), ["ask"]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["hold", "await open"]);
+    // Nobody has received its last one.
+    world.servers[0].executed.merge(&one_of_the_master(40));
+    world.servers[1].io = false;
+    look_around(&mut world);
+    tell(&mut world, None);
+    world.servers[0].up = false;
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["reply", "depose", "fence", "end open", "ask"]);
+    let lost = (0..20).find_map(|_| {
+        world.now += ms(20);
+        let answer = newest(&mut world);
+        let actions = step(&mut world, answer);
+        let lost = |phase: &Phase| if let Phase::Promote { lost, .. } = phase { Some(lost.clone()) } else { None };
+        actions.iter().any(|action| matches!(action, Action::Promote { server: B, .. })).then(|| lost(&world.machine.phase))?
+    });
+    assert_eq!(lost.as_deref(), Some(&*one_of_the_master(40).to_string()));
+}
