@@ -370,7 +370,12 @@ impl Hands {
             // Nothing is left to apply, and nothing comes: the rest of it need not be waited for. MySQL's applier may take a minute to stop where the source
             // broke off in the middle of a transaction.
             let free = self.free.get(id.index()).cloned();
-            let patience = if stopping.is_none() { STOP_PATIENCE } else { Duration::ZERO };
+            let patience = match stopping {
+                // What it has not applied must not be applied later.
+                _ if as_it_is => ACT_LIMIT * 2,
+                None => STOP_PATIENCE,
+                Some(_) => Duration::ZERO,
+            };
             let mut rest = tokio::spawn(async move {
                 if let Some(stopping) = stopping {
                     let _ = stopping.await;
@@ -380,8 +385,11 @@ impl Hands {
                     None => Ok(()),
                 }
             });
-            if let Ok(Ok(Err(Refusal::Said(why)))) = timeout(patience, &mut rest).await {
-                return Err(why);
+            match timeout(patience, &mut rest).await {
+                Ok(Ok(Err(Refusal::Said(why)))) => return Err(why),
+                Ok(Ok(Ok(()))) => {}
+                _ if as_it_is => return Err("its applier does not stop".to_owned()),
+                _ => {}
             }
         }
         let statements: Vec<String> = commands::writable(facts.flavor).iter().map(|text| (*text).to_owned()).collect();

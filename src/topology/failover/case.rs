@@ -75,6 +75,8 @@ pub struct Case {
     pub wait_until: Option<Instant>,
     /// That is over: what it has not applied counts as lost.
     pub no_wait: bool,
+    /// Whom an operator wants by force applies nothing of what it has received: that is lost.
+    pub stands_still: bool,
     /// How much it had left to apply when it was last seen to go on.
     pub waited: Option<u64>,
     /// What has been done.
@@ -143,6 +145,7 @@ impl Case {
             step_began: now,
             told: String::new(),
             held: false,
+            stands_still: false,
             blocked: false,
             unfenced: false,
             rest_until: None,

@@ -85,7 +85,8 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], outranked
         let Some(mut one) = candidate(seen, id, facts) else { continue };
         let broken = !one.applier_ok && !one.is_drained();
         // What it fetched from another survivor cannot be applied, or an operator takes it as it is: that part is lost, and named.
-        let given_up = broken && (case.no_catch_up || (case.force && case.target == Some(id)));
+        let by_force = case.force && case.target == Some(id);
+        let given_up = (broken && (case.no_catch_up || by_force)) || (case.stands_still && by_force && !one.is_drained());
         let replica = view.configured_role == ConfiguredRole::Replica;
         let reason = match view.state {
             State::Quarantined if !(case.force && case.target == Some(id)) => Some("quarantined"),

@@ -135,9 +135,16 @@ impl Machine {
                 case.no_catch_up |= catching_up.is_some_and(fails);
                 again(NOBODY_AGAIN, case, catching_up)
             }
-            Choice::Applying(whom) => self.applies(whom, case, catching_up, now, actions),
+            Choice::Applying(whom) if goes_on(&mut case, self.left_to_apply(answers, whom), now) => {
+                self.applies(whom, true, case, catching_up, now, actions)
+            }
+            Choice::Applying(whom) if case.force && case.target == Some(whom) => {
+                case.stands_still = true;
+                self.ask_candidates(case, None, now, actions)
+            }
+            Choice::Applying(whom) => self.applies(whom, false, case, catching_up, now, actions),
             Choice::WaitFor(whom) if goes_on(&mut case, self.left_to_apply(answers, whom), now) => {
-                self.applies(whom, case, catching_up, now, actions)
+                self.applies(whom, true, case, catching_up, now, actions)
             }
             Choice::WaitFor(whom) => {
                 case.no_wait = true;
@@ -151,7 +158,7 @@ impl Machine {
                 if case.no_rest {
                     self.ask_candidates(case, None, now, actions)
                 } else {
-                    self.applies(whom, case, catching_up, now, actions)
+                    self.applies(whom, true, case, catching_up, now, actions)
                 }
             }
             Choice::CatchUp { whom, from } => match catching_up.filter(|fetch| fetch.whom == whom && fetch.from == from) {
@@ -245,16 +252,25 @@ impl Machine {
         })
     }
 
-    /// It is asked again in a moment.
+    /// It is asked again in a moment. `goes_on`: it does apply.
     fn applies(
         &self,
         whom: ServerId,
+        goes_on: bool,
         mut case: Case,
         catching_up: Option<CatchingUp>,
         now: Instant,
         actions: &mut Vec<Action>,
     ) -> Phase {
-        let text = format!("apply: {} applies what it has received", self.name(whom));
+        let name = self.name(whom);
+        let text = if goes_on {
+            format!("apply: {name} applies what it has received")
+        } else {
+            format!(
+                "apply: {name} has applied nothing of what it has received for {} s: its SHOW PROCESSLIST and its delay tell why; FAILOVER TO {name} FORCE takes it as it is",
+                WAIT_LIMIT.as_secs()
+            )
+        };
         if case.told != text {
             actions.push(Action::Tell { kind: "failover", server: Some(whom), detail: text.clone() });
             case.told = text;

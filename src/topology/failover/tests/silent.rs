@@ -281,3 +281,35 @@ fn a_master_that_dies_while_it_hands_over_is_replaced_at_once_and_its_loss_is_na
     });
     assert_eq!(lost.as_deref(), Some(&*one_of_the_master(40).to_string()));
 }
+
+/// Harm: a peer with a delay of an hour, or whose applier waited for a lock, left the cluster without a master for as long, whatever an operator ordered.
+#[test]
+fn who_applies_nothing_of_what_it_has_received_is_told_and_taken_by_force() {
+    let mut world = running();
+    world.servers[0].executed.merge(&one_of_the_master(40));
+    world.servers[1].relay.merge(&one_of_the_master(40));
+    look_around(&mut world);
+    tell(&mut world, None);
+    world.servers[0].up = false;
+    look_around(&mut world);
+    tell(&mut world, None);
+    let mut told = 0;
+    let mut promoted = None;
+    for second in 0..30 {
+        if second == 20 {
+            tell(&mut world, Some(Event::Order(7, Order::Failover { to: B, force: true })));
+        }
+        for _ in 0..4 {
+            world.now += ms(250);
+            tell(&mut world, Some(Event::Tick));
+            let answer = newest(&mut world);
+            let actions = step(&mut world, answer);
+            let text = |action: &Action| matches!(action, Action::Tell { detail, .. } if detail.contains("has applied nothing"));
+            told += actions.iter().filter(|action| text(action)).count();
+            let found = actions.iter().find_map(|a| if let Action::Promote { as_it_is, .. } = a { Some(*as_it_is) } else { None });
+            promoted = promoted.or(found.map(|as_it_is| (second, as_it_is)));
+        }
+        assert!(promoted.is_none() || second >= 20, "nobody has ordered that");
+    }
+    assert_eq!((told, promoted.map(|(_, as_it_is)| as_it_is)), (1, Some(true)), "{promoted:?}");
+}
