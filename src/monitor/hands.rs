@@ -449,7 +449,7 @@ impl Hands {
         // What it has received and the new source lacks must not be applied: then the applier is stopped, too, and it is thrown away.
         let has_it_all = self.facts(to).is_some_and(|to| to.applied().covers(&snapshot.received(&facts)));
         let applies_on =
-            has_it_all && channel.sql_running == ThreadState::Running && self.finds_its_place(&reach, &facts, channel).await;
+            has_it_all && channel.sql_running == ThreadState::Running && reach.finds_its_place(&facts, channel, ACT_LIMIT).await;
         // One text: a proxy that dies in the middle leaves no server stopped.
         let mut statements = vec![
             // The receiver first: while it is waited for, what it has is applied, and reads go on.
@@ -466,17 +466,6 @@ impl Hands {
         hurry(&reach, facts.flavor, self.answer_limit).await;
         reach.run(&[statements], ACT_LIMIT).await.map_err(|refusal| refusal.to_string())?;
         self.after(&reach).await
-    }
-
-    /// Whether a channel finds its place by GTID already, and can be told another source while it applies (MySQL).
-    async fn finds_its_place(&self, reach: &Reach, facts: &Facts, channel: &ReplicaChannel) -> bool {
-        if facts.flavor != Flavor::MySql {
-            return false;
-        }
-        let Ok(results) = reach.run(&["SHOW REPLICA STATUS".to_owned()], ACT_LIMIT).await else { return false };
-        let Some(table) = results.first() else { return false };
-        let of = |row: &usize| table.get(*row, "Channel_Name") == Some(channel.name.as_str());
-        (0..table.rows.len()).find(of).is_some_and(|row| table.get(row, "Auto_Position") == Some("1"))
     }
 
     /// Starts or stops what it receives from another.

@@ -11,6 +11,7 @@ use super::publish::Input;
 use super::queries::{self, Parts};
 use super::{Account, MonitoredServer, failure};
 use crate::backend::{AdminConnection, QueryError, TextResult, connect_admin};
+use crate::topology::observation::ReplicaChannel;
 use crate::topology::{Facts, Failure, Flavor, Observation, ServerId};
 
 /// What the account must be allowed and is not, or what else the server said no with.
@@ -105,6 +106,17 @@ impl Reach {
         let flavor = connection.flavor();
         *self.idle.lock() = Some(connection);
         Ok(flavor)
+    }
+
+    /// Whether a channel finds its place by GTID already, and can be told another source while it applies (MySQL).
+    pub(super) async fn finds_its_place(&self, facts: &Facts, channel: &ReplicaChannel, limit: Duration) -> bool {
+        if facts.flavor != Flavor::MySql {
+            return false;
+        }
+        let Ok(results) = self.run(&["SHOW REPLICA STATUS".to_owned()], limit).await else { return false };
+        let Some(table) = results.first() else { return false };
+        let of = |row: &usize| table.get(*row, "Channel_Name") == Some(channel.name.as_str());
+        (0..table.rows.len()).find(of).is_some_and(|row| table.get(row, "Auto_Position") == Some("1"))
     }
 
     /// How it stands now. What is not asked is taken from `before`. Diagnosis is told before this returns, with the time of the question: an answer
