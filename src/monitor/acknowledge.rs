@@ -27,7 +27,7 @@ const ANSWER_LEN_MAX: usize = 4 << 10;
 
 /// Such a session says that it is a semi-synchronous replica, by both of its names. The identity is one that nobody else has.
 const SETTINGS: &str = "SET @rpl_semi_sync_replica = 1, @rpl_semi_sync_slave = 1, @source_binlog_checksum = @@global.binlog_checksum, \
-     @master_binlog_checksum = @@global.binlog_checksum, @replica_uuid = UUID(), @slave_uuid = @replica_uuid";
+     @master_binlog_checksum = @@global.binlog_checksum, @replica_uuid = UUID(); SET @slave_uuid = @replica_uuid";
 
 /// Acknowledges all that stands in its binary log, `count` times. Gives the ids of the threads that count as replicas until they have ended.
 ///

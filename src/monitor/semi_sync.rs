@@ -44,6 +44,11 @@ const SENDERS: &str = "SELECT id AS id FROM information_schema.processlist WHERE
 /// And those of whom it was asked that they end. MySQL's take up to a second, in which they count as replicas still. (MariaDB's may take until the network's time-out.)
 const ENDING: &str = "SELECT id AS id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%' OR command = 'Killed'";
 
+/// What the variables call who follows a `source`, or a `master`.
+fn replica_of(word: &str) -> &'static str {
+    if word == "source" { "replica" } else { "slave" }
+}
+
 /// How a server stands as a source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Source {
@@ -77,10 +82,10 @@ impl Source {
             word,
             enabled: is_on(&format!("rpl_semi_sync_{word}_enabled")),
             timeout_ms: cell(&format!("rpl_semi_sync_{word}_timeout"))?.parse().ok()?,
-            waits: is_on(&format!("rpl_semi_sync_{word}_wait_no_{}", if word == "source" { "replica" } else { "slave" })),
+            waits: is_on(&format!("rpl_semi_sync_{word}_wait_no_{}", replica_of(word))),
             on: is_on(&format!("Rpl_semi_sync_{word}_status")),
             clients: number(&format!("Rpl_semi_sync_{word}_clients")),
-            needs: number(&format!("rpl_semi_sync_{word}_wait_for_{}_count", if word == "source" { "replica" } else { "slave" })),
+            needs: number(&format!("rpl_semi_sync_{word}_wait_for_{}_count", replica_of(word))),
             waiting: number(&format!("Rpl_semi_sync_{word}_wait_sessions")),
         })
     }
@@ -118,7 +123,7 @@ impl Source {
     }
 
     fn no_replica(&self) -> &'static str {
-        if self.word == "source" { "replica" } else { "slave" }
+        replica_of(self.word)
     }
 
     /// Whether somebody has let its commits go.

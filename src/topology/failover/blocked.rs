@@ -32,8 +32,7 @@ impl Machine {
         let master = self.seen.master().filter(|view| view.state == State::Online && self.settings.mode == Mode::Auto)?;
         let mut standing = self.seen.standing.iter();
         let found = standing.find(|one| one.diagnosis == Diagnosis::MasterWritesBlocked && one.server == master.id)?;
-        let pending = master.facts.as_ref().is_some_and(|facts| facts.super_read_only && !facts.read_only);
-        if pending && self.tending.pending_for(now) < FENCE_UNDER_WAY {
+        if self.tending.pending().is_some_and(|since| super::since(since, now) < FENCE_UNDER_WAY) {
             return None;
         }
         self.blocked_again.is_none_or(|again| now >= again).then(|| (master.id, found.detail.to_string()))

@@ -165,7 +165,7 @@ impl Machine {
     }
 
     /// The old master has died while it was to hand over, and nobody was promoted yet.
-    pub(super) fn dies_meanwhile(&mut self, phase: Phase, now: Instant, actions: &mut Vec<Action>) -> Phase {
+    fn dies_meanwhile(&mut self, phase: Phase, now: Instant, actions: &mut Vec<Action>) -> Phase {
         let (Phase::Drain { case, .. } | Phase::Demote { case, .. } | Phase::Follow { case, .. }) = &phase else { return phase };
         let dead = case.old.and_then(|old| self.view(old)).filter(|view| view.state == State::Down);
         let Some(why) = dead.map(|view| format!("{} died while it was to hand over: {}", view.name, view.reason)) else {

@@ -129,9 +129,9 @@ impl Tending {
         self.stopped.iter().filter(|(_, since)| now.saturating_duration_since(*since) >= STALE_AFTER).map(|(id, _)| *id).collect()
     }
 
-    /// How long the master has been on its way to being read-only.
-    pub(super) fn pending_for(&self, now: Instant) -> Duration {
-        self.pending.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    /// Since when the master is on its way to being read-only.
+    pub(super) fn pending(&self) -> Option<Instant> {
+        self.pending
     }
 
     /// What has no outcome in time may have been done by half.
@@ -426,7 +426,6 @@ impl Machine {
         self.tending.resting.retain(|rest| now < rest.until + RETRY_MAX);
     }
 
-    /// Former masters that follow the new one, and those that may not.
     /// A former master that comes back may have commits that wait for their acknowledgement, which are in its binary log and in no set of GTIDs: whoever fetched from
     /// it would have them, unseen. They are let go, and it is looked at again before anything is fetched.
     fn let_returned_commit(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -444,6 +443,7 @@ impl Machine {
         }
     }
 
+    /// Former masters that follow the new one, and those that may not.
     fn note_returned(&mut self, master: ServerId, now: Instant, actions: &mut Vec<Action>) {
         let mut back = Vec::new();
         for id in &self.tending.deposed {
