@@ -50,6 +50,7 @@ pub fn monitor_grants(flavour: Flavour) -> &'static [(&'static str, &'static str
             ("GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO sluice", "failover: read_only on and off"),
             ("GRANT REPLICATION_SLAVE_ADMIN ON *.* TO sluice", "failover: who replicates from whom"),
             ("GRANT PROCESS, CONNECTION_ADMIN ON *.* TO sluice", "failover: writers on a master that is replaced are ended"),
+            ("GRANT SYSTEM_USER ON *.* TO sluice", "failover: what a dead master has half sent is rolled back at once"),
             ("GRANT TRIGGER, SHOW VIEW ON *.* TO sluice", "cache: which tables change with which; shows no row"),
             ("GRANT REPLICATION SLAVE ON *.* TO sluice", "cache: the binlog tells of writes that bypass Sluice"),
         ],

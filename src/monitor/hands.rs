@@ -366,6 +366,9 @@ impl Hands {
                 sleep(ASK_EVERY).await;
                 facts = self.after(&reach).await?;
             }
+            if facts.flavor == Flavor::MySql && channels.len() == facts.replication.len() {
+                self.kill_found(&reach, [commands::HALF_APPLIED.to_owned()]).await;
+            }
             let stops: Vec<String> = channels.iter().map(|channel| commands::stop(facts.flavor, channel)).collect();
             // Nothing is left to apply, and nothing comes: the rest of it need not be waited for. MySQL's applier may take a minute to stop where the source
             // broke off in the middle of a transaction.

@@ -124,7 +124,9 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
             lacks.join(", ")
         ));
     }
+    let mut advice = String::new();
     if config.failover.mode != crate::config::types::FailoverMode::Off {
+        advice = commands::lacks_advised(connection.flavor(), &lines).map(|lacks| format!("; {lacks}")).unwrap_or_default();
         let missing = commands::missing_privileges(connection.flavor(), &lines);
         if !missing.is_empty() {
             return Err(format!(
@@ -151,7 +153,7 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
         }
     }
     let writable = if read_only == "0" { "takes writes" } else { "read_only" };
-    Ok(format!("{} ({address}): {} {}, {writable}", server.name, connection.flavor(), connection.version()))
+    Ok(format!("{} ({address}): {} {}, {writable}{advice}", server.name, connection.flavor(), connection.version()))
 }
 
 /// What the heartbeat table needs and the lines of `SHOW GRANTS` do not give. What comes by a role is not seen.

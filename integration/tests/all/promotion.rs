@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use integration::flavour::Flavour;
+use integration::link::{Link, Way};
 use integration::proxy::Proxy;
 use integration::wait::until_true;
 use mysql_async::prelude::Queryable;
@@ -270,4 +271,51 @@ async fn a_check_online_names_what_the_account_lacks() {
     cluster.server("db4").kill().unwrap();
     let (code, out, err) = check().await;
     assert!(code != 0 && format!("{out}{err}").contains("db4"), "{out}{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn the_rows_of_a_transaction_that_broke_off_half_sent_are_free_on_the_new_master() {
+    let (cluster, proxy) = marked(|proxy| proxy).await;
+    let db1 = cluster.server("db1");
+    db1.run(&[
+        "CREATE TABLE shop.big (id INT NOT NULL PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL DEFAULT 0, pad VARCHAR(2000) CHARSET latin1)",
+        "INSERT INTO shop.big (pad) VALUES (REPEAT('x', 2000))",
+    ])
+    .await
+    .unwrap();
+    for _ in 0..13 {
+        db1.run(&["INSERT INTO shop.big (pad) SELECT pad FROM shop.big"]).await.unwrap();
+    }
+    // They receive so slowly that there is a middle to be in.
+    let link = Link::to(&db1.address()).unwrap();
+    let follow = flavour().follow(link.port(), 0);
+    for name in ["db2", "db3", "db4"] {
+        cluster.server(name).run(&[flavour().stop_replica(), &follow, flavour().start_replica()]).await.unwrap();
+    }
+    cluster.settle().await.unwrap();
+    link.delay(Way::Down, Duration::from_millis(20));
+    let mut root = db1.root().await.unwrap();
+    let large = tokio::spawn(async move { root.query_drop("UPDATE shop.big SET n = n + 1, pad = REPEAT('y', 1990)").await });
+    let begun = until_true("the peer has begun to apply it", Duration::from_secs(30), async || {
+        // What the table says is renewed only when nobody has read it for 100 ms.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let changed = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_rows_modified > 100";
+        Ok(cluster.server("db2").value(changed).await? != "0")
+    });
+    begun.await.unwrap();
+    db1.kill().unwrap();
+    drop(large);
+    becomes(&proxy, "db2", "role", "master", Duration::from_secs(15)).await;
+    let applied = cluster.server("db2").value("SELECT SUM(n) FROM shop.big").await.unwrap();
+    assert_eq!(applied, "0", "it had all of it: what this is about did not happen");
+    let mut conn = proxy.connect("shop").await.unwrap();
+    let write = conn.query_drop("UPDATE big SET n = 7");
+    let told = tokio::time::timeout(Duration::from_secs(10), write).await;
+    told.unwrap_or_else(|_| panic!("its rows are still locked")).unwrap();
+    // Back, the old master has it all and nobody else does.
+    db1.start_again().unwrap();
+    becomes(&proxy, "db1", "state", "quarantined", Duration::from_secs(20)).await;
+    for name in ["db3", "db4"] {
+        becomes(&proxy, name, "state", "online", Duration::from_secs(20)).await;
+    }
 }
