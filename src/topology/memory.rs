@@ -7,7 +7,7 @@ use super::lag::Beats;
 use super::observation::{Facts, Failure, Moment, Observation, ReplicaChannel, ThreadState, Witness};
 use super::settings::{ConfiguredServer, Settings};
 use super::snapshot::Snapshot;
-use super::source::source_among;
+use super::source::{Known, source_among};
 use super::{Errant, Flavor, GtidSet, ServerId, State, errant, lacks_of, on_its_way};
 
 /// A server that refuses the monitor's account is asked again this often: a wrong password must not fill its log, or lock the account.
@@ -372,7 +372,8 @@ impl Memory {
     /// The server a channel replicates from, by what is known of all.
     pub(super) fn source_of<'s>(&'s self, settings: &'s Settings, channel: &ReplicaChannel) -> Option<ServerId> {
         let known = |(id, server): (ServerId, &'s ConfiguredServer)| {
-            (id, &*server.address, self.servers.get(id.index()).and_then(|remembered| remembered.facts.as_deref()))
+            let facts = self.servers.get(id.index()).and_then(|remembered| remembered.facts.as_deref());
+            Known { id, role: server.role, address: &server.address, facts }
         };
         source_among(settings.ids().map(known), channel)
     }

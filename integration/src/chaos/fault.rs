@@ -135,7 +135,8 @@ impl Fault {
     pub fn arena(self) -> super::arena::Kind {
         match self {
             Fault::DiskFull => super::arena::Kind::SmallDisks,
-            Fault::Alone => super::arena::Kind::OwnWays,
+            // The one that is started again knows the silent master by no address that the servers use.
+            Fault::Alone | Fault::ProxyMidway => super::arena::Kind::OwnWays,
             _ => super::arena::Kind::Plain,
         }
     }

@@ -312,14 +312,14 @@ impl Machine {
         }
     }
 
-    /// Whose receiver is stopped while there is a master to receive from, and whether that one is being made read-only.
+    /// Whose receiver does not run while there is a master to receive from, be it stopped or connecting in vain, and whether that one is being made read-only.
     pub(super) fn note_stopped(&mut self, now: Instant) {
         let writer = self.seen.writer().and_then(|view| view.facts.as_ref());
         let pending = writer.is_some_and(|facts| facts.super_read_only && !facts.read_only);
         self.tending.pending = if pending { Some(self.tending.pending.unwrap_or(now)) } else { None };
         let Some(master) = self.seen.writer().map(|view| view.id) else { return };
         for view in &self.seen.servers {
-            let stopped = self.seen.channel(view.id, master).is_some_and(|channel| channel.io_running == ThreadState::Stopped);
+            let stopped = self.seen.channel(view.id, master).is_some_and(|channel| channel.io_running != ThreadState::Running);
             if !stopped {
                 self.tending.stopped.retain(|(id, _)| *id != view.id);
             } else if !self.tending.stopped.iter().any(|(id, _)| *id == view.id) {

@@ -181,3 +181,25 @@ fn a_replica_that_is_master_stays_so_beside_a_peer_that_came_back_writable() {
     assert!(fenced.iter().any(|action| matches!(action, Action::Fence { server: A, .. })), "{fenced:?}");
     assert!(!fenced.iter().any(|action| matches!(action, Action::Fence { server: C, .. })), "{fenced:?}");
 }
+
+/// Harm: a peer whose receiver had connected in vain for minutes, while the master lived, was promoted at once and without a word from anybody.
+#[test]
+fn one_that_has_not_received_for_a_minute_does_not_count_as_following() {
+    use ThreadState::{Connecting, Running, Stopped};
+    for (state, later, stale) in
+        [(Running, 61_000, false), (Stopped, 61_000, true), (Connecting, 61_000, true), (Connecting, 30_000, false)]
+    {
+        let mut world = World::new(1);
+        let all = |world: &World| {
+            let mut peer = world.facts(1);
+            peer.replication[0].io_running = state;
+            [world.facts(0), peer, world.facts(2)]
+        };
+        let facts = all(&world);
+        after_the_end_of(&mut world, facts);
+        world.now += ms(later);
+        let facts = all(&world);
+        after_the_end_of(&mut world, facts);
+        assert_eq!(world.machine.tending.stale(world.now).contains(&B), stale, "{state:?} for {later} ms");
+    }
+}
