@@ -47,6 +47,8 @@ pub enum Bypass {
     Pinned(PinReason),
     /// The session reads what others have not committed.
     ReadUncommitted,
+    /// `sql_auto_is_null = 1`: what `IS NULL` finds depends on the session's last insert id.
+    AutoIsNull,
     /// A cursor, or parameters sent in pieces.
     Form,
     /// The account may not use a schema of it.
@@ -72,6 +74,7 @@ impl fmt::Display for Bypass {
             Bypass::AutocommitOff => "autocommit_off",
             Bypass::Pinned(pin) => return write!(f, "pinned: {}", pin.as_str()),
             Bypass::ReadUncommitted => "read_uncommitted",
+            Bypass::AutoIsNull => "sql_auto_is_null",
             Bypass::Form => "cursor",
             Bypass::Refused => "schema_not_allowed",
             Bypass::Paused => "paused",
@@ -133,6 +136,9 @@ pub fn session(session: &Session) -> Result<(), Bypass> {
         && let Some(pin) = session.pins.first()
     {
         return Err(Bypass::Pinned(pin));
+    }
+    if session.state.finds_insert_ids() {
+        return Err(Bypass::AutoIsNull);
     }
     if session.state.reads_uncommitted() { Err(Bypass::ReadUncommitted) } else { Ok(()) }
 }
@@ -204,6 +210,9 @@ mod tests {
             ("transaction_isolation", "READ-UNCOMMITTED", true),
             ("tx_isolation", "'read-uncommitted'", true),
             ("transaction_isolation", "READ-COMMITTED", false),
+            ("sql_auto_is_null", "1", true),
+            ("sql_auto_is_null", "on", true),
+            ("sql_auto_is_null", "0", false),
         ] {
             let value = Value::Literal(value.as_bytes().into());
             let state = State::default().changed(&[Change::System(name.into(), Some(value))]);

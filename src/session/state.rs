@@ -87,6 +87,8 @@ pub struct State {
     hash: u64,
     bytes: usize,
     uncommitted: bool,
+    /// See [`State::finds_insert_ids`].
+    finds_ids: bool,
 }
 
 impl PartialEq for State {
@@ -282,6 +284,11 @@ impl State {
         self.uncommitted
     }
 
+    /// Whether `WHERE id IS NULL` finds the row that it has inserted last (`sql_auto_is_null`).
+    pub fn finds_insert_ids(&self) -> bool {
+        self.finds_ids
+    }
+
     fn rehash(&mut self) {
         let mut hasher = foldhash::fast::FixedState::with_seed(0x51).build_hasher();
         self.schema.hash(&mut hasher);
@@ -291,6 +298,8 @@ impl State {
         self.role.hash(&mut hasher);
         self.hash = hasher.finish();
         self.bytes = self.count_bytes();
+        let is_null = self.system("sql_auto_is_null").unwrap_or_default();
+        self.finds_ids = is_null == b"1" || is_null.eq_ignore_ascii_case(b"ON") || is_null.eq_ignore_ascii_case(b"TRUE");
         self.uncommitted = ISOLATION.iter().any(|name| {
             let level = self.system(name).unwrap_or_default();
             level == b"0" || level.windows(11).any(|part| part.eq_ignore_ascii_case(b"UNCOMMITTED"))

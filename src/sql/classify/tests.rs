@@ -457,6 +457,8 @@ fn tables_and_cacheability() {
         ("SELECT NOW() FROM t", "t", Err(Uncacheable::Time)),
         ("SELECT a FROM t WHERE d > CURRENT_DATE", "t", Err(Uncacheable::Time)),
         ("SELECT RAND() FROM t", "t", Err(Uncacheable::Random)),
+        // MariaDB: an expression, of the moment or by a sequence.
+        ("SELECT DEFAULT(a) FROM t", "t", Err(Uncacheable::Random)),
         ("SELECT USER() FROM t", "t", Err(Uncacheable::Session)),
         ("SELECT @a FROM t", "t", Err(Uncacheable::Session)),
         ("SELECT * FROM information_schema.tables", "information_schema.tables", Err(Uncacheable::SystemSchema)),

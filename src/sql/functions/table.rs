@@ -11,7 +11,7 @@ pub(super) static GROUPS: &[Group] = &[
         "ABS", "ACOS", "ADDTIME", "AES_DECRYPT", "AES_ENCRYPT", "ASCII", "ASIN", "ATAN", "ATAN2", "AVG", "BIN", "BIT_COUNT",
         "BIT_LENGTH", "CEIL", "CEILING", "CHAR", "CHARACTER_LENGTH", "CHARSET", "CHAR_LENGTH", "COALESCE", "COERCIBILITY",
         "COLLATION", "COMPRESS", "CONCAT", "CONCAT_WS", "CONTAINS", "CONV", "CONVERT", "CONVERT_TZ", "COS", "COT", "CRC32",
-        "DATE", "DATEDIFF", "DATE_FORMAT", "DAY", "DAYNAME", "DAYOFMONTH", "DAYOFWEEK", "DAYOFYEAR", "DEFAULT", "DEGREES",
+        "DATE", "DATEDIFF", "DATE_FORMAT", "DAY", "DAYNAME", "DAYOFMONTH", "DAYOFWEEK", "DAYOFYEAR", "DEGREES",
         "ELT", "EXP", "EXPORT_SET", "EXTRACTVALUE", "FIELD", "FIND_IN_SET", "FLOOR", "FORMAT", "FROM_BASE64", "FROM_DAYS",
         "FROM_UNIXTIME", "GEOMETRYCOLLECTION", "GET_FORMAT", "GREATEST", "HEX", "HOUR", "IF", "IFNULL", "INET6_ATON",
         "INET6_NTOA", "INET_ATON", "INET_NTOA", "INSERT", "INSTR", "INTERVAL", "ISNULL", "IS_IPV4", "IS_IPV4_COMPAT",
@@ -102,7 +102,7 @@ pub(super) static GROUPS: &[Group] = &[
         "CURDATE", "CURTIME", "NOW", "SYSDATE",
     ] },
     Group { effect: Effect::Pure, volatility: Volatility::Random, families: Families::Both, spacing: Spacing::Anywhere, names: &[
-        "RAND", "RANDOM_BYTES", "UUID",
+        "DEFAULT", "RAND", "RANDOM_BYTES", "UUID",
     ] },
     Group { effect: Effect::Pure, volatility: Volatility::Random, families: Families::MariaDb, spacing: Spacing::Anywhere, names: &[
         "ROWNUM", "SYS_GUID",
