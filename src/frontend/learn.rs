@@ -55,10 +55,11 @@ impl Client {
             // Changed without an OK that says to what: whoever reads it next restores his own.
             lease.last_insert_id = u64::MAX;
         }
-        let untold = !prepare_only && job.statement.runs_unseen() && lease.flavor == Flavor::MariaDb && ended_untold(job, told);
+        let unseen = job.statement.runs_unseen() || told.by_view;
+        let untold = !prepare_only && unseen && told.flagged && lease.flavor == Flavor::MariaDb && ended_untold(job, told);
         // Bound to a server that is not the master the session could not write any more: what may be left there ends with the connection.
         let elsewhere = untold && self.shared.snapshot.load().master.is_some_and(|master| master != lease.server);
-        if elsewhere && job.statement.calls_stored_function() {
+        if elsewhere && (told.by_view || job.statement.calls_stored_function()) {
             lease.expires = Instant::now();
         }
         if !prepare_only {
@@ -70,7 +71,7 @@ impl Client {
                 id_was_made,
                 variables: &told.variables,
                 schema: told.schema.as_deref(),
-                state_changed: told.state_changed,
+                state_changed: told.state_changed || told.by_view && untold && !elsewhere,
                 overflow: told.overflow,
                 untold: untold && !elsewhere,
             };
@@ -112,16 +113,22 @@ impl Client {
             lease.note_prepared(text.clone(), prepared.statement_id);
         }
         self.learn_gtid(lease, told.gtid.as_deref());
+        if job.statement.class == Class::Ddl && job.statement.may_change_views() {
+            self.shared.views.may_have_changed();
+        }
         self.session.defined |= job.statement.class == Class::Ddl && told.gtid.is_some();
     }
 
-    /// What a function has set or made where its rows ended in an EOF: MySQL tells of it with the next OK, which must not be another client's.
-    pub(super) async fn learn_untold(&mut self, lease: &mut Lease) {
+    /// What a function has set or made where its rows ended in an EOF: MySQL tells of it with the next OK, which must not be another client's. Whether it told
+    /// of anything.
+    pub(super) async fn learn_untold(&mut self, lease: &mut Lease) -> bool {
         let Ok(reply) = lease.ping().await else {
             lease.tainted = true;
-            return;
+            return true;
         };
-        let Some(ok) = reply.get(HEADER_LEN..).and_then(|payload| OkPacket::parse(payload, lease.capabilities)) else { return };
+        let Some(ok) = reply.get(HEADER_LEN..).and_then(|payload| OkPacket::parse(payload, lease.capabilities)) else {
+            return true;
+        };
         let mut told = Told::default();
         told.note_ok(&ok);
         self.learn_gtid(lease, told.gtid.as_deref());
@@ -135,12 +142,13 @@ impl Client {
             ..Learned::default()
         };
         if learned.is_plain() {
-            return;
+            return told.gtid.is_some();
         }
         let sql = b"DO 0";
         let (statement, _) = self.classify(sql);
         self.session.learn(&statement, sql, &learned);
         self.lease_stands_there(lease, told.schema.is_some());
+        true
     }
 
     /// What `LASTVAL(s)` tells stays on its connection. Most who take values never ask, and need not stay there.

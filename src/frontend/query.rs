@@ -29,6 +29,7 @@ use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
 use crate::session::pin::PinReason;
 use crate::session::replay::Checksum;
+use crate::sql::classify::Class;
 use crate::topology::observation::Failure;
 use crate::topology::{Flavor, ServerId};
 
@@ -351,6 +352,17 @@ impl Client {
                 return Ok(Err(Failed::Lost(error, loss)));
             }
         }
+        if told.untold && job.statement.class == Class::Read && job.statement.may_use_table {
+            told.by_view = match lease.flavor {
+                Flavor::MariaDb => told.flagged,
+                Flavor::MySql => {
+                    if !self.shared.views.is_known() {
+                        Box::pin(self.shared.views.be_known()).await;
+                    }
+                    self.shared.views.has_any(&job.statement.tables, self.session.state.schema())
+                }
+            };
+        }
         let before = open.map(|open| (open, self.session.state.clone()));
         self.learn(job, &mut lease, &told);
         let unnamed = self.end_change(job, change, &told, &lease);
@@ -386,7 +398,10 @@ impl Client {
             // it goes to somebody else, and after the client has its reply.
             // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
             self.entry.view.lock().pins = self.session.pins;
-            self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
+            // How far it has written is known before anybody can ask others for it.
+            if !untold {
+                self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
+            }
             if want_warnings {
                 Box::pin(self.take_conditions(&mut lease, told.warnings)).await;
             }
@@ -394,8 +409,11 @@ impl Client {
             if self.left.uncounted() && !read_back || untold && self.session.pins.has(PinReason::FoundRows) {
                 Box::pin(self.take_found_rows(&mut lease)).await;
             }
-            if untold && told.errno.is_none() && job.statement.runs_unseen() && lease.flavor == Flavor::MySql {
-                Box::pin(self.learn_untold(&mut lease)).await;
+            let unseen = job.statement.runs_unseen() || told.by_view;
+            let mut wrote = untold;
+            if untold && told.errno.is_none() && unseen && lease.flavor == Flavor::MySql {
+                // Most views only read.
+                wrote = Box::pin(self.learn_untold(&mut lease)).await || !told.by_view;
             }
             if !tracking.is_empty() && Box::pin(lease.track_again(&tracking)).await.is_err() {
                 lease.tainted = true;
@@ -404,8 +422,12 @@ impl Client {
                 Box::pin(self.read_back(&mut lease)).await;
             }
             // Behind what it would change: it is a query.
-            if untold && Box::pin(self.learn_position(&mut lease)).await {
-                self.change_learned(unnamed);
+            if untold {
+                if wrote && Box::pin(self.learn_position(&mut lease)).await {
+                    self.change_learned(unnamed);
+                }
+                self.entry.view.lock().pins = self.session.pins;
+                self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
             }
             if ask_id && !self.session.pins.any() {
                 Box::pin(self.take_insert_id(&mut lease)).await;

@@ -61,6 +61,10 @@ pub struct Told {
     pub overflow: bool,
     /// Rows ended in an EOF, which tells nothing of what has changed: the client's connections have no `DEPRECATE_EOF`.
     pub untold: bool,
+    /// Such an EOF said that something has changed: MariaDB's does.
+    pub flagged: bool,
+    /// A read of a view ended so, and what the view runs may have changed something.
+    pub by_view: bool,
     /// The prepared statement's OK, for `COM_STMT_PREPARE`.
     pub prepared: Option<PrepareOk>,
     /// Bytes of the last OK or EOF, as the client gets it, header included.
@@ -259,6 +263,7 @@ impl Relay<'_> {
                         told.status = Some(eof.status);
                         told.warnings = eof.warnings;
                         (told.ends_rows, told.untold, told.last_len) = (true, true, len);
+                        told.flagged |= eof.status.has(Status::SESSION_STATE_CHANGED);
                         if rewrite && eof.status.has(Status::SESSION_STATE_CHANGED) {
                             // Said to us only: this client did not ask for it.
                             let status = (eof.status - Status::SESSION_STATE_CHANGED).0.to_le_bytes();

@@ -134,7 +134,9 @@ pub(super) fn ended_untold(job: &Job<'_>, told: &Told) -> bool {
 pub(super) fn may_have_written_untold(job: &Job<'_>, told: &Told) -> bool {
     let statement = job.statement;
     ended_untold(job, told)
-        && (matches!(statement.class, Class::Write | Class::Ddl | Class::Unknown) || statement.writes_unseen.is_raised())
+        && (matches!(statement.class, Class::Write | Class::Ddl | Class::Unknown)
+            || statement.writes_unseen.is_raised()
+            || told.by_view)
         && (statement.may_use_table || statement.effects.opaque || statement.calls_stored_function())
 }
 

@@ -526,7 +526,7 @@ async fn a_functions_temporary_table_is_its_sessions() {
 }
 
 /// Bug: where rows end in EOF packets, nothing was known of what a function in their statement had set and made: it stayed on the
-/// connection for the next client.
+/// connection for the next client. So did, later still, what the function of a view had.
 #[tokio::test]
 async fn what_a_function_leaves_behind_rows_is_its_sessions() {
     let schema = schema("sessions_behind_rows").await;
@@ -536,13 +536,19 @@ async fn what_a_function_leaves_behind_rows_is_its_sessions() {
     let functions =
         [function("makes", "CREATE TEMPORARY TABLE made (id INT)"), function("translates", "SET SESSION lc_time_names = 'de_DE'")];
     cluster().server("db1").run(&functions.each_ref().map(String::as_str)).await.unwrap();
+    let views = ["makes", "translates"].map(|f| format!("CREATE VIEW {schema}.v_{f} AS SELECT {schema}.{f}() AS done"));
+    cluster().server("db1").run(&views.each_ref().map(String::as_str)).await.unwrap();
     cluster().settle().await.unwrap();
     let proxy = Proxy::before(cluster()).every_server("max_connections", "2").start().await.unwrap();
     let mut other = Wire::connect(proxy.port(), &schema, UTF8MB4, false).await.unwrap();
     let names = b"/* sluice: master */ SELECT @@lc_time_names";
-    for (sql, read) in
-        [("SELECT makes()", "SELECT COUNT(*) FROM made"), ("SELECT translates()", "SELECT @@lc_time_names = 'de_DE'")]
-    {
+    let (made, translated) = ("SELECT COUNT(*) FROM made", "SELECT @@lc_time_names = 'de_DE'");
+    for (sql, read) in [
+        ("SELECT makes()", made),
+        ("SELECT translates()", translated),
+        ("/* sluice: master */ SELECT * FROM v_makes", made),
+        ("/* sluice: master */ SELECT * FROM v_translates", translated),
+    ] {
         let mut own = Wire::connect(proxy.port(), &schema, UTF8MB4, false).await.unwrap();
         let done = own.query(sql.as_bytes()).await.unwrap();
         assert_eq!(done.error, None, "{sql}: {done:?}");

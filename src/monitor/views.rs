@@ -1,0 +1,153 @@
+//! Which names are views. To read a view may run a stored function, which may set a variable, make a temporary table or write a row; the statement's
+//! text does not tell, and on MySQL neither does a reply whose rows end in an EOF (clients without `DEPRECATE_EOF`): the server has to be asked.
+//! MariaDB's EOF has a flag for it.
+//!
+//! A MySQL master is asked while such clients are here: now and then, and at once when a definition that may concern it went through this proxy.
+//! The views' texts are not told to the monitor's account, so any view counts.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::{Account, Reached};
+use crate::backend::connect_admin;
+use crate::net::timer;
+use crate::sql::classify::TableName;
+use crate::topology::Snapshot;
+
+/// How often it is looked whether something is to be asked.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often it is asked again.
+const AGAIN_EVERY: Duration = Duration::from_secs(10);
+/// After a failure.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long an answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long a reply waits for it.
+const WAIT_MAX: Duration = Duration::from_millis(300);
+
+/// A view: schema and name, in lower case.
+type Name = (Vec<u8>, Vec<u8>);
+
+/// What is known of them.
+#[derive(Debug)]
+pub struct Views {
+    known: ArcSwap<HashSet<Name>>,
+    /// A client without `DEPRECATE_EOF` has been here.
+    wanted: AtomicBool,
+    /// Counts the definitions that may have changed it, from one on.
+    changed: AtomicU64,
+    /// Up to which of them it is known.
+    told: watch::Sender<u64>,
+}
+
+impl Default for Views {
+    fn default() -> Views {
+        let (told, _) = watch::channel(0);
+        Views { known: ArcSwap::default(), wanted: AtomicBool::new(false), changed: AtomicU64::new(1), told }
+    }
+}
+
+impl Views {
+    /// A definition has passed that may concern it.
+    pub fn may_have_changed(&self) {
+        self.changed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether it is known as it is now.
+    pub fn is_known(&self) -> bool {
+        *self.told.borrow() >= self.changed.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it is, for a moment: without an answer what was known last counts.
+    pub async fn be_known(&self) {
+        self.wanted.store(true, Ordering::SeqCst);
+        let changed = self.changed.load(Ordering::SeqCst);
+        let mut told = self.told.subscribe();
+        let _ = timer::timeout(WAIT_MAX, told.wait_for(|told| *told >= changed)).await;
+    }
+
+    /// Whether one of these tables is a view, as far as is known.
+    pub fn has_any(&self, tables: &[TableName], schema: Option<&[u8]>) -> bool {
+        let known = self.known.load();
+        !known.is_empty() && tables.iter().any(|table| name(table, schema).is_some_and(|name| known.contains(&name)))
+    }
+}
+
+fn name(table: &TableName, schema: Option<&[u8]>) -> Option<Name> {
+    let schema = table.schema.as_deref().map(str::as_bytes).or(schema)?;
+    Some((lower(schema), lower(table.name.as_bytes())))
+}
+
+/// Names that differ by case alone count as one: to take a table for a view costs a question.
+fn lower(name: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(name).to_lowercase().into_bytes()
+}
+
+/// Asks for as long as the process runs.
+pub async fn ask(views: Arc<Views>, reached: Arc<ArcSwap<Reached>>, snapshot: Arc<ArcSwap<Snapshot>>) {
+    let mut last: Option<Instant> = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let changed = views.changed.load(Ordering::SeqCst);
+        let due = *views.told.borrow() < changed || last.is_none_or(|last| last.elapsed() >= AGAIN_EVERY);
+        if !due || !views.wanted.load(Ordering::SeqCst) {
+            continue;
+        }
+        let found = told(&reached, &snapshot).await;
+        last = found.is_ok().then(Instant::now);
+        match found {
+            Ok(found) => views.known.store(Arc::new(found)),
+            Err(why) => tracing::debug!(why, "the views are not known"),
+        }
+        // Nobody waits for a server that does not answer, either.
+        views.told.send_replace(changed);
+        if last.is_none() {
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+}
+
+async fn told(reached: &ArcSwap<Reached>, snapshot: &ArcSwap<Snapshot>) -> Result<HashSet<Name>, String> {
+    let master = snapshot.load().master.ok_or("there is no master to ask")?;
+    let reached = reached.load_full();
+    let server = reached.servers.get(master.index()).ok_or("no such server")?;
+    let Account { user, password } = &*reached.account;
+    let mut connection =
+        connect_admin(&server.address, &server.tls, user, password, ANSWER_LIMIT).await.map_err(|e| e.to_string())?;
+    let views = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA <> 'sys'";
+    let told = connection.query(views).await.map_err(|e| e.to_string())?;
+    let rows = told.into_iter().next().map(|result| result.rows).unwrap_or_default();
+    let text = |row: &[Option<String>], n: usize| lower(row.get(n).and_then(Option::as_deref).unwrap_or_default().as_bytes());
+    Ok(rows.iter().map(|row| (text(row, 0), text(row, 1))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_is_found_by_its_name_in_its_schema_once_it_is_known() {
+        let views = Views::default();
+        assert!(!views.is_known(), "nobody was asked yet");
+        views.known.store(Arc::new(HashSet::from([(b"shop".to_vec(), b"totals".to_vec())])));
+        views.told.send_replace(1);
+        assert!(views.is_known());
+        let table = |schema: Option<&str>, name: &str| TableName { schema: schema.map(str::to_owned), name: name.to_owned() };
+        for (named, schema, is) in [
+            (table(None, "Totals"), Some(&b"shop"[..]), true),
+            (table(Some("SHOP"), "totals"), None, true),
+            (table(None, "totals"), Some(b"other"), false),
+            (table(None, "totals"), None, false),
+            (table(None, "items"), Some(b"shop"), false),
+        ] {
+            assert_eq!(views.has_any(std::slice::from_ref(&named), schema), is, "{named:?} in {schema:?}");
+        }
+        views.may_have_changed();
+        assert!(!views.is_known());
+    }
+}
