@@ -41,14 +41,22 @@ pub struct Views {
     wanted: AtomicBool,
     /// Counts the definitions that may have changed it, from one on.
     changed: AtomicU64,
-    /// Up to which of them it is known.
+    /// Up to which of them it is known, for whoever waits.
     told: watch::Sender<u64>,
+    /// The same, for a look that takes no lock.
+    up_to: AtomicU64,
 }
 
 impl Default for Views {
     fn default() -> Views {
         let (told, _) = watch::channel(0);
-        Views { known: ArcSwap::default(), wanted: AtomicBool::new(false), changed: AtomicU64::new(1), told }
+        Views {
+            known: ArcSwap::default(),
+            wanted: AtomicBool::new(false),
+            changed: AtomicU64::new(1),
+            told,
+            up_to: AtomicU64::new(0),
+        }
     }
 }
 
@@ -60,7 +68,12 @@ impl Views {
 
     /// Whether it is known as it is now.
     pub fn is_known(&self) -> bool {
-        *self.told.borrow() >= self.changed.load(Ordering::SeqCst)
+        self.up_to.load(Ordering::Acquire) >= self.changed.load(Ordering::Acquire)
+    }
+
+    fn is_told(&self, changed: u64) {
+        self.up_to.store(changed, Ordering::Release);
+        self.told.send_replace(changed);
     }
 
     /// Waits until it is, for a moment: without an answer what was known last counts.
@@ -94,7 +107,7 @@ pub async fn ask(views: Arc<Views>, reached: Arc<ArcSwap<Reached>>, snapshot: Ar
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let changed = views.changed.load(Ordering::SeqCst);
-        let due = *views.told.borrow() < changed || last.is_none_or(|last| last.elapsed() >= AGAIN_EVERY);
+        let due = views.up_to.load(Ordering::SeqCst) < changed || last.is_none_or(|last| last.elapsed() >= AGAIN_EVERY);
         if !due || !views.wanted.load(Ordering::SeqCst) {
             continue;
         }
@@ -105,7 +118,7 @@ pub async fn ask(views: Arc<Views>, reached: Arc<ArcSwap<Reached>>, snapshot: Ar
             Err(why) => tracing::debug!(why, "the views are not known"),
         }
         // Nobody waits for a server that does not answer, either.
-        views.told.send_replace(changed);
+        views.is_told(changed);
         if last.is_none() {
             tokio::time::sleep(AGAIN_AFTER).await;
         }
@@ -135,7 +148,7 @@ mod tests {
         let views = Views::default();
         assert!(!views.is_known(), "nobody was asked yet");
         views.known.store(Arc::new(HashSet::from([(b"shop".to_vec(), b"totals".to_vec())])));
-        views.told.send_replace(1);
+        views.is_told(1);
         assert!(views.is_known());
         let table = |schema: Option<&str>, name: &str| TableName { schema: schema.map(str::to_owned), name: name.to_owned() };
         for (named, schema, is) in [
