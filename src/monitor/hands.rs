@@ -127,7 +127,8 @@ impl Hands {
         let gone = |reach: &Arc<Reach>| (reach.id, Err(Failure::ConnectRefused("no longer in the configuration".to_owned())));
         let mut answers: Vec<Answer> = self.ask.iter().filter(|reach| reach.retired).map(gone).collect();
         let mut late = Duration::ZERO;
-        let mut until = Instant::now() + self.answer_limit * 3;
+        // A write that hangs is looked at before it is told.
+        let mut until = Instant::now() + self.answer_limit * if trial.is_some() { 5 } else { 3 };
         while !asked.is_empty() || trial.as_ref().is_some_and(|trial| !trial.is_finished()) {
             let needed = self.ask.iter().any(|reach| Some(reach.id) != unless && !answers.iter().any(|(id, _)| *id == reach.id));
             if !needed && unless.is_some() {
@@ -171,7 +172,8 @@ impl Hands {
             Ok(connection) => connection,
             Err(refusal) => return Writes::Unclear(refusal.to_string()),
         };
-        connection.set_timeout(self.answer_limit);
+        // As long as the heartbeat's: a disk that stands still for a moment is no reason.
+        connection.set_timeout(self.answer_limit * 2);
         let mut tried = connection.query(&row.try_write()).await;
         // Before the first heartbeat: what that would do is tried.
         if tried.as_ref().is_err_and(|error| matches!(error.code(), Some(1049 | 1146))) {
