@@ -265,9 +265,9 @@ impl Session {
     }
 
     fn learn_statement(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
-        // What SET STATEMENT sets is set back when its statement ends, and both were tracked. What a function in it changed stays.
+        // What SET STATEMENT, or the hint SET_VAR, sets is set back when its statement ends, and both were tracked. What a function in it changed stays.
         let known = learned.ok && !statement.multi && !statement.effects.opaque;
-        let for_one = known && !learned.is_plain() && is_set_statement(statement);
+        let for_one = known && !learned.is_plain() && (is_set_statement(statement) || has_set_var(statement, sql));
         let state_changed = learned.state_changed && statement.runs_unseen();
         let set_back = Learned { variables: &[], state_changed, ..*learned };
         let learned = if for_one { &set_back } else { learned };
@@ -420,6 +420,14 @@ const SYNTAX_ERROR: u16 = 1064;
 
 fn is_set_statement(statement: &Classified) -> bool {
     statement.digest_text.get(..14).is_some_and(|begin| begin.eq_ignore_ascii_case("SET STATEMENT "))
+}
+
+/// MySQL: whether it has the optimizer hint `SET_VAR` (and sets no variable otherwise).
+fn has_set_var(statement: &Classified, sql: &[u8]) -> bool {
+    const WORD: &[u8] = b"SET_VAR";
+    statement.effects.sets_system_variables.is_empty()
+        && sql.windows(3).any(|begin| begin == b"/*+")
+        && sql.windows(WORD.len()).any(|part| part.eq_ignore_ascii_case(WORD))
 }
 
 /// ER_UNKNOWN_STMT_HANDLER.
