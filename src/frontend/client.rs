@@ -230,7 +230,12 @@ impl Client {
                 return Err(Gone);
             }
         };
-        if header.seq != 0 {
+        // Servers take what a compressed piece numbers, and Connector/J numbers what stands in it with it.
+        if header.seq != 0 && self.stream.is_compressed() {
+            if let Some(seq) = buffer.filled_mut().get_mut(HEADER_LEN - 1) {
+                *seq = 0;
+            }
+        } else if header.seq != 0 {
             let text =
                 format!("got packet with sequence id {} where a command begins with 0; the connection is closed", header.seq);
             return self.refuse(ClientError::new(Source::Client, 1156, b"08S01", text).fatal()).await.map(|()| true);

@@ -278,6 +278,7 @@ impl Client {
             renumber: renumbers.then(|| Renumber::new(next_seq)),
             capture: fill.as_mut().and_then(|fill| fill.capture()),
             state: &self.session.state,
+            asked_with: 1,
             behind: Vec::new(),
         };
         let end = relay.run(&mut buffer, &mut told, &mut pending).await;

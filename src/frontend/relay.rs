@@ -130,6 +130,8 @@ pub struct Relay<'a> {
     pub capture: Option<&'a mut Capture>,
     /// The session, which says how long a client is waited for that stands still.
     pub state: &'a State,
+    /// The number of the packet that asked for a file.
+    pub asked_with: u8,
     /// What the client said behind a file that it was asked for.
     pub behind: Vec<u8>,
 }
@@ -281,7 +283,9 @@ impl Relay<'_> {
                         place.copy_from_slice(&id);
                     }
                 }
-                PacketKind::LocalInfile => ready.local_infile = true,
+                PacketKind::LocalInfile => {
+                    (ready.local_infile, self.asked_with) = (true, packet.get(3).copied().unwrap_or(1));
+                }
                 PacketKind::Progress => {}
             }
             at += len;
@@ -312,19 +316,25 @@ impl Relay<'_> {
         let mut left_in_packet = 0usize;
         // The longest packet goes on in the next one, which may be empty.
         let mut goes_on = false;
+        // In compressed pieces clients number as they like.
+        let mut next = self.client.is_compressed().then_some(self.asked_with.wrapping_add(1));
         loop {
             // Whole headers are looked at; what is between them passes as it is.
             let mut at = 0;
             let mut ended = false;
             loop {
-                let filled = buffer.filled();
+                let filled = buffer.filled_mut();
                 let step = left_in_packet.min(filled.len() - at);
                 at += step;
                 left_in_packet -= step;
                 if left_in_packet > 0 {
                     break;
                 }
-                let Some(header) = filled.get(at..at + HEADER_LEN) else { break };
+                let Some(header) = filled.get_mut(at..at + HEADER_LEN) else { break };
+                if let Some(next) = &mut next {
+                    header[HEADER_LEN - 1] = *next;
+                    *next = next.wrapping_add(1);
+                }
                 if let Some(renumber) = &mut self.renumber {
                     renumber.behind(header[3]);
                 }
