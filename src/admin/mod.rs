@@ -4,7 +4,7 @@
 //! brings it to MySQL clients, [`http`] brings the metrics, the health answers and the status page to everybody else.
 //!
 //! Reading order: [`answer`], [`house`] (what is asked of the other rooms), [`commands`] (the statements; [`foreign`]: those
-//! of other proxies), [`show`], [`select`], [`tables`], [`information_schema`]; then [`server`] with [`login`] and [`wire`].
+//! of other proxies), [`show`], [`select`], [`tables`], [`information_schema`], [`system_schemas`]; then [`server`] with [`login`] and [`wire`].
 
 pub mod answer;
 mod commands;
@@ -20,6 +20,7 @@ mod patience;
 mod select;
 pub mod server;
 mod show;
+mod system_schemas;
 mod tables;
 mod variables;
 mod wire;

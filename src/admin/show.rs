@@ -10,6 +10,7 @@ use super::house::House;
 use super::information_schema;
 use super::nearest::nearest;
 use super::select::{filter, select};
+use super::system_schemas::MYSQLS;
 use super::tables::{self, INFORMATION, SCHEMA, TABLES};
 use super::words::like;
 
@@ -168,9 +169,9 @@ fn names_behind_from(words: &mut Words<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Schemas that every MySQL server has, and tools look into; here they are empty.
+/// Schemas that every MySQL server has, and tools look into; no table of theirs is listed.
 fn is_mysqls(schema: &str) -> bool {
-    ["mysql", "performance_schema", "sys"].iter().any(|known| schema.eq_ignore_ascii_case(known))
+    MYSQLS.iter().any(|known| schema.eq_ignore_ascii_case(known))
 }
 
 /// ER_BAD_DB_ERROR (1049) for a schema that is not here.

@@ -5,6 +5,7 @@ use super::foreign;
 use super::house::*;
 use super::information_schema;
 use super::nearest::nearest;
+use super::system_schemas::{self, MYSQLS};
 use super::variables;
 
 /// The schema that `SHOW DATABASES` shows and whose tables these are.
@@ -15,6 +16,12 @@ pub const INFORMATION: &str = "information_schema";
 /// Whether a schema's name is that of [`INFORMATION`].
 pub fn is_information_schema(schema: &str) -> bool {
     schema.eq_ignore_ascii_case(INFORMATION)
+}
+
+/// The schema, as it is called here, in which a table is that is looked for in `schema`: whoever named another, or none, means our own.
+pub fn place(schema: Option<&str>) -> &'static str {
+    let known = MYSQLS.iter().copied().chain([INFORMATION]);
+    schema.and_then(|named| known.into_iter().find(|known| named.eq_ignore_ascii_case(known))).unwrap_or(SCHEMA)
 }
 
 /// Every table, with what it shows.
@@ -103,6 +110,9 @@ pub fn table(schema: Option<&str>, name: &str, house: &dyn House) -> Result<Tabl
             "processlist" => Ok(processlist(&house.clients())),
             _ => information_schema::table(&lower),
         };
+    }
+    if let place @ ("mysql" | "performance_schema" | "sys") = place(schema) {
+        return system_schemas::table(place, &lower, house);
     }
     Ok(match lower.as_str() {
         "servers" => of(&house.servers()),

@@ -10,6 +10,7 @@ use rusqlite::{Connection, Error, Statement};
 use super::super::Session;
 use super::super::answer::{AdminError, Column, Kind, Table, Value};
 use super::super::nearest::nearest;
+use super::super::system_schemas::MYSQLS;
 use super::super::tables::{INFORMATION, SCHEMA};
 use super::functions;
 use crate::clock::Clock;
@@ -27,7 +28,7 @@ const ROWS_MAX: usize = 200_000;
 
 /// A table to be laid into the database.
 pub struct Loaded {
-    /// `sluice` or `information_schema`.
+    /// `sluice`, `information_schema` or one of [`MYSQLS`].
     pub schema: &'static str,
     /// Its name in lower case.
     pub name: String,
@@ -59,6 +60,9 @@ fn answer(sql: &str, tables: Vec<Loaded>, views: &[(String, &'static str)], sess
         "PRAGMA temp_store = MEMORY; PRAGMA hard_heap_limit = {MEMORY_MAX};
          ATTACH ':memory:' AS {SCHEMA}; ATTACH ':memory:' AS {INFORMATION};"
     ))?;
+    for schema in MYSQLS.iter().filter(|schema| tables.iter().any(|loaded| loaded.schema == **schema)) {
+        db.execute_batch(&format!("ATTACH ':memory:' AS {schema}"))?;
+    }
     db.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
     functions::register(&db, session)?;
     for loaded in tables {

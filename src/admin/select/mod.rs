@@ -6,6 +6,7 @@
 
 mod engine;
 mod functions;
+mod having;
 mod rewrite;
 
 use sqlparser::ast::{Query, Statement};
@@ -21,12 +22,16 @@ use super::house::House;
 use super::show::known_schema;
 use super::tables;
 use engine::Loaded;
+use rewrite::Question;
 
 /// A longer `SELECT` is refused before it is parsed. The longest that tools send (Connector/J's `getColumns`) has about 5,000.
 const SELECT_BYTES_MAX: usize = 16 * 1024;
 /// The parser, the rewriting and the tree's own destructor recurse once for each operator of a chain like `1+1+1+...`. Every
-/// level of a tree costs at least one word that is no name, value or comma, so a limit on those bounds the depth.
-const SELECT_OPERATORS_MAX: usize = 400;
+/// level of a tree costs at least one word that is no name, value or comma, so a limit on those bounds the depth. Connector/J's
+/// `getColumns` has some 430, hardly any of them within each other; SQLite itself takes a tree of 1,000 levels.
+const SELECT_OPERATORS_MAX: usize = 1_000;
+/// Stack for all of that, as the parser gets for statements of clients: a thread has 2 MiB in all.
+const SELECT_STACK: usize = 64 << 20;
 /// Nested parentheses; the parser's own guard.
 const NESTING_MAX: usize = 40;
 
@@ -35,7 +40,7 @@ const NESTING_MAX: usize = 40;
 /// # Errors
 /// 1064 for what neither parser understands, 1146 and 1054 for unknown tables and columns, 3024 when it takes too long.
 pub async fn select(sql: &str, session: &Session, house: &dyn House) -> Result<Table, AdminError> {
-    let question = rewrite::rewrite(parse(sql)?)?;
+    let question = understood(sql)?;
     let mut loaded: Vec<Loaded> = Vec::new();
     let mut views: Vec<(String, &'static str)> = Vec::new();
     // A question may name a table hundreds of times: it is read once, so that what a question takes is bounded by the tables there are.
@@ -49,7 +54,7 @@ pub async fn select(sql: &str, session: &Session, house: &dyn House) -> Result<T
     for (schema, name) in &question.tables {
         schema.as_deref().map_or(Ok(()), known_schema)?;
         let schema = schema.as_deref().or(session.schema.as_deref());
-        match foreign::view(name).filter(|_| !schema.is_some_and(tables::is_information_schema)) {
+        match foreign::view(name).filter(|_| tables::place(schema) == tables::SCHEMA) {
             Some(view) => {
                 for needed in view.needs {
                     load(tables::SCHEMA, None, needed)?;
@@ -60,8 +65,7 @@ pub async fn select(sql: &str, session: &Session, house: &dyn House) -> Result<T
                 }
             }
             None => {
-                let place = if schema.is_some_and(tables::is_information_schema) { tables::INFORMATION } else { tables::SCHEMA };
-                load(place, schema, name)?;
+                load(tables::place(schema), schema, name)?;
             }
         }
     }
@@ -74,7 +78,7 @@ pub async fn select(sql: &str, session: &Session, house: &dyn House) -> Result<T
 /// As [`select`].
 pub async fn filter(table: Table, rest: &str, session: &Session) -> Result<Table, AdminError> {
     const SHOWN: &str = "shown";
-    let question = rewrite::rewrite(parse(&format!("SELECT * FROM {SHOWN} {rest}"))?)?;
+    let question = understood(&format!("SELECT * FROM {SHOWN} {rest}"))?;
     if question.tables.iter().any(|(schema, name)| schema.is_some() || name != SHOWN) {
         return Err(AdminError::syntax("SHOW ... WHERE reads only what it shows; SELECT joins tables"));
     }
@@ -86,6 +90,11 @@ async fn ask(sql: String, loaded: Vec<Loaded>, views: Vec<(String, &'static str)
     let session = session.clone();
     let answered = tokio::task::spawn_blocking(move || engine::run(&sql, loaded, &views, &session)).await;
     answered.unwrap_or_else(|e| Err(AdminError::failed(format_args!("the SELECT ended badly: {e}"))))
+}
+
+/// The question of a `SELECT`; its tree is gone again.
+fn understood(sql: &str) -> Result<Question, AdminError> {
+    stacker::grow(SELECT_STACK, || rewrite::rewrite(parse(sql)?))
 }
 
 fn parse(sql: &str) -> Result<Box<Query>, AdminError> {

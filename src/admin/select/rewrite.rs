@@ -11,6 +11,7 @@ use sqlparser::ast::*;
 use super::super::answer::{AdminError, Value as Cell};
 use super::super::foreign;
 use super::super::variables;
+use super::having;
 
 /// What is asked of SQLite.
 pub struct Question {
@@ -62,11 +63,13 @@ struct Rewriter {
     tables: Vec<(Option<String>, String)>,
     /// Names that WITH gave.
     own: HashSet<String>,
+    /// How many names of computed columns were replaced by what they stand for, in the whole question.
+    replaced: usize,
 }
 
-type Flow = ControlFlow<AdminError>;
+pub(super) type Flow = ControlFlow<AdminError>;
 
-fn refuse(what: impl std::fmt::Display) -> Flow {
+pub(super) fn refuse(what: impl std::fmt::Display) -> Flow {
     ControlFlow::Break(AdminError::syntax(what))
 }
 
@@ -95,7 +98,7 @@ impl VisitorMut for Rewriter {
         {
             select.from.clear();
         }
-        Flow::Continue(())
+        having::without_group(select, &mut self.replaced)
     }
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> Flow {

@@ -1,7 +1,7 @@
 //! The evaluator, as a table of questions and answers over the made-up house of the admin's tests.
 
 use super::super::tests::{Model, shown};
-use super::super::{Answer, Kind};
+use super::super::{Answer, Kind, Value};
 use super::*;
 
 fn answer(sql: &str) -> Result<Table, AdminError> {
@@ -59,6 +59,18 @@ fn questions() {
             "class n sum(count) | read 2 15 | write 1 2",
         ),
         ("SELECT class FROM statements GROUP BY 1 HAVING count(*) > 1", "class | read"),
+        ("SELECT name AS n FROM servers HAVING n='db1'", "n | db1"),
+        ("SELECT name AS role FROM servers WHERE lag_ms > 0 OR lag_ms IS NULL HAVING Role <> 'db1' AND lag_ms < 10", "role | db3"),
+        ("SELECT queries * 2 AS q FROM servers HAVING q > 150 AND q < 500 ORDER BY queries LIMIT 1", "q | 200"),
+        ("SELECT COUNT(*) AS n FROM servers HAVING n > 5", "n"),
+        ("SELECT name, (SELECT COUNT(*) FROM events) AS n FROM servers HAVING n = 1 LIMIT 1", "name n | db1 1"),
+        ("SELECT 1 AS a HAVING (SELECT COUNT(*) AS a FROM servers) = a + 2", "a | 1"),
+        ("SELECT * FROM mysql.tables_priv", "Host Db User Table_name Grantor Timestamp Table_priv Column_priv"),
+        (
+            "SELECT variable_value FROM performance_schema.global_variables WHERE variable_name = 'license'",
+            "VARIABLE_VALUE | Apache-2.0",
+        ),
+        ("SELECT VARIABLE_VALUE AS v FROM `performance_schema`.session_status WHERE variable_name = 'Uptime'", "v | 12"),
         ("SELECT DISTINCT class FROM statements", "class | read | write"),
         (
             "SELECT text, count, p99_us FROM statements ORDER BY sum_us DESC LIMIT 10",
@@ -134,10 +146,14 @@ fn wrong_questions() {
     for (sql, wanted) in [
         ("SELECT nam FROM servers", "1054 42S22 sluice: unknown column `nam`; did you mean `name`?"),
         ("SELECT name FROM servrs", "1146 42S02 sluice: no table is called `servrs`; did you mean `servers`?"),
-        ("SELECT * FROM mysql.user", "1146 42S02 sluice: no table is called `user`; did you mean `users`?"),
+        ("SELECT * FROM mysql.user", "1146 42S02 sluice: no table is called `mysql.user`; did you mean `users`?"),
         (
             "SELECT * FROM shop.servers",
             "1049 42000 sluice: no schema is called `shop` on the admin port; there are sluice and information_schema",
+        ),
+        (
+            "SELECT * FROM performance_schema.threads",
+            "1146 42S02 sluice: no table is called `performance_schema.threads`; what there is to see is in sluice; SHOW TABLES lists it",
         ),
         ("SELECT SLEEP(1)", "1305 42000 sluice: no function is called SLEEP; did you mean LEFT()?"),
         ("SELECT CONNECTION_ID(1)", "1582 42000 sluice: wrong number of arguments to function CONNECTION_ID()"),
@@ -168,7 +184,7 @@ fn wrong_questions() {
 #[test]
 fn statements_built_to_exhaust_us() {
     let chain = |n: usize| format!("SELECT 1{}", "+1".repeat(n));
-    assert_eq!(ask(&chain(190)).split(" | ").last(), Some("191"));
+    assert_eq!(ask(&chain(900)).split(" | ").last(), Some("901"));
     for sql in [
         chain(100_000),
         chain(1_000),
@@ -176,6 +192,11 @@ fn statements_built_to_exhaust_us() {
         format!("SELECT {}1{}", "(".repeat(300), ")".repeat(300)),
         format!("SELECT {} 1", "NOT ".repeat(900)),
         format!("SELECT {} 1", "-".repeat(2_000)),
+        format!("SELECT {}1", "- ".repeat(990)),
+        format!("SELECT {}1", "NOT ".repeat(990)),
+        format!("SELECT 1 FROM servers{}", " JOIN servers".repeat(990)),
+        format!("SELECT 1 AS a HAVING a{}", "+a".repeat(100)),
+        format!("SELECT (SELECT 1 AS b HAVING b{}) AS a HAVING a{}", "+b".repeat(40), "+a".repeat(40)),
     ] {
         let answer = ask(&sql);
         assert!(answer.starts_with("1064") || answer.starts_with("1436"), "{}", &answer[..80.min(answer.len())]);
@@ -228,4 +249,81 @@ fn times_are_written_and_subtracted() {
         WHERE table_name = 'events' AND column_name = 'at'";
     assert_eq!(cells(sql), "DATETIME");
     assert_eq!(cells("SELECT COUNT(*) FROM servers WHERE since > '1969' AND since < '2100'"), "3");
+}
+
+/// Connector/J asks with a CASE of all its types. What it sends for `getColumns` and `getProcedureColumns` has more than 400 operators.
+#[test]
+fn connector_j_finds_columns() {
+    const TYPES: &str = "DECIMAL,DECIMAL UNSIGNED,TINYINT,TINYINT UNSIGNED,BOOLEAN,SMALLINT,SMALLINT UNSIGNED,INT,INT UNSIGNED,FLOAT,\
+        FLOAT UNSIGNED,DOUBLE,DOUBLE UNSIGNED,NULL,TIMESTAMP,BIGINT,BIGINT UNSIGNED,MEDIUMINT,MEDIUMINT UNSIGNED,DATE,TIME,DATETIME,YEAR,\
+        VARCHAR,VARBINARY,BIT,JSON,VECTOR,ENUM,SET,TINYBLOB,TINYTEXT,MEDIUMBLOB,MEDIUMTEXT,LONGBLOB,LONGTEXT,BLOB,TEXT,CHAR,BINARY,\
+        GEOMETRY,UNKNOWN";
+    const PLACES: &str = "POINT,LINESTRING,POLYGON,MULTIPOINT,MULTILINESTRING,MULTIPOLYGON,GEOMETRYCOLLECTION,GEOMCOLLECTION";
+    let when = |names: &str, then: &str| -> String {
+        names.split(',').map(|name| format!(" WHEN UPPER(DATA_TYPE)='{}' THEN {then}", name.trim())).collect()
+    };
+    let one = |full: &str| {
+        format!("LOCATE('ZEROFILL', UPPER({full})) = 0 AND LOCATE('UNSIGNED', UPPER({full})) = 0 AND LOCATE('(1)', {full}) != 0")
+    };
+    let types = |full: &str| {
+        let all: String = TYPES
+            .split(',')
+            .map(|name| match name.trim() {
+                name if name.starts_with("TINYINT") => {
+                    format!(" WHEN UPPER(DATA_TYPE)='{name}' THEN CASE WHEN {} THEN -7 ELSE -6 END ", one(full))
+                }
+                name => when(name, "8"),
+            })
+            .collect();
+        format!("CASE {all}{} ELSE 1111 END ", when(PLACES, "-2"))
+    };
+    let name = |full: &str| {
+        let unsigned = format!("LOCATE('UNSIGNED', UPPER({full})) != 0 AND LOCATE('UNSIGNED', UPPER(DATA_TYPE)) = 0");
+        format!(
+            "UPPER(CASE WHEN UPPER(DATA_TYPE)='TINYINT' THEN CASE WHEN {} THEN 'BIT' WHEN {unsigned} THEN 'TINYINT UNSIGNED' ELSE \
+             DATA_TYPE END  WHEN {unsigned} AND LOCATE('SET', UPPER(DATA_TYPE)) <> 1 AND LOCATE('ENUM', UPPER(DATA_TYPE)) <> 1 THEN \
+             CONCAT(DATA_TYPE, ' UNSIGNED'){} ELSE UPPER(DATA_TYPE) END) AS TYPE_NAME",
+            one(full),
+            when(PLACES, "'GEOMETRY'"),
+        )
+    };
+    let precision = "(CASE WHEN DATETIME_PRECISION>0 THEN DATETIME_PRECISION+1 ELSE DATETIME_PRECISION END)";
+    let bounded = |what: &str| format!("WHEN {what} > 2147483647 THEN 2147483647 ELSE {what} END");
+    let columns = format!(
+        "SELECT TABLE_SCHEMA, NULL, TABLE_NAME, COLUMN_NAME,{} AS DATA_TYPE, {},UPPER(CASE WHEN UPPER(DATA_TYPE)='DATE' THEN 10 WHEN \
+         UPPER(DATA_TYPE)='TIME'  THEN 8+{precision} WHEN UPPER(DATA_TYPE)='DATETIME' OR  UPPER(DATA_TYPE)='TIMESTAMP'  THEN \
+         19+{precision} WHEN UPPER(DATA_TYPE)='YEAR' THEN 4 WHEN UPPER(DATA_TYPE)='TINYINT' AND {} THEN 1 WHEN \
+         UPPER(DATA_TYPE)='MEDIUMINT' AND LOCATE('UNSIGNED', UPPER(COLUMN_TYPE)) != 0 THEN 8 WHEN UPPER(DATA_TYPE)='JSON' THEN \
+         1073741824 WHEN UPPER(DATA_TYPE)='GEOMETRY' THEN 65535{} WHEN CHARACTER_MAXIMUM_LENGTH IS NULL THEN NUMERIC_PRECISION {}) AS \
+         COLUMN_SIZE,65535 AS BUFFER_LENGTH,UPPER(CASE WHEN UPPER(DATA_TYPE)='DECIMAL' THEN NUMERIC_SCALE WHEN \
+         UPPER(DATA_TYPE)='FLOAT' OR UPPER(DATA_TYPE)='DOUBLE' THEN CASE WHEN NUMERIC_SCALE IS NULL THEN 0 ELSE NUMERIC_SCALE END ELSE \
+         NULL END) AS DECIMAL_DIGITS,10 AS NUM_PREC_RADIX,CASE WHEN IS_NULLABLE='NO' THEN 0 ELSE CASE WHEN IS_NULLABLE='YES' THEN 1 \
+         ELSE 2 END END AS NULLABLE,COLUMN_COMMENT AS REMARKS,COLUMN_DEFAULT AS COLUMN_DEF,0 AS SQL_DATA_TYPE,0 AS \
+         SQL_DATETIME_SUB,CASE {} AS CHAR_OCTET_LENGTH,ORDINAL_POSITION, IS_NULLABLE, NULL AS SCOPE_CATALOG, NULL AS SCOPE_SCHEMA, \
+         NULL AS SCOPE_TABLE, NULL AS SOURCE_DATA_TYPE,IF (EXTRA LIKE '%auto_increment%','YES','NO') AS IS_AUTOINCREMENT, IF (EXTRA \
+         LIKE '%GENERATED%','YES','NO') AS IS_GENERATEDCOLUMN FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = 'sluice' AND \
+         TABLE_NAME LIKE 'event%' ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
+        types("COLUMN_TYPE"),
+        name("COLUMN_TYPE"),
+        one("COLUMN_TYPE"),
+        when(PLACES, "65535"),
+        bounded("CHARACTER_MAXIMUM_LENGTH"),
+        bounded("CHARACTER_OCTET_LENGTH"),
+    );
+    let found = answer(&columns).unwrap();
+    let cells: Vec<String> = found.rows.iter().map(|row| [3, 5, 6].map(|i| row[i].text().unwrap_or_default()).join(" ")).collect();
+    assert_eq!(cells, ["at DATETIME 23", "kind VARCHAR 255", "server VARCHAR 255", "detail VARCHAR 255"]);
+    let parameters = format!(
+        "SELECT SPECIFIC_SCHEMA AS PROCEDURE_CAT, IFNULL(PARAMETER_NAME, '') AS `COLUMN_NAME`, {} AS `DATA_TYPE`, {}, CASE WHEN \
+         LCASE(DATA_TYPE)='date' THEN 0 WHEN LCASE(DATA_TYPE)='time' OR LCASE(DATA_TYPE)='datetime' OR LCASE(DATA_TYPE)='timestamp' \
+         THEN DATETIME_PRECISION WHEN (UPPER(DATA_TYPE)='TINYINT' AND {}) THEN 1 ELSE NUMERIC_PRECISION END AS `PRECISION`, CASE {} AS \
+         LENGTH,NUMERIC_SCALE AS `SCALE`, 10 AS RADIX,1 AS `NULLABLE` FROM INFORMATION_SCHEMA.PARAMETERS WHERE ROUTINE_TYPE = \
+         'PROCEDURE' AND SPECIFIC_SCHEMA = 'sluice' AND (PARAMETER_NAME LIKE '%' OR PARAMETER_NAME IS NULL) ORDER BY SPECIFIC_SCHEMA, \
+         SPECIFIC_NAME, ROUTINE_TYPE, ORDINAL_POSITION",
+        types("DTD_IDENTIFIER"),
+        name("DTD_IDENTIFIER"),
+        one("DTD_IDENTIFIER"),
+        bounded("CHARACTER_MAXIMUM_LENGTH"),
+    );
+    assert_eq!(answer(&parameters).unwrap().rows, Vec::<Vec<Value>>::new());
 }
