@@ -76,7 +76,7 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
         "LOCK" | "UNLOCK" if matches!(words.peek(), "TABLE" | "TABLES") => return Ok(Answer::done()),
         "SAVEPOINT" | "RELEASE" => return Ok(Answer::done()),
         "PING" | "DO" => return Ok(Answer::done()),
-        "SET" => match set(&mut words, house)? {
+        "SET" => match set(&mut words, session, house)? {
             Some(command) => command,
             None => return Ok(Answer::done()),
         },
@@ -228,7 +228,7 @@ fn named(text: &str) -> Result<(&str, &str)> {
 
 /// `SET SERVER x WEIGHT n` is a command; what drivers set for themselves is taken and forgotten; anything that would be
 /// expected to change the proxy is refused, never silently taken.
-fn set(words: &mut Words<'_>, house: &dyn House) -> Result<Option<Command>> {
+fn set(words: &mut Words<'_>, session: &mut Session, house: &dyn House) -> Result<Option<Command>> {
     let form = "SET SERVER db3 WEIGHT 5";
     if words.is("SERVER") {
         let server = words.name("the server")?;
@@ -256,7 +256,24 @@ fn set(words: &mut Words<'_>, house: &dyn House) -> Result<Option<Command>> {
     if !harmless || next.is_empty() {
         return Err(AdminError::syntax(format_args!("SET what? {form}")));
     }
+    select_limit(words.words, session)?;
     Ok(None)
+}
+
+/// The one variable that does something here: JDBC's `setMaxRows` sets it.
+fn select_limit(words: &[Token], session: &mut Session) -> Result<()> {
+    let is_limit = |word: &Token| {
+        let name = word.upper.trim_end_matches(':').trim_start_matches("@@");
+        ["SESSION.", "LOCAL."].iter().find_map(|scope| name.strip_prefix(scope)).unwrap_or(name) == "SQL_SELECT_LIMIT"
+    };
+    let Some(at) = words.iter().position(is_limit) else { return Ok(()) };
+    let value = words.iter().skip(at + 1).find(|word| !matches!(word.upper.as_str(), "=" | ":"));
+    session.select_limit = match value.map(|word| (word.upper.as_str(), word.text.parse::<u64>())) {
+        Some(("DEFAULT", _)) => None,
+        Some((_, Ok(rows))) => Some(rows),
+        _ => return Err(AdminError::new(1232, "42000", "SQL_SELECT_LIMIT is a number of rows or DEFAULT")),
+    };
+    Ok(())
 }
 
 /// The key of the configuration that is meant by `monitor.max_lag`, or by `max_lag` alone.

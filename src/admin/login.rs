@@ -253,7 +253,7 @@ pub async fn log_in(stream: Stream, connection_id: u32, access: &Access, tls: Op
     }
     wire.ok(0, "");
     wire.send().await?;
-    Ok(Login::In(wire, Session { user: response.user, host, schema: response.schema, connection_id }))
+    Ok(Login::In(wire, Session { user: response.user, host, schema: response.schema, connection_id, select_limit: None }))
 }
 
 #[cfg(test)]

@@ -57,10 +57,12 @@ pub struct Session {
     pub schema: Option<String>,
     /// The connection's id.
     pub connection_id: u32,
+    /// `SQL_SELECT_LIMIT`: rows of a SELECT that has no LIMIT of its own.
+    pub select_limit: Option<u64>,
 }
 
 impl Default for Session {
     fn default() -> Session {
-        Session { user: "admin".to_owned(), host: "localhost".to_owned(), schema: None, connection_id: 0 }
+        Session { user: "admin".to_owned(), host: "localhost".to_owned(), schema: None, connection_id: 0, select_limit: None }
     }
 }

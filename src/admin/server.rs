@@ -225,6 +225,7 @@ impl Conversation<'_> {
             com::STMT_SEND_LONG_DATA => {}
             com::RESET_CONNECTION => {
                 self.session.schema = None;
+                self.session.select_limit = None;
                 self.prepared.clear();
                 self.wire.ok(0, "");
             }

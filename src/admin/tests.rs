@@ -407,6 +407,27 @@ fn preambles_of_clients() {
     assert!(answer.ends_with(" 28800") && answer.starts_with("auto_increment_increment character_set_client"), "{answer}");
 }
 
+/// JDBC's `setMaxRows`.
+#[test]
+fn a_session_may_limit_its_selects() {
+    let house = Model::default();
+    let mut session = Session::default();
+    let mut ask = |sql: &str| shown(&run_in(sql, &mut session, &house));
+    for set in ["SET SQL_SELECT_LIMIT=1", "SET @@session.sql_select_limit := 1", "SET NAMES utf8mb4, SESSION SQL_SELECT_LIMIT = 1"]
+    {
+        assert_eq!(ask(set), "OK", "{set}");
+        assert_eq!(ask("SELECT name FROM servers ORDER BY name DESC"), "name | db3", "{set}");
+        assert_eq!(ask("SELECT name FROM servers LIMIT 2"), "name | db1 | db2");
+        assert_eq!(ask("SELECT COUNT(*) AS n FROM servers WHERE name IN (SELECT name FROM servers)"), "n | 3");
+        assert_eq!(ask("SHOW SERVERS").matches(" | ").count(), 3);
+        assert_eq!(ask("SET SQL_SELECT_LIMIT = DEFAULT"), "OK");
+        assert_eq!(ask("SELECT name FROM servers"), "name | db1 | db2 | db3");
+    }
+    assert_eq!(ask("SET SQL_SELECT_LIMIT = 18446744073709551615"), "OK");
+    assert_eq!(ask("SELECT name FROM servers"), "name | db1 | db2 | db3");
+    assert_eq!(ask("SET SQL_SELECT_LIMIT = 'x'"), "1232 42000 sluice: SQL_SELECT_LIMIT is a number of rows or DEFAULT");
+}
+
 /// What tools send when they connect and draw their trees, as their own logs show it: all of it is answered, none refused.
 #[test]
 fn tools_connect_and_find_the_tables() {

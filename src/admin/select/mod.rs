@@ -40,7 +40,7 @@ const NESTING_MAX: usize = 40;
 /// # Errors
 /// 1064 for what neither parser understands, 1146 and 1054 for unknown tables and columns, 3024 when it takes too long.
 pub async fn select(sql: &str, session: &Session, house: &dyn House) -> Result<Table, AdminError> {
-    let question = understood(sql)?;
+    let question = understood(sql, session.select_limit)?;
     let mut loaded: Vec<Loaded> = Vec::new();
     let mut views: Vec<(String, &'static str)> = Vec::new();
     // A question may name a table hundreds of times: it is read once, so that what a question takes is bounded by the tables there are.
@@ -78,7 +78,7 @@ pub async fn select(sql: &str, session: &Session, house: &dyn House) -> Result<T
 /// As [`select`].
 pub async fn filter(table: Table, rest: &str, session: &Session) -> Result<Table, AdminError> {
     const SHOWN: &str = "shown";
-    let question = understood(&format!("SELECT * FROM {SHOWN} {rest}"))?;
+    let question = understood(&format!("SELECT * FROM {SHOWN} {rest}"), None)?;
     if question.tables.iter().any(|(schema, name)| schema.is_some() || name != SHOWN) {
         return Err(AdminError::syntax("SHOW ... WHERE reads only what it shows; SELECT joins tables"));
     }
@@ -92,9 +92,9 @@ async fn ask(sql: String, loaded: Vec<Loaded>, views: Vec<(String, &'static str)
     answered.unwrap_or_else(|e| Err(AdminError::failed(format_args!("the SELECT ended badly: {e}"))))
 }
 
-/// The question of a `SELECT`; its tree is gone again.
-fn understood(sql: &str) -> Result<Question, AdminError> {
-    stacker::grow(SELECT_STACK, || rewrite::rewrite(parse(sql)?))
+/// The question of a `SELECT`, which has at most so many rows if it does not say itself; its tree is gone again.
+fn understood(sql: &str, limit: Option<u64>) -> Result<Question, AdminError> {
+    stacker::grow(SELECT_STACK, || rewrite::rewrite(parse(sql)?, limit))
 }
 
 fn parse(sql: &str) -> Result<Box<Query>, AdminError> {

@@ -21,11 +21,15 @@ pub struct Question {
     pub tables: Vec<(Option<String>, String)>,
 }
 
-/// Rewrites a query.
+/// Rewrites a query; `limit` is for one that has none.
 ///
 /// # Errors
 /// 1064 for what has no counterpart (INTO, placeholders), 1193 for an unknown variable.
-pub fn rewrite(mut query: Box<Query>) -> Result<Question, AdminError> {
+pub fn rewrite(mut query: Box<Query>, limit: Option<u64>) -> Result<Question, AdminError> {
+    if let Some(rows) = limit.filter(|_| query.limit_clause.is_none()) {
+        let rows = number(i64::try_from(rows).unwrap_or(i64::MAX));
+        query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: Vec::new() });
+    }
     name_columns(&mut query.body);
     let mut rewriter = Rewriter::default();
     if let ControlFlow::Break(error) = VisitMut::visit(&mut query, &mut rewriter) {
