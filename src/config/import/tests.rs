@@ -139,7 +139,7 @@ fn a_cnf() {
 #[test]
 fn a_dump() {
     let imported = proxysql(
-        "BEGIN;\nCREATE TABLE mysql_servers (hostgroup_id INT);\n\
+        "BEGIN;\nCREATE TABLE global_variables (variable_name VARCHAR NOT NULL PRIMARY KEY , variable_value VARCHAR NOT NULL);\n\
          INSERT INTO mysql_servers VALUES(0,'10.0.0.1',3306,0,'ONLINE',1,0,1000,0,0,0,''),(1,'10.0.0.2',3307,0,'ONLINE',5,0,1000,0,0,0,'it''s');\n\
          INSERT INTO main.mysql_users (username,password,default_hostgroup,max_connections) VALUES ('app',NULL,0,10000);\n\
          INSERT INTO global_variables VALUES('mysql-max_connections','100');\nCOMMIT;\n",
@@ -243,4 +243,57 @@ mysql_query_rules: (
             "rule 3 was left out: it looks for a literal",
         ],
     );
+}
+
+/// Harm: the pattern of a rule that denies had two backslashes where there was one, and matched nothing any more.
+#[test]
+fn a_dump_by_mysqldump_has_its_escapes() {
+    let rules = "(4,1,'DROP\\\\s+TABLE','don\\'t \\\"x\\\"',1),(5,1,'a\\\\_b\\_c\\%',NULL,1);\n";
+    for begin in ["", "-- MySQL dump 10.13  Distrib 8.0.36\n", "-- MariaDB dump 10.19\n"] {
+        let quote = if begin.is_empty() { "`" } else { "" };
+        let imported = proxysql(
+            &format!(
+                "{begin}INSERT INTO {quote}mysql_query_rules{quote} (rule_id,active,match_pattern,error_msg,apply) VALUES {rules}\
+                 INSERT INTO mysql_servers (hostgroup_id,hostname) VALUES (1,'h');"
+            ),
+            None,
+        )
+        .unwrap();
+        let config = readable(&imported);
+        assert!(config.rules[0].pattern.as_ref().unwrap().0.is_match("drop  table t"), "{}", imported.toml);
+        assert_eq!(config.rules[0].message.as_deref(), Some("don't \"x\""));
+    }
+    // What sqlite3 writes has none.
+    let imported = proxysql(
+        "INSERT INTO mysql_servers(hostgroup_id,hostname) VALUES(1,'h');
+         INSERT INTO mysql_query_rules(rule_id,active,match_pattern,error_msg) VALUES(4,1,'DROP\\s+TABLE','a\\');
+         INSERT INTO mysql_query_rules(rule_id,active,match_pattern,error_msg) VALUES(5,1,replace('x\\ny','\\n',char(10)),unistr('\\u00e4\\\\'));",
+        None,
+    )
+    .unwrap();
+    let config = readable(&imported);
+    assert!(config.rules[0].pattern.as_ref().unwrap().0.is_match("drop  table t"), "{}", imported.toml);
+    assert_eq!(config.rules[0].message.as_deref(), Some("a\\"));
+    assert!(config.rules[1].pattern.as_ref().unwrap().0.is_match("X\nY"), "{}", imported.toml);
+    assert_eq!(config.rules[1].message.as_deref(), Some("ä\\"));
+}
+
+/// Harm: the values of another version's dump went to the columns beside theirs.
+#[test]
+fn columns_stand_as_the_dump_creates_them() {
+    let row = "INSERT INTO mysql_servers VALUES(10,'10.0.0.11',3306,'ONLINE',7,0,300,0,1,0,'a');";
+    let imported = proxysql(
+        &format!(
+            "CREATE TABLE IF NOT EXISTS mysql_servers (hostgroup_id INT CHECK (hostgroup_id>=0) NOT NULL DEFAULT 0 , hostname VARCHAR NOT \
+             NULL , port INT CHECK (port >= 0 AND port IN (1,2)) , status VARCHAR CHECK (UPPER(status) IN ('ONLINE','SHUNNED')) , `weight` INT \
+             , compression INT , max_connections INT , max_replication_lag INT , use_ssl INT , max_latency_ms INT , comment VARCHAR NOT \
+             NULL DEFAULT '' , PRIMARY KEY (hostgroup_id, hostname, port) );\n{row}"
+        ),
+        None,
+    )
+    .unwrap();
+    let server = &readable(&imported).servers[0];
+    assert_eq!((server.name.as_str(), server.weight, server.max_connections), ("a", 7, 300), "{}", imported.toml);
+    let error = proxysql(row, None).unwrap_err();
+    assert!(error.contains("line 1: mysql_servers has 12 columns and this row 11 values"), "{error}");
 }
