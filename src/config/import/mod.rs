@@ -6,6 +6,7 @@
 mod clusters;
 mod digest;
 mod read;
+mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -114,11 +115,27 @@ impl Import<'_> {
 
     fn variable(&self, name: &str) -> Option<String> {
         let found = self.source.variables.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.clone()).filter(|v| !v.is_empty())
+        // `(null)`: what ProxySQL itself writes for one that is not set.
+        found.map(|(_, value)| value.clone()).filter(|v| !v.is_empty() && v != "(null)")
     }
 
     fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
+    }
+
+    /// A number as it may be here: from 1 to `most`. What differs there is noted.
+    fn number(&mut self, what: &str, value: &str, most: u64) -> Option<u64> {
+        match value.parse::<u64>() {
+            Ok(number) if (1..=most).contains(&number) => Some(number),
+            Ok(number) if number > most => {
+                self.note(format!("{what} is {value} there; here it is {most}, which is the most"));
+                Some(most)
+            }
+            _ => {
+                self.note(format!("{what} is {value} there, and was not taken: here it is a number from 1 to {most}"));
+                None
+            }
+        }
     }
 
     fn groups(&self) -> Groups {
@@ -150,7 +167,8 @@ impl Import<'_> {
         let each = |l: &str| if l.starts_with('/') { quoted(&format!("unix:{l}")) } else { quoted(l) };
         let all: Vec<String> = listen.split(';').map(str::trim).filter(|l| !l.is_empty()).map(each).collect();
         self.key("listen", format_args!("[{}]", all.join(", ")));
-        if let Some(max) = self.variable("mysql-max_connections") {
+        let max = self.variable("mysql-max_connections");
+        if let Some(max) = max.and_then(|max| self.number("mysql-max_connections", &max, 1_000_000)) {
             self.key("max_clients", max);
         }
         if let Some(networks) = self.variable("mysql-proxy_protocol_networks") {
@@ -211,71 +229,6 @@ impl Import<'_> {
             self.note(
                 "the monitor's intervals were not taken: Sluice asks every server four times a second, monitor.heartbeat_interval",
             );
-        }
-    }
-
-    fn servers(&mut self) {
-        let rows = self.rows("mysql_servers");
-        let mut order: Vec<String> = Vec::new();
-        let mut by_address: BTreeMap<String, Vec<Row>> = BTreeMap::new();
-        for row in rows {
-            let address = address(&row);
-            if !order.contains(&address) {
-                order.push(address.clone());
-            }
-            by_address.entry(address).or_default().push(row);
-        }
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        let mut masters = 0;
-        for (index, address) in order.iter().enumerate() {
-            let rows = by_address.remove(address).unwrap_or_default();
-            let writer = rows.iter().any(|row| self.groups.writers.contains(hostgroup(row)));
-            masters += usize::from(writer);
-            // A comment that can be a name is one.
-            let comment = rows.iter().find_map(|row| get(row, "comment")).unwrap_or_default().to_owned();
-            let fit = |c: &str| !c.is_empty() && c.len() <= 64 && c.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            let is_free = |name: &String| !names.contains(name);
-            let numbered = || (index + 1..).map(|n| format!("db{n}")).find(is_free).unwrap_or_default();
-            let name = if fit(&comment) && is_free(&comment) { comment } else { numbered() };
-            names.insert(name.clone());
-            let _ = write!(self.out, "\n[[server]]\nname = {}\naddress = {}\n", quoted(&name), quoted(address));
-            self.key("role", if writer { "\"master\"" } else { "\"replica\"" });
-            let reading = rows.iter().find(|row| !self.groups.writers.contains(hostgroup(row))).or(rows.first()).cloned();
-            let reading = reading.unwrap_or_default();
-            if let Some(weight) = get(&reading, "weight").filter(|w| !matches!(*w, "1" | "0")) {
-                self.key("weight", weight);
-            }
-            let connections = rows.iter().filter_map(|r| get(r, "max_connections")?.parse::<u64>().ok()).max();
-            if let Some(max) = connections {
-                self.key("max_connections", max);
-            }
-            if rows.iter().any(|row| get(row, "use_ssl") == Some("1")) {
-                self.out.push_str("tls = { mode = \"required\" }\n");
-            }
-            for row in &rows {
-                self.groups.members.entry(hostgroup(row).to_owned()).or_default().push(name.clone());
-                if get(row, "weight") == Some("0") {
-                    self.note(format!("{name} has weight 0 there, for no new connections; here DRAIN SERVER takes it out"));
-                }
-                let status = get(row, "status").unwrap_or("ONLINE");
-                if status.starts_with("OFFLINE") {
-                    self.note(format!(
-                        "{name} is {status} there; here it is in use until DRAIN SERVER or OFFLINE SERVER says otherwise"
-                    ));
-                }
-            }
-        }
-        match masters {
-            0 => self.note("no server is in a host group of writers: say which are `role = \"master\"`"),
-            1 if order.len() > 1 => self.note(
-                "one server is in a host group of writers: nobody takes its place when it dies, unless its peer has `role = \"master\"`, too, or [failover] has \
-                 promote_replicas = true",
-            ),
-            _ => {}
-        }
-        self.note("who is master now is not configured: of the servers with `role = \"master\"`, the one that is not read_only");
-        if self.rows("mysql_servers").iter().any(|r| get(r, "weight").is_some_and(|w| w != "1")) {
-            self.out.push_str("\n[routing]\nread_balance = \"weighted\"\n");
         }
     }
 
@@ -435,7 +388,8 @@ impl Import<'_> {
             if get(&row, "fast_forward") == Some("1") {
                 self.note(format!("user {name}: fast_forward has no counterpart"));
             }
-            if let Some(max) = get(&row, "max_connections").filter(|m| *m != USER_CONNECTIONS_DEFAULT) {
+            let max = get(&row, "max_connections").filter(|m| *m != USER_CONNECTIONS_DEFAULT);
+            if let Some(max) = max.and_then(|max| self.number(&format!("max_connections of user {name}"), max, 1_000_000)) {
                 let _ = write!(self.out, "\n[[user]]\nname = {}\nmax_connections = {max}\n", quoted(&name));
             }
         }

@@ -297,3 +297,33 @@ fn columns_stand_as_the_dump_creates_them() {
     let error = proxysql(row, None).unwrap_err();
     assert!(error.contains("line 1: mysql_servers has 12 columns and this row 11 values"), "{error}");
 }
+
+/// Harm: `sluice check` refused what was made.
+#[test]
+fn numbers_that_are_none_here_are_told() {
+    let imported = proxysql(
+        r#"
+mysql_variables= { max_connections=0 }
+admin_variables= { mysql_ifaces="(null)" }
+mysql_servers = ( { address="a", hostgroup=1, max_connections=0 }, { address="b", hostgroup=2, weight=10000000, max_connections=200000 } )
+mysql_users: ( { username="app", default_hostgroup=1, max_connections=0 } )
+"#,
+        None,
+    )
+    .unwrap();
+    let config = readable(&imported);
+    assert_eq!((config.servers[1].weight, config.servers[1].max_connections), (1_000_000, 100_000));
+    assert!(!imported.toml.contains("(null)"), "{}", imported.toml);
+    notes(
+        &imported,
+        &[
+            "mysql-max_connections is 0 there, and was not taken: here it is a number from 1 to 1000000",
+            "max_connections of db1 is 0 there",
+            "max_connections of user app is 0 there",
+            "the weight of db2 is 10000000 there; here it is 1000000",
+            "max_connections of db2 is 200000 there; here it is 100000",
+        ],
+    );
+    let error = proxysql("mysql_servers = ( { address=\"a\" } )\n@include \"users.cnf\"\n", None).unwrap_err();
+    assert_eq!(error, "line 2: @include is not followed: put the text of users.cnf in the place of this line");
+}
