@@ -13,7 +13,7 @@ use crate::admin::house::ConfigDiffRow;
 use crate::config::edit;
 use crate::config::reload::{Change, diff};
 use crate::config::types::ServerRole;
-use crate::config::{self, Config, Mistake, resolve};
+use crate::config::{self, Config, Mistake, Severity, resolve};
 use crate::frontend::shared::Shared;
 use crate::run::roster::Roster;
 use crate::run::servers::{
@@ -49,8 +49,7 @@ impl Reloader {
     }
 
     fn refuse(&self, mistakes: &[Mistake]) -> String {
-        let all: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        format!("{} has mistakes, nothing was changed:\n{}", self.path.display(), all.join("\n"))
+        refusal(&self.path, mistakes)
     }
 
     /// The configuration in force with what commands have changed since: the servers' weights.
@@ -281,6 +280,13 @@ impl Reloader {
     }
 }
 
+/// Why a file is not taken: its errors before its warnings, since clients show the first 512 bytes of a message.
+fn refusal(path: &Path, mistakes: &[Mistake]) -> String {
+    let (errors, warnings): (Vec<&Mistake>, Vec<&Mistake>) = mistakes.iter().partition(|m| m.severity == Severity::Error);
+    let all: Vec<String> = errors.into_iter().chain(warnings).map(ToString::to_string).collect();
+    format!("{} has mistakes, nothing was changed:\n{}", path.display(), all.join("\n"))
+}
+
 /// Whether another process takes the place of this one, after it was told to act or not to. When it is to act again nobody does,
 /// even if that fails: commands must not be refused in the name of a process that has gone.
 fn is_given_away(acts: bool, before: bool, done: bool) -> bool {
@@ -334,6 +340,15 @@ mod tests {
         assert!(!is_given_away(false, false, false));
         assert!(!is_given_away(true, true, true));
         assert!(!is_given_away(true, true, false), "nobody takes the place, though this process could not act at once");
+    }
+
+    /// Harm: a client that shows the first 512 bytes showed a warning, and not what was wrong.
+    #[test]
+    fn errors_are_told_before_warnings() {
+        let (doubt, wrong) = (Mistake::whole_file("f", "doubtful", None).warning(), Mistake::whole_file("f", "wrong", None));
+        let text = refusal(Path::new("f.toml"), &[doubt.clone(), wrong, doubt]);
+        assert_eq!(text.matches("doubtful").count(), 2);
+        assert!(text.find("wrong") < text.find("doubtful"), "{text}");
     }
 
     #[test]
