@@ -99,27 +99,48 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, program
     };
     let (out, err) = (&mut std::io::stdout(), &mut std::io::stderr());
     let verb = arguments.command.unwrap_or(Verb::Run { takeover: false });
-    if matches!(verb, Verb::Run { .. }) {
+    let runs = matches!(verb, Verb::Run { .. });
+    if runs {
         init_logging(arguments.log_format);
     }
+    // Whoever collects lines of JSON gets nothing else.
+    let logged = runs && matches!(arguments.log_format, LogFormat::Json);
     if let Verb::ImportProxysql { file, hostgroup } = &verb {
         return import_proxysql(file, hostgroup.as_deref(), out, err);
     }
     let file = match find(arguments.config, |path| path.exists()) {
         Ok(file) => file,
         Err(why) => {
-            let _ = writeln!(err, "{why}");
+            match logged {
+                true => tracing::error!("{why}"),
+                false => drop(writeln!(err, "{why}")),
+            }
             return ExitCode::from(EXIT_WRONG_CONFIG);
         }
     };
     match config::load(&file) {
         Ok(config) => {
-            let _ = write!(err, "{}", report(&config.warnings));
+            tell(&config.warnings, logged, err);
             obey(verb, config, file, program, out, err)
         }
         Err(mistakes) => {
-            let _ = write!(err, "{}", report(&mistakes));
+            tell(&mistakes, logged, err);
             ExitCode::from(EXIT_WRONG_CONFIG)
+        }
+    }
+}
+
+/// Mistakes as people read them, or as lines of the log.
+fn tell(mistakes: &[Mistake], logged: bool, err: &mut dyn Write) {
+    if !logged {
+        let _ = write!(err, "{}", report(mistakes));
+        return;
+    }
+    for Mistake { severity, message, advice, file, line, .. } in mistakes {
+        let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
+        match severity {
+            Severity::Error => tracing::error!(target: "sluice::config", file, line, "{message}{advice}"),
+            Severity::Warning => tracing::warn!(target: "sluice::config", file, line, "{message}{advice}"),
         }
     }
 }
@@ -285,6 +306,39 @@ mod tests {
         assert_eq!(code, ExitCode::FAILURE);
         assert!(text.ends_with("ok     db1\nWRONG  db2: refused\n"), "{text}");
         assert_eq!(said(Verb::Run { takeover: false }).0, ExitCode::from(7));
+    }
+
+    /// Harm: collectors of JSON got lines that were none.
+    #[test]
+    fn mistakes_are_lines_of_the_log_where_it_is_json() {
+        #[derive(Clone, Default)]
+        struct Sink(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let wrong = Mistake::at("f.toml", "[proxy]\nlistn = 1\n", 8..13, "unknown key", Some("did you mean `listen`?".into()));
+        let mistakes = [wrong.clone().warning(), wrong];
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let logger = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+        let mut err = Vec::new();
+        tracing::subscriber::with_default(logger, || tell(&mistakes, true, &mut err));
+        assert!(err.is_empty());
+        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        for (line, level) in lines.iter().zip(["WARN", "ERROR"]) {
+            assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
+            assert!(line.contains(&format!("\"level\":\"{level}\"")) && line.contains("\"line\":2"), "{line}");
+            assert!(line.contains("\"message\":\"unknown key; did you mean `listen`?\""), "{line}");
+        }
+        tell(&mistakes, false, &mut err);
+        assert_eq!(String::from_utf8(err).unwrap(), report(&mistakes));
     }
 
     #[test]
