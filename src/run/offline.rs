@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::admin::house::ExplainRow;
 use crate::backend::connect_admin;
 use crate::cli;
+use crate::config::types::{FailoverMode, Invalidate};
 use crate::config::{Config, resolve};
 use crate::frontend::login::GreetingTemplate;
 use crate::monitor::commands;
@@ -16,7 +17,7 @@ use crate::run::explain::{ExplainParts, Who, explain};
 use crate::sql::lexer::Dialect;
 use crate::topology::settings::ConfiguredRole;
 use crate::topology::snapshot::Snapshot;
-use crate::topology::{Role, State};
+use crate::topology::{Flavor, Role, State};
 
 /// How long `check --online` waits for one server.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -115,45 +116,46 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
     connection.query(status).await.map_err(|e| format!("{status}: {e}; the README lists the grants"))?;
     let granted = connection.query("SHOW GRANTS").await.map_err(|e| format!("SHOW GRANTS: {e}"))?;
     let lines: Vec<String> = granted.iter().flat_map(|r| r.rows.iter().filter_map(|row| row.first().cloned().flatten())).collect();
-    let lacks = heartbeat_lacks(&config.monitor.heartbeat_table, &lines);
-    if !lacks.is_empty() {
-        let schema = config.monitor.heartbeat_table.split('.').next().unwrap_or_default();
-        return Err(format!(
-            "monitor.heartbeat_table = \"{}\" needs {} ON {schema}.*; grant it, or set monitor.heartbeat_table = \"\"; the README lists the grants",
-            config.monitor.heartbeat_table,
-            lacks.join(", ")
-        ));
-    }
-    let mut advice = String::new();
-    if config.failover.mode != crate::config::types::FailoverMode::Off {
-        advice = commands::lacks_advised(connection.flavor(), &lines).map(|lacks| format!("; {lacks}")).unwrap_or_default();
-        let missing = commands::missing_privileges(connection.flavor(), &lines);
-        if !missing.is_empty() {
-            return Err(format!(
-                "failover.mode = \"{}\" needs {} ON *.*; grant it, or set failover.mode = \"off\"; the README lists the grants",
-                config.failover.mode.as_str(),
-                missing.join(", ")
-            ));
-        }
-    }
+    let flavor = connection.flavor();
+    let mut lacks = lacking(config, flavor, &lines);
     if config.cache.enabled {
         let sql = "SELECT DISTINCT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE IN ('TRIGGER', 'SHOW VIEW')";
         let given = connection.query(sql).await.map_err(|e| format!("{sql}: {e}"))?;
         if given.first().is_none_or(|result| result.rows.len() < 2) {
-            return Err(
-                "cache.enabled needs TRIGGER, SHOW VIEW ON *.*, else nothing is kept; the README lists the grants".to_owned()
-            );
-        }
-        let missing = commands::missing_binlog_privileges(connection.flavor(), &lines);
-        if config.cache.invalidate.contains(&crate::config::types::Invalidate::Binlog) && !missing.is_empty() {
-            return Err(format!(
-                "\"binlog\" in cache.invalidate needs {} ON *.*, else nothing is served; the README lists the grants",
-                missing.join(", ")
-            ));
+            lacks.push("cache.enabled needs TRIGGER, SHOW VIEW ON *.*, else nothing is kept".to_owned());
         }
     }
+    if !lacks.is_empty() {
+        return Err(format!("{}; the README lists the grants", lacks.join("; ")));
+    }
+    let fails_over = config.failover.mode != FailoverMode::Off;
+    let advice =
+        commands::lacks_advised(flavor, &lines).filter(|_| fails_over).map(|lacks| format!("; {lacks}")).unwrap_or_default();
     let writable = if read_only == "0" { "takes writes" } else { "read_only" };
     Ok(format!("{} ({address}): {} {}, {writable}{advice}", server.name, connection.flavor(), connection.version()))
+}
+
+/// What the configuration needs and the lines of `SHOW GRANTS` do not give: all of it, so that one round of grants will do.
+fn lacking(config: &Config, flavor: Flavor, grants: &[String]) -> Vec<String> {
+    let mut lacks = Vec::new();
+    let table = &config.monitor.heartbeat_table;
+    let missing = heartbeat_lacks(table, grants).join(", ");
+    if !missing.is_empty() {
+        let schema = table.split('.').next().unwrap_or_default();
+        lacks.push(format!(
+            "monitor.heartbeat_table = \"{table}\" needs {missing} ON {schema}.*; grant it, or set monitor.heartbeat_table = \"\""
+        ));
+    }
+    let missing = commands::missing_privileges(flavor, grants).join(", ");
+    if config.failover.mode != FailoverMode::Off && !missing.is_empty() {
+        let mode = config.failover.mode.as_str();
+        lacks.push(format!("failover.mode = \"{mode}\" needs {missing} ON *.*; grant it, or set failover.mode = \"off\""));
+    }
+    let missing = commands::missing_binlog_privileges(flavor, grants).join(", ");
+    if config.cache.enabled && config.cache.invalidate.contains(&Invalidate::Binlog) && !missing.is_empty() {
+        lacks.push(format!("\"binlog\" in cache.invalidate needs {missing} ON *.*, else nothing is served"));
+    }
+    lacks
 }
 
 /// What the heartbeat table needs and the lines of `SHOW GRANTS` do not give. What comes by a role is not seen.
@@ -198,7 +200,22 @@ pub fn greeting(snapshot: &Snapshot) -> Option<GreetingTemplate> {
 
 #[cfg(test)]
 mod tests {
-    use super::heartbeat_lacks;
+    use super::*;
+
+    #[test]
+    fn all_that_is_lacking_is_told_at_once() {
+        let mut config = Config::default();
+        config.monitor.heartbeat_table = "sluice.heartbeat".to_owned();
+        config.failover.mode = FailoverMode::Auto;
+        config.cache.enabled = true;
+        config.cache.invalidate = vec![Invalidate::Binlog];
+        let grants = ["GRANT USAGE ON *.* TO `sluice`@`%`".to_owned()];
+        let told = lacking(&config, Flavor::MariaDb, &grants).join(" | ");
+        for wanted in ["monitor.heartbeat_table = ", "failover.mode = \"auto\" needs ", "\"binlog\" in cache.invalidate needs "] {
+            assert!(told.contains(wanted), "{told}");
+        }
+        assert!(lacking(&config, Flavor::MariaDb, &["GRANT ALL PRIVILEGES ON *.* TO `sluice`@`%`".to_owned()]).is_empty());
+    }
 
     #[test]
     fn rights_on_the_heartbeat_table() {
