@@ -15,6 +15,8 @@ pub(super) struct Model {
     pub(super) notes: Mutex<Vec<String>>,
     /// How often its servers were read.
     pub(super) read: AtomicU32,
+    /// Several events happened in one millisecond.
+    is_busy: bool,
 }
 
 fn at(seconds: u64) -> SystemTime {
@@ -96,7 +98,12 @@ impl House for Model {
         ]
     }
     fn events(&self) -> Vec<EventRow> {
-        vec![EventRow { at: at(0), kind: "suspect".into(), server: Some("db1".into()), detail: "no heartbeat for 1s".into() }]
+        let event =
+            |kind: &str, detail: &str| EventRow { at: at(0), kind: kind.into(), server: Some("db1".into()), detail: detail.into() };
+        match self.is_busy {
+            true => ["first", "second", "third"].map(|detail| event("command", detail)).to_vec(),
+            false => vec![event("suspect", "no heartbeat for 1s")],
+        }
     }
     fn rules(&self) -> Vec<RuleRow> {
         Vec::new()
@@ -405,6 +412,29 @@ fn preambles_of_clients() {
         @@transaction_isolation AS transaction_isolation, @@wait_timeout AS wait_timeout";
     let answer = shown(&run(jdbc));
     assert!(answer.ends_with(" 28800") && answer.starts_with("auto_increment_increment character_set_client"), "{answer}");
+}
+
+/// Harm: whoever asked for the newest events first read those of one millisecond in the wrong order.
+#[test]
+fn events_of_one_millisecond_are_in_their_order_both_ways() {
+    let house = Model { is_busy: true, ..Model::default() };
+    let mut session = Session::default();
+    let mut ask = |sql: &str| shown(&run_in(sql, &mut session, &house));
+    let down = "detail | third | second | first";
+    for sql in [
+        "SELECT detail FROM events ORDER BY at DESC",
+        "SELECT detail FROM sluice.events e WHERE kind = 'command' ORDER BY e.at DESC LIMIT 10",
+        "SELECT detail FROM events ORDER BY kind, at DESC",
+    ] {
+        assert_eq!(ask(sql), down, "{sql}");
+    }
+    assert!(ask("SELECT at AS time, detail FROM events ORDER BY time DESC").ends_with("first"));
+    assert_eq!(ask("SELECT detail FROM events ORDER BY at"), "detail | first | second | third");
+    assert_eq!(ask("SELECT DISTINCT kind FROM events ORDER BY at DESC"), "kind | command");
+    assert_eq!(ask("SELECT at, COUNT(*) AS n FROM events GROUP BY at ORDER BY at DESC"), "at n | 1970-01-01 00:00:00.000 3");
+    assert!(ask("SHOW EVENTS ORDER BY at DESC").contains("third | "), "{}", ask("SHOW EVENTS ORDER BY at DESC"));
+    assert_eq!(ask("WITH events AS (SELECT 1 AS at) SELECT at FROM events ORDER BY at DESC"), "at | 1");
+    assert_eq!(ask("SELECT e.detail FROM events e JOIN events f ON e.detail = f.detail ORDER BY e.at DESC LIMIT 0"), "detail");
 }
 
 /// JDBC's `setMaxRows`.

@@ -32,6 +32,8 @@ const SELECT_BYTES_MAX: usize = 16 * 1024;
 const SELECT_OPERATORS_MAX: usize = 1_000;
 /// Stack for all of that, as the parser gets for statements of clients: a thread has 2 MiB in all.
 const SELECT_STACK: usize = 64 << 20;
+/// The table of what SHOW shows.
+const SHOWN: &str = "shown";
 /// Nested parentheses; the parser's own guard.
 const NESTING_MAX: usize = 40;
 
@@ -77,7 +79,6 @@ pub async fn select(sql: &str, session: &Session, house: &dyn House) -> Result<T
 /// # Errors
 /// As [`select`].
 pub async fn filter(table: Table, rest: &str, session: &Session) -> Result<Table, AdminError> {
-    const SHOWN: &str = "shown";
     let question = understood(&format!("SELECT * FROM {SHOWN} {rest}"), None)?;
     if question.tables.iter().any(|(schema, name)| schema.is_some() || name != SHOWN) {
         return Err(AdminError::syntax("SHOW ... WHERE reads only what it shows; SELECT joins tables"));

@@ -31,11 +31,38 @@ pub fn rewrite(mut query: Box<Query>, limit: Option<u64>) -> Result<Question, Ad
         query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: Vec::new() });
     }
     name_columns(&mut query.body);
+    newest_first(&mut query);
     let mut rewriter = Rewriter::default();
     if let ControlFlow::Break(error) = VisitMut::visit(&mut query, &mut rewriter) {
         return Err(error);
     }
     Ok(Question { sql: query.to_string(), tables: rewriter.tables })
+}
+
+/// `ORDER BY at DESC` gives events of the same millisecond newest first, too: they stand in the table in the order in which they happened.
+fn newest_first(query: &mut Query) {
+    let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(by), .. })) = (&*query.body, &mut query.order_by)
+    else {
+        return;
+    };
+    let [TableWithJoins { relation: TableFactor::Table { name, .. }, joins }] = select.from.as_slice() else { return };
+    let table = name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.to_lowercase());
+    let own = query.with.is_none() && joins.is_empty() && table.is_some_and(|table| table == "events" || table == super::SHOWN);
+    let is_at = |expr: &Expr| match expr {
+        Expr::Identifier(column) => column.value.eq_ignore_ascii_case("at"),
+        Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|column| column.value.eq_ignore_ascii_case("at")),
+        _ => false,
+    };
+    let named_at = |name: &Ident| {
+        select.projection.iter().any(|item| {
+            matches!(item, SelectItem::ExprWithAlias { expr, alias } if is_at(expr) && alias.value.eq_ignore_ascii_case(&name.value))
+        })
+    };
+    let Some(last) = by.last().filter(|last| matches!(last.options.sort, Some(OrderBySort::Desc))) else { return };
+    if own && (is_at(&last.expr) || matches!(&last.expr, Expr::Identifier(name) if named_at(name))) {
+        let options = last.options.clone();
+        by.push(OrderByExpr { options, ..OrderByExpr::from(Ident::new("rowid")) });
+    }
 }
 
 /// MySQL calls a computed column by its text as it was asked for, so that is noted before anything is changed.
