@@ -209,7 +209,7 @@ fn mysql_error(error: &Error, columns: &[String]) -> AdminError {
     if let Some(name) = text.strip_prefix("no such function: ") {
         let advice = match nearest(name, functions::NAMES.iter().copied()) {
             Some(near) => format!("did you mean {near}()?"),
-            None => "HELP lists what there is".to_owned(),
+            None => format!("there are {}", functions::NAMES.join(", ")),
         };
         return AdminError::new(1305, "42000", format_args!("no function is called {name}; {advice}"));
     }
@@ -223,6 +223,11 @@ fn mysql_error(error: &Error, columns: &[String]) -> AdminError {
         t if t.starts_with("ambiguous column name") => AdminError::new(1052, "23000", t),
         t if t.contains("ORDER BY term out of range") => AdminError::new(1054, "42S22", t),
         "no tables specified" => AdminError::new(1096, "HY000", "no table after FROM; SHOW TABLES lists them"),
-        t => AdminError::syntax(t),
+        t => match t.strip_prefix("near ").and_then(|rest| rest.strip_suffix(": syntax error")) {
+            Some(place) => AdminError::syntax(format_args!(
+                "what stands near {place} is SQL that this port's SELECT does not know; docs/admin.md says what it does"
+            )),
+            None => AdminError::syntax(t),
+        },
     }
 }

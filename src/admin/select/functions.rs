@@ -62,6 +62,17 @@ pub const NAMES: &[&str] = &[
     "SUBSTRING_INDEX",
     "DATE_FORMAT",
     "TIMESTAMPDIFF",
+    "EXTRACT",
+    "YEAR",
+    "MONTH",
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "MOD",
+    "FORMAT",
+    "ISNULL",
+    "HEX",
 ];
 /// A compiled pattern may take this much memory.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
@@ -138,6 +149,33 @@ pub fn register(db: &Connection, session: &Session) -> Result<()> {
     let two = |name: &str, make: fn(&Context<'_>) -> Result<Cell>| db.create_scalar_function(name, 2, flags, move |c| make(c));
     two("mysql_divide", |c| Ok(quotient(c).map_or(Cell::Null, Cell::Real)))?;
     two("mysql_div", |c| Ok(quotient(c).map_or(Cell::Null, |n| Cell::Integer(n.trunc() as i64))))?;
+    two("mysql_xor", |c| {
+        let both = number(c.get_raw(0)).zip(number(c.get_raw(1)));
+        Ok(both.map_or(Cell::Null, |(a, b)| Cell::Integer(((a != 0.0) != (b != 0.0)).into())))
+    })?;
+    two("mod", |c| {
+        let rest = number(c.get_raw(0)).zip(number(c.get_raw(1))).filter(|(_, b)| *b != 0.0).map(|(a, b)| a % b);
+        Ok(rest.map_or(Cell::Null, |n| if n.fract() == 0.0 { Cell::Integer(n as i64) } else { Cell::Real(n) }))
+    })?;
+    two("format", |c| {
+        let both = number(c.get_raw(0)).zip(number(c.get_raw(1)));
+        Ok(both.map_or(Cell::Null, |(n, decimals)| Cell::Text(grouped(n, decimals.clamp(0.0, 30.0) as usize))))
+    })?;
+    const PARTS: [(&str, std::ops::Range<usize>); 7] = [
+        ("year", 0..4),
+        ("month", 5..7),
+        ("day", 8..10),
+        ("dayofmonth", 8..10),
+        ("hour", 11..13),
+        ("minute", 14..16),
+        ("second", 17..19),
+    ];
+    for (name, place) in PARTS {
+        db.create_scalar_function(name, 1, flags, move |c| {
+            let time = text(c.get_raw(0)).and_then(|t| unix_seconds(&t)).and_then(time_of);
+            Ok(time.and_then(|t| t.get(place.clone())?.parse::<i64>().ok()))
+        })?;
+    }
     two("mysql_add_seconds", |c| {
         let seconds = text(c.get_raw(0)).and_then(|t| unix_seconds(&t)).zip(number(c.get_raw(1)));
         Ok(seconds.and_then(|(time, more)| time_of(time + more)).map_or(Cell::Null, Cell::Text))
@@ -269,6 +307,21 @@ fn formatted(time: &str, format: &str) -> Result<Option<String>> {
         }
     }
     Ok(Some(out))
+}
+
+/// `12,345.7`, as MySQL's `FORMAT` writes a number.
+fn grouped(number: f64, decimals: usize) -> String {
+    let written = format!("{:.decimals$}", number.abs());
+    let (whole, fraction) = written.split_once('.').map_or((written.as_str(), None), |(whole, fraction)| (whole, Some(fraction)));
+    let mut out = if number < 0.0 { "-".to_owned() } else { String::new() };
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out.extend(fraction.map(|fraction| format!(".{fraction}")));
+    out
 }
 
 fn quotient(c: &Context<'_>) -> Option<f64> {

@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::*;
+use sqlparser::dialect::MySqlDialect;
+use sqlparser::parser::Parser;
 
 use super::super::answer::{AdminError, Value as Cell};
 use super::super::foreign;
@@ -109,6 +111,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
         query.locks.clear();
+        open(&mut query.body);
         for table in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.own.insert(table.alias.name.value.to_lowercase());
         }
@@ -158,6 +161,14 @@ impl VisitorMut for Rewriter {
     fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> Flow {
         match &value.value {
             Value::DoubleQuotedString(text) => value.value = Value::SingleQuotedString(text.clone()),
+            // `b'101'`
+            Value::SingleQuotedByteStringLiteral(bits) => match u64::from_str_radix(bits, 2) {
+                Ok(bits) => value.value = Value::Number(bits.to_string(), false),
+                Err(_) => return refuse(format_args!("b'{bits}' is no number of at most 64 bits")),
+            },
+            Value::SingleQuotedString(text) if text.contains('\0') => {
+                return refuse("a text with a zero byte cannot be asked for here: no table has one");
+            }
             Value::Placeholder(sign) => return refuse(format_args!("`{sign}` stands for a value that was not given")),
             _ => {}
         }
@@ -184,6 +195,7 @@ impl VisitorMut for Rewriter {
                         Some(seconds) => call("mysql_add_seconds", [*left.clone(), number(sign * seconds)]),
                         None => return refuse(format_args!("`{interval}` is no number of seconds to weeks")),
                     },
+                    (BinaryOperator::Xor, _) => call("mysql_xor", [*left.clone(), *right.clone()]),
                     (BinaryOperator::Divide, _) => call("mysql_divide", [*left.clone(), *right.clone()]),
                     (BinaryOperator::MyIntegerDivide, _) => call("mysql_div", [*left.clone(), *right.clone()]),
                     (BinaryOperator::Spaceship, _) => {
@@ -206,12 +218,65 @@ impl VisitorMut for Rewriter {
             Expr::Convert { expr: inner, charset: Some(_), .. } => *inner.clone(),
             Expr::Convert { expr: inner, data_type: Some(kind), .. } => cast(inner.clone(), kind),
             Expr::Cast { expr: inner, data_type, .. } => cast(inner.clone(), data_type),
+            Expr::Extract { field, expr: inner, .. } => match field {
+                DateTimeField::Year
+                | DateTimeField::Month
+                | DateTimeField::Day
+                | DateTimeField::Hour
+                | DateTimeField::Minute
+                | DateTimeField::Second => call(&field.to_string(), [*inner.clone()]),
+                _ => return refuse(format_args!("EXTRACT knows YEAR, MONTH, DAY, HOUR, MINUTE and SECOND, not {field}")),
+            },
+            // A word of SQLite's own, which takes nothing in parentheses.
+            Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("isnull") => match only(function) {
+                Some(value) => Expr::Nested(Box::new(Expr::IsNull(Box::new(value)))),
+                None => return refuse("ISNULL() takes one value"),
+            },
             Expr::Function(function) => return function_words(function),
             _ => return Flow::Continue(()),
         };
         *expr = new;
         Flow::Continue(())
     }
+}
+
+/// `(SELECT ...) UNION (SELECT ...)`: SQLite has no parentheses there. Those that only hold a SELECT go, the others become a table.
+fn open(body: &mut SetExpr) {
+    match body {
+        SetExpr::SetOperation { left, right, .. } => {
+            open(left);
+            open(right);
+        }
+        SetExpr::Query(query) => {
+            let plain = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none();
+            let inner = std::mem::replace(
+                &mut *query.body,
+                SetExpr::Values(Values { explicit_row: false, value_keyword: false, rows: vec![] }),
+            );
+            match inner {
+                SetExpr::Select(select) if plain => *body = SetExpr::Select(select),
+                inner => {
+                    *query.body = inner;
+                    if let Some(outer) = as_table(query.clone()) {
+                        *body = outer;
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `SELECT * FROM (query)`
+fn as_table(query: Box<Query>) -> Option<SetExpr> {
+    let outer = Parser::parse_sql(&MySqlDialect {}, "SELECT * FROM (SELECT 1)").ok()?.pop()?;
+    let Statement::Query(mut outer) = outer else { return None };
+    if let SetExpr::Select(select) = &mut *outer.body
+        && let [TableWithJoins { relation: TableFactor::Derived { subquery, .. }, .. }] = select.from.as_mut_slice()
+    {
+        *subquery = query;
+    }
+    Some(*outer.body)
 }
 
 fn function_words(function: &mut Function) -> Flow {
@@ -302,7 +367,16 @@ fn list(args: Vec<FunctionArg>) -> FunctionArgumentList {
     FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }
 }
 
-fn call(name: &str, args: [Expr; 2]) -> Expr {
+/// The one argument of a function that has one.
+fn only(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.as_slice() {
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))] => Some(expr.clone()),
+        _ => None,
+    }
+}
+
+fn call<const N: usize>(name: &str, args: [Expr; N]) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,

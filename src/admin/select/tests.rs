@@ -136,6 +136,20 @@ fn questions() {
             "a b c | 8 100 x",
         ),
         ("SELECT name FROM servers WHERE 0", "name"),
+        (
+            "SELECT FORMAT(12345.678, 1) AS a, FORMAT(-1234567, 0) AS b, FORMAT(999, 2) AS c, FORMAT(NULL, 2) AS d",
+            "a b c d | 12,345.7 -1,234,567 999.00 NULL",
+        ),
+        ("SELECT 1 XOR 1 AS a, 1 XOR 0 AS b, NULL XOR 1 AS c, b'101' + 1 AS d", "a b c d | 0 1 NULL 6"),
+        ("SELECT ISNULL(lag_ms) AS n, NOT ISNULL(lag_ms) AS k FROM servers LIMIT 2", "n k | 1 0 | 0 1"),
+        (
+            "SELECT EXTRACT(HOUR FROM at) AS h, YEAR(at) AS y, MONTH(at) AS m, MINUTE('2026-11-22 21:04:05') AS i, SECOND('x') AS s FROM events",
+            "h y m i s | 0 1970 1 4 NULL",
+        ),
+        ("SELECT MOD(7, 3) AS a, MOD(7, 0) AS b, MOD(-5.5, 2) AS c", "a b c | 1 NULL -1.5"),
+        ("(SELECT name FROM servers) UNION (SELECT kind FROM events) ORDER BY 1 DESC LIMIT 2", "name | suspect | db3"),
+        ("(SELECT name FROM servers ORDER BY name DESC LIMIT 1) UNION ALL (SELECT kind FROM events)", "name | db3 | suspect"),
+        ("(SELECT name FROM servers) LIMIT 1", "name | db1"),
     ] {
         assert_eq!(ask(sql), wanted, "{sql}");
     }
@@ -162,6 +176,16 @@ fn wrong_questions() {
             "1111 HY000 sluice: an aggregate cannot stand there (in WHERE, for example); write HAVING: misuse of aggregate function count()",
         ),
         ("SELECT name FROM servers a JOIN servers b", "1052 23000 sluice: ambiguous column name: name"),
+        (
+            "SELECT 1 MEMBER OF ('[1]')",
+            "1064 42000 sluice: what stands near \"OF\" is SQL that this port's SELECT does not know; docs/admin.md says what it does",
+        ),
+        ("SELECT 'a\0b'", "1064 42000 sluice: a text with a zero byte cannot be asked for here: no table has one"),
+        ("SELECT b'2'", "1064 42000 sluice: b'2' is no number of at most 64 bits"),
+        (
+            "SELECT EXTRACT(QUARTER FROM NOW())",
+            "1064 42000 sluice: EXTRACT knows YEAR, MONTH, DAY, HOUR, MINUTE and SECOND, not QUARTER",
+        ),
         ("SELECT *", "1096 HY000 sluice: no table after FROM; SHOW TABLES lists them"),
         ("SELECT name FROM servers ORDER BY 9", "1054 42S22 sluice: 1st ORDER BY term out of range - should be between 1 and 1"),
         ("SELECT 1; SELECT 2", "1064 42000 sluice: one statement at a time, please"),
@@ -173,6 +197,8 @@ fn wrong_questions() {
             assert_eq!(got, wanted, "{sql}");
         }
     }
+    let unknown = ask("SELECT MD5('x')");
+    assert!(unknown.contains("no function is called MD5; ") && unknown.contains("SUBSTRING_INDEX"), "{unknown}");
     for sql in
         ["SELECT name INTO OUTFILE '/tmp/x' FROM servers", "SELECT FROM", "SELECT 1 WHERE 1 = ?", "SELECT NOW() + INTERVAL 1 YEAR"]
     {
