@@ -35,10 +35,10 @@ impl Import<'_> {
             self.key("role", if writer { "\"master\"" } else { "\"replica\"" });
             let reading = rows.iter().find(|row| !self.groups.writers.contains(hostgroup(row))).or(rows.first()).cloned();
             let reading = reading.unwrap_or_default();
-            if let Some(weight) = get(&reading, "weight").filter(|w| !matches!(*w, "1" | "0")) {
-                if let Some(weight) = self.number(&format!("the weight of {name}"), weight, 1_000_000) {
-                    self.key("weight", weight);
-                }
+            if let Some(weight) = get(&reading, "weight").filter(|w| !matches!(*w, "1" | "0"))
+                && let Some(weight) = self.number(&format!("the weight of {name}"), weight, 1_000_000)
+            {
+                self.key("weight", weight);
             }
             let connections = rows.iter().filter_map(|r| get(r, "max_connections")?.parse::<u64>().ok()).max();
             if let Some(max) = connections
