@@ -27,6 +27,7 @@ use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::query;
 use crate::protocol::reply::{Expect, ReplyTracker};
 use crate::routing::decision::{Decision, Target};
+use crate::session::machine::has_set_var;
 use crate::session::pin::PinReason;
 use crate::session::replay::Checksum;
 use crate::sql::classify::Class;
@@ -393,8 +394,12 @@ impl Client {
         let ask_id = self.session.insert_id_unsure();
         // Within an XA transaction a server answers nothing else.
         let untold = !self.session.pins.has(PinReason::Xa) && written::is_to_be_asked(job, &told, self.session.in_transaction());
+        // To prepare a statement with the hint SET_VAR sets and sets back, and MySQL tells of it with the next OK, which must not be another
+        // statement's; so does a reply that ends in an EOF.
+        let told_more = told.state_changed || told.untold || job.com == Com::StmtPrepare;
+        let hinted = told_more && lease.flavor == Flavor::MySql && has_set_var(job.statement, job.sql);
         let to_ask = want_warnings || self.left.uncounted() || ask_id;
-        if read_back || unshared.is_some() || untold || !tracking.is_empty() || to_ask && !self.session.pins.any() {
+        if hinted || read_back || unshared.is_some() || untold || !tracking.is_empty() || to_ask && !self.session.pins.any() {
             // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
             // it goes to somebody else, and after the client has its reply.
             // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
@@ -402,6 +407,9 @@ impl Client {
             // How far it has written is known before anybody can ask others for it.
             if !untold {
                 self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
+            }
+            if hinted && lease.ping().await.is_err() {
+                lease.tainted = true;
             }
             if want_warnings {
                 Box::pin(self.take_conditions(&mut lease, told.warnings)).await;

@@ -423,7 +423,7 @@ fn is_set_statement(statement: &Classified) -> bool {
 }
 
 /// MySQL: whether it has the optimizer hint `SET_VAR` (and sets no variable otherwise).
-fn has_set_var(statement: &Classified, sql: &[u8]) -> bool {
+pub fn has_set_var(statement: &Classified, sql: &[u8]) -> bool {
     const WORD: &[u8] = b"SET_VAR";
     statement.effects.sets_system_variables.is_empty()
         && sql.windows(3).any(|begin| begin == b"/*+")
