@@ -138,7 +138,7 @@ pub struct Shared {
     pub beginnings: Beginnings,
     /// Somebody has asked for the value that he took from a sequence last; who takes one from now on may ask for it too.
     pub asks_last_values: AtomicBool,
-    /// Views that run stored functions.
+    /// Which names are views, as far as it matters.
     pub views: Arc<Views>,
     /// Session states, each once.
     pub states: Mutex<Interner>,

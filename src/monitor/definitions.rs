@@ -85,12 +85,7 @@ impl Asker {
         let master = self.snapshot.load().master.ok_or("there is no master to ask")?;
         let mut connection = match kept.take().filter(|(id, _)| *id == master) {
             Some((_, connection)) => connection,
-            None => {
-                let reached = self.reached.load_full();
-                let server = reached.servers.get(master.index()).ok_or("no such server")?;
-                let Account { user, password } = &*reached.account;
-                connect_admin(&server.address, &server.tls, user, password, ANSWER_LIMIT).await.map_err(|e| e.to_string())?
-            }
+            None => connect(&self.reached, master, ANSWER_LIMIT).await?,
         };
         let dialect = match connection.flavor() {
             Flavor::MySql => Dialect::MySql,
@@ -144,9 +139,17 @@ async fn told(connection: &mut AdminConnection) -> Result<Told, String> {
     Ok(told)
 }
 
+/// Logs in at a server with Sluice's own account.
+pub(super) async fn connect(reached: &ArcSwap<Reached>, id: ServerId, limit: Duration) -> Result<AdminConnection, String> {
+    let reached = reached.load_full();
+    let server = reached.servers.get(id.index()).ok_or("no such server")?;
+    let Account { user, password } = &*reached.account;
+    connect_admin(&server.address, &server.tls, user, password, limit).await.map_err(|e| e.to_string())
+}
+
 type Row = Vec<Option<String>>;
 
-async fn rows(connection: &mut AdminConnection, sql: &str) -> Result<Vec<Row>, String> {
+pub(super) async fn rows(connection: &mut AdminConnection, sql: &str) -> Result<Vec<Row>, String> {
     let results = connection.query(sql).await.map_err(|e| format!("{e} ({sql})"))?;
     Ok(results.into_iter().next().map(|TextResult { rows, .. }| rows).unwrap_or_default())
 }
@@ -155,6 +158,6 @@ fn at(row: &Row, column: usize) -> String {
     row.get(column).cloned().flatten().unwrap_or_default()
 }
 
-fn named(row: &Row, schema: usize, name: usize) -> Named {
+pub(super) fn named(row: &Row, schema: usize, name: usize) -> Named {
     (at(row, schema), at(row, name))
 }

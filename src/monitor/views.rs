@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{Account, Reached};
-use crate::backend::connect_admin;
+use super::Reached;
+use super::definitions::{connect, named, rows};
 use crate::net::timer;
 use crate::sql::classify::TableName;
 use crate::topology::Snapshot;
@@ -127,16 +127,10 @@ pub async fn ask(views: Arc<Views>, reached: Arc<ArcSwap<Reached>>, snapshot: Ar
 
 async fn told(reached: &ArcSwap<Reached>, snapshot: &ArcSwap<Snapshot>) -> Result<HashSet<Name>, String> {
     let master = snapshot.load().master.ok_or("there is no master to ask")?;
-    let reached = reached.load_full();
-    let server = reached.servers.get(master.index()).ok_or("no such server")?;
-    let Account { user, password } = &*reached.account;
-    let mut connection =
-        connect_admin(&server.address, &server.tls, user, password, ANSWER_LIMIT).await.map_err(|e| e.to_string())?;
+    let mut connection = connect(reached, master, ANSWER_LIMIT).await?;
     let views = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA <> 'sys'";
-    let told = connection.query(views).await.map_err(|e| e.to_string())?;
-    let rows = told.into_iter().next().map(|result| result.rows).unwrap_or_default();
-    let text = |row: &[Option<String>], n: usize| lower(row.get(n).and_then(Option::as_deref).unwrap_or_default().as_bytes());
-    Ok(rows.iter().map(|row| (text(row, 0), text(row, 1))).collect())
+    let told = rows(&mut connection, views).await?;
+    Ok(told.iter().map(|row| named(row, 0, 1)).map(|(schema, name)| (lower(schema.as_bytes()), lower(name.as_bytes()))).collect())
 }
 
 #[cfg(test)]

@@ -137,31 +137,19 @@ impl fmt::Display for Errant {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::observation::Greeting;
     use super::*;
 
     fn facts(flavor: Flavor, number: u32, set: &str) -> Facts {
         Facts {
-            flavor,
-            greeting: Greeting::default(),
             server_uuid: format!("0000000{number}-0000-0000-0000-000000000000"),
             server_id: number,
             read_only: true,
-            super_read_only: false,
             gtid_executed: match flavor {
                 Flavor::MySql => GtidSet::parse(flavor, set).ok().map(Arc::new),
                 Flavor::MariaDb => Some(Arc::new(GtidSet::empty(flavor))),
             },
-            gtid_purged: None,
-            gtid_binlog: None,
             gtid_state: MariaDbState::parse(set).ok().map(Arc::new).filter(|_| flavor == Flavor::MariaDb),
-            replication_visible: true,
-            replication: Vec::new(),
-            restarts: 0,
-            heartbeat: None,
-            semi_sync_clients: None,
-            threads_connected: 1,
-            max_connections: 100,
+            ..Facts::bare(flavor)
         }
     }
 

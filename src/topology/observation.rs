@@ -95,6 +95,30 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// One that tells nothing, for tests to fill in.
+    #[cfg(test)]
+    pub fn bare(flavor: Flavor) -> Facts {
+        Facts {
+            flavor,
+            greeting: Greeting::default(),
+            server_uuid: String::new(),
+            server_id: 1,
+            read_only: false,
+            super_read_only: false,
+            gtid_executed: None,
+            gtid_purged: None,
+            gtid_binlog: None,
+            gtid_state: None,
+            replication_visible: true,
+            replication: Vec::new(),
+            restarts: 0,
+            heartbeat: None,
+            semi_sync_clients: None,
+            threads_connected: 1,
+            max_connections: 100,
+        }
+    }
+
     /// True when it takes writes from an ordinary account, or still has some in the middle of their commits.
     pub fn writable(&self) -> bool {
         !self.read_only

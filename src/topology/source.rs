@@ -128,7 +128,6 @@ impl Snapshot {
 mod tests {
     use super::super::{Flavor, ServerId};
     use super::*;
-    use crate::topology::observation::Greeting;
 
     const SILENT: ServerId = ServerId(0);
 
@@ -141,23 +140,12 @@ mod tests {
             ..ReplicaChannel::default()
         };
         Facts {
-            flavor: Flavor::MySql,
-            greeting: Greeting::default(),
             server_uuid: format!("u{n}"),
             server_id: u32::from(n),
             read_only: true,
             super_read_only: true,
-            gtid_executed: None,
-            gtid_purged: None,
-            gtid_binlog: None,
-            gtid_state: None,
-            replication_visible: true,
             replication: from.iter().map(channel).collect(),
-            restarts: 0,
-            heartbeat: None,
-            semi_sync_clients: None,
-            threads_connected: 1,
-            max_connections: 100,
+            ..Facts::bare(Flavor::MySql)
         }
     }
 

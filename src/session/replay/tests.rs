@@ -2,7 +2,6 @@ use super::*;
 use crate::sql::classify::classify;
 use crate::sql::lexer::{Dialect, LexMode};
 use crate::topology::gtid::MariaDbState;
-use crate::topology::observation::Greeting;
 
 fn statement(sql: &str) -> Classified {
     classify(sql.as_bytes(), LexMode { dialect: Dialect::MariaDb, ..LexMode::default() })
@@ -121,26 +120,14 @@ fn what_may_commit() {
 
 fn new_master(flavor: Flavor, id: u32, set: &str) -> Facts {
     Facts {
-        flavor,
-        greeting: Greeting::default(),
         server_uuid: format!("0000000{id}-0000-0000-0000-000000000000"),
         server_id: id,
-        read_only: false,
-        super_read_only: false,
         gtid_executed: match flavor {
             Flavor::MySql => GtidSet::parse(flavor, set).ok().map(Arc::new),
             Flavor::MariaDb => Some(Arc::new(GtidSet::empty(flavor))),
         },
-        gtid_purged: None,
-        gtid_binlog: None,
         gtid_state: MariaDbState::parse(set).ok().map(Arc::new).filter(|_| flavor == Flavor::MariaDb),
-        replication_visible: true,
-        replication: Vec::new(),
-        restarts: 0,
-        heartbeat: None,
-        semi_sync_clients: None,
-        threads_connected: 1,
-        max_connections: 100,
+        ..Facts::bare(flavor)
     }
 }
 
