@@ -63,7 +63,7 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, who: Who<'_>, sql
         class: statement.class.as_str().to_owned(),
         target: target_text(&decision, |id| snapshot.server(id).map(|s| s.name.to_string())),
         server: decision.server.and_then(|id| snapshot.server(id)).map(|s| s.name.to_string()),
-        reason: format!("{}: {}{}", decision.reason, statement.reason, unasked(shared, who)),
+        reason: format!("{}: {}{}{}", decision.reason, statement.reason, unasked(shared, who), ignored(hint.as_ref())),
         tables: statement.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         cacheable,
         digest: format!("{:016x}", statement.digest_hash),
@@ -82,6 +82,16 @@ fn unasked(shared: &ExplainParts<'_>, who: Who<'_>) -> &'static str {
     } else {
         ""
     }
+}
+
+/// A word of a hint that means nothing changes nothing, which whoever wrote it has to be told.
+fn ignored(hint: Option<&Hint>) -> String {
+    let word = hint.and_then(|hint| hint.malformed.as_deref());
+    word.map_or(String::new(), |word| {
+        format!(
+            "; the hint `{word}` is ignored: master, replica, server=NAME, cache=30s and nocache can be said, separated by commas"
+        )
+    })
 }
 
 /// Whose statement it is.

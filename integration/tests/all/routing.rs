@@ -245,6 +245,18 @@ async fn explain_of_the_command_line_says_the_same() {
     assert!(out.contains("master"), "{out}");
 }
 
+#[tokio::test]
+async fn explain_route_names_a_hint_that_means_nothing() {
+    for (hint, ignored) in
+        [("replica", ""), ("slave", "`slave`"), ("replica, cache=abc", "`cache=abc`"), ("cache=5s nocache", "`cache=5s nocache`")]
+    {
+        let table = proxy().admin(&format!("EXPLAIN ROUTE /* sluice: {hint} */ SELECT * FROM shop.items")).await.unwrap();
+        let reason = table.column("reason")[0];
+        assert_eq!(reason.contains("is ignored"), !ignored.is_empty(), "{hint}: {reason}");
+        assert!(reason.contains(ignored), "{hint}: {reason}");
+    }
+}
+
 /// The name of a server of its own is told by whoever answers; a global variable is read where it was set.
 #[tokio::test]
 async fn a_global_variable_is_read_where_it_was_set() {
