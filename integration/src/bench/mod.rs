@@ -1,10 +1,11 @@
-//! The benchmark: the same work directly, through HAProxy, through MySQL Router where it is installed, and through Sluice, in
-//! one run, taken in turns. Machines are noisy, so what counts are the ratios within a run and the CPU time of the proxy's
+//! The benchmark: the same work directly, through HAProxy, through MySQL Router where it is installed, through a bare relay and
+//! through Sluice, in one run, taken in turns. Machines are noisy, so what counts are the ratios within a run and the CPU time of the proxy's
 //! process, not the rates.
 
 pub mod cache;
 pub mod load;
 pub mod paths;
+pub mod relay;
 pub mod report;
 
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub const USAGE: &str =
   --quick        fewer cells, short runs: under four minutes
   --only         of point-text, point-prepared, ro-text, ro-prepared, rw-text, rw-prepared, large, logins, idle, cache
   --connections  instead of 1,16,64,256
-  --paths        of direct, haproxy, router, proxysql, sluice
+  --paths        of direct, haproxy, router, proxysql, relay (bare, for comparison), sluice
   --threads      of each proxy, 2 by default
 FLAVOUR=mysql runs it on MySQL.";
 

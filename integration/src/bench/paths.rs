@@ -1,4 +1,4 @@
-//! The ways to the server: none between, HAProxy, MySQL Router, ProxySQL, Sluice. Each with a process whose CPU time and memory
+//! The ways to the server: none between, HAProxy, MySQL Router, ProxySQL, a bare relay, Sluice. Each with a process whose CPU time and memory
 //! can be read.
 
 use std::path::{Path as FilePath, PathBuf};
@@ -21,7 +21,7 @@ const CLIENTS_MAX: u32 = 6000;
 /// One way to the server.
 #[derive(Debug)]
 pub struct Path {
-    /// `direct`, `haproxy`, `router`, `proxysql`, `sluice`.
+    /// `direct`, `haproxy`, `router`, `proxysql`, `relay`, `sluice`.
     pub name: &'static str,
     /// Where its clients connect.
     pub port: u16,
@@ -43,17 +43,18 @@ pub async fn all(server: &Server, threads: u32, wanted: impl Fn(&str) -> bool) -
     if wanted("direct") {
         paths.push(Path { name: "direct", port: server.port(), pid: None, _keeps: Keeps::Nothing });
     }
-    for name in ["haproxy", "router", "proxysql", "sluice"].into_iter().filter(|name| wanted(name)) {
+    for name in ["haproxy", "router", "proxysql", "relay", "sluice"].into_iter().filter(|name| wanted(name)) {
         let made = match name {
             "haproxy" => haproxy(server, threads).await,
             "router" => router(server).await,
             "proxysql" => proxysql(server, threads).await,
+            "relay" => relay(server, threads).await,
             _ => sluice(server, threads).await,
         };
         match made {
             Ok(path) => paths.push(path),
-            // Without these two there is nothing to compare.
-            Err(error) if name == "haproxy" || name == "sluice" => return Err(error.context(name)),
+            // Without these there is nothing to compare.
+            Err(error) if matches!(name, "haproxy" | "relay" | "sluice") => return Err(error.context(name)),
             Err(error) => missing.push(format!("{name}: {error:#}")),
         }
     }
@@ -106,6 +107,12 @@ async fn proxysql(server: &Server, threads: u32) -> Result<Path> {
     started("proxysql", &program, &dir, "proxysql.cnf", &config, &["-f", "-c", "proxysql.cnf"], port).await
 }
 
+async fn relay(server: &Server, threads: u32) -> Result<Path> {
+    let (dir, port) = (crate::home::new_dir("relay")?, free_port()?);
+    let args = ["--relay".to_owned(), format!("127.0.0.1:{port}"), server.address(), threads.to_string()];
+    serving("relay", &std::env::current_exe()?, &args, &dir, port).await
+}
+
 async fn sluice(server: &Server, threads: u32) -> Result<Path> {
     let proxy = Proxy::before_address("db1", &server.address())
         .server("db1", "max_connections", "300")
@@ -130,8 +137,13 @@ async fn started(
     std::fs::write(&path, config)?;
     let args: Vec<String> =
         args.iter().map(|arg| if *arg == file { path.display().to_string() } else { (*arg).to_owned() }).collect();
+    serving(name, program, &args, dir, port).await
+}
+
+/// The process, once it takes clients.
+async fn serving(name: &'static str, program: &FilePath, args: &[String], dir: &FilePath, port: u16) -> Result<Path> {
     let log = dir.join("log");
-    let process = Process::start(program, &args, &[], &log)?;
+    let process = Process::start(program, args, &[], &log)?;
     let answers = until_true("it takes a client", START_LIMIT, async || {
         let options = crate::driver::options(port, accounts::APP);
         let conn = crate::driver::connect(options).await?;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use integration::bench::cache;
 use integration::bench::load::{self, Sample};
 use integration::bench::paths::{self, Path};
+use integration::bench::relay;
 use integration::bench::report::{Cell, aims};
 use integration::bench::{Plan, USAGE};
 use integration::flavour::Flavour;
@@ -25,13 +26,17 @@ fn main() -> ExitCode {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
     }
-    if let Some((first, rest)) = args.split_first()
-        && first == "--echo"
-    {
-        return match cache::echo(rest) {
+    // What it starts beside the proxies, as processes of their own.
+    let beside = match args.split_first() {
+        Some((first, rest)) if first == "--echo" => Some(cache::echo(rest)),
+        Some((first, rest)) if first == "--relay" => Some(relay::relay(rest)),
+        _ => None,
+    };
+    if let Some(ended) = beside {
+        return match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("echo: {error:#}");
+                eprintln!("bench: {error:#}");
                 ExitCode::FAILURE
             }
         };
