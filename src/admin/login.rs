@@ -11,14 +11,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::answer::AdminError;
 use super::variables::SERVER_VERSION;
-use super::wire::Wire;
+use super::wire::{CHALLENGE_BYTES, Wire};
 use super::{Access, Session};
 use crate::net::Stream;
 use crate::protocol::Capabilities;
+use crate::protocol::handshake::ChangeUser;
 
 /// A handshake response is shorter: names of at most a few hundred bytes and connection attributes.
 const LOGIN_PACKET_BYTES_MAX: usize = 64 * 1024;
-const CHALLENGE_BYTES: usize = 20;
 const SHA2: &str = "caching_sha2_password";
 const NATIVE: &str = "mysql_native_password";
 
@@ -195,7 +195,7 @@ pub async fn log_in(stream: Stream, connection_id: u32, access: &Access, tls: Op
     let host = stream.socket().map(crate::net::Socket::peer).unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host).to_owned();
     let offered = if tls.is_some() { OFFERED.with(Capabilities::SSL) } else { OFFERED };
-    let mut challenge = challenge()?;
+    let challenge = challenge()?;
     let mut wire = Wire::new(stream);
     wire.add(&greeting(connection_id, &challenge, offered));
     wire.send().await?;
@@ -218,42 +218,86 @@ pub async fn log_in(stream: Stream, connection_id: u32, access: &Access, tls: Op
         return Ok(Login::Refused(format!("{host}: malformed handshake response")));
     };
     wire.capabilities = response.capabilities & offered;
+    wire.challenge = challenge;
 
     // Clients that name no plugin are old enough for the native one.
-    let mut plugin = response.plugin.as_deref().unwrap_or(NATIVE);
-    let mut proof = response.proof;
+    let plugin = response.plugin.as_deref().unwrap_or(NATIVE);
+    let mut answer = Answer { plugin: if plugin == NATIVE { NATIVE } else { SHA2 }, proof: response.proof };
     let wrong_plugin = plugin != SHA2 && plugin != NATIVE;
     // The greeting spoke of another plugin: such clients send nothing yet and wait to be asked.
-    let unasked = plugin == NATIVE && proof.is_empty() && response.plugin.is_some() && !access.password.is_empty();
+    let unasked = plugin == NATIVE && answer.proof.is_empty() && response.plugin.is_some() && !access.password.is_empty();
     if wrong_plugin || unasked {
-        plugin = if unasked { NATIVE } else { SHA2 };
-        challenge = self::challenge()?;
+        wire.challenge = self::challenge()?;
+        answer = Answer::ask(&mut wire, answer.plugin).await?;
+    }
+    if let Err(why) = answer.judge(&mut wire, access, &response.user, &host).await? {
+        return Ok(Login::Refused(why));
+    }
+    Ok(Login::In(wire, Session { user: response.user, host, schema: response.schema, connection_id, select_limit: None }))
+}
+
+/// `COM_CHANGE_USER`: the client proves itself anew, by the challenge of its login, and begins a new session. Refused, it has been told why and
+/// has to go, as at a server.
+///
+/// # Errors
+/// Those of the stream, and `InvalidData` for packets that are none.
+pub async fn change_user(
+    wire: &mut Wire<Stream>,
+    packet: &[u8],
+    session: &Session,
+    access: &Access,
+) -> io::Result<Result<Session, String>> {
+    let host = session.host.clone();
+    let Ok(request) = ChangeUser::parse(packet, wire.capabilities) else {
+        wire.error(&AdminError::new(1047, "08S01", "malformed packet: COM_CHANGE_USER"));
+        wire.send().await?;
+        return Ok(Err(format!("{host}: malformed COM_CHANGE_USER")));
+    };
+    let answer = Answer::ask(wire, if request.plugin == NATIVE { NATIVE } else { SHA2 }).await?;
+    let judged = answer.judge(wire, access, &request.user, &host).await?;
+    let connection_id = session.connection_id;
+    Ok(judged.map(|()| Session { user: request.user, host, schema: request.schema, connection_id, select_limit: None }))
+}
+
+/// What a client says to prove that it knows the password.
+struct Answer {
+    plugin: &'static str,
+    proof: Vec<u8>,
+}
+
+impl Answer {
+    /// Protocol::AuthSwitchRequest, and what comes back.
+    async fn ask(wire: &mut Wire<Stream>, plugin: &'static str) -> io::Result<Answer> {
         let mut switch = vec![0xFE];
         switch.extend_from_slice(plugin.as_bytes());
         switch.push(0);
-        switch.extend_from_slice(&challenge);
+        switch.extend_from_slice(&wire.challenge);
         switch.push(0);
         wire.add(&switch);
         wire.send().await?;
-        proof = wire.read(LOGIN_PACKET_BYTES_MAX).await?.ok_or_else(hung_up)?;
+        let proof = wire.read(LOGIN_PACKET_BYTES_MAX).await?.ok_or_else(|| garbage("hung up during the login"))?;
+        Ok(Answer { plugin, proof })
     }
-    let known = constant_time::verify_slices_are_equal(access.user.as_bytes(), response.user.as_bytes()).is_ok();
-    let proved = proves(plugin, access.password.as_bytes(), &challenge, &proof);
-    if !(known && proved) {
-        let with = if matches!(proof.as_slice(), [] | [0]) { "NO" } else { "YES" };
-        let message =
-            format!("Access denied for user '{}'@'{host}' (using password: {with}); this is the admin port", response.user);
-        wire.error(&AdminError::new(1045, "28000", message));
+
+    /// Tells the client how its login ended; of a refusal also the log is told.
+    async fn judge(self, wire: &mut Wire<Stream>, access: &Access, user: &str, host: &str) -> io::Result<Result<(), String>> {
+        let known = constant_time::verify_slices_are_equal(access.user.as_bytes(), user.as_bytes()).is_ok();
+        let proved = proves(self.plugin, access.password.as_bytes(), &wire.challenge, &self.proof);
+        if !(known && proved) {
+            let with = if matches!(self.proof.as_slice(), [] | [0]) { "NO" } else { "YES" };
+            let message = format!("Access denied for user '{user}'@'{host}' (using password: {with}); this is the admin port");
+            wire.error(&AdminError::new(1045, "28000", message));
+            wire.send().await?;
+            return Ok(Err(format!("{host}: wrong user or password for {user:?}")));
+        }
+        if self.plugin == SHA2 && !access.password.is_empty() {
+            // AuthMoreData, fast_auth_success
+            wire.add(&[0x01, 0x03]);
+        }
+        wire.ok(0, "");
         wire.send().await?;
-        return Ok(Login::Refused(format!("{host}: wrong user or password for {:?}", response.user)));
+        Ok(Ok(()))
     }
-    if plugin == SHA2 && !access.password.is_empty() {
-        // AuthMoreData, fast_auth_success
-        wire.add(&[0x01, 0x03]);
-    }
-    wire.ok(0, "");
-    wire.send().await?;
-    Ok(Login::In(wire, Session { user: response.user, host, schema: response.schema, connection_id, select_limit: None }))
 }
 
 #[cfg(test)]

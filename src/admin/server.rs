@@ -16,7 +16,7 @@ use super::answer::{AdminError, Answer};
 use super::commands::execute_in;
 use super::house::House;
 use super::listen::{Bound, Closing};
-use super::login::{Login, log_in};
+use super::login::{Login, change_user, log_in};
 use super::tables;
 use super::variables::SERVER_VERSION;
 use super::wire::{PACKET_BYTES_MAX, Wire};
@@ -97,7 +97,7 @@ pub async fn serve(
                 Err(_) => return tracing::debug!("admin port: no login within {LOGIN_TIMEOUT:?}"),
             };
             tracing::info!(user = session.user, host = session.host, "admin port: logged in");
-            if let Err(e) = converse(wire, session, house.as_ref(), closing, IDLE_TIMEOUT).await {
+            if let Err(e) = converse(wire, session, house.as_ref(), &access, closing, IDLE_TIMEOUT).await {
                 tracing::debug!("admin port: connection {id} ended: {e}");
             }
         });
@@ -114,6 +114,7 @@ mod com {
     pub const STATISTICS: u8 = 0x09;
     pub const PROCESS_KILL: u8 = 0x0C;
     pub const PING: u8 = 0x0E;
+    pub const CHANGE_USER: u8 = 0x11;
     pub const STMT_PREPARE: u8 = 0x16;
     pub const STMT_EXECUTE: u8 = 0x17;
     pub const STMT_SEND_LONG_DATA: u8 = 0x18;
@@ -135,6 +136,7 @@ pub(super) async fn converse(
     wire: Wire<Stream>,
     session: Session,
     house: &dyn House,
+    access: &ArcSwap<Access>,
     mut closing: Closing,
     idle: Duration,
 ) -> io::Result<()> {
@@ -165,9 +167,21 @@ pub(super) async fn converse(
         if command == com::QUIT {
             return Ok(());
         }
+        answered = true;
+        if command == com::CHANGE_USER {
+            let changed = timeout(LOGIN_TIMEOUT, change_user(&mut c.wire, &packet, &c.session, &access.load_full())).await;
+            match changed.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+                Ok(session) => (c.session, c.prepared) = (session, HashMap::new()),
+                Err(why) => {
+                    tracing::warn!("admin port: login refused: {why}");
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                    return Ok(());
+                }
+            }
+            continue;
+        }
         c.command(command, body).await;
         c.wire.send().await?;
-        answered = true;
     }
 }
 

@@ -717,6 +717,10 @@ fn http_answers() {
     assert!(!page.contains("src=") && !page.contains("href="));
 }
 
+fn access() -> arc_swap::ArcSwap<Access> {
+    arc_swap::ArcSwap::from_pointee(Access::new("admin", "admin"))
+}
+
 /// Harm: peers that had died kept their places for ever, and the port let nobody in any more.
 #[tokio::test]
 async fn who_says_nothing_for_too_long_leaves_the_port() {
@@ -725,7 +729,7 @@ async fn who_says_nothing_for_too_long_leaves_the_port() {
     let wire = super::wire::Wire::new(crate::net::Stream::from(here));
     let closing = super::listen::Closing(closing);
     let idle = std::time::Duration::from_millis(1);
-    super::server::converse(wire, Session::default(), &Model::default(), closing, idle).await.unwrap();
+    super::server::converse(wire, Session::default(), &Model::default(), &access(), closing, idle).await.unwrap();
     drop(there);
 }
 
@@ -741,8 +745,8 @@ async fn who_does_not_read_his_answer_leaves_the_port() {
     let (here, mut there) = tokio::net::UnixStream::pair().unwrap();
     let mut wire = super::wire::Wire::new(crate::net::Stream::from(here));
     wire.patience = moment;
-    let house = Model::default();
-    let talk = super::server::converse(wire, Session::default(), &house, closing.clone(), limit * 2);
+    let (house, access) = (Model::default(), access());
+    let talk = super::server::converse(wire, Session::default(), &house, &access, closing.clone(), limit * 2);
     let query = b"\x03HELP";
     let asks = async {
         let packet = [&[query.len() as u8, 0, 0, 0], &query[..]].concat();

@@ -16,6 +16,8 @@ use crate::protocol::Capabilities;
 
 /// Longest packet taken from a client: nothing this port understands is longer.
 pub const PACKET_BYTES_MAX: usize = 1 << 20;
+/// A challenge to prove that one knows the password.
+pub const CHALLENGE_BYTES: usize = 20;
 /// Longest payload of one frame.
 const FRAME_BYTES_MAX: usize = 0xFF_FFFF;
 /// utf8mb4_general_ci
@@ -35,6 +37,8 @@ pub struct Wire<S> {
     pub warnings: u16,
     /// How long the peer may take nothing of an answer.
     pub patience: Duration,
+    /// What the client was challenged with last. C libraries answer it once more in a `COM_CHANGE_USER`, whatever they are asked there.
+    pub challenge: [u8; CHALLENGE_BYTES],
     sequence: u8,
     out: Vec<u8>,
 }
@@ -42,7 +46,15 @@ pub struct Wire<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A fresh connection.
     pub fn new(stream: S) -> Wire<S> {
-        Wire { stream, capabilities: Capabilities::NONE, warnings: 0, patience: PATIENCE, sequence: 0, out: Vec::new() }
+        Wire {
+            stream,
+            capabilities: Capabilities::NONE,
+            warnings: 0,
+            patience: PATIENCE,
+            challenge: [0; CHALLENGE_BYTES],
+            sequence: 0,
+            out: Vec::new(),
+        }
     }
 
     /// The same conversation on another stream (TLS on the former one). `None` if unsent bytes would be lost.

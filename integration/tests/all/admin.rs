@@ -72,6 +72,23 @@ async fn version_help_and_wrong_commands() {
     proxy().admin("DROP TABLE students").await.unwrap_err();
 }
 
+/// Pools of Connector/Python, mysql2 and Connector/J change the user to make a session new.
+#[tokio::test]
+async fn the_user_changes_on_the_admin_port() {
+    use mysql_async::{ChangeUserOpts, Conn};
+    let to = |password: &str| ChangeUserOpts::new().with_user(Some(ADMIN.name.into())).with_pass(Some(password.to_owned()));
+    let mut conn: Conn = driver::connect(driver::options(proxy().admin_port(), ADMIN)).await.unwrap();
+    for schema in [Some("sluice".to_owned()), None] {
+        conn.query_drop("SET SQL_SELECT_LIMIT = 1").await.unwrap();
+        conn.change_user(to(ADMIN.password).with_db_name(schema.clone())).await.unwrap();
+        assert_eq!(conn.query_first::<Option<String>, _>("SELECT DATABASE()").await.unwrap(), Some(schema));
+        assert_eq!(conn.query::<String, _>("SELECT name FROM servers").await.unwrap().len(), 4, "a new session has no limit");
+    }
+    let refused = conn.change_user(to("wrong")).await.unwrap_err();
+    assert!(refused.to_string().contains("1045"), "{refused}");
+    conn.query_drop("SELECT 1").await.expect_err("who was refused has to go");
+}
+
 #[tokio::test]
 async fn statements_are_counted_by_digest() {
     let schema = schema("admin_digest").await;
