@@ -357,10 +357,7 @@ impl State {
     pub fn lex_mode(&self, default: LexMode) -> LexMode {
         let mut mode = default;
         if let Some(sql_mode) = self.system("sql_mode") {
-            let text = String::from_utf8_lossy(sql_mode).to_ascii_uppercase();
-            let has = |word: &str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == word);
-            mode.ansi_quotes = ["ANSI_QUOTES", "ANSI", "ORACLE", "POSTGRESQL", "DB2", "MSSQL", "MAXDB"].iter().any(|w| has(w));
-            mode.no_backslash_escapes = has("NO_BACKSLASH_ESCAPES");
+            mode = LexMode::from_sql_mode(&String::from_utf8_lossy(sql_mode), mode.charset, mode.dialect);
         }
         if let Some(charset) = self.system("character_set_client") {
             let text = String::from_utf8_lossy(charset).to_ascii_lowercase();

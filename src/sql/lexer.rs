@@ -38,11 +38,11 @@ pub struct LexMode {
 }
 
 impl LexMode {
-    /// The mode a session with this `sql_mode` is in (comma separated names, case does not matter).
+    /// The mode a session with this `sql_mode` is in: comma separated names in quotes or not, case does not matter.
     pub fn from_sql_mode(sql_mode: &str, charset: ByteCharset, dialect: Dialect) -> LexMode {
         let mut mode = LexMode { charset, dialect, ..LexMode::default() };
-        for name in sql_mode.split(',') {
-            let is = |known: &str| name.trim().eq_ignore_ascii_case(known);
+        for name in sql_mode.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
             // The combined modes are expanded by the server when it reports sql_mode, but not in the text of a SET.
             let combined = is("ANSI") || is("ORACLE") || is("MSSQL") || is("DB2") || is("MAXDB") || is("POSTGRESQL");
             mode.ansi_quotes |= combined || is("ANSI_QUOTES");

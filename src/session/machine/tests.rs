@@ -45,6 +45,30 @@ fn pins(session: &Session) -> String {
     format!("{:?}", session.pins)
 }
 
+/// Bug: IGNORE_SPACE was read from a client's flags alone. With it gone, `count (…)` was still taken for the built-in, where the
+/// server may mean a stored function.
+#[test]
+fn sql_mode_decides_how_statements_are_read() {
+    for from_the_handshake in [false, true] {
+        let lex_default = LexMode { ignore_space: from_the_handshake, ..LexMode::default() };
+        let mut session = Session::new(State::default().into(), lex_default);
+        for (sql_mode, ansi_quotes, no_backslash_escapes, ignore_space) in [
+            ("", false, false, false),
+            ("ANSI", true, false, true),
+            ("REAL_AS_FLOAT,PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,ONLY_FULL_GROUP_BY,ANSI", true, false, true),
+            ("ANSI_QUOTES", true, false, false),
+            ("IGNORE_SPACE", false, false, true),
+            ("STRICT_TRANS_TABLES,NO_BACKSLASH_ESCAPES", false, true, false),
+            ("STRICT_TRANS_TABLES", false, false, false),
+        ] {
+            let (sql, told) = (format!("SET sql_mode = '{sql_mode}'"), [("sql_mode", sql_mode)]);
+            say(&mut session, &sql, &Said { variables: &told, ..Said::default() });
+            let lex = LexMode { ansi_quotes, no_backslash_escapes, ignore_space, ..LexMode::default() };
+            assert_eq!(session.lex, lex, "{sql_mode}, by the handshake {from_the_handshake}");
+        }
+    }
+}
+
 #[test]
 fn pins_begin_and_end_with_their_cause() {
     for (begin, reason, end) in [
