@@ -52,7 +52,7 @@ impl Client {
             .held
             .as_ref()
             .map(|lease| (lease.server, self.session.pins.first().unwrap_or(crate::session::pin::PinReason::Unknown)));
-        let mut decision = decide(&Question {
+        let decision = decide(&Question {
             statement: job.statement,
             sql: job.sql,
             hint: job.hint,
@@ -73,6 +73,7 @@ impl Client {
             snapshot: &snapshot,
             rules: &settings.rules,
             settings: &settings.routing,
+            prefer: job.prefer,
             failed,
             turn: TURN.get(),
             load: &|server| self.load(server),
@@ -80,13 +81,6 @@ impl Client {
         });
         if decision.target == Target::Replica {
             TURN.set(TURN.get().wrapping_add(1));
-        }
-        if let (Some(prefer), Reason::Read, Target::Replica) = (job.prefer, decision.reason, decision.target)
-            && !failed.contains(&prefer)
-            && snapshot.server(prefer).is_some_and(|s| s.read_ok && s.weight > 0)
-            && snapshot.master != Some(prefer)
-        {
-            decision.server = Some(prefer);
         }
         decision
     }

@@ -108,6 +108,8 @@ pub struct Question<'a> {
     pub rules: &'a Rules,
     /// The settings.
     pub settings: &'a RoutingSettings,
+    /// Where the statement was prepared a moment ago: taken before others that are as good.
+    pub prefer: Option<ServerId>,
     /// Servers that already failed this statement.
     pub failed: &'a [ServerId],
     /// Counts up with every decision.
@@ -385,7 +387,8 @@ fn read(q: &Question<'_>, reason: Reason) -> Decision {
             fresh.push(server);
         }
     }
-    if let Some(server) = choose(q, &fresh) {
+    let preferred = fresh.iter().find(|s| q.prefer == Some(s.id) && s.weight > 0).map(|s| s.id);
+    if let Some(server) = preferred.or_else(|| choose(q, &fresh)) {
         let is_master = q.snapshot.master == Some(server);
         return Decision {
             target: if is_master { Target::Master } else { Target::Replica },

@@ -53,6 +53,7 @@ pub fn explain(snapshot: &Snapshot, shared: &ExplainParts<'_>, who: Who<'_>, sql
         snapshot,
         rules: shared.rules,
         settings: shared.routing,
+        prefer: None,
         failed: &[],
         turn: 0,
         load: &|_| Load::default(),

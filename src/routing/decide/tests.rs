@@ -61,6 +61,9 @@ struct Case<'a> {
     set_global: bool,
     /// Who has it.
     has: &'a [u16],
+    prefer: Option<ServerId>,
+    /// What others must be able to see in the answer.
+    shared: Option<&'a str>,
     failed: &'a [ServerId],
     turn: u64,
 }
@@ -70,7 +73,8 @@ fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
     let mut buffer = crate::sql::digest::DigestBuf::default();
     crate::sql::digest::digest(case.sql.as_bytes(), mode, &mut buffer);
     let statement = classify(case.sql.as_bytes(), mode);
-    let written = case.written.map(|text| GtidSet::parse(Flavor::MariaDb, text).expect("a GTID"));
+    let gtids = |text| GtidSet::parse(Flavor::MariaDb, text).expect("a GTID");
+    let (written, shared) = (case.written.map(gtids), case.shared.map(gtids));
     decide(&Question {
         statement: &statement,
         sql: case.sql.as_bytes(),
@@ -85,13 +89,14 @@ fn ask(snapshot: &Snapshot, case: &Case<'_>) -> Decision {
         completes_plainly: true,
         read_only_account: case.read_only,
         schemas: Schemas { allowed: &case.schemas, lex: mode, whole: true },
-        must_have: MustHave::Any,
+        must_have: shared.as_ref().map_or(MustHave::Any, MustHave::Gtid),
         written: written.as_ref(),
         defined: case.defined,
         set_global: case.set_global,
         snapshot,
         rules: &Rules(case.rules.clone()),
         settings: &case.settings,
+        prefer: case.prefer,
         failed: case.failed,
         turn: case.turn,
         load: &|_| Load::default(),
@@ -194,6 +199,31 @@ fn reads_take_turns_over_everything_but_the_master() {
         shares[ask(&servers(), &Case { sql: "SELECT 1", turn, ..Case::default() }).server.unwrap().index()] += 1;
     }
     assert_eq!(shares, [0, 100, 100, 100]);
+}
+
+/// Bug: that server was taken over the decision's head, even one that lacked what the answer was to be kept for, so that it was not kept.
+#[test]
+fn where_a_statement_was_prepared_it_is_executed_if_that_is_as_good() {
+    let mut snapshot = servers();
+    snapshot.servers[2].weight = 0;
+    let case = |prefer| Case { sql: "SELECT * FROM t WHERE id = ?", prefer: Some(ServerId(prefer)), ..Case::default() };
+    for (what, case, expected) in [
+        ("a replica", case(3), "replica db4 read"),
+        ("one that takes no reads", case(2), "replica db2 read"),
+        ("the master", case(0), "replica db2 read"),
+        ("one that failed", Case { failed: &[ServerId(3)], ..case(3) }, "replica db2 read"),
+        (
+            "one that lacks the session's write",
+            Case { written: Some("0-1-7"), has: &[1], ..case(3) },
+            "replica db2 read_your_writes",
+        ),
+        ("one that has it", Case { written: Some("0-1-7"), has: &[1, 3], ..case(3) }, "replica db4 read_your_writes"),
+        ("one that lacks what the answer is kept for", Case { shared: Some("0-1-7"), has: &[1], ..case(3) }, "replica db2 read"),
+        ("one that has that", Case { shared: Some("0-1-7"), has: &[1, 3], ..case(3) }, "replica db4 read"),
+        ("a hint", Case { sql: "/* sluice: master */ SELECT 1", ..case(3) }, "master db1 hint"),
+    ] {
+        assert_eq!(told(&ask(&snapshot, &case)), expected, "{what}");
+    }
 }
 
 #[test]
