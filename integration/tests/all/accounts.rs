@@ -90,6 +90,24 @@ async fn a_refused_change_of_the_user_ends_as_at_the_server() {
     }
 }
 
+/// MariaDB takes three, and knows no such command after that.
+#[tokio::test]
+async fn who_is_refused_again_and_again_is_told_what_the_server_tells() {
+    let mut told = Vec::new();
+    for port in [cluster().server("db1").port(), proxy().port()] {
+        let mut conn = driver::connect(driver::options(port, APP)).await.unwrap();
+        let mut errors = Vec::new();
+        for _ in 0..5 {
+            let error = conn.change_user(to(Account { password: "wrong", ..REPORT })).await.expect_err("a wrong password");
+            errors.push(server_error(&error).map(|told| told.0));
+        }
+        told.push((errors, who(&mut conn).await.ok().map(|(user, _)| user)));
+    }
+    assert_eq!(told[1], told[0]);
+    let last = if flavour() == Flavour::MariaDb { Some(1047) } else { None };
+    assert_eq!(told[1].0.last(), Some(&last), "{told:?}");
+}
+
 #[tokio::test]
 async fn a_locked_account_is_refused_in_the_servers_words() {
     let account = Account { name: "t_locked", password: "p" };
