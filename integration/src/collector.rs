@@ -1,5 +1,6 @@
 //! An OpenTelemetry collector that keeps what it is sent: OTLP over HTTP, read by the published messages.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -7,14 +8,16 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::{TlsAcceptor, rustls};
 
 /// A running collector; dropped, it is gone.
 #[derive(Debug)]
 pub struct Collector {
     port: u16,
+    by_tls: bool,
     spans: Arc<Mutex<Vec<Span>>>,
     services: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
@@ -23,13 +26,39 @@ pub struct Collector {
 impl Collector {
     /// Starts one on this port; 0: any.
     pub async fn start(port: u16) -> Result<Collector> {
+        Collector::start_with(port, None).await
+    }
+
+    /// Starts one that is reached by TLS. Its certificate is made for `localhost` and signed by itself; the second is the file it stands in.
+    pub async fn start_by_tls() -> Result<(Collector, PathBuf)> {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+        let file = crate::home::new_dir("collector")?.join("cert.pem");
+        std::fs::write(&file, made.cert.pem())?;
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())?;
+        Ok((Collector::start_with(0, Some(TlsAcceptor::from(Arc::new(config)))).await?, file))
+    }
+
+    async fn start_with(port: u16, tls: Option<TlsAcceptor>) -> Result<Collector> {
+        let by_tls = tls.is_some();
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let port = listener.local_addr()?.port();
         let (spans, services) = (Arc::<Mutex<Vec<Span>>>::default(), Arc::<Mutex<Vec<String>>>::default());
         let (kept, named) = (spans.clone(), services.clone());
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                match receive(stream).await {
+                let received = match &tls {
+                    None => receive(stream).await,
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => receive(stream).await,
+                        Err(error) => Err(error.into()),
+                    },
+                };
+                match received {
                     Ok(request) => {
                         for resource in request.resource_spans {
                             let attributes = resource.resource.map(|resource| resource.attributes).unwrap_or_default();
@@ -45,12 +74,15 @@ impl Collector {
                 }
             }
         });
-        Ok(Collector { port, spans, services, task })
+        Ok(Collector { port, by_tls, spans, services, task })
     }
 
     /// Where it takes spans.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}/v1/traces", self.port)
+        match self.by_tls {
+            true => format!("https://localhost:{}/v1/traces", self.port),
+            false => format!("http://127.0.0.1:{}/v1/traces", self.port),
+        }
     }
 
     /// What has come so far.
@@ -80,7 +112,7 @@ pub fn attribute(span: &Span, key: &str) -> Option<String> {
     })
 }
 
-async fn receive(mut stream: TcpStream) -> Result<ExportTraceServiceRequest> {
+async fn receive(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<ExportTraceServiceRequest> {
     let mut bytes = Vec::new();
     let head = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -100,5 +132,6 @@ async fn receive(mut stream: TcpStream) -> Result<ExportTraceServiceRequest> {
     }
     let request = ExportTraceServiceRequest::decode(&bytes[head..whole])?;
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n").await?;
+    stream.flush().await?;
     Ok(request)
 }

@@ -65,7 +65,7 @@ pub fn document(root: &DeTable<'_>, report: &mut Report<'_>, outside: &dyn Outsi
         users,
         admin: admin(&section(root, "admin", keys::ADMIN, report), report, outside),
         http: Http { listen: section(root, "http", keys::HTTP, report).address_or_off("listen", Http::default().listen, report) },
-        tracing: super::watch::tracing(&section(root, "tracing", keys::TRACING, report), report),
+        tracing: super::watch::tracing(&section(root, "tracing", keys::TRACING, report), report, outside),
         warnings: Vec::new(),
     }
 }

@@ -65,7 +65,7 @@ pub const USER: &[&str] =
 /// Keys of `[admin]`.
 pub const ADMIN: &[&str] = &["listen", "user", "password", "password_file", "password_env"];
 /// Keys of `[tracing]`.
-pub const TRACING: &[&str] = &["otlp_endpoint", "sample_every", "service_name"];
+pub const TRACING: &[&str] = &["otlp_endpoint", "otlp_ca", "sample_every", "service_name"];
 /// Keys of `[http]`.
 pub const HTTP: &[&str] = &["listen"];
 

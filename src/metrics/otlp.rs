@@ -19,8 +19,9 @@ use super::spans::{StatementSpan, mixed};
 const TEXT_BYTES_MAX: usize = 2048;
 /// The name of a span is a statement's first word, up to here.
 const NAME_LETTERS_MAX: usize = 32;
-/// The port of `http://` when none is named.
+/// The ports of `http://` and `https://` when none is named.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 /// OTLP's own path, when none is named.
 const PATH: &str = "/v1/traces";
 
@@ -29,12 +30,16 @@ const PATH: &str = "/v1/traces";
 pub struct Endpoint {
     /// `host:port`
     pub authority: String,
+    /// The host alone, an IPv6 address without its brackets: whose certificate it must be.
+    pub host: String,
+    /// By TLS.
+    pub tls: bool,
     /// The path, from `/` on.
     pub path: String,
 }
 
 impl Endpoint {
-    /// Reads `http://host[:port][/path]`; without a path it is OTLP's own.
+    /// Reads `http://host[:port][/path]`, or `https://` for TLS; without a path it is OTLP's own.
     pub fn parse(url: &str) -> Option<Endpoint> {
         let uri: Uri = url.parse().ok()?;
         let authority = uri.authority()?;
@@ -44,15 +49,21 @@ impl Endpoint {
             None => authority.host().to_owned(),
         };
         let is_plain = authority.as_str() == said && !authority.host().is_empty() && !url.contains('#');
-        if uri.scheme_str() != Some("http") || !is_plain {
+        let (tls, default_port) = match uri.scheme_str() {
+            Some("http") => (false, HTTP_PORT),
+            Some("https") => (true, HTTPS_PORT),
+            _ => return None,
+        };
+        if !is_plain {
             return None;
         }
         let path = match uri.path() {
             "/" => PATH,
             _ => uri.path_and_query()?.as_str(),
         };
-        let port = authority.port_u16().unwrap_or(HTTP_PORT);
-        Some(Endpoint { authority: format!("{}:{port}", authority.host()), path: path.to_owned() })
+        let port = authority.port_u16().unwrap_or(default_port);
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        Some(Endpoint { authority: format!("{}:{port}", authority.host()), host, tls, path: path.to_owned() })
     }
 }
 
@@ -144,9 +155,12 @@ mod tests {
         assert_eq!(parsed("http://collector:4318/").unwrap(), "collector:4318 /v1/traces");
         assert_eq!(parsed("http://[::1]:4318/x").unwrap(), "[::1]:4318 /x");
         assert_eq!(parsed("http://[::1]").unwrap(), "[::1]:80 /v1/traces");
+        assert_eq!(parsed("https://collector").unwrap(), "collector:443 /v1/traces");
+        let by_tls = Endpoint::parse("https://[::1]:4318/x").unwrap();
+        assert_eq!((by_tls.authority.as_str(), by_tls.host.as_str(), by_tls.tls), ("[::1]:4318", "::1", true));
         assert_eq!(parsed("http://collector/x?token=1").unwrap(), "collector:80 /x?token=1");
         let wrong =
-            ["", "/", "collector", "collector:4318", "https://collector", "http://", "http:///x", "http://:4318/", "http://a b/"];
+            ["", "/", "collector", "collector:4318", "ftp://collector", "http://", "http:///x", "http://:4318/", "http://a b/"];
         let too =
             ["http://u@h/", "http://u:p@h:1/", "http://h:port/", "http://h:70000/", "http://h:/", "http://::1/", "http://h/#x"];
         for wrong in wrong.into_iter().chain(too) {

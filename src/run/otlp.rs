@@ -1,4 +1,4 @@
-//! Sends spans to the collector: what waits in the queue, once a second, by HTTP. A collector that is slow or gone costs spans, no
+//! Sends spans to the collector: what waits in the queue, twice a second, by HTTP or HTTPS. A collector that is slow or gone costs spans, no
 //! statement.
 
 use std::sync::Arc;
@@ -9,10 +9,14 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 
+use crate::backend::{ServerTls, TlsMode};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::frontend::shared::Shared;
@@ -37,6 +41,7 @@ pub fn configure(shared: &Shared, config: &Config) {
 pub async fn run(mut queue: mpsc::Receiver<StatementSpan>, shared: Arc<Shared>, config: Arc<ArcSwap<Config>>) {
     let mut batch = Vec::new();
     let mut reached = true;
+    let mut trust = Trust::default();
     while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let settings = config.load_full();
         let count = batch.len() as u64;
@@ -45,7 +50,9 @@ pub async fn run(mut queue: mpsc::Receiver<StatementSpan>, shared: Arc<Shared>, 
             Some(endpoint) => {
                 let unix_ns = Clock::wall_us().saturating_mul(1000);
                 let body = request(&batch, &settings.tracing.service_name, Instant::now(), unix_ns);
-                timeout(LIMIT, post(&endpoint, body)).await.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")))
+                timeout(LIMIT, post(&endpoint, trust.of(&settings), body))
+                    .await
+                    .unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")))
             }
         };
         batch.clear();
@@ -70,9 +77,38 @@ pub async fn run(mut queue: mpsc::Receiver<StatementSpan>, shared: Arc<Shared>, 
     }
 }
 
-async fn post(endpoint: &Endpoint, body: Vec<u8>) -> Result<(), String> {
+/// What collectors' certificates are checked with, as the configuration in force says. A renewed file is read at the next reload.
+#[derive(Default)]
+struct Trust(Option<(Arc<Config>, Result<ServerTls, String>)>);
+
+impl Trust {
+    fn of(&mut self, settings: &Arc<Config>) -> Result<&TlsConnector, String> {
+        if self.0.as_ref().is_none_or(|(made_for, _)| !Arc::ptr_eq(made_for, settings)) {
+            let made = ServerTls::new(TlsMode::VerifyIdentity, settings.tracing.otlp_ca.as_deref(), None, None);
+            self.0 = Some((settings.clone(), made.map_err(|why| why.to_string())));
+        }
+        let (_, made) = self.0.as_ref().ok_or("nothing to check its certificate with")?;
+        made.as_ref().map_err(Clone::clone)?.connector().ok_or_else(|| "no TLS".to_owned())
+    }
+}
+
+async fn post(endpoint: &Endpoint, trust: Result<&TlsConnector, String>, body: Vec<u8>) -> Result<(), String> {
     let say = |e: &dyn std::fmt::Display| format!("{}: {e}", endpoint.authority);
     let stream = TcpStream::connect(&endpoint.authority).await.map_err(|e| say(&e))?;
+    if !endpoint.tls {
+        return send(stream, endpoint, body).await.map_err(|e| say(&e));
+    }
+    let name = ServerName::try_from(endpoint.host.clone()).map_err(|e| say(&e))?;
+    let stream = trust?.connect(name, stream).await.map_err(|e| say(&format_args!("TLS: {e}")))?;
+    send(stream, endpoint, body).await.map_err(|e| say(&e))
+}
+
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    endpoint: &Endpoint,
+    body: Vec<u8>,
+) -> Result<(), String> {
+    let say = |e: &dyn std::fmt::Display| e.to_string();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| say(&e))?;
     let request = Request::post(&endpoint.path)
         .header("host", &endpoint.authority)

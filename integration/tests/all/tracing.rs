@@ -35,6 +35,35 @@ async fn of(collector: &Collector, text: &str) -> Vec<Span> {
     found()
 }
 
+/// By TLS to a collector that proves who it is; another one is sent nothing.
+#[tokio::test]
+async fn a_collector_by_tls_is_believed_by_its_authority() {
+    let (collector, ca) = Collector::start_by_tls().await.unwrap();
+    let (endpoint, ca) = (collector.endpoint(), format!("{:?}", ca.display().to_string()));
+    let other_name = endpoint.replace("localhost", "127.0.0.1");
+    for (endpoint, ca, refused) in [(&endpoint, Some(&ca), false), (&other_name, Some(&ca), true), (&endpoint, None, true)] {
+        let mut config = Proxy::before(cluster()).set("tracing.otlp_endpoint", &format!("{endpoint:?}"));
+        if let Some(ca) = ca {
+            config = config.set("tracing.otlp_ca", ca);
+        }
+        let proxy = config.start().await.unwrap();
+        let mut conn = proxy.connect("shop").await.unwrap();
+        let text = if refused { "to_nobody" } else { "by_tls" };
+        conn.query_drop(format!("SELECT COUNT(*) AS {text} FROM items /*traceparent='00-{TRACE}-{PARENT}-01'*/")).await.unwrap();
+        if !refused {
+            of(&collector, text).await;
+            continue;
+        }
+        let told = async || {
+            let events = proxy.admin("SELECT detail FROM events WHERE kind = 'tracing'").await?;
+            Ok(events.column("detail").iter().any(|detail| detail.contains("TLS: invalid peer certificate")))
+        };
+        until_true("it is said why", LIMIT, told).await.unwrap();
+        let sent = collector.spans();
+        assert!(sent.iter().all(|span| attribute(span, "db.query.text").is_none_or(|query| !query.contains(text))), "{endpoint}");
+    }
+}
+
 #[tokio::test]
 async fn statements_of_a_trace_are_told() {
     let collector = Collector::start(0).await.unwrap();
