@@ -71,6 +71,29 @@ async fn a_c_library_changes_its_user() {
     }
 }
 
+/// Bug: MySQL Connector/J was asked for the password of an account that Sluice had not seen, in a plugin that it does not follow to
+/// where the greeting begins with 5.5.5, and lost its connection.
+#[tokio::test]
+async fn connector_j_changes_to_an_account_that_was_never_seen() {
+    use sluice::protocol::Capabilities;
+    if flavour() == Flavour::MySql {
+        return; // it has no such plugin, and does not call itself so
+    }
+    on_db1(&["CREATE OR REPLACE USER t_never_seen IDENTIFIED BY 'secret'", "GRANT SELECT ON shop.* TO t_never_seen"]).await;
+    cluster().settle().await.unwrap();
+    for port in [cluster().server("db1").port(), proxy().port()] {
+        let wanted = Capabilities::DEPRECATE_EOF | Capabilities::CONNECT_ATTRS;
+        let mut wire = integration::wire::Wire::login(port, wanted).await.unwrap();
+        let refused = wire.change_user_as_java_does("t_never_seen", "wrong").await.unwrap_err().to_string();
+        assert!(refused.contains("Access denied"), "{refused}");
+        for _ in 0..2 {
+            wire.change_user_as_java_does("t_never_seen", "secret").await.unwrap();
+            let shown = format!("{:?}", wire.query("SELECT CURRENT_USER()").await.unwrap());
+            assert!(shown.contains("t_never_seen@%"), "{shown}");
+        }
+    }
+}
+
 /// MySQL closes a client whose COM_CHANGE_USER it refuses; MariaDB goes on with the old user in a new session.
 #[tokio::test]
 async fn a_refused_change_of_the_user_ends_as_at_the_server() {

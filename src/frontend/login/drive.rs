@@ -167,7 +167,14 @@ async fn change(client: &mut Client, peer: &Peer, request: ChangeUserRequest<'_>
     // Other plugins answer what a switch brings, and what they send before it says nothing.
     let native = command.plugin.is_empty() || Plugin::from_name(&command.plugin) == Some(Plugin::Native);
     let answer = native.then(|| Zeroizing::new(command.auth));
-    exchange(client, asked, &command.plugin, answer, request.nonce, room, native).await
+    let keeps_challenge = native && !answers_switches(&asked.attributes);
+    exchange(client, asked, &command.plugin, answer, request.nonce, room, keeps_challenge).await
+}
+
+/// Whether a client is known to answer the challenge that a switch brings, also in a COM_CHANGE_USER: by the name it gives itself. Where it
+/// takes the server for older than MySQL 5.5.16, by MariaDB's `5.5.5-`, Connector/J follows to no `caching_sha2_password`.
+fn answers_switches(attributes: &[(String, String)]) -> bool {
+    attributes.iter().any(|(name, value)| name == "_client_name" && value.ends_with("Connector/J"))
 }
 
 /// Under which name a user's credential is remembered. What a server accepted over TLS says nothing about a client without it:
