@@ -22,6 +22,8 @@ const LOGIN_PACKET_BYTES_MAX: usize = 64 * 1024;
 const SHA2: &str = "caching_sha2_password";
 const NATIVE: &str = "mysql_native_password";
 
+/// Without `DEPRECATE_EOF`: an EOF behind the columns says that there is no cursor. Connector/J, when it has asked for one, takes what would
+/// stand in its place for that word, and waits for a second end behind a result without rows.
 const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::FOUND_ROWS)
     .with(Capabilities::LONG_FLAG)
@@ -33,8 +35,7 @@ const OFFERED: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::PS_MULTI_RESULTS)
     .with(Capabilities::PLUGIN_AUTH)
     .with(Capabilities::CONNECT_ATTRS)
-    .with(Capabilities::PLUGIN_AUTH_LENENC)
-    .with(Capabilities::DEPRECATE_EOF);
+    .with(Capabilities::PLUGIN_AUTH_LENENC);
 
 /// How a login ended.
 pub enum Login {

@@ -130,18 +130,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(())
     }
 
-    fn deprecate_eof(&self) -> bool {
-        self.capabilities.has(Capabilities::DEPRECATE_EOF)
-    }
-
     /// Adds an OK packet.
     pub fn ok(&mut self, affected: u64, info: &str) {
-        let packet = self.ok_packet(0x00, affected, info);
-        self.add(&packet);
-    }
-
-    fn ok_packet(&self, header: u8, affected: u64, info: &str) -> Vec<u8> {
-        let mut p = vec![header];
+        let mut p = vec![0x00];
         lenenc(&mut p, affected);
         lenenc(&mut p, 0);
         p.extend_from_slice(&STATUS.to_le_bytes());
@@ -150,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             // Clients read the info as a length-encoded string; the manual's string<EOF> is what nobody does.
             text(&mut p, info.as_bytes());
         }
-        p
+        self.add(&p);
     }
 
     /// Adds an ERR packet.
@@ -163,15 +154,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.add(&p);
     }
 
-    /// The end of columns (only for clients that want one) or of rows.
-    fn eof(&mut self, rows: bool) {
-        if !self.deprecate_eof() {
-            let (warnings, status) = (self.warnings.to_le_bytes(), STATUS.to_le_bytes());
-            self.add(&[0xFE, warnings[0], warnings[1], status[0], status[1]]);
-        } else if rows {
-            let packet = self.ok_packet(0xFE, 0, "");
-            self.add(&packet);
-        }
+    /// The end of columns, or of rows.
+    fn eof(&mut self) {
+        let (warnings, status) = (self.warnings.to_le_bytes(), STATUS.to_le_bytes());
+        self.add(&[0xFE, warnings[0], warnings[1], status[0], status[1]]);
     }
 
     /// Adds a result set: text rows for COM_QUERY, binary ones for COM_STMT_EXECUTE.
@@ -182,12 +168,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         for column in &table.columns {
             self.add(&definition(column));
         }
-        self.eof(false);
+        self.eof();
         for row in &table.rows {
             let packet = if binary { binary_row(&table.columns, row) } else { text_row(row) };
             self.add(&packet);
         }
-        self.eof(true);
+        self.eof();
     }
 
     /// Adds the answer to COM_STMT_PREPARE of a statement without parameters.
@@ -201,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.add(&p);
         if !columns.is_empty() {
             columns.iter().for_each(|column| self.add(&definition(column)));
-            self.eof(false);
+            self.eof();
         }
     }
 
@@ -213,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             p.push(0xFB);
             self.add(&p);
         }
-        self.eof(true);
+        self.eof();
     }
 }
 
