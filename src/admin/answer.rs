@@ -189,11 +189,6 @@ impl Value {
         })
     }
 
-    /// Whether it counts as true; `None` for NULL.
-    pub fn truth(&self) -> Option<bool> {
-        self.number().map(|n| n != 0.0)
-    }
-
     /// As `=`, `<`, `ORDER BY` compare: text without regard to case, a number with text as numbers. `None` when either is NULL.
     pub fn compare(&self, other: &Value) -> Option<Ordering> {
         Some(match (self, other) {

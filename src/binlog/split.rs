@@ -52,11 +52,6 @@ impl Splitter {
         Splitter::default()
     }
 
-    /// Whether the events from here on have a checksum behind them.
-    pub fn expect_checksum(&mut self, expected: bool) {
-        self.checksum = expected;
-    }
-
     /// Whether no event is under way.
     pub fn between_events(&self) -> bool {
         self.seen == 0

@@ -34,8 +34,6 @@ pub const VERSION: u8 = 1;
 /// Before an entry: a mark and the version.
 const MARK: [u8; 4] = [b's', b'l', b'u', VERSION];
 const SUM_LEN: usize = 32;
-/// What an entry takes at most beside reply and key: its head, and a position of [`POSITION_PARTS_MAX`] parts.
-pub const OVERHEAD_MAX: usize = 64 << 10;
 /// Entries that are true up to a longer position are not put there.
 const POSITION_PARTS_MAX: usize = 256;
 /// Accounts that are remembered; beyond it all are forgotten.

@@ -68,11 +68,6 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     changes
 }
 
-/// Whether a reload can apply all of them.
-pub fn all_live(changes: &[Change]) -> bool {
-    changes.iter().all(|change| change.restart.is_none())
-}
-
 /// Every key with its value as it is shown, for `SHOW VARIABLES`.
 pub fn listed(config: &Config) -> Vec<(String, String)> {
     // Text as it is, without the quotes of TOML.

@@ -27,11 +27,6 @@ macro_rules! labels {
             pub fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $word),* }
             }
-
-            /// The one with that label value.
-            pub fn from_word(word: &str) -> Option<$name> {
-                match word { $($word => Some($name::$variant),)* _ => None }
-            }
         }
     )*};
 }
@@ -169,7 +164,6 @@ pub struct Metrics {
     state: IntGaugeVec,
     lag: GaugeVec,
     pool: IntGaugeVec,
-    clients: IntGaugeVec,
     pinned: IntGaugeVec,
     failovers: IntCounterVec,
     errors: [IntCounter; 3],
@@ -311,7 +305,6 @@ impl Metrics {
             state,
             lag,
             pool,
-            clients,
         }
     }
 
@@ -388,11 +381,6 @@ impl Metrics {
     /// `sluice_failovers_total`: `kind` is `failover`, `switchover` or `rejoin`, `result` is `ok`, `refused` or `failed`.
     pub fn failovers(&self, kind: &str, result: &str) -> IntCounter {
         self.failovers.with_label_values(&[kind, result])
-    }
-
-    /// `sluice_clients` of another state than those with a handle of their own.
-    pub fn clients(&self, state: &str) -> IntGauge {
-        self.clients.with_label_values(&[state])
     }
 
     /// Everything in Prometheus' text format.

@@ -173,16 +173,8 @@ impl Stream {
         packed.flush().await
     }
 
-    /// Waits, without holding a buffer, until a read would find bytes or the end. For TLS that may wake for a record that
-    /// carries no application data; the read that follows then waits on.
-    ///
-    /// # Errors
-    /// Those of the reactor.
-    pub async fn wait_readable(&self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll_readable(cx)).await
-    }
-
-    /// [`Stream::wait_readable`], asked once. Only the task that asked last is woken, and it is the one that reads.
+    /// Whether a read would find bytes or the end, asked without holding a buffer. For TLS that may be a record that carries no
+    /// application data; the read that follows then waits on. Only the task that asked last is woken, and it is the one that reads.
     ///
     /// # Errors
     /// Those of the reactor.

@@ -143,11 +143,6 @@ impl Com {
         self as u8
     }
 
-    /// Whether the server sends anything for this command before the client's next one. COM_QUIT only closes.
-    pub const fn has_reply(self) -> bool {
-        !matches!(self.reply(), Reply::None | Reply::Close)
-    }
-
     /// What to tell a [`super::reply::ReplyTracker`]; `None` where there is no reply it can follow.
     pub const fn expect(self) -> Option<Expect> {
         match self.reply() {
@@ -187,7 +182,7 @@ mod tests {
             (Com::ChangeUser, true, None),
             (Com::BinlogDump, true, None),
         ] {
-            assert_eq!((com.has_reply(), com.expect()), (has_reply, expect), "{com}");
+            assert_eq!((!matches!(com.reply(), Reply::None | Reply::Close), com.expect()), (has_reply, expect), "{com}");
         }
     }
 }

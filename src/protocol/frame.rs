@@ -94,13 +94,6 @@ pub struct Packet<'a> {
     pub wire_len: usize,
 }
 
-impl Packet<'_> {
-    /// Fails when this packet does not begin with `expected`.
-    pub fn expect_seq(&self, expected: u8) -> Result<(), FrameError> {
-        check_seq(expected, self.seq)
-    }
-}
-
 /// The packet at the start of `buf`, or `None` while bytes of it are missing.
 ///
 /// `limit` bounds the payload in bytes (`max_allowed_packet`); a header that announces more fails at once, before the bytes arrive.

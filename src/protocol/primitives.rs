@@ -112,27 +112,9 @@ impl<'a> Reader<'a> {
         self.lenenc_bytes().map(Some)
     }
 
-    /// `string<NUL>`, without its terminator, which must be there.
-    pub fn nul_bytes(&mut self) -> Option<&'a [u8]> {
-        let end = self.buf.iter().position(|b| *b == 0)?;
-        let value = self.bytes(end)?;
-        self.u8()?;
-        Some(value)
-    }
-
     /// `string<EOF>`: everything left.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.buf)
-    }
-}
-
-/// Bytes that [`Put::put_lenenc_int`] writes for `value`.
-pub fn lenenc_len(value: u64) -> usize {
-    match value {
-        0..=0xFA => 1,
-        0xFB..=0xFFFF => 3,
-        0x1_0000..=0xFF_FFFF => 4,
-        _ => 9,
     }
 }
 
@@ -169,12 +151,6 @@ pub trait Put: BufMut {
         self.put_slice(value);
     }
 
-    /// `string<NUL>`; a NUL inside `value` ends it there, so that no text can spill into the next field.
-    fn put_nul_bytes(&mut self, value: &[u8]) {
-        self.put_slice(value.split(|b| *b == 0).next().unwrap_or_default());
-        self.put_u8(0);
-    }
-
     /// A value of a text row.
     fn put_nullable_bytes(&mut self, value: Option<&[u8]>) {
         match value {
@@ -207,7 +183,6 @@ mod tests {
             let mut out = Vec::new();
             out.put_lenenc_int(*value);
             assert_eq!(&out, bytes);
-            assert_eq!(lenenc_len(*value), bytes.len());
             assert_eq!(Reader::new(bytes).lenenc_int(), Some(*value));
             for cut in 0..bytes.len() {
                 let mut reader = Reader::new(&bytes[..cut]);
@@ -224,18 +199,15 @@ mod tests {
         let mut out = Vec::new();
         out.put_lenenc_bytes(b"abc");
         out.put_nullable_bytes(None);
-        out.put_nul_bytes(b"x\0y");
         out.put_u24_le(0x01_0203);
         out.put_slice(b"rest");
         let mut r = Reader::new(&out);
         assert_eq!(r.nullable_bytes(), Some(Some(&b"abc"[..])));
         assert_eq!(r.nullable_bytes(), Some(None));
-        assert_eq!(r.nul_bytes(), Some(&b"x"[..]));
         assert_eq!(r.u24(), Some(0x01_0203));
         assert_eq!(r.rest(), b"rest");
         assert!(r.is_empty());
         assert_eq!(r.nullable_bytes(), None);
-        assert_eq!(Reader::new(b"no end").nul_bytes(), None);
         let mut r = Reader::new(&[5, b'a']);
         assert_eq!(r.lenenc_bytes(), None);
         assert_eq!(r.remaining(), 2);

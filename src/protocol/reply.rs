@@ -15,9 +15,6 @@ mod tracker;
 
 pub use tracker::ReplyTracker;
 
-/// The longest payload of a control packet: one physical packet that is not continued.
-pub const MAX_CONTROL_LEN: usize = MAX_PAYLOAD - 1;
-
 /// The most columns a result set may have. The answer to a PREPARE counts them in 16 bits; that to a query may have more (MySQL 9 sends
 /// 68,001 where that many are selected), and each comes in a packet of its own, which is counted and let go.
 pub const MAX_COLUMNS: u64 = 0xFF_FFFF;
@@ -114,7 +111,7 @@ pub enum ReplyError {
         /// Which packet.
         what: &'static str,
     },
-    /// A control packet longer than [`MAX_CONTROL_LEN`].
+    /// A control packet that goes on in another physical packet.
     #[error("control packet of {MAX_PAYLOAD} bytes or more")]
     TooLong,
 }

@@ -80,30 +80,6 @@ impl<'a> ColumnDefinition<'a> {
         }
     }
 
-    /// A column of whole numbers of 64 bits.
-    pub fn integer(name: &'a str, unsigned: bool) -> ColumnDefinition<'a> {
-        let sign = if unsigned { column_flag::UNSIGNED } else { 0 };
-        ColumnDefinition {
-            charset: BINARY,
-            length: 20,
-            kind: column_type::LONGLONG,
-            flags: column_flag::BINARY | sign,
-            decimals: 0,
-            ..ColumnDefinition::text(name)
-        }
-    }
-
-    /// A column of floating numbers.
-    pub fn double(name: &'a str) -> ColumnDefinition<'a> {
-        ColumnDefinition {
-            charset: BINARY,
-            length: 23,
-            kind: column_type::DOUBLE,
-            flags: column_flag::BINARY,
-            ..ColumnDefinition::text(name)
-        }
-    }
-
     /// Appends the payload for a connection with `caps`.
     pub fn write(&self, out: &mut BytesMut, caps: Capabilities) {
         for text in [b"def", self.schema, self.table, self.org_table, self.name, self.org_name] {

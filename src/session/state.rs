@@ -182,11 +182,6 @@ impl State {
         names.iter().any(|name| !self.user.contains_key(name.as_str()))
     }
 
-    /// Whether any user variable is set.
-    pub fn has_users(&self) -> bool {
-        !self.user.is_empty()
-    }
-
     /// This state with other contents.
     #[must_use]
     pub fn changed(&self, changes: &[Change]) -> State {

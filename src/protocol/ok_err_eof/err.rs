@@ -55,13 +55,6 @@ impl<'a> ErrPacket<'a> {
         ErrPacket::write(out, error.code, error.sqlstate, message);
     }
 
-    /// Appends an ERR packet without SQLSTATE, as a client expects one before the handshake.
-    pub fn write_before_handshake(out: &mut BytesMut, errno: u16, message: &[u8]) {
-        out.extend_from_slice(&[ERR_HEADER]);
-        out.extend_from_slice(&errno.to_le_bytes());
-        out.extend_from_slice(message);
-    }
-
     /// Whether this packet says that the server has closed the connection because it was idle. It was sent before a command was read: its number
     /// is 0, and answers begin with 1.
     pub fn is_farewell(packet: &[u8]) -> bool {

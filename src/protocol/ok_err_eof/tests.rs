@@ -111,7 +111,6 @@ fn err_packets() {
     assert_eq!(ErrPacket::parse(b"\x00\x10\x04"), None);
     assert_eq!(written(|out| ErrPacket::write(out, 1644, *b"45000", b"oops")), b"\xff\x6c\x06#45000oops");
     assert_eq!(written(|out| ErrPacket::write_errno(out, errno::ER_OPTION_PREVENTS_STATEMENT, b"no")), b"\xff\x0a\x05#HY000no");
-    assert_eq!(written(|out| ErrPacket::write_before_handshake(out, 1040, b"full")), b"\xff\x10\x04full");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn capabilities() -> impl Iterator<Item = Capabilities> {
 
 fn written(caps: Capabilities) -> BytesMut {
     let mut out = BytesMut::new();
-    let columns = [ColumnDefinition::text("name"), ColumnDefinition::integer("lag_ms", true)];
+    let columns = [ColumnDefinition::text("name"), ColumnDefinition::text("lag_ms")];
     let mut set = ResultSetWriter::new(&mut out, 1, caps, Status::AUTOCOMMIT, &columns);
     set.row([Some(&b"db1"[..]), Some(b"12")]);
     set.row([Some(&b"db2"[..]), None]);

@@ -231,7 +231,7 @@ fn what_can_be_given_goes_along() {
     assert_eq!((pins(&session).as_str(), session.state.role()), ("[]", Some("`admin`, 'b'@'%'")));
     session.reset();
     assert_eq!(session.state.role(), Some("`admin`, 'b'@'%'"), "servers let it stand");
-    assert!(!session.state.has_users() && session.state.schema() == Some(b"shop"));
+    assert!(!session.state.has_user("a") && !session.state.has_user("b") && session.state.schema() == Some(b"shop"));
 }
 
 #[test]

@@ -146,11 +146,6 @@ impl MySqlSet {
         self.origins.iter().map(|(origin, intervals)| (origin, intervals.as_slice()))
     }
 
-    /// True when `number` of `origin` is in.
-    pub fn contains_one(&self, origin: &Origin, number: u64) -> bool {
-        holds(self.intervals(origin), Interval { first: number, last: number })
-    }
-
     /// True when all of `other` is in.
     pub fn contains(&self, other: &MySqlSet) -> bool {
         other.origins.iter().all(|(origin, wanted)| {
@@ -204,6 +199,7 @@ impl MySqlSet {
     }
 
     /// Both sets together.
+    #[cfg(test)]
     pub fn union(&self, other: &MySqlSet) -> MySqlSet {
         let mut both = self.clone();
         both.merge(other);
