@@ -3,6 +3,8 @@
 //!
 //! [`answer`] is Sluice logging in at a server; [`exchange`] is a client logging in at Sluice.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod accounts;
 pub mod answer;
 pub mod attributes;

@@ -13,6 +13,8 @@
 //! `frontend::cached` serves from it and fills it, `frontend::changed` tells it of clients' writes, `run` has the master asked for its
 //! definitions. `docs/cache.md` says what is promised.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod changes;
 pub mod definitions;
 pub mod epoch;

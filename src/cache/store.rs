@@ -153,6 +153,7 @@ pub struct Shown {
 
 impl Store {
     /// A store for this many bytes.
+    #[expect(clippy::expect_used, reason = "the builder fails for what it was not given, and shards can be set by it alone")]
     pub fn new(bytes_max: u64) -> Store {
         let evictions = Arc::new(AtomicU64::new(0));
         let options = OptionsBuilder::new()

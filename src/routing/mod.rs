@@ -3,6 +3,8 @@
 //! The order of the rules is the text of [`decide::decide`]. The reason it returns is the word that stands in `EXPLAIN ROUTE`,
 //! in the log, in the metrics and in the tests.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod balance;
 pub mod decide;
 pub mod decision;

@@ -1,5 +1,7 @@
 //! One client's conversation as a machine: what it has set, what pins it, what it has written.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod collation;
 pub mod last_write;
 pub mod leftover;

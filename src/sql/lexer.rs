@@ -124,9 +124,9 @@ const PUNCT: u8 = 5;
 /// What a token that begins with this byte may be.
 static START: [u8; 256] = {
     let mut table = [OTHER; 256];
-    let mut i = 0;
-    while i < 256 {
-        table[i] = match i as u8 {
+    let (mut rest, mut byte): (&mut [u8], u8) = (&mut table, 0);
+    while let [slot, after @ ..] = rest {
+        *slot = match byte {
             b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => SPACE,
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'$' | 0x80..=0xff => WORD,
             b'0'..=b'9' => DIGIT,
@@ -134,7 +134,7 @@ static START: [u8; 256] = {
             b'(' | b')' | b',' | b';' | b'?' => PUNCT,
             _ => OTHER,
         };
-        i += 1;
+        (rest, byte) = (after, byte.wrapping_add(1));
     }
     table
 };
@@ -148,10 +148,10 @@ fn is_ident(byte: u8) -> bool {
 /// Bytes that need a look inside quotes.
 static STOPS_QUOTED: [bool; 256] = {
     let mut table = [false; 256];
-    let mut i = 0;
-    while i < 256 {
-        table[i] = matches!(i as u8, b'\'' | b'"' | b'`' | b'\\' | 0 | 0x80..=0xff);
-        i += 1;
+    let (mut rest, mut byte): (&mut [bool], u8) = (&mut table, 0);
+    while let [slot, after @ ..] = rest {
+        *slot = matches!(byte, b'\'' | b'"' | b'`' | b'\\' | 0 | 0x80..=0xff);
+        (rest, byte) = (after, byte.wrapping_add(1));
     }
     table
 };

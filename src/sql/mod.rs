@@ -4,6 +4,8 @@
 //! The way of a statement: [`digest::digest`] makes its digest in a reused buffer and finds hints; [`classify::ClassifyCache::get`] looks the judgement
 //! up by the digest's text, and makes it on first sight; what depends on literals is read from the raw text by [`set::parse`] and [`transaction::parse`].
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod charset;
 pub mod classify;
 pub(crate) mod cursor;

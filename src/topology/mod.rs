@@ -2,6 +2,8 @@
 //!
 //! The way of a heartbeat: the monitor asks a server and makes an [`Observation`]; [`diagnose()`] takes it into its [`Memory`] and judges all servers
 //! anew; the [`Snapshot`] that comes out is what every statement is routed by, and the [`Change`]s are what operators read.
+//!
+//! Of the pure rooms this one may index and `expect`: its tables are made of the configured servers, and an index is the id of one of them.
 
 pub mod candidate;
 pub mod diagnose;

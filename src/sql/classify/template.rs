@@ -53,10 +53,9 @@ struct Literal {
 /// What a byte is to a literal of ours: nothing, a part of a name, a digit, a quote.
 static KIND: [u8; 256] = {
     let mut table = [PLAIN; 256];
-    let mut i = 0;
-    while i < 256 {
-        let byte = i as u8;
-        table[i] = if is_quote(byte) {
+    let (mut rest, mut byte): (&mut [u8], u8) = (&mut table, 0);
+    while let [slot, after @ ..] = rest {
+        *slot = if is_quote(byte) {
             QUOTE
         } else if byte.is_ascii_digit() {
             DIGIT
@@ -65,7 +64,7 @@ static KIND: [u8; 256] = {
         } else {
             PLAIN
         };
-        i += 1;
+        (rest, byte) = (after, byte.wrapping_add(1));
     }
     table
 };
@@ -79,7 +78,7 @@ fn bucket(sql: &[u8]) -> usize {
     let prefix = sql.get(..PREFIX_LEN).unwrap_or(sql);
     let mut before = PLAIN;
     let begins = prefix.iter().position(|byte| {
-        let kind = KIND[usize::from(*byte)];
+        let kind = KIND.get(usize::from(*byte)).copied().unwrap_or(PLAIN);
         // A digit inside a name (`sbtest1`) begins no literal.
         let begins = kind == QUOTE || (kind == DIGIT && before == PLAIN);
         before = kind;
