@@ -37,23 +37,25 @@
 //! frontend::login      drives auth::exchange: greeting, TLS, challenge; a server is asked about users not known yet
 //! frontend::enter      the account's key in the pools, the session's first state, its schema tried at a server
 //! frontend::client     waits without a buffer; bytes -> protocol::frame -> a command
-//! frontend::query   1  sql::classify                          what is it: by its text but for literals, else by digest, else
+//! frontend::query      drives the steps, with the statement as a frontend::job
+//!                   1  frontend::reading, sql::classify       what is it: by its text but for literals, else by digest, else
 //!                                                             read and remembered
 //!                   2  session::machine                       where do we stand, pinned why
 //!                   3  routing::rules                         what the operator says
 //!                   4  frontend::cached                       is it kept: answered; is it to be kept: noted, and fetched for all
 //!                      frontend::shared_cache                 has another proxy kept it in the store that they share
-//!                   5  routing::decide                        where does it go, and why
-//!                   6  backend::pool                          a connection, the one in the right state if there is one
+//!                   5  frontend::place, routing::decide       where does it go, and why
+//!                   6  frontend::place, backend::pool         a connection, the one in the right state if there is one
 //!                      frontend::admit                        is its server still the one to write to
 //!                      frontend::changed                      what it may change is void for the cache, now and before step 10
-//!                   7  backend::connection                    what differs is restored along with the statement; sent
+//!                   7  frontend::send, backend::connection    what differs is restored along with the statement; sent
 //!                   8  frontend::relay                        the reply goes through protocol::reply to the client
-//!                   9  session::machine, session::leftover    learned from OK: status, GTID, variables, pins; warnings and counts
+//!                   9  frontend::learn, session::machine,     learned from OK: status, GTID, variables, pins; warnings and counts
+//!                      session::leftover
 //!                  10  frontend::count                        metrics, statistics; connection given back or kept
 //! ```
-//! Prepared statements come in by `frontend::prepared` and take the same way, and
-//! so do long commands, which `frontend::long` judges by their beginning and `frontend::upload` sends on piece by piece.
+//! Prepared statements come in by `frontend::prepared` and take the same way, and so do long commands, which `frontend::long` judges by their
+//! beginning and `frontend::upload` sends on piece by piece.
 //! The last piece of a reply is written after its connection went back to the pool.
 //!
 //! # Words

@@ -130,7 +130,7 @@ rows! {
         host: String,
         /// Its current schema.
         schema: Option<String>,
-        /// login | idle | active | transaction | waiting
+        /// login | idle | active | waiting
         state: String,
         /// The server whose connection it holds now.
         server: Option<String>,
@@ -142,7 +142,7 @@ rows! {
         age_ms: u64,
         /// Statements so far.
         queries: u64,
-        /// TLS version and cipher; `None` without TLS.
+        /// `yes` in TLS; `None` without.
         tls: Option<String>,
     }
     /// `SHOW POOLS`

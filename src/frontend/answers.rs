@@ -1,5 +1,5 @@
-//! Commands that Sluice answers itself, or that need more than passing on: `SHOW WARNINGS` after the connection was given
-//! back, `CONNECTION_ID()`, `COM_INIT_DB`, commands too long to be kept in memory.
+//! Commands that take a way of their own: what Sluice answers itself (`SHOW PROCESSLIST`, `KILL`, questions about clients), `COM_INIT_DB`,
+//! `COM_FIELD_LIST`, `COM_STATISTICS`, `COM_DEBUG` and `COM_REFRESH` as jobs, and statements that must have a connection before they run.
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
-//! What a session takes along when it leaves a connection: user variables whose values only that connection knows. Asked after the
-//! client has its reply, and only when there is something to ask for. (The conditions of its last statement are taken in `ask`.)
+//! How a session leaves a connection. What only that connection knows is asked of it first, and only when there is something to ask for: user
+//! variables, `FOUND_ROWS()`, `LAST_INSERT_ID()`, what it has just set globally. (The conditions of its last statement are taken in `ask`.)
+//! A session leaves a replica for a statement that belongs on the master: its read-only transaction ends there, or begins again. At its end,
+//! what it has locked by name is released.
 
 use std::time::{Duration, Instant};
 

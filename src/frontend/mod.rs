@@ -1,6 +1,12 @@
 //! Clients: accept, log in, one loop each, one statement at a time, the reply relayed.
 //!
-//! Reading order: [`listener`], [`login`], [`enter`], [`client`], [`query`], [`relay`]; then [`prepared`], [`answers`] and [`kill`].
+//! Reading order:
+//! * a client comes in: [`listener`], [`workers`], [`login`] ([`tls`], [`refusals`]), [`beginnings`], [`enter`], [`registry`], [`client`];
+//! * the way of a statement: [`query`], `job`, `reading` (1), `cached`, [`flight`], [`capture`] and `shared_cache` (4), `place` (5, 6),
+//!   `admit`, `changed`, `send` (7), [`relay`] (8), `learn`, [`written`] (9), `leave`, `count` (10);
+//! * other ways: [`prepared`], `long` and [`upload`], [`answers`], `ask`, `numbers`, `processlist`, [`kill`];
+//! * what can go wrong: [`errors`], `refused`, `lost`, `replay`, `schemaless`, `bounds`;
+//! * what all of them use: [`shared`].
 
 mod admit;
 pub mod answers;

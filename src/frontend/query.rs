@@ -1,8 +1,8 @@
 //! One statement from top to bottom: what it is, where it goes, a connection in the right state, the reply, what was
 //! learned.
 //!
-//! The steps are those of the map in `lib.rs`. Decisions are made by `sql`, `session` and `routing`; this file carries them
-//! out, and says what happened when that fails.
+//! The steps are those of the map in `lib.rs`, which names the files that carry them out; this one puts them in a row, and says what happened
+//! when one fails. Decisions are made by `sql`, `session` and `routing`.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -38,7 +38,7 @@ pub enum ClientState {
 }
 
 impl ClientState {
-    /// The word in `SHOW CLIENTS` and the label of `sluice_clients`.
+    /// The word in `SHOW CLIENTS`. (`sluice_clients` counts those that wait among the active ones.)
     pub fn as_str(self) -> &'static str {
         match self {
             ClientState::Login => "login",

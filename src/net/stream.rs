@@ -1,7 +1,7 @@
 //! The stream under every client and every server connection.
 //!
-//! An idle plain stream owns no buffer: its owner waits with [`Stream::wait_readable`] and takes a buffer only when bytes
-//! have come.
+//! An idle plain stream owns no buffer: its owner waits with [`Buffer::poll_fill`](crate::net::Buffer::poll_fill), which takes one only when
+//! bytes have come.
 
 use std::io;
 use std::pin::{Pin, pin};

@@ -36,7 +36,7 @@ pub struct Candidate {
     pub load: Load,
 }
 
-/// Picks one. `turn` counts up by one with every pick of the process, which makes the round.
+/// Picks one. `turn` counts up by one with every decision of a thread that goes to a replica, which makes the round.
 pub fn pick(balance: ReadBalance, candidates: &[Candidate], turn: u64) -> Option<ServerId> {
     let weighty = candidates.iter().any(|c| c.weight > 0);
     let usable = || candidates.iter().filter(move |c| c.weight > 0 || !weighty);

@@ -112,7 +112,7 @@ pub struct Question<'a> {
     pub prefer: Option<ServerId>,
     /// Servers that already failed this statement.
     pub failed: &'a [ServerId],
-    /// Counts up with every decision.
+    /// Counts up with every decision of this thread that goes to a replica.
     pub turn: u64,
     /// What a server is doing now.
     pub load: &'a dyn Fn(ServerId) -> Load,

@@ -40,7 +40,8 @@ pub enum Reason {
     Pinned(PinReason),
     /// A hint asked for it.
     Hint,
-    /// A hint asked for a server that does not exist or does not serve reads; routed as if it were not there.
+    /// A hint asked for a server that does not exist or does not serve reads, or for a replica on behalf of a statement that may not be read
+    /// there; routed as if the hint were not there.
     HintUnusable,
     /// The rule with this number (from 1, as in `SHOW RULES`).
     Rule(usize),
