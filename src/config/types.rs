@@ -161,7 +161,8 @@ pub struct Server {
     pub role: ServerRole,
     /// Where it stands; see `routing.zone`. Empty: nowhere in particular.
     pub zone: String,
-    /// Its share of the reads when `read_balance = "weighted"`.
+    /// Its share of the reads when `read_balance` is `weighted`; with `least_connections` and `fastest` its load counts divided by it. 0 takes no
+    /// reads under any of them while another server can.
     pub weight: u32,
     /// Most connections Sluice opens to it for clients.
     pub max_connections: usize,
@@ -346,7 +347,7 @@ pub struct Cache {
     pub max_memory: Size,
     /// Upper bound of any entry's life.
     pub ttl: Period,
-    /// So long before its end a result that was of use is read anew by the next who asks for it; zero: not before it has ended.
+    /// A result that was served and has no more than this left to live is read anew by the next who asks for it; zero: not before it has ended.
     pub refresh_ahead: Period,
     /// Which reads may be cached.
     pub default: CacheDefault,

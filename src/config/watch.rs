@@ -30,7 +30,7 @@ pub struct Tracing {
     pub otlp_endpoint: String,
     /// Authorities that sign the collector's certificate; `None`: the system's.
     pub otlp_ca: Option<PathBuf>,
-    /// Of statements that belong to no trace yet every so manieth begins one; 0: none.
+    /// Of the statements that belong to no trace yet, one in this many begins one; 0: none.
     pub sample_every: u64,
     /// What the collector shows them as.
     pub service_name: String,

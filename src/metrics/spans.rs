@@ -62,7 +62,7 @@ impl Spans {
         (Spans { on: AtomicBool::new(false), sample_every: AtomicU64::new(0), count: AtomicU64::new(0), seed, queue, dropped }, out)
     }
 
-    /// Whether spans are made at all, and of which statements without a trace (every so manieth; 0: none).
+    /// Whether spans are made at all, and of which statements without a trace (one in this many; 0: none).
     pub fn configure(&self, on: bool, sample_every: u64) {
         self.on.store(on, Relaxed);
         self.sample_every.store(sample_every, Relaxed);
