@@ -170,3 +170,18 @@ fn the_map_names_every_room_in_order() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(declared.len(), expected.len(), "a room is declared that the list of rooms does not know: {declared:?}");
 }
+
+#[test]
+fn every_error_of_the_table_is_used() {
+    let sources = sources();
+    let errno = Path::new("protocol/errno.rs");
+    let (_, _, table) = sources.iter().find(|(_, path, _)| path == errno).expect("src/protocol/errno.rs");
+    let names: Vec<&str> = table.lines().filter_map(|l| l.trim_start().split_once(" = ")).map(|(name, _)| name).collect();
+    let names: Vec<&str> = names.into_iter().filter(|name| name.starts_with("ER_")).collect();
+    assert!(names.len() > 50, "{names:?}");
+    let used: String =
+        sources.iter().filter(|(_, path, _)| path != errno && !is_test(path)).map(|(_, _, text)| code(text)).collect();
+    let words: std::collections::HashSet<&str> = used.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let idle: Vec<&str> = names.into_iter().filter(|name| !words.contains(name)).collect();
+    assert!(idle.is_empty(), "of protocol::errno nobody uses {}", idle.join(", "));
+}

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use crate::protocol::errno::{self, Errno};
+
 /// One cell.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
@@ -117,23 +119,23 @@ pub struct AdminError {
 
 impl AdminError {
     /// Any error; `sluice: ` is put before the message.
-    pub fn new(errno: u16, sqlstate: &'static str, message: impl fmt::Display) -> AdminError {
-        AdminError { errno, sqlstate, message: format!("sluice: {message}") }
+    pub fn new(error: Errno, message: impl fmt::Display) -> AdminError {
+        AdminError { errno: error.0, sqlstate: error.sqlstate(), message: format!("sluice: {message}") }
     }
 
     /// ER_PARSE_ERROR (1064): not a statement we know, and what would have been right.
     pub fn syntax(message: impl fmt::Display) -> AdminError {
-        AdminError::new(1064, "42000", message)
+        AdminError::new(errno::ER_PARSE_ERROR, message)
     }
 
     /// ER_NOT_SUPPORTED_YET (1235): `what` is a command of the product that this version cannot carry out.
     pub fn unavailable(what: impl fmt::Display) -> AdminError {
-        AdminError::new(1235, "42000", format_args!("{what} is not available in this version"))
+        AdminError::new(errno::ER_NOT_SUPPORTED_YET, format_args!("{what} is not available in this version"))
     }
 
     /// ER_UNKNOWN_ERROR (1105): the command was right and failed; `message` says why.
     pub fn failed(message: impl fmt::Display) -> AdminError {
-        AdminError::new(1105, "HY000", message)
+        AdminError::new(errno::ER_UNKNOWN_ERROR, message)
     }
 
     /// For a server name that is in no configuration (1477, ER_FOREIGN_SERVER_DOESNT_EXIST).
@@ -142,12 +144,12 @@ impl AdminError {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the servers are {}", known.into_iter().collect::<Vec<_>>().join(", ")),
         };
-        AdminError::new(1477, "HY000", format_args!("no server is called `{name}`; {advice}"))
+        AdminError::new(errno::ER_FOREIGN_SERVER_DOESNT_EXIST, format_args!("no server is called `{name}`; {advice}"))
     }
 
     /// ER_NO_SUCH_THREAD (1094), for KILL.
     pub fn unknown_client(id: u64) -> AdminError {
-        AdminError::new(1094, "HY000", format_args!("no client has the id {id}; SHOW CLIENTS lists them"))
+        AdminError::new(errno::ER_NO_SUCH_THREAD, format_args!("no client has the id {id}; SHOW CLIENTS lists them"))
     }
 }
 

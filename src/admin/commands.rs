@@ -9,6 +9,7 @@ use super::select::select;
 use super::show::{columns, show};
 use super::tables;
 use super::words::{Token, executable, tokens};
+use crate::protocol::errno;
 
 /// Answers one statement as a client that has just logged in would see it.
 pub async fn execute(sql: &str, house: &dyn House) -> Answer {
@@ -135,7 +136,7 @@ async fn statement(sql: &str, session: &mut Session, house: &dyn House) -> Resul
             words.end("KILL [QUERY] id")?;
             Command::Kill { id, query }
         }
-        "" => return Err(AdminError::new(1065, "42000", "the statement is empty; HELP lists what there is")),
+        "" => return Err(AdminError::new(errno::ER_EMPTY_QUERY, "the statement is empty; HELP lists what there is")),
         _ => return Err(unknown(sql)),
     };
     let replaces = matches!(command, Command::Switchover { .. } | Command::Failover { .. } | Command::RejoinServer(_));
@@ -243,12 +244,15 @@ fn set(words: &mut Words<'_>, session: &mut Session, house: &dyn House) -> Resul
     }
     let next = words.peek();
     if matches!(next, "GLOBAL" | "PERSIST" | "PERSIST_ONLY") || next.starts_with("@@GLOBAL.") || next.starts_with("@@PERSIST") {
-        return Err(AdminError::new(1235, "42000", "settings are changed in the configuration file, then RELOAD CONFIG"));
+        return Err(AdminError::new(
+            errno::ER_NOT_SUPPORTED_YET,
+            "settings are changed in the configuration file, then RELOAD CONFIG",
+        ));
     }
     let at = usize::from(matches!(next, "SESSION" | "LOCAL")) + words.next;
     if let Some(key) = words.words.get(at).and_then(|word| key(&word.text, house)) {
         let text = format!("{key} is changed in the configuration file, then RELOAD CONFIG");
-        return Err(AdminError::new(1235, "42000", text));
+        return Err(AdminError::new(errno::ER_NOT_SUPPORTED_YET, text));
     }
     let harmless = matches!(next, "NAMES" | "CHARACTER" | "CHARSET" | "SESSION" | "LOCAL" | "TRANSACTION")
         || next.starts_with('@')
@@ -271,7 +275,7 @@ fn select_limit(words: &[Token], session: &mut Session) -> Result<()> {
     session.select_limit = match value.map(|word| (word.upper.as_str(), word.text.parse::<u64>())) {
         Some(("DEFAULT", _)) => None,
         Some((_, Ok(rows))) => Some(rows),
-        _ => return Err(AdminError::new(1232, "42000", "SQL_SELECT_LIMIT is a number of rows or DEFAULT")),
+        _ => return Err(AdminError::new(errno::ER_WRONG_TYPE_FOR_VAR, "SQL_SELECT_LIMIT is a number of rows or DEFAULT")),
     };
     Ok(())
 }

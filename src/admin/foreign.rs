@@ -4,6 +4,7 @@
 //! configuration, rows to update), it is refused with the statement that does what they want: never silently taken.
 
 use super::answer::AdminError;
+use crate::protocol::errno;
 
 /// What a foreign statement means here.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -236,7 +237,7 @@ pub fn meant(sql: &str) -> Option<Meant> {
             Some(key) => format!("{name} is `{key}` here; {FILE}"),
             None => format!("{name} has no counterpart here; SHOW CONFIG lists the keys there are"),
         };
-        return Some(Meant::Instead(AdminError::new(1235, "42000", text)));
+        return Some(Meant::Instead(AdminError::new(errno::ER_NOT_SUPPORTED_YET, text)));
     }
     if let [clear, server, name, _] = typed.as_slice()
         && clear.eq_ignore_ascii_case("CLEAR")
@@ -246,10 +247,10 @@ pub fn meant(sql: &str) -> Option<Meant> {
         return Some(Meant::Statement(format!("ONLINE SERVER {name}")));
     }
     if let Some(instead) = instead_of_change(sql) {
-        return Some(Meant::Instead(AdminError::new(1235, "42000", instead)));
+        return Some(Meant::Instead(AdminError::new(errno::ER_NOT_SUPPORTED_YET, instead)));
     }
     let (_, instead) = INSTEAD.iter().find(|(theirs, _)| begins(theirs).is_some())?;
-    Some(Meant::Instead(AdminError::new(1235, "42000", instead)))
+    Some(Meant::Instead(AdminError::new(errno::ER_NOT_SUPPORTED_YET, instead)))
 }
 
 /// Variables of ProxySQL with the key that says the same here.

@@ -6,6 +6,7 @@
 use super::answer::{AdminError, Column, Kind, Table, Value};
 use super::nearest::nearest;
 use super::tables::{INFORMATION, SCHEMA, TABLES, columns_of};
+use crate::protocol::errno;
 
 /// Tables that have no rows here, with the columns that tools read.
 const EMPTY: &[(&str, &str)] = &[
@@ -103,7 +104,10 @@ pub fn table(name: &str) -> Result<Table, AdminError> {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("there are {}", known.collect::<Vec<_>>().join(", ")),
                 };
-                return Err(AdminError::new(1109, "42S02", format_args!("unknown table information_schema.{other}; {advice}")));
+                return Err(AdminError::new(
+                    errno::ER_UNKNOWN_TABLE,
+                    format_args!("unknown table information_schema.{other}; {advice}"),
+                ));
             }
         },
     };

@@ -15,6 +15,7 @@ use super::wire::{CHALLENGE_BYTES, Wire};
 use super::{Access, Session};
 use crate::net::Stream;
 use crate::protocol::Capabilities;
+use crate::protocol::errno;
 use crate::protocol::handshake::ChangeUser;
 
 /// A handshake response is shorter: names of at most a few hundred bytes and connection attributes.
@@ -214,7 +215,7 @@ pub async fn log_in(stream: Stream, connection_id: u32, access: &Access, tls: Op
     }
     let protocol_41 = capabilities(&packet).is_some_and(|c| c.has(Capabilities::PROTOCOL_41));
     let Some(response) = Some(&packet).filter(|_| protocol_41).and_then(|p| response(p)) else {
-        wire.error(&AdminError::new(1043, "08S01", "bad handshake"));
+        wire.error(&AdminError::new(errno::ER_HANDSHAKE_ERROR, "bad handshake"));
         wire.send().await?;
         return Ok(Login::Refused(format!("{host}: malformed handshake response")));
     };
@@ -250,7 +251,7 @@ pub async fn change_user(
 ) -> io::Result<Result<Session, String>> {
     let host = session.host.clone();
     let Ok(request) = ChangeUser::parse(packet, wire.capabilities) else {
-        wire.error(&AdminError::new(1047, "08S01", "malformed packet: COM_CHANGE_USER"));
+        wire.error(&AdminError::new(errno::ER_UNKNOWN_COM_ERROR, "malformed packet: COM_CHANGE_USER"));
         wire.send().await?;
         return Ok(Err(format!("{host}: malformed COM_CHANGE_USER")));
     };
@@ -287,7 +288,7 @@ impl Answer {
         if !(known && proved) {
             let with = if matches!(self.proof.as_slice(), [] | [0]) { "NO" } else { "YES" };
             let message = format!("Access denied for user '{user}'@'{host}' (using password: {with}); this is the admin port");
-            wire.error(&AdminError::new(1045, "28000", message));
+            wire.error(&AdminError::new(errno::ER_ACCESS_DENIED_ERROR, message));
             wire.send().await?;
             return Ok(Err(format!("{host}: wrong user or password for {user:?}")));
         }

@@ -22,6 +22,7 @@ use super::variables::SERVER_VERSION;
 use super::wire::{PACKET_BYTES_MAX, Wire};
 use super::{Access, Session};
 use crate::net::Stream;
+use crate::protocol::errno;
 
 /// Operators and their tools; more is a mistake of somebody's connection pool.
 pub const CONNECTIONS_MAX: usize = 100;
@@ -74,8 +75,7 @@ pub async fn serve(
         let Ok(slot) = slots.clone().try_acquire_owned() else {
             let mut wire = Wire::new(stream);
             wire.error(&AdminError::new(
-                1040,
-                "08004",
+                errno::ER_CON_COUNT_ERROR,
                 format_args!("too many connections: the admin port takes {CONNECTIONS_MAX}"),
             ));
             let _ = timeout(Duration::from_millis(100), wire.send()).await;
@@ -157,7 +157,7 @@ pub(super) async fn converse(
             Ok(Some(packet)) => packet,
             Ok(None) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                c.wire.error(&AdminError::new(1153, "08S01", &e));
+                c.wire.error(&AdminError::new(errno::ER_NET_PACKET_TOO_LARGE, &e));
                 c.wire.send().await?;
                 return Err(e);
             }
@@ -204,7 +204,7 @@ impl Conversation<'_> {
                 let name = String::from_utf8_lossy(name);
                 match tables::columns_of(&name) {
                     Some(columns) => self.wire.fields(&columns),
-                    None => self.wire.error(&AdminError::new(1146, "42S02", format_args!("no table is called `{name}`"))),
+                    None => self.wire.error(&AdminError::new(errno::ER_NO_SUCH_TABLE, format_args!("no table is called `{name}`"))),
                 }
             }
             // A string, no packet type in front: what `mysqladmin status` prints.
@@ -245,14 +245,16 @@ impl Conversation<'_> {
             }
             // Answered with EOF by servers of old, with OK where there is no EOF: OK is understood by all.
             com::SET_OPTION => self.wire.ok(0, ""),
-            other => self.wire.error(&AdminError::new(1047, "08S01", format_args!("the admin port has no command 0x{other:02x}"))),
+            other => self
+                .wire
+                .error(&AdminError::new(errno::ER_UNKNOWN_COM_ERROR, format_args!("the admin port has no command 0x{other:02x}"))),
         }
     }
 
     async fn run(&mut self, sql: &[u8]) -> Answer {
         match std::str::from_utf8(sql) {
             Ok(sql) => execute_in(sql, &mut self.session, self.house).await,
-            Err(_) => Answer::Error(AdminError::new(1300, "HY000", "the statement is not UTF-8")),
+            Err(_) => Answer::Error(AdminError::new(errno::ER_INVALID_CHARACTER_STRING, "the statement is not UTF-8")),
         }
     }
 
@@ -277,11 +279,11 @@ impl Conversation<'_> {
         let text = String::from_utf8_lossy(sql).into_owned();
         if self.prepared.len() >= PREPARED_MAX {
             let message = format!("a client has at most {PREPARED_MAX} prepared statements here");
-            return self.wire.error(&AdminError::new(1461, "42000", message));
+            return self.wire.error(&AdminError::new(errno::ER_MAX_PREPARED_STMT_COUNT_REACHED, message));
         }
         if has_parameter(&text) {
             let message = "prepared statements take no parameters here; write the values into the statement";
-            return self.wire.error(&AdminError::new(1295, "HY000", message));
+            return self.wire.error(&AdminError::new(errno::ER_UNSUPPORTED_PS, message));
         }
         let word = text.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_uppercase();
         let mut columns = Vec::new();
@@ -300,7 +302,7 @@ impl Conversation<'_> {
 
     fn unknown_statement(&mut self, body: &[u8]) {
         let id = id(body).unwrap_or_default();
-        self.wire.error(&AdminError::new(1243, "HY000", format_args!("unknown prepared statement {id}")));
+        self.wire.error(&AdminError::new(errno::ER_UNKNOWN_STMT_HANDLER, format_args!("unknown prepared statement {id}")));
     }
 }
 

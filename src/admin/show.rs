@@ -13,11 +13,12 @@ use super::select::{filter, select};
 use super::system_schemas::MYSQLS;
 use super::tables::{self, INFORMATION, SCHEMA, TABLES};
 use super::words::like;
+use crate::protocol::errno::{self, Errno};
 
 type Result<T> = std::result::Result<T, AdminError>;
 
-/// ER_UNKNOWN_ERROR, the number of the warning that some clients are another process's.
-const ELSEWHERE: u64 = 1105;
+/// The number of the warning that some clients are another process's.
+const ELSEWHERE: Errno = errno::ER_UNKNOWN_ERROR;
 const SHOWS: &[&str] = &[
     "SERVERS",
     "CLIENTS",
@@ -88,7 +89,11 @@ pub async fn show(mut words: Words<'_>, session: &Session, house: &dyn House) ->
             if what == "WARNINGS"
                 && let Some(text) = house.elsewhere()
             {
-                table.rows.push(vec![Value::from("Warning"), Value::UInt(ELSEWHERE), Value::from(&*format!("sluice: {text}"))]);
+                table.rows.push(vec![
+                    Value::from("Warning"),
+                    Value::UInt(u64::from(ELSEWHERE.0)),
+                    Value::from(&*format!("sluice: {text}")),
+                ]);
             }
             table
         }
@@ -181,7 +186,7 @@ pub(super) fn known_schema(name: &str) -> Result<()> {
         return Ok(());
     }
     let text = format!("no schema is called `{name}` on the admin port; there are {SCHEMA} and {INFORMATION}");
-    Err(AdminError::new(1049, "42000", text))
+    Err(AdminError::new(errno::ER_BAD_DB_ERROR, text))
 }
 
 fn list(words: &mut Words<'_>, full: bool, session: &Session) -> Result<Table> {
@@ -235,7 +240,7 @@ fn found_columns(bare: &str) -> Result<Vec<Column>> {
             Some(near) => format!("did you mean `{near}`?"),
             None => "SHOW TABLES lists them".to_owned(),
         };
-        AdminError::new(1146, "42S02", format_args!("no table is called `{bare}`; {advice}"))
+        AdminError::new(errno::ER_NO_SUCH_TABLE, format_args!("no table is called `{bare}`; {advice}"))
     })
 }
 

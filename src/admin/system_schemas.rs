@@ -7,6 +7,7 @@ use super::answer::{AdminError, Column, Kind, Table};
 use super::house::House;
 use super::nearest::nearest;
 use super::tables;
+use crate::protocol::errno;
 
 /// The schemas.
 pub const MYSQLS: [&str; 3] = ["mysql", "performance_schema", "sys"];
@@ -57,7 +58,7 @@ pub fn table(schema: &str, name: &str, house: &dyn House) -> Result<Table, Admin
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("what there is to see is in {}; SHOW TABLES lists it", tables::SCHEMA),
     };
-    Err(AdminError::new(1146, "42S02", format_args!("no table is called `{schema}.{name}`; {advice}")))
+    Err(AdminError::new(errno::ER_NO_SUCH_TABLE, format_args!("no table is called `{schema}.{name}`; {advice}")))
 }
 
 fn columns(names: &str) -> Vec<Column> {

@@ -7,6 +7,7 @@ use super::information_schema;
 use super::nearest::nearest;
 use super::system_schemas::{self, MYSQLS};
 use super::variables;
+use crate::protocol::errno;
 
 /// The schema that `SHOW DATABASES` shows and whose tables these are.
 pub const SCHEMA: &str = "sluice";
@@ -153,7 +154,7 @@ pub fn table(schema: Option<&str>, name: &str, house: &dyn House) -> Result<Tabl
                     None => format!("there are {}", TABLES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
                 },
             };
-            return Err(AdminError::new(1146, "42S02", format_args!("no table is called `{name}`; {advice}")));
+            return Err(AdminError::new(errno::ER_NO_SUCH_TABLE, format_args!("no table is called `{name}`; {advice}")));
         }
     })
 }

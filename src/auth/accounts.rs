@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Credential, Known, Secret};
+use crate::protocol::errno;
 use crate::protocol::handshake::ServerError;
 
 /// Who decides whether somebody may log in (`auth.source`).
@@ -101,7 +102,7 @@ impl Accounts {
         let Some(entry) = self.entry(user) else { return Ok(()) };
         if !entry.may_come_from(peer) {
             let text = format!("sluice: Access denied for user '{user}'@'{host}': the user's `hosts` do not include this address");
-            return Err(ServerError::new(1045, "28000", text));
+            return Err(ServerError::new(errno::ER_ACCESS_DENIED_ERROR, text));
         }
         match schema {
             Some(schema) if !entry.may_use_schema(schema) => Err(schema_denied(user, host, schema)),
@@ -113,13 +114,13 @@ impl Accounts {
 /// MySQL's ER_DBACCESS_DENIED_ERROR, with the reason.
 pub fn schema_denied(user: &str, host: &str, schema: &str) -> ServerError {
     let text = format!("sluice: Access denied for user '{user}'@'{host}' to database '{schema}': not among the user's `schemas`");
-    ServerError::new(1044, "42000", text)
+    ServerError::new(errno::ER_DBACCESS_DENIED_ERROR, text)
 }
 
 /// MySQL's ER_ACCESS_DENIED_ERROR, word for word.
 pub fn access_denied(user: &str, host: &str, used_password: bool) -> ServerError {
     let used = if used_password { "YES" } else { "NO" };
-    ServerError::new(1045, "28000", format!("Access denied for user '{user}'@'{host}' (using password: {used})"))
+    ServerError::new(errno::ER_ACCESS_DENIED_ERROR, format!("Access denied for user '{user}'@'{host}' (using password: {used})"))
 }
 
 #[cfg(test)]

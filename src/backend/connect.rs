@@ -14,6 +14,7 @@ use crate::auth::answer::{AnswerError, Answerer, Step};
 use crate::net::{Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::compress::Algorithm;
+use crate::protocol::errno::{self, Errno};
 use crate::protocol::handshake::{Greeting, Malformed, ServerError};
 use crate::topology::Flavor;
 
@@ -181,17 +182,31 @@ impl ConnectError {
     pub fn is_retryable(&self) -> bool {
         match self {
             ConnectError::Unreachable { .. } | ConnectError::Lost { .. } | ConnectError::Timeout { .. } => true,
-            // ER_CON_COUNT_ERROR, ER_OUT_OF_RESOURCES, ER_SERVER_SHUTDOWN, ER_HOST_IS_BLOCKED, ER_TOO_MANY_USER_CONNECTIONS
-            ConnectError::Refused(e) => matches!(e.code, 1040 | 1041 | 1053 | 1129 | 1203),
+            ConnectError::Refused(e) => is_busy(e) || Errno(e.code) == errno::ER_TOO_MANY_USER_CONNECTIONS,
             _ => false,
         }
     }
 
     /// Whether the server says that user and password do not belong together (or not any more).
     pub fn is_access_denied(&self) -> bool {
-        // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR, ER_ACCOUNT_HAS_BEEN_LOCKED (MySQL and MariaDB)
-        matches!(self, ConnectError::Refused(e) if matches!(e.code, 1045 | 1698 | 3118 | 4151))
+        let ConnectError::Refused(e) = self else { return false };
+        matches!(
+            Errno(e.code),
+            errno::ER_ACCESS_DENIED_ERROR
+                | errno::ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+                | errno::ER_ACCOUNT_HAS_BEEN_LOCKED
+                | errno::ER_MARIADB_ACCOUNT_HAS_BEEN_LOCKED
+        )
     }
+}
+
+/// A refusal that says nothing of the user, so that another server may be asked: too many connections, out of memory, shutting down, our host
+/// blocked there.
+pub fn is_busy(error: &ServerError) -> bool {
+    matches!(
+        Errno(error.code),
+        errno::ER_CON_COUNT_ERROR | errno::ER_OUT_OF_RESOURCES | errno::ER_SERVER_SHUTDOWN | errno::ER_HOST_IS_BLOCKED
+    )
 }
 
 impl From<AnswerError> for ConnectError {
@@ -279,7 +294,7 @@ mod tests {
             (1130, false, false),
             (1049, false, false),
         ] {
-            let e = ConnectError::Refused(ServerError::new(code, "HY000", "x"));
+            let e = ConnectError::Refused(ServerError::new(Errno(code), "x"));
             assert_eq!((e.is_retryable(), e.is_access_denied()), (retryable, denied), "{code}");
         }
     }

@@ -129,8 +129,6 @@ impl Hash for PreparedText {
     }
 }
 
-/// ER_MUST_CHANGE_PASSWORD.
-pub const MUST_CHANGE_PASSWORD: u16 = 1820;
 /// The longest reply to a statement of our own.
 pub const RAW_REPLY_MAX: usize = 256 * 1024;
 

@@ -10,6 +10,7 @@ use crate::frontend::login::LoginRoom;
 use crate::frontend::query::{Job, Payload};
 use crate::frontend::shared::Shared;
 use crate::protocol::command::Com;
+use crate::protocol::errno;
 use crate::routing::schemas::{Outside, Schemas};
 
 impl Account {
@@ -78,6 +79,6 @@ impl Client {
     fn outside(&self, outside: &Outside) -> ClientError {
         let user = format!("'{}'@'{}'", self.account.key.user, self.entry.host());
         let text = format!("Access denied for user {user} {}", outside.text(&self.account.schemas));
-        ClientError::new(Source::Client, 1044, b"42000", text)
+        ClientError::new(Source::Client, errno::ER_DBACCESS_DENIED_ERROR, text)
     }
 }

@@ -28,6 +28,7 @@ use crate::frontend::written::SharedWrite;
 use crate::net::{Buffer, Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
+use crate::protocol::errno;
 use crate::protocol::frame::{HEADER_LEN, Header, put_packet};
 use crate::protocol::handshake::NONCE_LEN;
 use crate::protocol::ok_err_eof::{OK_HEADER, OkPacket, write_end_of_rows};
@@ -49,8 +50,6 @@ impl From<io::Error> for Gone {
     }
 }
 
-/// ER_CLIENT_INTERACTION_TIMEOUT.
-const CLIENT_INTERACTION_TIMEOUT: u16 = 4031;
 /// A client that does not read is not waited for with its farewell.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -196,7 +195,7 @@ impl Client {
         // MariaDB closes without a word.
         if self.shared.flavor() == Some(Flavor::MySql) {
             let text = "The client was disconnected by the server because of inactivity. See wait_timeout and interactive_timeout for configuring this behavior.";
-            let error = ClientError::of_server(CLIENT_INTERACTION_TIMEOUT, b"HY000", text);
+            let error = ClientError::of_server(errno::ER_CLIENT_INTERACTION_TIMEOUT, text);
             let _ = timer::timeout(GOODBYE_TIMEOUT, self.stream.send_all(&error.packet(0))).await;
         }
         Err(Gone)
@@ -238,7 +237,10 @@ impl Client {
         } else if header.seq != 0 {
             let text =
                 format!("got packet with sequence id {} where a command begins with 0; the connection is closed", header.seq);
-            return self.refuse(ClientError::new(Source::Client, 1156, b"08S01", text).fatal()).await.map(|()| true);
+            return self
+                .refuse(ClientError::new(Source::Client, errno::ER_NET_PACKETS_OUT_OF_ORDER, text).fatal())
+                .await
+                .map(|()| true);
         }
         let whole = header.packet_len();
         if whole > STREAMED_FROM {
@@ -263,7 +265,7 @@ impl Client {
         }
         let Some(&code) = buffer.filled().get(HEADER_LEN) else {
             let text = "an empty command packet; the connection is closed";
-            return self.refuse(ClientError::new(Source::Client, 1835, b"HY000", text).fatal()).await.map(|()| true);
+            return self.refuse(ClientError::new(Source::Client, errno::ER_MALFORMED_PACKET, text).fatal()).await.map(|()| true);
         };
         // What a running statement needs is kept apart from what an idle client needs, and what nearly all statements need from
         // what few do: the boxes are made anew for each.
@@ -458,7 +460,7 @@ impl Client {
             server.as_deref().unwrap_or("a server"),
             if fatal { "what it held is gone, reconnect" } else { "its transaction was rolled back, begin it again" }
         );
-        let error = ClientError::new(Source::Server, super::query::LOST, b"08S01", text);
+        let error = ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text);
         self.refuse(if fatal { error.fatal() } else { error }).await
     }
 
@@ -489,5 +491,5 @@ impl Drop for Client {
 
 pub(super) fn unknown_command(code: u8) -> ClientError {
     tracing::debug!(code, "a command that Sluice does not know");
-    ClientError::of_server(1047, b"08S01", "Unknown command")
+    ClientError::of_server(errno::ER_UNKNOWN_COM_ERROR, "Unknown command")
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::auth::Credential;
 use crate::auth::attributes::passed_on;
 use crate::backend::ConnectError;
-use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, MUST_CHANGE_PASSWORD, PoolKey, key_capabilities, own, with};
+use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, PoolKey, key_capabilities, own, with};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::beginnings::{Beginner, Begins, Found};
 use crate::frontend::client::{Account, Client, Gone, unknown_command};
@@ -18,6 +18,7 @@ use crate::metrics::LoginResult;
 use crate::net::{Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
+use crate::protocol::errno::{self, Errno};
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::handshake::ServerError;
 use crate::protocol::ok_err_eof::ErrPacket;
@@ -57,13 +58,13 @@ pub async fn enter(
                 "User {} has exceeded the 'max_connections' of Sluice's configuration (current value: {limit})",
                 login.user
             );
-            return Err(login.refuse(&server_error(1226, "42000", &text), keep).await);
+            return Err(login.refuse(&server_error(errno::ER_USER_LIMIT_REACHED, &text), keep).await);
         }
     }
     let named = charset_of_collation(login.collation, shared.flavor() == Some(Flavor::MariaDb));
     if let Some((charset, _)) = named.filter(|(charset, _)| NO_CLIENT_CHARSETS.contains(&charset.as_str())) {
         let text = format!("Variable 'character_set_client' can't be set to the value of '{charset}'");
-        return Err(login.refuse(&ServerError::new(1231, "42000", text), keep).await);
+        return Err(login.refuse(&ServerError::new(errno::ER_WRONG_VALUE_FOR_VAR, text), keep).await);
     }
     let (account, held) = match login.credential.take() {
         Some(known) => (account(&shared, &login, known.credential, known.generation, peer), None),
@@ -94,7 +95,7 @@ pub async fn enter(
         let entered = match &mut held {
             Some(lease) => use_schema(&shared, lease, schema.as_bytes())
                 .await
-                .unwrap_or_else(|broken| Err(server_error(1053, "08S01", &broken))),
+                .unwrap_or_else(|broken| Err(server_error(errno::ER_SERVER_SHUTDOWN, &broken))),
             None => enter_schema(&shared, &account, &session, schema.as_bytes()).await,
         };
         match entered {
@@ -127,7 +128,7 @@ pub async fn enter(
 
 /// An account whose login cannot be repeated: its client is served on the connection on which the server accepted it.
 async fn live_on_first(shared: &Shared, login: &mut LoggedIn, peer: &Peer, id: u32) -> Result<(Account, Lease), ServerError> {
-    let gone = || server_error(1053, "08S01", "the server that accepted the login has gone");
+    let gone = || server_error(errno::ER_SERVER_SHUTDOWN, "the server that accepted the login has gone");
     let first = login.first.take().ok_or_else(gone)?;
     let pool = shared.pools.get(first.server.index()).ok_or_else(gone)?;
     let mut account = account(shared, login, Arc::new(Credential::None), LOGIN_ONLY | u64::from(id), peer);
@@ -142,14 +143,14 @@ async fn live_on_first(shared: &Shared, login: &mut LoggedIn, peer: &Peer, id: u
             "all connections to {} are in use, and this account's plugin gives each of its clients one of its own; raise max_connections",
             pool.name
         );
-        server_error(1203, "42000", &text)
+        server_error(errno::ER_TOO_MANY_USER_CONNECTIONS, &text)
     };
     let lease = pool.take_in(first.connected, &account.key, &have).await.ok_or_else(full)?;
     Ok((account, lease))
 }
 
-fn server_error(code: u16, sqlstate: &str, text: &str) -> ServerError {
-    ServerError::new(code, sqlstate, format!("sluice: {text}"))
+fn server_error(error: Errno, text: &str) -> ServerError {
+    ServerError::new(error, format!("sluice: {text}"))
 }
 
 fn account(shared: &Shared, login: &LoggedIn, credential: Arc<Credential>, generation: u64, peer: &Peer) -> Account {
@@ -310,7 +311,7 @@ async fn enter_schema(shared: &Shared, account: &Account, session: &Session, sch
         }
     }
     let text = format!("cannot tell whether the schema '{}' may be used: {last}", String::from_utf8_lossy(schema));
-    Err(server_error(1053, "08S01", &text))
+    Err(server_error(errno::ER_SERVER_SHUTDOWN, &text))
 }
 
 /// The same at one server. The outer error says why that one could not be asked.
@@ -351,12 +352,14 @@ async fn use_schema(shared: &Shared, lease: &mut Lease, schema: &[u8]) -> Result
             Ok(Ok(()))
         }
         // The login of an expired password, which a server lets into its schema: it is entered once the password is a new one.
-        Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
+        Err(CommandError::Refused(payload))
+            if ErrPacket::parse(&payload).is_some_and(|e| Errno(e.errno) == errno::ER_MUST_CHANGE_PASSWORD) =>
+        {
             lease.tainted = true;
             Ok(Ok(()))
         }
         Err(CommandError::Refused(payload)) => {
-            Ok(Err(ServerError::parse(&payload).unwrap_or_else(|_| server_error(1049, "42000", "Unknown database"))))
+            Ok(Err(ServerError::parse(&payload).unwrap_or_else(|_| server_error(errno::ER_BAD_DB_ERROR, "Unknown database"))))
         }
         Err(error) => Err(error.to_string()),
     }

@@ -7,6 +7,7 @@ use crate::protocol::frame::put_packet;
 use crate::protocol::ok_err_eof::ErrPacket;
 
 pub use crate::metrics::ErrorSource as Source;
+use crate::protocol::errno::Errno;
 
 /// An error of ours for the client.
 #[derive(Clone, Debug)]
@@ -27,13 +28,13 @@ pub struct ClientError {
 
 impl ClientError {
     /// An error of ours after which the session goes on.
-    pub fn new(source: Source, errno: u16, sqlstate: &[u8; 5], text: impl Into<String>) -> ClientError {
-        ClientError { errno, sqlstate: *sqlstate, text: text.into(), source, fatal: false, as_server: false }
+    pub fn new(source: Source, error: Errno, text: impl Into<String>) -> ClientError {
+        ClientError { errno: error.0, sqlstate: error.sqlstate_bytes(), text: text.into(), source, fatal: false, as_server: false }
     }
 
     /// An error that a server would have given, in its words.
-    pub fn of_server(errno: u16, sqlstate: &[u8; 5], text: impl Into<String>) -> ClientError {
-        ClientError { as_server: true, ..ClientError::new(Source::Client, errno, sqlstate, text) }
+    pub fn of_server(error: Errno, text: impl Into<String>) -> ClientError {
+        ClientError { as_server: true, ..ClientError::new(Source::Client, error, text) }
     }
 
     /// The same, but the session ends with it.

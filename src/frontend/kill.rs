@@ -17,6 +17,7 @@ use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
+use crate::protocol::errno::{self, Errno};
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::handshake::ServerError;
 use crate::protocol::prepared::ExecuteHeader;
@@ -25,11 +26,6 @@ use crate::protocol::reply::Expect;
 use crate::sql::kill::{KillStatement, Victim, parse};
 use crate::sql::lexer::statements;
 use crate::topology::{Flavor, ServerId};
-
-/// ER_NO_SUCH_THREAD.
-const NO_SUCH_THREAD: u16 = 1094;
-/// ER_KILL_DENIED_ERROR.
-const KILL_DENIED: u16 = 1095;
 
 /// What a KILL is to do.
 #[derive(Clone, Copy, Debug)]
@@ -139,14 +135,14 @@ impl Shared {
         drop(aim);
         match killed {
             Ok(()) => {}
-            Err(KillError::Refused(error)) if error.code == NO_SUCH_THREAD => {}
+            Err(KillError::Refused(error)) if Errno(error.code) == errno::ER_NO_SUCH_THREAD => {}
             Err(error) if foreign || manner.query_only => {
                 target.doomed.store(false, Ordering::Relaxed);
                 return Err(match error {
-                    KillError::Refused(error) if error.code == KILL_DENIED => denied(target.id),
+                    KillError::Refused(error) if Errno(error.code) == errno::ER_KILL_DENIED_ERROR => denied(target.id),
                     KillError::Refused(error) => as_it_came(&error),
                     KillError::Failed(why) => {
-                        ClientError::new(Source::Server, 1105, b"HY000", format!("cannot kill on {}: {why}", pool.name))
+                        ClientError::new(Source::Server, errno::ER_UNKNOWN_ERROR, format!("cannot kill on {}: {why}", pool.name))
                     }
                 });
             }
@@ -190,11 +186,11 @@ fn grants_kill(grants: &str) -> bool {
 }
 
 fn denied(id: u32) -> ClientError {
-    ClientError::of_server(KILL_DENIED, b"HY000", format!("You are not owner of thread {id}"))
+    ClientError::of_server(errno::ER_KILL_DENIED_ERROR, format!("You are not owner of thread {id}"))
 }
 
 fn unknown(id: u64) -> ClientError {
-    ClientError::of_server(NO_SUCH_THREAD, b"HY000", format!("Unknown thread id: {id}"))
+    ClientError::of_server(errno::ER_NO_SUCH_THREAD, format!("Unknown thread id: {id}"))
 }
 
 /// A statement that ends with this error.
@@ -207,7 +203,7 @@ fn signal(error: &ClientError) -> Vec<u8> {
 
 fn as_it_came(error: &ServerError) -> ClientError {
     let state = error.sqlstate.as_bytes().first_chunk().copied().unwrap_or(*b"HY000");
-    ClientError::of_server(error.code, &state, error.message.clone())
+    ClientError { sqlstate: state, ..ClientError::of_server(Errno(error.code), error.message.clone()) }
 }
 
 impl Client {
@@ -302,7 +298,9 @@ impl Client {
     pub(super) async fn process_kill(&mut self, packet: &[u8]) -> Result<(), Gone> {
         let id = packet.get(HEADER_LEN + 1..HEADER_LEN + 5).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
         let Some(id) = id else {
-            return self.refuse(ClientError::new(Source::Client, 1835, b"HY000", "malformed packet: COM_PROCESS_KILL")).await;
+            return self
+                .refuse(ClientError::new(Source::Client, errno::ER_MALFORMED_PACKET, "malformed packet: COM_PROCESS_KILL"))
+                .await;
         };
         let sql = format!("KILL {id}");
         let killed = Box::pin(self.kill(u64::from(id), Manner { query_only: false, hardness: "" })).await;
@@ -379,29 +377,30 @@ impl Client {
             match kill(pool, self.account.any_connection(), &sql).await {
                 Ok(()) => return Some(Ok(None)),
                 // Who used it when the master was asked may be somewhere else by now.
-                Err(KillError::Refused(error)) if error.code == NO_SUCH_THREAD => elsewhere = users().1,
+                Err(KillError::Refused(error)) if Errno(error.code) == errno::ER_NO_SUCH_THREAD => elsewhere = users().1,
                 Err(KillError::Refused(error)) => return Some(Err(as_it_came(&error))),
                 Err(KillError::Failed(why)) => {
                     let text = format!("cannot tell whether {} has a connection {id}: {why}", pool.name);
-                    return Some(Err(ClientError::new(Source::Server, 1105, b"HY000", text)));
+                    return Some(Err(ClientError::new(Source::Server, errno::ER_UNKNOWN_ERROR, text)));
                 }
             }
         }
         if elsewhere.len() > 1 {
             let text = format!("thread id {id} is in use on several servers; take the id that SHOW PROCESSLIST tells");
-            return Some(Err(ClientError::new(Source::Client, NO_SUCH_THREAD, b"HY000", text)));
+            return Some(Err(ClientError::new(Source::Client, errno::ER_NO_SUCH_THREAD, text)));
         }
         elsewhere.pop().map(|target| Ok(Some(target)))
     }
 
     /// What a client is told that killed itself.
     fn killed_itself(&self, manner: Manner) -> ClientError {
-        let interrupted = ClientError::of_server(1317, b"70100", "Query execution was interrupted");
+        let interrupted = ClientError::of_server(errno::ER_QUERY_INTERRUPTED, "Query execution was interrupted");
         if manner.query_only {
             return interrupted;
         }
         let mariadb = self.shared.flavor() == Some(Flavor::MariaDb);
-        let error = if mariadb { ClientError::of_server(1927, b"70100", "Connection was killed") } else { interrupted };
+        let error =
+            if mariadb { ClientError::of_server(errno::ER_CONNECTION_KILLED, "Connection was killed") } else { interrupted };
         error.fatal()
     }
 
@@ -420,7 +419,7 @@ impl Client {
         for server in servers {
             let Some(pool) = shared.pools.get(server.index()) else { continue };
             if let Err(KillError::Refused(error)) = kill(pool, account.any_connection(), &sql).await
-                && error.code != NO_SUCH_THREAD
+                && Errno(error.code) != errno::ER_NO_SUCH_THREAD
             {
                 doom(false);
                 return self.refuse(as_it_came(&error)).await;

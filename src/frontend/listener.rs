@@ -20,6 +20,7 @@ use crate::frontend::shared::Shared;
 use crate::frontend::workers::Workers;
 use crate::metrics::LoginResult;
 use crate::net::{Stream, timer};
+use crate::protocol::errno;
 use crate::protocol::proxy_header::{self, Progress};
 
 /// Clients that may wait in the kernel until they are accepted.
@@ -221,7 +222,7 @@ async fn arrive(shared: Arc<Shared>, entry: Arc<ClientEntry>, socket: Accepted, 
         Err((peer, why)) => {
             shared.metrics.logins(LoginResult::Failed).inc();
             tracing::info!(client = peer.host, "{why}");
-            let error = ClientError::new(Source::Client, 1043, b"08S01", format!("Bad handshake: {why}"));
+            let error = ClientError::new(Source::Client, errno::ER_HANDSHAKE_ERROR, format!("Bad handshake: {why}"));
             let _ = timer::timeout(GOODBYE_TIMEOUT, stream.send_all(&error.packet(0))).await;
             return None;
         }
@@ -283,7 +284,7 @@ async fn too_many(shared: Arc<Shared>, socket: Accepted, limit: usize) {
     let Ok(mut stream) = socket.stream() else { return };
     shared.metrics.logins(LoginResult::Refused).inc();
     let text = format!("Too many connections: {limit} clients are connected (proxy.max_clients)");
-    let error = ClientError::new(Source::Proxy, 1040, b"08004", text);
+    let error = ClientError::new(Source::Proxy, errno::ER_CON_COUNT_ERROR, text);
     shared.metrics.errors(Source::Proxy).inc();
     let _ = stream.write_all(&error.packet(0)).await;
     let _ = stream.shutdown().await;

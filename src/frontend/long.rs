@@ -8,10 +8,11 @@ use crate::backend::pool::Lease;
 use crate::frontend::answers::plain_job;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
-use crate::frontend::query::{Failed, Job, LOST, Payload};
+use crate::frontend::query::{Failed, Job, Payload};
 use crate::frontend::upload::{ClientGone, Sent, Upload};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
+use crate::protocol::errno;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::query;
 use crate::protocol::reply::Expect;
@@ -37,7 +38,7 @@ impl Client {
             Some(Com::StmtSendLongData) => self.long_data(&packet).await?,
             _ => {
                 let text = "Got a packet bigger than this command can be; the connection is closed";
-                return self.refuse(ClientError::new(Source::Client, 1153, b"08S01", text).fatal()).await;
+                return self.refuse(ClientError::new(Source::Client, errno::ER_NET_PACKET_TOO_LARGE, text).fatal()).await;
             }
         }
         // Of a command that was refused the rest is still to come.
@@ -50,7 +51,7 @@ impl Client {
 
     async fn large_query(&mut self, packet: &[u8]) -> Result<(), Gone> {
         let Some(sql) = query::text(packet.get(HEADER_LEN..).unwrap_or(&[]), self.capabilities) else {
-            return self.refuse(ClientError::of_server(1835, b"HY000", "Malformed communication packet.")).await;
+            return self.refuse(ClientError::of_server(errno::ER_MALFORMED_PACKET, "Malformed communication packet.")).await;
         };
         let (statement, tail) = classify_beginning(sql, self.session.lex);
         if let Some(upload) = &mut self.upload {
@@ -81,7 +82,7 @@ impl Client {
         };
         if let Err(e) = rewritten {
             self.upload = Some(upload);
-            self.refuse(ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed execution: {e}"))).await?;
+            self.refuse(ClientError::new(Source::Client, errno::ER_WRONG_ARGUMENTS, format!("a malformed execution: {e}"))).await?;
             return Ok(Err(Failed::Answered));
         }
         if !before.is_empty()
@@ -106,7 +107,7 @@ impl Client {
             Sent::Server(error) => {
                 let name = self.shared.name(lease.server);
                 let text = format!("lost {name} while a long statement was sent there ({error}); it has not run");
-                Ok(Err(Failed::Unknown(ClientError::new(Source::Server, LOST, b"08S01", text))))
+                Ok(Err(Failed::Unknown(ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text))))
             }
         }
     }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::frontend::client::Client;
 use crate::frontend::errors::{ClientError, Source};
-use crate::frontend::query::{Job, LOST, TRIES_MAX};
+use crate::frontend::query::{Job, TRIES_MAX};
 use crate::net::timer;
+use crate::protocol::errno;
 use crate::sql::classify::Class;
 use crate::topology::{ServerId, State};
 
@@ -77,7 +78,7 @@ impl Client {
                 "lost {name} while a statement ran there ({error}); whether it took effect is unknown, look before you repeat it"
             )
         };
-        ClientError::new(Source::Server, LOST, b"08S01", text)
+        ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text)
     }
 }
 

@@ -12,12 +12,13 @@ use crate::backend::connection::{CommandError, PreparedText};
 use crate::backend::pool::{CheckoutError, Lease, Wanted};
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
-use crate::frontend::query::{Failed, Job, LOST};
+use crate::frontend::query::{Failed, Job};
 use crate::frontend::refused::bound_to;
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
 use crate::net::timer;
 use crate::protocol::command::Com;
+use crate::protocol::errno::{self, Errno};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
@@ -146,7 +147,7 @@ impl Client {
                 if paused {
                     let text =
                         format!("paused by an operator for more than {} ms; RESUME on the admin port ends it", hold.as_millis());
-                    return Ok(Err(ClientError::new(Source::Proxy, 1290, b"HY000", text)));
+                    return Ok(Err(ClientError::new(Source::Proxy, errno::ER_OPTION_PREVENTS_STATEMENT, text)));
                 }
                 return Ok(Err(last_error.unwrap_or_else(|| no_server(&snapshot, decision, hold))));
             }
@@ -208,7 +209,7 @@ impl Client {
             checkout = pool.checkout(self.wanted(job.text)) => checkout,
             reason = given_up => {
                 let text = format!("{name} went down while a connection to it was awaited: {reason}");
-                return Ok(Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text))));
+                return Ok(Err(Failed::Before(ClientError::new(Source::Server, errno::ER_CONNECT_TO_FOREIGN_DATA_SOURCE, text))));
             }
             () = interrupted(&self.entry) => {
                 self.refuse(killed_while_waiting()).await?;
@@ -226,7 +227,7 @@ impl Client {
                     counts.waiting,
                     waited.as_millis()
                 );
-                Err(Failed::Before(ClientError::new(Source::Proxy, 1203, b"42000", text)))
+                Err(Failed::Before(ClientError::new(Source::Proxy, errno::ER_TOO_MANY_USER_CONNECTIONS, text)))
             }
             Err(CheckoutError::Connect(error)) => {
                 if let ConnectError::Refused(refused) = &error
@@ -243,7 +244,10 @@ impl Client {
                 }
                 // What the account may not, the server says itself: too many connections of it, an expired password.
                 if let ConnectError::Refused(refused) = &error
-                    && matches!(refused.code, 1203 | 1226 | 1862)
+                    && matches!(
+                        Errno(refused.code),
+                        errno::ER_TOO_MANY_USER_CONNECTIONS | errno::ER_USER_LIMIT_REACHED | errno::ER_MUST_CHANGE_PASSWORD_LOGIN
+                    )
                 {
                     self.server_error(&refused.payload).await?;
                     return Ok(Err(Failed::Answered));
@@ -252,7 +256,7 @@ impl Client {
                     self.shared.monitor.poke(server, failure);
                 }
                 let text = format!("cannot open a connection to {name}: {error}; see SHOW SERVERS on the admin port");
-                Err(Failed::Before(ClientError::new(Source::Server, 1429, b"HY000", text)))
+                Err(Failed::Before(ClientError::new(Source::Server, errno::ER_CONNECT_TO_FOREIGN_DATA_SOURCE, text)))
             }
             Err(CheckoutError::Setup(CommandError::Refused(payload))) => {
                 if self.may_lack(server, ErrPacket::parse(&payload).map_or(0, |e| e.errno)) {
@@ -263,7 +267,7 @@ impl Client {
             }
             Err(CheckoutError::Setup(error)) => {
                 let text = format!("a new connection to {name} failed: {error}");
-                Err(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text)))
+                Err(Failed::Before(ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text)))
             }
         })
     }
@@ -309,7 +313,7 @@ impl Client {
             }
             other => format!("refused: {other}"),
         };
-        ClientError::new(Source::Client, 1290, b"HY000", message)
+        ClientError::new(Source::Client, errno::ER_OPTION_PREVENTS_STATEMENT, message)
     }
 
     pub(super) fn show_waiting(&self, job: &Job<'_>) {
@@ -348,7 +352,7 @@ pub(super) async fn interrupted(entry: &ClientEntry) {
 }
 
 pub(super) fn killed_while_waiting() -> ClientError {
-    ClientError::of_server(1317, b"70100", "Query execution was interrupted")
+    ClientError::of_server(errno::ER_QUERY_INTERRUPTED, "Query execution was interrupted")
 }
 
 /// What a failed connect says about the server; `None` when it says something about the client's account instead.
@@ -389,5 +393,5 @@ fn no_server(snapshot: &crate::topology::snapshot::Snapshot, decision: &Decision
         "{why}; waited {} ms (failover.hold_timeout); see SHOW SERVERS and SHOW EVENTS on the admin port",
         hold.as_millis()
     );
-    ClientError::new(Source::Server, 1290, b"HY000", text)
+    ClientError::new(Source::Server, errno::ER_OPTION_PREVENTS_STATEMENT, text)
 }

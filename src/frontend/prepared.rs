@@ -7,10 +7,11 @@ use crate::backend::connection::{PreparedText, put_command};
 use crate::frontend::answers::plain_job;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
-use crate::frontend::query::{Job, LOST, Payload};
+use crate::frontend::query::{Job, Payload};
 use crate::frontend::upload::Sent;
 use crate::net::Buffer;
 use crate::protocol::command::Com;
+use crate::protocol::errno;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::ok_err_eof::Status;
 use crate::protocol::prepared::{ExecuteHeader, bulk_types, types_of};
@@ -33,7 +34,7 @@ impl Client {
         let sql = packet.get(HEADER_LEN + 1..).unwrap_or(&[]);
         if !self.statements.has_room() {
             let text = "Can't create more prepared statements in this session; close some (COM_STMT_CLOSE)";
-            return self.refuse(ClientError::new(Source::Client, 1461, b"42000", text)).await;
+            return self.refuse(ClientError::new(Source::Client, errno::ER_MAX_PREPARED_STMT_COUNT_REACHED, text)).await;
         }
         let (statement, hint) = self.classify(sql);
         let id = self.statements.next_id();
@@ -134,7 +135,7 @@ impl Client {
         if std::mem::take(&mut statement.long_data_lost) {
             let text = "what was sent for this statement with COM_STMT_SEND_LONG_DATA was lost with its server's connection, or there was no master to take it; \
                         nothing was executed: send it again, then execute";
-            return self.refuse(ClientError::new(Source::Proxy, LOST, b"08S01", text.to_owned())).await;
+            return self.refuse(ClientError::new(Source::Proxy, errno::ER_NET_READ_ERROR, text.to_owned())).await;
         }
         let statement = statement.clone();
         if statement.classified.effects.kill.is_some()
@@ -323,7 +324,7 @@ impl Client {
         let server_id = self.held.as_mut().and_then(|lease| lease.prepared(&statement.text));
         let (true, Some(server_id)) = (statement.cursor, server_id) else {
             let text = format!("The statement ({id}) has no open cursor.");
-            return self.refuse(ClientError::of_server(1421, b"HY000", text)).await;
+            return self.refuse(ClientError::of_server(errno::ER_STMT_HAS_NO_OPEN_CURSOR, text)).await;
         };
         let mut command = Vec::with_capacity(16);
         put_command(
@@ -357,11 +358,11 @@ impl Client {
 
     async fn malformed(&mut self, what: &str, why: &(dyn std::fmt::Display + Sync)) -> Result<(), Gone> {
         let text = format!("malformed packet: {what}: {why}");
-        self.refuse(ClientError::new(Source::Client, 1835, b"HY000", text)).await
+        self.refuse(ClientError::new(Source::Client, errno::ER_MALFORMED_PACKET, text)).await
     }
 
     async fn unknown_statement(&mut self, id: u32, function: &str) -> Result<(), Gone> {
         let text = format!("Unknown prepared statement handler ({id}) given to {function}");
-        self.refuse(ClientError::of_server(1243, b"HY000", text)).await
+        self.refuse(ClientError::of_server(errno::ER_UNKNOWN_STMT_HANDLER, text)).await
     }
 }

@@ -14,6 +14,7 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::registry::ClientState;
 use crate::protocol::Capabilities;
+use crate::protocol::errno;
 use crate::protocol::frame::{HEADER_LEN, next_packet, put_packet, put_packet_with};
 use crate::protocol::handshake::ServerError;
 use crate::protocol::ok_err_eof::{EofPacket, write_end_of_rows};
@@ -152,7 +153,7 @@ impl Client {
                 Err(_) if server != master => continue,
                 Err(error) => {
                     let text = format!("cannot ask {} for its processes: {error}", pool.name);
-                    return Some(self.refuse(ClientError::new(Source::Server, 1105, b"HY000", text)).await);
+                    return Some(self.refuse(ClientError::new(Source::Server, errno::ER_UNKNOWN_ERROR, text)).await);
                 }
             };
             match decode(&reply, capabilities, MAX_DECODED_BYTES) {

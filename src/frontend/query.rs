@@ -22,6 +22,7 @@ use crate::frontend::replay::Recovered;
 use crate::frontend::written;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
+use crate::protocol::errno::{self, Errno};
 use crate::protocol::frame::{HEADER_LEN, Renumber};
 use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::query;
@@ -34,13 +35,6 @@ use crate::sql::classify::Class;
 use crate::topology::observation::Failure;
 use crate::topology::{Flavor, ServerId};
 
-/// A connection to a server was lost: `ER_NET_READ_ERROR`. Clients' own 2013 would say it more plainly, but MariaDB's client
-/// library takes any number from 2000 to 2999 in an ERR packet for a malformed packet.
-pub(super) const LOST: u16 = 1158;
-/// ER_SERVER_SHUTDOWN: the server is being stopped and has begun nothing.
-const SHUTTING_DOWN: u16 = 1053;
-/// MariaDB's ER_CONNECTION_KILLED: what it says on its way out to whoever was running a statement.
-const CONNECTION_KILLED: u16 = 1927;
 /// Servers a read is tried on before its error goes to the client.
 pub(super) const TRIES_MAX: usize = 4;
 /// Pause between tries to reach a master that the monitor still believes in.
@@ -55,7 +49,7 @@ impl Client {
     /// `COM_QUERY`.
     pub(super) async fn query(&mut self, packet: &[u8]) -> Result<(), Gone> {
         let Some(sql) = query::text(packet.get(HEADER_LEN..).unwrap_or(&[]), self.capabilities) else {
-            return self.refuse(ClientError::of_server(1835, b"HY000", "Malformed communication packet.")).await;
+            return self.refuse(ClientError::of_server(errno::ER_MALFORMED_PACKET, "Malformed communication packet.")).await;
         };
         let (statement, hint) = self.classify(sql);
         if statement.effects.answerable()
@@ -312,7 +306,8 @@ impl Client {
                     self.settle(lease, Instant::now());
                     return Ok(Err(failed));
                 }
-                let ended = matches!(told.errno, Some(SHUTTING_DOWN | CONNECTION_KILLED)) && !forwarded;
+                let ended =
+                    matches!(told.errno.map(Errno), Some(errno::ER_SERVER_SHUTDOWN | errno::ER_CONNECTION_KILLED)) && !forwarded;
                 let repeatable = ended && self.is_repeatable(job, decision);
                 // Who has had a read ended at a server that goes on does not want to see it begin at the next one.
                 let killed = repeatable && Box::pin(self.goes_on(server)).await;
@@ -322,7 +317,7 @@ impl Client {
                     let text = format!("{} is being stopped", self.shared.name(server));
                     drop(lease);
                     self.shared.monitor.poke(server, Failure::Io(text.clone()));
-                    let error = ClientError::new(Source::Server, LOST, b"08S01", text);
+                    let error = ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text);
                     // MySQL says the same to what it interrupts as to what it refuses to begin.
                     return Ok(Err(if repeatable { Failed::Lost(error, Loss::Before) } else { Failed::Unknown(error) }));
                 }

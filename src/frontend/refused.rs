@@ -11,6 +11,7 @@ use crate::frontend::query::{Failed, Job};
 use crate::frontend::relay::Pending;
 use crate::net::Buffer;
 use crate::protocol::command::Com;
+use crate::protocol::errno::{self, Errno};
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::routing::decide::ReadFromMaster;
@@ -19,22 +20,33 @@ use crate::session::pin::PinReason;
 use crate::sql::classify::{Class, Classified};
 use crate::topology::{Failure, Flavor, ServerId};
 
-/// ER_OPTION_PREVENTS_STATEMENT.
-const READ_ONLY_SERVER: u16 = 1290;
-/// ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION.
-const READ_ONLY_TRANSACTION: u16 = 1792;
-/// ER_MAX_PREPARED_STMT_COUNT_REACHED.
-const TOO_MANY_PREPARED: u16 = 1461;
-/// ER_NEED_REPREPARE.
-const NEED_REPREPARE: u16 = 1615;
-/// ER_UNKNOWN_STMT_HANDLER.
-const UNKNOWN_STATEMENT: u16 = 1243;
-
 /// What a server says of names and rights that it does not know: schemas, tables, columns, indexes, partitions, views, routines, triggers,
 /// events, sequences, accounts and roles.
-const LACKING: [u16; 24] = [
-    1044, 1045, 1049, 1054, 1109, 1141, 1142, 1143, 1146, 1147, 1176, 1227, 1305, 1345, 1347, 1356, 1360, 1370, 1449, 1539, 1630,
-    1735, 1959, 4091,
+const LACKING: [Errno; 24] = [
+    errno::ER_DBACCESS_DENIED_ERROR,
+    errno::ER_ACCESS_DENIED_ERROR,
+    errno::ER_BAD_DB_ERROR,
+    errno::ER_BAD_FIELD_ERROR,
+    errno::ER_UNKNOWN_TABLE,
+    errno::ER_NONEXISTING_GRANT,
+    errno::ER_TABLEACCESS_DENIED_ERROR,
+    errno::ER_COLUMNACCESS_DENIED_ERROR,
+    errno::ER_NO_SUCH_TABLE,
+    errno::ER_NONEXISTING_TABLE_GRANT,
+    errno::ER_KEY_DOES_NOT_EXITS,
+    errno::ER_SPECIFIC_ACCESS_DENIED_ERROR,
+    errno::ER_SP_DOES_NOT_EXIST,
+    errno::ER_VIEW_NO_EXPLAIN,
+    errno::ER_WRONG_OBJECT,
+    errno::ER_VIEW_INVALID,
+    errno::ER_TRG_DOES_NOT_EXIST,
+    errno::ER_PROCACCESS_DENIED_ERROR,
+    errno::ER_NO_SUCH_USER,
+    errno::ER_EVENT_DOES_NOT_EXIST,
+    errno::ER_FUNC_INEXISTENT_NAME_COLLISION,
+    errno::ER_UNKNOWN_PARTITION,
+    errno::ER_INVALID_ROLE,
+    errno::ER_UNKNOWN_SEQUENCES,
 ];
 
 /// What the client of a session that must stay on a server other than the master is told when it writes.
@@ -44,7 +56,7 @@ pub(super) fn bound_to(server: &str, pin: PinReason) -> String {
 
 /// Whether a server said that it may not write.
 pub(super) fn may_not_write(errno: Option<u16>) -> bool {
-    matches!(errno, Some(READ_ONLY_SERVER | READ_ONLY_TRANSACTION))
+    matches!(errno.map(Errno), Some(errno::ER_OPTION_PREVENTS_STATEMENT | errno::ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION))
 }
 
 /// Why a server does not write that a statement was sent to as to the master.
@@ -61,11 +73,11 @@ enum NotWritable {
 /// Whether this error is the server's or Sluice's, and not one that the statement would meet at the master too. `guarded`: Sluice has
 /// made the connection read-only.
 fn not_writable(error: &ErrPacket<'_>, guarded: bool, target: Target, is_master: bool) -> Option<NotWritable> {
-    match error.errno {
-        READ_ONLY_SERVER if !is_read_only(error) => None,
-        READ_ONLY_SERVER if is_master => Some(NotWritable::Unseen),
-        READ_ONLY_SERVER if target == Target::Master => Some(NotWritable::Deposed),
-        READ_ONLY_TRANSACTION if guarded && target == Target::Master => Some(NotWritable::Deposed),
+    match Errno(error.errno) {
+        errno::ER_OPTION_PREVENTS_STATEMENT if !is_read_only(error) => None,
+        errno::ER_OPTION_PREVENTS_STATEMENT if is_master => Some(NotWritable::Unseen),
+        errno::ER_OPTION_PREVENTS_STATEMENT if target == Target::Master => Some(NotWritable::Deposed),
+        errno::ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION if guarded && target == Target::Master => Some(NotWritable::Deposed),
         _ => None,
     }
 }
@@ -92,11 +104,11 @@ fn has_run_nothing(statement: &Classified, error: &ErrPacket<'_>) -> bool {
     let says = |word: &[u8]| error.message.windows(word.len()).any(|part| part == word);
     // A trigger that makes an error of its own gives it a SQLSTATE for those.
     let of_server = error.sqlstate.is_none_or(|state| state == *b"HY000");
-    match error.errno {
-        NEED_REPREPARE => of_server && !statement.runs_unseen() && !statement.effects.calls_procedure,
+    match Errno(error.errno) {
+        errno::ER_NEED_REPREPARE => of_server && !statement.runs_unseen() && !statement.effects.calls_procedure,
         // What lacks its statement is named in every language: `mysqld_stmt_execute` on MariaDB, `mysql_stmt_precheck` on MySQL. In a procedure
         // it is `EXECUTE`.
-        UNKNOWN_STATEMENT => of_server && (says(b"mysqld_stmt_") || says(b"mysql_stmt_")),
+        errno::ER_UNKNOWN_STMT_HANDLER => of_server && (says(b"mysqld_stmt_") || says(b"mysql_stmt_")),
         _ => false,
     }
 }
@@ -115,7 +127,7 @@ impl Client {
         if !pending.out.is_empty() {
             return None;
         }
-        if errno == Some(READ_ONLY_TRANSACTION) {
+        if errno.map(Errno) == Some(errno::ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION) {
             if self.session.status.has(Status::IN_TRANS_READONLY) || self.is_on_master(decision) {
                 return None;
             }
@@ -123,7 +135,8 @@ impl Client {
             if let (None, Reason::Pinned(pin), Some(server)) = (&failed, decision.reason, decision.server) {
                 let seq = buffer.filled().get(3).copied()?;
                 pending.out =
-                    ClientError::new(Source::Client, 1290, b"HY000", bound_to(&self.shared.name(server), pin)).packet(seq);
+                    ClientError::new(Source::Client, errno::ER_OPTION_PREVENTS_STATEMENT, bound_to(&self.shared.name(server), pin))
+                        .packet(seq);
                 pending.from_buffer = 0;
             }
             return failed;
@@ -137,7 +150,7 @@ impl Client {
                 Some(Flavor::MariaDb) => "Cannot execute statement in a READ ONLY transaction",
                 _ => "Cannot execute statement in a READ ONLY transaction.",
             };
-            pending.out = ClientError::of_server(1792, b"25006", text).packet(seq);
+            pending.out = ClientError::of_server(errno::ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, text).packet(seq);
             pending.from_buffer = 0;
             return None;
         }
@@ -189,7 +202,7 @@ impl Client {
             }
             NotWritable::Deposed => format!("{name} was the master when the statement was sent there, and is not any more"),
         };
-        Some(Failed::Before(ClientError::new(Source::Server, READ_ONLY_SERVER, b"HY000", text)))
+        Some(Failed::Before(ClientError::new(Source::Server, errno::ER_OPTION_PREVENTS_STATEMENT, text)))
     }
 
     /// Whether a statement that went well gave the client's own account another password, so that the one it logged in with opens no
@@ -226,9 +239,9 @@ impl Client {
         }
         let reply = buffer.filled().get(..pending.from_buffer)?;
         let payload = reply.get(HEADER_LEN..)?.to_vec();
-        match (job.com, errno) {
+        match (job.com, Errno(errno)) {
             (Com::StmtPrepare, _) if self.make_room(lease, errno) => Some(Failed::PrepareAgain(payload)),
-            (Com::StmtExecute, NEED_REPREPARE | UNKNOWN_STATEMENT)
+            (Com::StmtExecute, errno::ER_NEED_REPREPARE | errno::ER_UNKNOWN_STMT_HANDLER)
                 if has_run_nothing(job.statement, &error_of(buffer, pending)?) =>
             {
                 // What was sent for it with COM_STMT_SEND_LONG_DATA would be lost.
@@ -244,7 +257,7 @@ impl Client {
     /// session has just made is not on every replica; that an unknown name is asked for twice costs little.
     pub(super) fn may_lack(&self, server: ServerId, errno: u16) -> bool {
         let snapshot = self.shared.snapshot.load();
-        LACKING.contains(&errno)
+        LACKING.contains(&Errno(errno))
             && !self.session.pins.any()
             && snapshot.writer().is_some_and(|master| master.id != server)
             && self.shared.settings.load().routing.read_from_master != ReadFromMaster::Never
@@ -252,7 +265,7 @@ impl Client {
 
     /// Whether this is the server's limit on prepared statements; then some are closed.
     pub(super) fn make_room(&self, lease: &mut Lease, errno: u16) -> bool {
-        if errno != TOO_MANY_PREPARED {
+        if Errno(errno) != errno::ER_MAX_PREPARED_STMT_COUNT_REACHED {
             return false;
         }
         lease.forget_all_prepared();

@@ -11,10 +11,11 @@ use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::place::{Held, interrupted, killed_while_waiting};
-use crate::frontend::query::{Job, LOST, Payload};
+use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
+use crate::protocol::errno;
 use crate::protocol::frame::{HEADER_LEN, put_packet};
 use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status};
 use crate::protocol::prepared::rewrite_execute;
@@ -174,7 +175,7 @@ impl Client {
                 let text = format!(
                     "lost {old} while a transaction was open there; it was run again on {new}, and {why}; it was rolled back, begin it again"
                 );
-                self.not_recovered(ClientError::new(Source::Server, LOST, b"08S01", text)).await
+                self.not_recovered(ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text)).await
             }
         }
     }

@@ -8,10 +8,11 @@ use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
 use crate::protocol::command::Com;
+use crate::protocol::errno::{self, Errno};
 use crate::session::state::{Change, State};
 
-/// ER_DBACCESS_DENIED_ERROR, ER_BAD_DB_ERROR.
-const NO_SCHEMA: [u16; 2] = [1044, 1049];
+/// What a server says of a schema that is gone.
+const NO_SCHEMA: [Errno; 2] = [errno::ER_DBACCESS_DENIED_ERROR, errno::ER_BAD_DB_ERROR];
 
 impl Client {
     /// The state that stands on the session's connection while a statement runs: the session's own, without the schema where that is gone.
@@ -30,7 +31,10 @@ impl Client {
 
     /// Whether this error of a server, met while a connection was brought to the session's state, says that the schema is gone.
     pub(super) fn schema_is_gone(&self, errno: u16) -> bool {
-        NO_SCHEMA.contains(&errno) && self.schemaless.is_none() && !self.session.pins.any() && self.session.state.schema().is_some()
+        NO_SCHEMA.contains(&Errno(errno))
+            && self.schemaless.is_none()
+            && !self.session.pins.any()
+            && self.session.state.schema().is_some()
     }
 
     /// From here to the end of the statement, and of what it begins, the session has no schema.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::backend::connection::{CommandError, MUST_CHANGE_PASSWORD, PreparedText, put_command, put_query};
+use crate::backend::connection::{CommandError, PreparedText, put_command, put_query};
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
-use crate::frontend::query::{Failed, Job, LOST, Payload};
+use crate::frontend::query::{Failed, Job, Payload};
 use crate::net::Buffer;
 use crate::protocol::command::Com;
+use crate::protocol::errno::{self, Errno};
 use crate::protocol::frame::{HEADER_LEN, put_packet_with};
 use crate::protocol::ok_err_eof::{ErrPacket, Status};
 use crate::protocol::prepared::{ExecuteError, rewrite_bulk, rewrite_execute};
@@ -154,7 +155,7 @@ impl Client {
             Payload::Execute(payload) => match self.rewritten(job, payload, execute_id) {
                 Ok(packet) => out.extend_from_slice(&packet),
                 Err(e) => {
-                    let error = ClientError::new(Source::Client, 1210, b"HY000", format!("a malformed execution: {e}"));
+                    let error = ClientError::new(Source::Client, errno::ER_WRONG_ARGUMENTS, format!("a malformed execution: {e}"));
                     self.refuse(error).await?;
                     return Ok(Err(Failed::Answered));
                 }
@@ -204,7 +205,7 @@ impl Client {
     pub(super) fn broken(&self, lease: &Lease, e: &(dyn std::fmt::Display + Sync)) -> Failed {
         let name = self.shared.name(lease.server);
         let text = format!("lost the connection to {name} before a statement was sent: {e}");
-        Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))
+        Failed::Before(ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text))
     }
 
     /// Reads the answers to what restored the session's state. A refusal is the client's error, and the connection is closed:
@@ -224,7 +225,9 @@ impl Client {
             }
             // The sandbox of an expired password, where all is told so but what ends it. The server lets a login into its schema there,
             // and COM_INIT_DB not; without, a statement would be told that no schema is chosen.
-            Err(CommandError::Refused(payload)) if ErrPacket::parse(&payload).is_some_and(|e| e.errno == MUST_CHANGE_PASSWORD) => {
+            Err(CommandError::Refused(payload))
+                if ErrPacket::parse(&payload).is_some_and(|e| Errno(e.errno) == errno::ER_MUST_CHANGE_PASSWORD) =>
+            {
                 lease.tainted = true;
                 let entered = self.session.state.schema() == lease.have.schema();
                 // A session that lives on this connection must know where in its answers it stands.
@@ -251,7 +254,7 @@ impl Client {
             Err(e) => {
                 let name = self.shared.name(lease.server);
                 let text = format!("lost the connection to {name} while the session's state was restored there: {e}");
-                Ok(Some(Failed::Before(ClientError::new(Source::Server, LOST, b"08S01", text))))
+                Ok(Some(Failed::Before(ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text))))
             }
         }
     }

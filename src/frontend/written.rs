@@ -12,6 +12,7 @@ use crate::frontend::query::Job;
 use crate::frontend::relay::Told;
 use crate::frontend::shared::Shared;
 use crate::protocol::command::Com;
+use crate::protocol::errno::{self, Errno};
 use crate::routing::decide::Consistency;
 use crate::session::LastWrite;
 use crate::sql::classify::{Class, ClassReason};
@@ -98,13 +99,26 @@ impl Client {
 /// Whether a statement that ended with this error may have changed something that lasts: not when it was a read, and not when it
 /// was refused before anything was done (it did not parse, names what is not there, or was not allowed).
 pub(super) fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
-    const REFUSED: &[u16] = &[1044, 1045, 1046, 1049, 1054, 1064, 1142, 1143, 1146, 1227, 1290, 1305];
+    const REFUSED: &[Errno] = &[
+        errno::ER_DBACCESS_DENIED_ERROR,
+        errno::ER_ACCESS_DENIED_ERROR,
+        errno::ER_NO_DB_ERROR,
+        errno::ER_BAD_DB_ERROR,
+        errno::ER_BAD_FIELD_ERROR,
+        errno::ER_PARSE_ERROR,
+        errno::ER_TABLEACCESS_DENIED_ERROR,
+        errno::ER_COLUMNACCESS_DENIED_ERROR,
+        errno::ER_NO_SUCH_TABLE,
+        errno::ER_SPECIFIC_ACCESS_DENIED_ERROR,
+        errno::ER_OPTION_PREVENTS_STATEMENT,
+        errno::ER_SP_DOES_NOT_EXIST,
+    ];
     let class = job.statement.class;
     // SIGNAL fails, and writes nothing.
     let writes = matches!(class, Class::Write | Class::Ddl | Class::Unknown) && job.statement.reason != ClassReason::Diagnostics;
     // A procedure or a list of statements may be refused after its first statement has written.
     let many = job.statement.effects.opaque || job.statement.multi || job.statement.effects.calls_procedure;
-    job.com != Com::StmtPrepare && writes && (many || !REFUSED.contains(&errno))
+    job.com != Com::StmtPrepare && writes && (many || !REFUSED.contains(&Errno(errno)))
 }
 
 /// Whether a statement that ended with this error in an open transaction may have committed it before: a definition does so before it looks
@@ -112,7 +126,7 @@ pub(super) fn may_have_written(job: &Job<'_>, errno: u16) -> bool {
 pub(super) fn may_have_committed(job: &Job<'_>, errno: u16) -> bool {
     let effects = &job.statement.effects;
     let unseen = effects.opaque || effects.calls_procedure || job.statement.multi;
-    job.com != Com::StmtPrepare && (unseen || effects.implicit_commit && errno != 1064)
+    job.com != Com::StmtPrepare && (unseen || effects.implicit_commit && Errno(errno) != errno::ER_PARSE_ERROR)
 }
 
 /// Whether the server must be asked how far it has written, since the reply did not tell. `open`: a transaction is, as far as is known.

@@ -14,6 +14,7 @@ use std::fmt;
 
 use self::cursor::{Cursor, put_nul};
 use super::Capabilities;
+use super::errno::Errno;
 
 pub use self::response::{CLIENT_PLUGIN_DATA_LEN_MAX, CONNECT_ATTRS_LEN_MAX, ChangeUser, HandshakeResponse, SslRequest};
 
@@ -198,10 +199,13 @@ impl ServerError {
         Ok(ServerError { code, sqlstate, message: String::from_utf8_lossy(message).into_owned(), payload: packet.to_vec() })
     }
 
-    /// An error of Sluice's own. `sqlstate` has five letters; the message of errors that no server would send begins
-    /// with `sluice: `.
-    pub fn new(code: u16, sqlstate: &str, message: impl Into<String>) -> ServerError {
-        let message = message.into();
+    /// An error of Sluice's own. The message of errors that no server would send begins with `sluice: `.
+    pub fn new(error: Errno, message: impl Into<String>) -> ServerError {
+        ServerError::with_state(error.0, error.sqlstate(), message.into())
+    }
+
+    /// `sqlstate` has five letters.
+    fn with_state(code: u16, sqlstate: &str, message: String) -> ServerError {
         let mut payload = vec![Self::HEADER];
         payload.extend_from_slice(&code.to_le_bytes());
         payload.push(b'#');
@@ -215,7 +219,7 @@ impl ServerError {
     pub fn client_payload(&self) -> Vec<u8> {
         match self.payload.get(3) {
             Some(b'#') => self.payload.clone(),
-            _ => ServerError::new(self.code, &self.sqlstate, self.message.clone()).payload,
+            _ => ServerError::with_state(self.code, &self.sqlstate, self.message.clone()).payload,
         }
     }
 }

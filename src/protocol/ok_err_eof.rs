@@ -6,13 +6,12 @@
 use bytes::BytesMut;
 
 use super::Capabilities;
-use super::errno::Errno;
 use super::primitives::{Put, Reader};
 
 mod err;
 mod status;
 
-pub use err::{ErrPacket, PROGRESS_ERRNO, ProgressReport, UNKNOWN_SQLSTATE};
+pub use err::{ErrPacket, PROGRESS_ERRNO, ProgressReport};
 pub use status::Status;
 
 /// First byte of an OK packet.

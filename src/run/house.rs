@@ -18,6 +18,7 @@ use crate::admin::house::{
 use crate::config::Config;
 use crate::frontend::kill::{By, Manner};
 use crate::frontend::shared::Shared;
+use crate::protocol::errno;
 use crate::run::explain::{ExplainParts, Who, explain};
 use crate::run::keeping;
 use crate::run::reload::Reloader;
@@ -360,7 +361,7 @@ impl House for ProxyHouse {
                 let target = u32::try_from(id).ok().and_then(|id| self.shared.registry.get(id));
                 let unknown = || match self.before.text() {
                     None => AdminError::unknown_client(id),
-                    Some(text) => AdminError::new(1094, "HY000", format_args!("no client has the id {id} here; {text}")),
+                    Some(text) => AdminError::new(errno::ER_NO_SUCH_THREAD, format_args!("no client has the id {id} here; {text}")),
                 };
                 let target = target.ok_or_else(unknown)?;
                 let manner = Manner { query_only: query, hardness: "" };

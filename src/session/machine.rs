@@ -415,9 +415,6 @@ impl Session {
     }
 }
 
-/// ER_PARSE_ERROR.
-const SYNTAX_ERROR: u16 = 1064;
-
 fn is_set_statement(statement: &Classified) -> bool {
     statement.digest_text.get(..14).is_some_and(|begin| begin.eq_ignore_ascii_case("SET STATEMENT "))
 }
@@ -430,12 +427,11 @@ pub fn has_set_var(statement: &Classified, sql: &[u8]) -> bool {
         && sql.windows(WORD.len()).any(|part| part.eq_ignore_ascii_case(WORD))
 }
 
-/// ER_UNKNOWN_STMT_HANDLER.
-const UNKNOWN_STATEMENT: u16 = 1243;
-
 /// Whether a failed statement surely did nothing: it does not parse, or names no prepared statement.
 pub fn ran_nothing(statement: &Classified, errno: u16) -> bool {
-    matches!(errno, SYNTAX_ERROR | UNKNOWN_STATEMENT) && !statement.multi && !statement.effects.calls_procedure
+    matches!(Errno(errno), errno::ER_PARSE_ERROR | errno::ER_UNKNOWN_STMT_HANDLER)
+        && !statement.multi
+        && !statement.effects.calls_procedure
 }
 
 /// Whether a statement that ended well outside a transaction has been one by itself, so that what `SET TRANSACTION` said for the
@@ -467,6 +463,7 @@ mod text_prepared;
 mod transaction;
 mod variables;
 
+use crate::protocol::errno::{self, Errno};
 use locks::Locks;
 use named_locks::NamedLocks;
 use text_prepared::TextPrepared;

@@ -14,6 +14,7 @@ use super::super::system_schemas::MYSQLS;
 use super::super::tables::{INFORMATION, SCHEMA};
 use super::functions;
 use crate::clock::Clock;
+use crate::protocol::errno;
 
 /// A question that takes longer is ended: a join of everything with everything is a mistake.
 const TIME_MAX: Duration = Duration::from_secs(3);
@@ -181,14 +182,17 @@ fn mysql_error(error: &Error, columns: &[String]) -> AdminError {
         Error::SqliteFailure(code, detail) => match code.code {
             rusqlite::ErrorCode::OperationInterrupted => {
                 let message = format!("the SELECT took longer than {} s and was ended", TIME_MAX.as_secs());
-                return AdminError::new(3024, "HY000", message);
+                return AdminError::new(errno::ER_QUERY_TIMEOUT, message);
             }
             rusqlite::ErrorCode::OutOfMemory => {
                 let message = format!("the SELECT needs more than the {} MiB there are for it", MEMORY_MAX >> 20);
-                return AdminError::new(1038, "HY001", message);
+                return AdminError::new(errno::ER_OUT_OF_SORTMEMORY, message);
             }
             rusqlite::ErrorCode::TooBig => {
-                return AdminError::new(1301, "HY000", format_args!("a value is longer than {VALUE_BYTES_MAX} bytes"));
+                return AdminError::new(
+                    errno::ER_WARN_ALLOWED_PACKET_OVERFLOWED,
+                    format_args!("a value is longer than {VALUE_BYTES_MAX} bytes"),
+                );
             }
             _ => detail.clone().unwrap_or_else(|| error.to_string()),
         },
@@ -204,25 +208,24 @@ fn mysql_error(error: &Error, columns: &[String]) -> AdminError {
             None if all.is_empty() => "there is no table after FROM".to_owned(),
             None => format!("the columns are {}", all.join(", ")),
         };
-        return AdminError::new(1054, "42S22", format_args!("unknown column `{name}`; {advice}"));
+        return AdminError::new(errno::ER_BAD_FIELD_ERROR, format_args!("unknown column `{name}`; {advice}"));
     }
     if let Some(name) = text.strip_prefix("no such function: ") {
         let advice = match nearest(name, functions::NAMES.iter().copied()) {
             Some(near) => format!("did you mean {near}()?"),
             None => format!("there are {}", functions::NAMES.join(", ")),
         };
-        return AdminError::new(1305, "42000", format_args!("no function is called {name}; {advice}"));
+        return AdminError::new(errno::ER_SP_DOES_NOT_EXIST, format_args!("no function is called {name}; {advice}"));
     }
     match text.as_str() {
-        t if t.starts_with("wrong number of arguments") => AdminError::new(1582, "42000", t),
+        t if t.starts_with("wrong number of arguments") => AdminError::new(errno::ER_WRONG_PARAMCOUNT_TO_NATIVE_FCT, t),
         t if t.starts_with("misuse of aggregate") => AdminError::new(
-            1111,
-            "HY000",
+            errno::ER_INVALID_GROUP_FUNC_USE,
             format_args!("an aggregate cannot stand there (in WHERE, for example); write HAVING: {t}"),
         ),
-        t if t.starts_with("ambiguous column name") => AdminError::new(1052, "23000", t),
-        t if t.contains("ORDER BY term out of range") => AdminError::new(1054, "42S22", t),
-        "no tables specified" => AdminError::new(1096, "HY000", "no table after FROM; SHOW TABLES lists them"),
+        t if t.starts_with("ambiguous column name") => AdminError::new(errno::ER_NON_UNIQ_ERROR, t),
+        t if t.contains("ORDER BY term out of range") => AdminError::new(errno::ER_BAD_FIELD_ERROR, t),
+        "no tables specified" => AdminError::new(errno::ER_NO_TABLES_USED, "no table after FROM; SHOW TABLES lists them"),
         t => match t.strip_prefix("near ").and_then(|rest| rest.strip_suffix(": syntax error")) {
             Some(place) => AdminError::syntax(format_args!(
                 "what stands near {place} is SQL that this port's SELECT does not know; docs/admin.md says what it does"

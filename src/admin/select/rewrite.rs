@@ -14,6 +14,7 @@ use super::super::answer::{AdminError, Value as Cell};
 use super::super::foreign;
 use super::super::variables;
 use super::having;
+use crate::protocol::errno;
 
 /// What is asked of SQLite.
 pub struct Question {
@@ -340,7 +341,10 @@ fn variable(name: &str) -> Result<Expr, AdminError> {
         Some(Cell::Null) => Ok(Expr::value(Value::Null)),
         Some(Cell::Text(text)) => Ok(Expr::value(Value::SingleQuotedString(text))),
         Some(other) => Ok(Expr::value(Value::Number(other.text().unwrap_or_default(), false))),
-        None => Err(AdminError::new(1193, "HY000", format_args!("unknown system variable `{bare}`; {}", variables::advice(bare)))),
+        None => Err(AdminError::new(
+            errno::ER_UNKNOWN_SYSTEM_VARIABLE,
+            format_args!("unknown system variable `{bare}`; {}", variables::advice(bare)),
+        )),
     }
 }
 

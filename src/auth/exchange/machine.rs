@@ -10,11 +10,20 @@ use crate::auth::caching_sha2::{FULL_NEEDED, REQUEST_KEY};
 use crate::auth::credential::Stage1;
 use crate::auth::secret::PASSWORD_LEN_MAX;
 use crate::auth::{Credential, Plugin, Secret, native_password};
+use crate::protocol::errno::{self, Errno};
 use crate::protocol::handshake::{AUTH_MORE_DATA, AuthSwitchRequest, NONCE_LEN, ServerError};
 
 /// Errors that speak of the account itself, not of the server's state: they end a login that was proved locally.
 /// Access denied (two kinds), locked (MySQL, MariaDB), expired, plugin trouble.
-const ABOUT_THE_ACCOUNT: &[u16] = &[1045, 1698, 3118, 4151, 1862, 1251, 1524];
+const ABOUT_THE_ACCOUNT: &[Errno] = &[
+    errno::ER_ACCESS_DENIED_ERROR,
+    errno::ER_ACCESS_DENIED_NO_PASSWORD_ERROR,
+    errno::ER_ACCOUNT_HAS_BEEN_LOCKED,
+    errno::ER_MARIADB_ACCOUNT_HAS_BEEN_LOCKED,
+    errno::ER_MUST_CHANGE_PASSWORD_LOGIN,
+    errno::ER_NOT_SUPPORTED_AUTH_MODE,
+    errno::ER_PLUGIN_IS_NOT_LOADED,
+];
 
 /// MariaDB's successor of `ed25519`: a signature too, which needs no TLS.
 const PARSEC: &str = "parsec";
@@ -199,7 +208,9 @@ impl Exchange {
     fn confirmed(&mut self, known: Arc<Credential>, fast: bool, verdict: Verdict) -> Action {
         match verdict {
             Verdict::Accepted => self.accept(Some(known), fast, true),
-            Verdict::Refused(error) if ABOUT_THE_ACCOUNT.contains(&error.code) => Action::Refuse { error, ground: Ground::Stale },
+            Verdict::Refused(error) if ABOUT_THE_ACCOUNT.contains(&Errno(error.code)) => {
+                Action::Refuse { error, ground: Ground::Stale }
+            }
             // The server is full, gone or out of order: that is no reason to doubt a password that was right a while ago.
             Verdict::Refused(_) | Verdict::Unreachable(_) => self.accept(Some(known), fast, false),
             // The account has another plugin now. After the fast exchange the full one can follow, a switch cannot.
@@ -245,8 +256,7 @@ impl Exchange {
             (None, _) if !self.start.can_switch => self.refuse(cannot_switch_to(&name)),
             // Some of these send passwords as they are, and the client may do so because it sees TLS.
             (None, _) if self.start.secure && !server_secure && name != PARSEC => self.refuse(ServerError::new(
-                1251,
-                "08004",
+                errno::ER_NOT_SUPPORTED_AUTH_MODE,
                 format!(
                     "sluice: the account '{}' uses the authentication plugin {name}, which is carried to the server over TLS only; \
                      set tls.mode of its [[server]]",
@@ -329,7 +339,7 @@ impl Exchange {
             Verdict::Unreachable(why) => self.no_server(&why),
             Verdict::Unfit(why) => {
                 let text = format!("sluice: cannot log in as '{}' at the server: {why}", self.start.user);
-                self.refuse(ServerError::new(1251, "08004", text))
+                self.refuse(ServerError::new(errno::ER_NOT_SUPPORTED_AUTH_MODE, text))
             }
             Verdict::Accepted => self.refuse(bad_handshake("the login is over")),
         }
@@ -339,7 +349,7 @@ impl Exchange {
     /// is a client's own: MariaDB's library takes an ERR packet with such a number for malformed.
     fn no_server(&self, why: &str) -> Action {
         let text = format!("sluice: no server can be asked whether '{}' may log in: {why}", self.start.user);
-        Action::Refuse { error: ServerError::new(1053, "08S01", text), ground: Ground::NoServer }
+        Action::Refuse { error: ServerError::new(errno::ER_SERVER_SHUTDOWN, text), ground: Ground::NoServer }
     }
 
     fn refuse(&self, error: ServerError) -> Action {
@@ -353,7 +363,7 @@ impl Exchange {
 }
 
 fn bad_handshake(why: &str) -> ServerError {
-    ServerError::new(1043, "08S01", format!("Bad handshake: {why}"))
+    ServerError::new(errno::ER_HANDSHAKE_ERROR, format!("Bad handshake: {why}"))
 }
 
 fn cannot_switch(plugin: Plugin) -> ServerError {
@@ -364,5 +374,5 @@ fn cannot_switch_to(plugin: &str) -> ServerError {
     let text = format!(
         "Client does not support authentication protocol requested by server; {plugin} is needed; consider upgrading the client"
     );
-    ServerError::new(1251, "08004", text)
+    ServerError::new(errno::ER_NOT_SUPPORTED_AUTH_MODE, text)
 }

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::auth::credential::Stage1;
 use crate::auth::{caching_sha2, native_password};
+use crate::protocol::errno::{self, Errno};
 
 /// Our challenge.
 const OURS: [u8; NONCE_LEN] = *b"abcdefghijklmnopqrst";
@@ -40,7 +41,7 @@ fn accept(credential: Option<Arc<Credential>>, fast: bool, confirmed: bool) -> A
 }
 
 fn denied() -> ServerError {
-    ServerError::new(1045, "28000", "the server's own words")
+    ServerError::new(errno::ER_ACCESS_DENIED_ERROR, "the server's own words")
 }
 
 fn probed(plugin: &str, shows_hash: bool) -> Event<'static> {
@@ -324,7 +325,7 @@ fn a_password_sent_before_tls_is_not_used() {
 fn what_was_known_is_confirmed_now_and_then() {
     let start = || Start { confirm: true, ..acquaintance(SHA2, sha2("x", &OURS), password("x")) };
     let ask = || Action::LogIn(password("x"));
-    let error = |code| ServerError::new(code, "HY000", "…");
+    let error = |code| ServerError::new(Errno(code), "…");
     let unreachable = Verdict::Unreachable("down".to_owned());
     for (verdict, then) in [
         (Verdict::Accepted, accept(Some(password("x")), true, true)),

@@ -1,8 +1,9 @@
 //! What a server connection is told to track, at its beginning and after a reset.
 
 use super::begins::QUESTION;
-use super::{CommandError, Connection, MUST_CHANGE_PASSWORD, put_query};
+use super::{CommandError, Connection, put_query};
 use crate::net::Buffer;
+use crate::protocol::errno::{self, Errno};
 use crate::protocol::frame::{HEADER_LEN, Header};
 use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::reply::Expect;
@@ -71,7 +72,7 @@ impl Connection {
         };
         let payload = Header::parse(&reply).and_then(|header| reply.get(HEADER_LEN..header.packet_len())).unwrap_or_default();
         match ErrPacket::parse(payload) {
-            Some(error) if error.errno == MUST_CHANGE_PASSWORD => {
+            Some(error) if Errno(error.errno) == errno::ER_MUST_CHANGE_PASSWORD => {
                 self.tainted = true;
                 Ok(())
             }

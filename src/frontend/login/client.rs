@@ -10,6 +10,7 @@ use crate::auth::Plugin;
 use crate::auth::caching_sha2::FAST_OK;
 use crate::backend::packets::{PacketError, put_packet, read_packet, write_packet};
 use crate::net::{Stream, timer};
+use crate::protocol::errno;
 use crate::protocol::handshake::{AUTH_MORE_DATA, AuthSwitchRequest, LOGIN_PACKET_LEN_MAX, Malformed, NONCE_LEN, ServerError};
 
 /// How long the last packet to a refused client may take.
@@ -65,10 +66,11 @@ impl LoginError {
     pub(super) fn for_client(&self) -> Option<ServerError> {
         match self {
             LoginError::Gone(_) | LoginError::Tls(_) => None,
-            LoginError::Stalled => {
-                Some(ServerError::new(1159, "08S01", "sluice: Got timeout reading communication packets during the login"))
-            }
-            LoginError::Malformed(why) => Some(ServerError::new(1043, "08S01", format!("Bad handshake: {why}"))),
+            LoginError::Stalled => Some(ServerError::new(
+                errno::ER_NET_READ_INTERRUPTED,
+                "sluice: Got timeout reading communication packets during the login",
+            )),
+            LoginError::Malformed(why) => Some(ServerError::new(errno::ER_HANDSHAKE_ERROR, format!("Bad handshake: {why}"))),
             LoginError::Refused { error, .. } | LoginError::NoServer { error, .. } => Some(error.clone()),
         }
     }

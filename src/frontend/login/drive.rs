@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::net::timer::timeout;
+use crate::protocol::errno;
 use zeroize::Zeroizing;
 
 use super::client::{Client, LoginError};
@@ -128,7 +129,10 @@ async fn arrive(client: &mut Client, arrival: &Arrival, room: &LoginRoom) -> Res
     if tls.mode == ClientTlsMode::Required && !secure {
         // ER_SECURE_TRANSPORT_REQUIRED, word for word.
         let text = "Connections using insecure transport are prohibited while --require_secure_transport=ON.";
-        return Err(LoginError::Refused { user: response.user, error: ServerError::new(3159, "HY000", text) });
+        return Err(LoginError::Refused {
+            user: response.user,
+            error: ServerError::new(errno::ER_SECURE_TRANSPORT_REQUIRED, text),
+        });
     }
     // What the client wants and was offered; SSL only when it came true.
     let agreed = (response.capabilities & greeting.capabilities).without(Capabilities::SSL) | Capabilities::LONG_PASSWORD;
@@ -278,5 +282,5 @@ async fn exchange(
 
 fn no_key(user: &str, e: &crate::auth::rsa::RsaError) -> LoginError {
     let text = format!("sluice: the password cannot be taken without TLS: {e}");
-    LoginError::Refused { user: user.to_owned(), error: ServerError::new(1105, "HY000", text) }
+    LoginError::Refused { user: user.to_owned(), error: ServerError::new(errno::ER_UNKNOWN_ERROR, text) }
 }

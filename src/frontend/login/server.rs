@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::net::timer::timeout;
+use crate::protocol::errno;
 
 use super::ask::{Word, ask_in_turn};
 use super::client::{Client, LoginError};
@@ -14,6 +15,7 @@ use crate::auth::answer::{Answerer, SWITCHES_MAX, Step};
 use crate::auth::attributes::passed_on;
 use crate::auth::exchange::{Probed, Verdict};
 use crate::backend::client::run_query;
+use crate::backend::connect::is_busy;
 use crate::backend::connection::{ALWAYS_CAPABILITIES, key_capabilities};
 use crate::backend::handshake::{Opening, broken};
 use crate::backend::packets::PacketError;
@@ -283,7 +285,7 @@ fn trusts_the_socket(user: &str) -> ServerError {
         "sluice: Access denied for user '{user}': the account trusts the server's unix socket, and over it the server would judge Sluice \
          instead of the client; log in at the server itself, or give the account a password alone"
     );
-    ServerError::new(1698, "28000", text)
+    ServerError::new(errno::ER_ACCESS_DENIED_NO_PASSWORD_ERROR, text)
 }
 
 /// What a server's failure says of the user.
@@ -297,10 +299,4 @@ fn word_of<T>(error: ConnectError) -> Word<T> {
 /// The account is one that what is known of the user cannot answer for, whichever server is asked.
 fn is_unfit(error: &ConnectError) -> bool {
     matches!(error, ConnectError::PluginNotSupported { .. } | ConnectError::CannotAnswer(_))
-}
-
-/// A refusal that says nothing of the user, so that the next server may be asked: too many connections, out of memory,
-/// shutting down, our host blocked there.
-fn is_busy(e: &ServerError) -> bool {
-    matches!(e.code, 1040 | 1041 | 1053 | 1129)
 }

@@ -1,14 +1,10 @@
 //! ERR packets, and MariaDB's progress reports, which look like one.
 
-use super::{BytesMut, ERR_HEADER, Errno, Put, Reader};
+use super::{BytesMut, ERR_HEADER, Put, Reader};
+use crate::protocol::errno::{ER_CLIENT_INTERACTION_TIMEOUT, Errno};
 
 /// The error number that marks a progress report.
 pub const PROGRESS_ERRNO: u16 = 0xFFFF;
-/// ER_CLIENT_INTERACTION_TIMEOUT.
-const INTERACTION_TIMEOUT: u16 = 4031;
-
-/// The SQLSTATE that stands for "none in particular".
-pub const UNKNOWN_SQLSTATE: [u8; 5] = *b"HY000";
 
 /// An ERR packet whose message stays where it was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,16 +46,11 @@ impl<'a> ErrPacket<'a> {
         out.extend_from_slice(message);
     }
 
-    /// Appends the payload of an ERR packet for an error of ours.
-    pub fn write_errno(out: &mut BytesMut, error: Errno, message: &[u8]) {
-        ErrPacket::write(out, error.code, error.sqlstate, message);
-    }
-
     /// Whether this packet says that the server has closed the connection because it was idle. It was sent before a command was read: its number
     /// is 0, and answers begin with 1.
     pub fn is_farewell(packet: &[u8]) -> bool {
         let [_, _, _, 0, payload @ ..] = packet else { return false };
-        ErrPacket::parse(payload).is_some_and(|error| error.errno == INTERACTION_TIMEOUT)
+        ErrPacket::parse(payload).is_some_and(|error| Errno(error.errno) == ER_CLIENT_INTERACTION_TIMEOUT)
     }
 
     /// Whether this is a progress report and not an error; only meant where `MARIADB_PROGRESS` was negotiated.

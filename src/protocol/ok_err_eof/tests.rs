@@ -1,7 +1,6 @@
 #![allow(clippy::type_complexity, reason = "tables of cases")]
 
 use super::*;
-use crate::protocol::errno;
 
 const TRACK: Capabilities = Capabilities::SESSION_TRACK;
 const PLAIN: Capabilities = Capabilities::NONE;
@@ -110,7 +109,6 @@ fn err_packets() {
     assert_eq!(ErrPacket::parse(b"\xff\x10"), None);
     assert_eq!(ErrPacket::parse(b"\x00\x10\x04"), None);
     assert_eq!(written(|out| ErrPacket::write(out, 1644, *b"45000", b"oops")), b"\xff\x6c\x06#45000oops");
-    assert_eq!(written(|out| ErrPacket::write_errno(out, errno::ER_OPTION_PREVENTS_STATEMENT, b"no")), b"\xff\x0a\x05#HY000no");
 }
 
 #[test]

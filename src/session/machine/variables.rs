@@ -1,6 +1,7 @@
 //! What a reply and a `SET` teach about variables: what the server tracked is the truth, what the client wrote stands for what it
 //! does not track, and what neither tells is read back or stays on its connection.
 
+use crate::protocol::errno::{self, Errno};
 use crate::session::machine::{Learned, Session};
 use crate::session::pin::PinReason;
 use crate::session::state::{Change, NAMES, USER_VARIABLE_BYTES_MAX, Value};
@@ -34,9 +35,6 @@ const PROFILING: &str = "profiling";
 
 /// While it is on, `information_schema.optimizer_trace` tells of the statement before on the same connection.
 const OPTIMIZER_TRACE: &str = "optimizer_trace";
-
-/// ER_SIGNAL_EXCEPTION: a routine has refused something.
-const SIGNALLED: u16 = 1644;
 
 /// More variables than this set globally by one statement are not kept as they were.
 const KEPT_MAX: usize = 64;
@@ -159,7 +157,8 @@ impl Session {
         }
         // A function may have set others beside those that the text names; a trigger or a function has set some to say why it refused.
         let calls = statement.calls_unknown || !statement.unknown_functions.is_empty();
-        if learned.ok && sets_user && calls || learned.errno == SIGNALLED && statement.class != Class::Read {
+        if learned.ok && sets_user && calls || Errno(learned.errno) == errno::ER_SIGNAL_EXCEPTION && statement.class != Class::Read
+        {
             self.unread.add_any();
         }
         self.pins.set(PinReason::UserVariable, self.unread.any());
