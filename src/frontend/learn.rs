@@ -10,7 +10,7 @@ use crate::frontend::client::Client;
 use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
 use crate::frontend::schemaless::moves;
-use crate::frontend::written::ended_untold;
+use crate::frontend::written::rows_ended_in_eof;
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::ok_err_eof::OkPacket;
@@ -56,9 +56,10 @@ impl Client {
             lease.last_insert_id = u64::MAX;
         }
         let unseen = job.statement.runs_unseen() || told.by_view;
-        let untold = !prepare_only && unseen && told.flagged && lease.flavor == Flavor::MariaDb && ended_untold(job, told);
+        let changed_unseen =
+            !prepare_only && unseen && told.flagged && lease.flavor == Flavor::MariaDb && rows_ended_in_eof(job, told);
         // Bound to a server that is not the master the session could not write any more: what may be left there ends with the connection.
-        let elsewhere = untold && self.shared.snapshot.load().master.is_some_and(|master| master != lease.server);
+        let elsewhere = changed_unseen && self.shared.snapshot.load().master.is_some_and(|master| master != lease.server);
         if elsewhere && (told.by_view || job.statement.calls_stored_function()) {
             lease.expires = Instant::now();
         }
@@ -71,9 +72,9 @@ impl Client {
                 id_was_made,
                 variables: &told.variables,
                 schema: told.schema.as_deref(),
-                state_changed: told.state_changed || told.by_view && untold && !elsewhere,
+                state_changed: told.state_changed || told.by_view && changed_unseen && !elsewhere,
                 overflow: told.overflow,
-                untold: untold && !elsewhere,
+                cannot_be_told: changed_unseen && !elsewhere,
             };
             if (ok || job.statement.multi) && job.statement.changes_accounts() {
                 self.shared.accounts_changed();
@@ -121,7 +122,7 @@ impl Client {
 
     /// What a function has set or made where its rows ended in an EOF: MySQL tells of it with the next OK, which must not be another client's. Whether it told
     /// of anything.
-    pub(super) async fn learn_untold(&mut self, lease: &mut Lease) -> bool {
+    pub(super) async fn learn_behind_eof(&mut self, lease: &mut Lease) -> bool {
         let Ok(reply) = lease.ping().await else {
             lease.tainted = true;
             return true;

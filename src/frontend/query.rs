@@ -349,7 +349,7 @@ impl Client {
                 return Ok(Err(Failed::Lost(error, loss)));
             }
         }
-        if told.untold && job.statement.class == Class::Read && job.statement.may_use_table {
+        if told.ended_in_eof && job.statement.class == Class::Read && job.statement.may_use_table {
             told.by_view = match lease.flavor {
                 Flavor::MariaDb => told.flagged,
                 Flavor::MySql => {
@@ -388,19 +388,26 @@ impl Client {
         let tracking = tracking_set(job.statement, &told);
         let ask_id = self.session.insert_id_unsure();
         // Within an XA transaction a server answers nothing else.
-        let untold = !self.session.pins.has(PinReason::Xa) && written::is_to_be_asked(job, &told, self.session.in_transaction());
+        let position_unknown =
+            !self.session.pins.has(PinReason::Xa) && written::is_to_be_asked(job, &told, self.session.in_transaction());
         // To prepare a statement with the hint SET_VAR sets and sets back, and MySQL tells of it with the next OK, which must not be another
         // statement's; so does a reply that ends in an EOF.
-        let told_more = told.state_changed || told.untold || job.com == Com::StmtPrepare;
+        let told_more = told.state_changed || told.ended_in_eof || job.com == Com::StmtPrepare;
         let hinted = told_more && lease.flavor == Flavor::MySql && has_set_var(job.statement, job.sql);
         let to_ask = want_warnings || self.left.uncounted() || ask_id;
-        if hinted || read_back || unshared.is_some() || untold || !tracking.is_empty() || to_ask && !self.session.pins.any() {
+        if hinted
+            || read_back
+            || unshared.is_some()
+            || position_unknown
+            || !tracking.is_empty()
+            || to_ask && !self.session.pins.any()
+        {
             // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
             // it goes to somebody else, and after the client has its reply.
             // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
             self.entry.view.lock().pins = self.session.pins;
             // How far it has written is known before anybody can ask others for it.
-            if !untold {
+            if !position_unknown {
                 self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
             }
             if hinted && lease.ping().await.is_err() {
@@ -410,14 +417,14 @@ impl Client {
                 Box::pin(self.take_conditions(&mut lease, told.warnings)).await;
             }
             // The questions below are queries themselves.
-            if self.left.uncounted() && !read_back || untold && self.session.pins.has(PinReason::FoundRows) {
+            if self.left.uncounted() && !read_back || position_unknown && self.session.pins.has(PinReason::FoundRows) {
                 Box::pin(self.take_found_rows(&mut lease)).await;
             }
             let unseen = job.statement.runs_unseen() || told.by_view;
-            let mut wrote = untold;
-            if untold && told.errno.is_none() && unseen && lease.flavor == Flavor::MySql {
+            let mut wrote = position_unknown;
+            if position_unknown && told.errno.is_none() && unseen && lease.flavor == Flavor::MySql {
                 // Most views only read.
-                wrote = Box::pin(self.learn_untold(&mut lease)).await || !told.by_view;
+                wrote = Box::pin(self.learn_behind_eof(&mut lease)).await || !told.by_view;
             }
             if !tracking.is_empty() && Box::pin(lease.track_again(&tracking)).await.is_err() {
                 lease.tainted = true;
@@ -426,7 +433,7 @@ impl Client {
                 Box::pin(self.read_back(&mut lease)).await;
             }
             // Behind what it would change: it is a query.
-            if untold {
+            if position_unknown {
                 if wrote && Box::pin(self.learn_position(&mut lease)).await {
                     self.change_learned(unnamed);
                 }

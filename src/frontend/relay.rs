@@ -60,7 +60,7 @@ pub struct Told {
     /// More was tracked than is kept.
     pub overflow: bool,
     /// Rows ended in an EOF, which tells nothing of what has changed: the client's connections have no `DEPRECATE_EOF`.
-    pub untold: bool,
+    pub ended_in_eof: bool,
     /// Such an EOF said that something has changed: MariaDB's does.
     pub flagged: bool,
     /// A read of a view ended so, and what the view runs may have changed something.
@@ -264,7 +264,7 @@ impl Relay<'_> {
                     if let Some(eof) = EofPacket::parse(payload) {
                         told.status = Some(eof.status);
                         told.warnings = eof.warnings;
-                        (told.ends_rows, told.untold, told.last_len) = (true, true, len);
+                        (told.ends_rows, told.ended_in_eof, told.last_len) = (true, true, len);
                         told.flagged |= eof.status.has(Status::SESSION_STATE_CHANGED);
                         if rewrite && eof.status.has(Status::SESSION_STATE_CHANGED) {
                             // Said to us only: this client did not ask for it.
