@@ -3,17 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
-use crate::net::Stream;
-
-/// A connection that has said nothing for so long is asked whether its peer is there.
-const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
-/// And again, nine times by default of the system, until it is given up.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+use crate::net::{Stream, keepalive};
 
 /// A bound port.
 #[derive(Debug)]
@@ -133,10 +127,7 @@ impl Bound {
         match self {
             Bound::Tcp(l) => {
                 let (stream, _) = l.accept().await?;
-                stream.set_nodelay(true)?;
-                // Of a peer that is gone without a word the system tells after a few minutes: it must not keep a place.
-                let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
-                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+                keepalive::prepare(&stream, keepalive::CLIENTS)?;
                 Ok(stream.into())
             }
             Bound::Unix(l) => Ok(l.accept().await?.0.into()),

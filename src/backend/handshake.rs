@@ -3,7 +3,6 @@
 //! the middle, to have the client answer the server's challenge itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
@@ -12,7 +11,7 @@ use zeroize::Zeroizing;
 use super::connect::{ConnectError, Connected, Login, ServerAddress};
 use super::packets::{PacketError, read_packet, write_packet};
 use super::tls::ServerTls;
-use crate::net::{Peer, Socket, Stream};
+use crate::net::{Peer, Socket, Stream, keepalive};
 use crate::protocol::Capabilities;
 use crate::protocol::compress::Algorithm;
 use crate::protocol::handshake::{Greeting, HandshakeResponse, LOGIN_PACKET_LEN_MAX, Malformed, ServerError, SslRequest};
@@ -20,10 +19,6 @@ use crate::protocol::proxy_header::{self, Version};
 
 /// The packet size announced to servers, in bytes: the protocol's most, so that the server's own limit rules.
 const MAX_PACKET_LEN: u32 = 1 << 30;
-/// After this much silence the kernel asks whether the peer still lives; three answers missing end the connection.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_RETRIES: u32 = 3;
 /// The collation's number that is named when the wanted one does not fit the packet's single byte: `utf8mb4_general_ci`.
 const COLLATION_DEFAULT: u8 = 45;
 
@@ -203,12 +198,7 @@ async fn open(address: &ServerAddress, header: Option<Version>, client: Option<I
         ServerAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::from),
         ServerAddress::Tcp { host, port } => {
             let socket = TcpStream::connect((bare_host(host), *port)).await?;
-            socket.set_nodelay(true)?;
-            let keepalive = socket2::TcpKeepalive::new()
-                .with_time(KEEPALIVE_IDLE)
-                .with_interval(KEEPALIVE_INTERVAL)
-                .with_retries(KEEPALIVE_RETRIES);
-            socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+            keepalive::prepare(&socket, keepalive::SERVERS)?;
             let server = socket.peer_addr()?;
             let mut stream = Stream::from(socket);
             if let Some(version) = header {

@@ -19,7 +19,7 @@ use crate::frontend::registry::ClientEntry;
 use crate::frontend::shared::Shared;
 use crate::frontend::workers::Workers;
 use crate::metrics::LoginResult;
-use crate::net::{Stream, timer};
+use crate::net::{Stream, keepalive, timer};
 use crate::protocol::errno;
 use crate::protocol::proxy_header::{self, Progress};
 
@@ -142,10 +142,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (socket, address) = listener.accept().await?;
-                socket.set_nodelay(true)?;
-                let keepalive =
-                    socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-                socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+                keepalive::prepare(&socket, keepalive::CLIENTS)?;
                 Ok((Accepted::Tcp(socket.into_std()?), Peer::new(Some(address.ip()))))
             }
             Listener::Unix(listener, _) => {

@@ -3,6 +3,7 @@
 
 pub mod buffer;
 pub mod home;
+pub mod keepalive;
 pub mod packed;
 pub mod stream;
 pub mod timer;
