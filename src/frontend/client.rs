@@ -406,13 +406,8 @@ impl Client {
         if self.account.login_only
             && let Some(mut lease) = self.held.take()
         {
-            self.session.reset();
+            self.forget_what_was_built_up();
             self.session.pins.set(PinReason::Login, true);
-            self.session.share_state(|state| self.shared.share(state));
-            self.statements.clear();
-            self.left = Leftovers::default();
-            self.last = None;
-            self.schemaless = None;
             let done = lease.reset(&self.session.state).await;
             self.held = Some(lease);
             if done.is_err() {
@@ -438,6 +433,13 @@ impl Client {
             lease.tainted = true;
             lease.give_back(Instant::now());
         }
+        self.forget_what_was_built_up();
+        self.show_idle();
+    }
+
+    /// What a reset takes away of what is known here; the connection is another matter. (What is kept of a read-only transaction is set anew when
+    /// one begins.)
+    fn forget_what_was_built_up(&mut self) {
         self.session.reset();
         self.session.share_state(|state| self.shared.share(state));
         self.statements.clear();
@@ -445,7 +447,6 @@ impl Client {
         self.last = None;
         self.schemaless = None;
         self.record = None;
-        self.show_idle();
     }
 
     /// The pinned connection broke between two statements.
