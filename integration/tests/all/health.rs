@@ -202,7 +202,7 @@ async fn a_server_that_is_down_at_the_start_is_reported_not_fatal() {
 
 #[tokio::test]
 async fn without_a_master_reads_go_on_writes_wait_and_readiness_says_so() {
-    let (cluster, proxy) = own(|proxy| proxy.set("failover.mode", "\"off\"").set("failover.hold_timeout", "\"2s\"")).await;
+    let (cluster, mut proxy) = own(|proxy| proxy.set("failover.mode", "\"off\"").set("failover.hold_timeout", "\"2s\"")).await;
     let mut conn = proxy.connect("shop").await.unwrap();
     cluster.server("db1").kill().unwrap();
     until_true("readyz says no", Duration::from_secs(5), async || Ok(proxy.get("/readyz").await?.0 == 503)).await.unwrap();
@@ -214,17 +214,16 @@ async fn without_a_master_reads_go_on_writes_wait_and_readiness_says_so() {
     assert_eq!((code, state.as_str()), (1290, "HY000"), "{message}");
     assert!(message.starts_with("sluice: ") && message.contains("db1"), "{message}");
     assert!((1..6).contains(&start.elapsed().as_secs()), "held for {:?}", start.elapsed());
-    // a master that comes back in time is waited for
-    let waiting = tokio::spawn(async move {
-        conn.query_drop("SET @x = 1").await.ok();
-        loop {
-            if conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await.is_ok() {
-                return;
-            }
-        }
-    });
+    // A master that comes back in time is waited for, by a write that began when it was gone.
+    proxy.reload_with(|proxy| proxy.set("failover.hold_timeout", "\"30s\"")).await.unwrap();
+    let waiting = tokio::spawn(async move { conn.query_drop("UPDATE items SET stock = stock WHERE id = 1").await });
+    until_true("the write waits", Duration::from_secs(5), async || {
+        Ok(proxy.admin("SHOW CLIENTS").await?.column("state").contains(&"waiting"))
+    })
+    .await
+    .unwrap();
     cluster.server("db1").start_again().unwrap();
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(proxy.get("/readyz").await.unwrap().0, 200);
 }
 

@@ -126,7 +126,6 @@ impl Load {
 }
 
 async fn ends(process: &mut Process) {
-    until_true("the old process ends", LIMIT, || async { Ok(true) }).await.unwrap();
     let start = Instant::now();
     while start.elapsed() < LIMIT {
         if let Some(status) = process.ended() {
