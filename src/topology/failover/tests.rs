@@ -27,6 +27,8 @@ const TROUBLE_TICKS: u64 = 700;
 const CALM_TICKS: u64 = 6000;
 /// A server that has just come back cannot have been heard of yet.
 const UNHEARD: Duration = Duration::from_millis(1500);
+/// Nor has what it brought, on others that have fetched it since: they may have been asked before that.
+const UNASKED: Duration = Duration::from_millis(8000);
 /// Histories in the unit tests; `SLUICE_SIM_SEEDS` asks for more.
 const SEEDS: u64 = 150;
 
@@ -70,6 +72,8 @@ struct Server {
     boots_read_only: bool,
     executed: MySqlSet,
     relay: MySqlSet,
+    /// What nobody else had when it came back.
+    brought: MySqlSet,
     next: u64,
     source: usize,
     io: bool,
@@ -183,6 +187,7 @@ impl World {
                 boots_read_only: n != 0 || dice.one_in(2),
                 executed: MySqlSet::default(),
                 relay: MySqlSet::default(),
+                brought: MySqlSet::default(),
                 next: 1,
                 source: usize::from(n == 0),
                 io: true,
@@ -361,13 +366,16 @@ impl World {
     /// A new master: what anybody who can be asked has of the acknowledged commits, it has.
     fn released(&mut self, old: Option<ServerId>, new: ServerId) {
         let has = self.servers[new.index()].executed.clone();
+        let back = self.servers.iter().filter(|server| self.now - server.up_since <= UNASKED);
+        let brought = back.fold(MySqlSet::default(), |all, server| all.union(&server.brought));
         if self.honest {
             for (n, server) in self.servers.iter().enumerate() {
                 let heard = server.reach()
                     && (server.blocked.is_none() || old != Some(ServerId(n as u16)))
-                    && self.now - server.up_since > ms(8000);
+                    && self.now - server.up_since > UNASKED;
                 let quarantined = self.snapshot.servers[n].state == State::Quarantined;
                 let missing = self.acknowledged.subtract(&self.acknowledged.subtract(&server.received())).subtract(&has);
+                let missing = missing.subtract(&brought);
                 if heard && !quarantined && !missing.is_empty() {
                     self.fail(&format!("db{} has {missing}, and the new master {new:?} has not", n + 1));
                 }
@@ -515,6 +523,11 @@ impl World {
                 if !self.servers[n].read_only && self.servers[n].answers() {
                     self.late_write(n);
                 }
+            }
+            if back && !self.servers[n].reach() {
+                let others = self.servers.iter().enumerate().filter(|(other, _)| *other != n);
+                let known = others.fold(MySqlSet::default(), |all, (_, server)| all.union(&server.received()));
+                self.servers[n].brought = self.servers[n].executed.subtract(&known);
             }
             let (now, server) = (self.now, &mut self.servers[n]);
             if back && server.cut {
