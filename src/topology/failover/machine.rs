@@ -45,7 +45,7 @@ pub struct Machine {
     /// The last master was seen dead: if it answers again and is read-only, nobody meant it to be.
     died: bool,
     /// How often the master had started when it was last seen as master.
-    restarts: u32,
+    pub(super) restarts: u32,
     /// A master that cannot write is not asked about again before this.
     pub(super) blocked_again: Option<Instant>,
     /// Since when its commits have been waiting behind a large one.

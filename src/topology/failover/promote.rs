@@ -82,6 +82,8 @@ impl Machine {
             _ if now >= until => return self.ask_candidates(case, catching_up, now, actions),
             _ => return Phase::Collect { case, ticket, until, catching_up },
         };
+        // It has started anew since: what hung there is over, and it may be writable again.
+        case.blocked &= case.old.and_then(|old| said(answers, old)).is_none_or(|facts| facts.restarts == self.restarts);
         let writable: Vec<_> = answers
             .iter()
             .filter_map(|(id, outcome)| outcome.as_ref().ok().filter(|facts| facts.writable()).map(|facts| (*id, facts)))

@@ -141,6 +141,22 @@ fn a_master_that_cannot_write_is_replaced_whether_it_can_be_fenced_or_not() {
     }
 }
 
+/// Bug: it was taken for one that cannot write, and need not be fenced, after it had started anew: another was made master beside it.
+#[test]
+fn a_master_that_could_not_write_and_has_started_anew_is_one_that_writes() {
+    let mut world = cannot_write();
+    let blocked = tried(&mut world, 1, Writes::Blocked("no answer in time".to_owned()));
+    tell(&mut world, Some(blocked));
+    world.servers[0].read_only = true;
+    let done = acted(&world, 2, 0);
+    assert_eq!(tell(&mut world, Some(done)), ["ask"]);
+    (world.servers[0].blocked, world.servers[0].read_only) = (None, false);
+    world.servers[0].restarts += 1;
+    let answer = answers(&mut world, 3);
+    let actions = step(&mut world, answer);
+    assert!(actions.iter().any(|action| matches!(action, Action::Promote { server: A, .. })), "{actions:?}");
+}
+
 /// Harm: six tenths of a second of silence on a busy machine, in which the heartbeat's write did not come back, cost the master its place.
 #[test]
 fn a_master_that_did_not_write_and_now_does_not_answer_is_silent_and_no_more() {
