@@ -14,7 +14,7 @@ use crate::backend::handshake::Opening;
 use crate::backend::{AdminConnection, Login, QueryError, connect_admin};
 use crate::protocol::Capabilities;
 use crate::topology::memory::REFUSED_RETRY;
-use crate::topology::observation::Greeting;
+use crate::topology::observation::{Greeting, Sight};
 use crate::topology::{Facts, Failure, Observation, ServerId};
 
 /// What changes slowly is asked every that many polls.
@@ -43,23 +43,54 @@ pub(super) struct Look {
 struct Part {
     wait: Duration,
     not_before: Option<Instant>,
+    /// How it failed last.
+    sight: Sight,
     /// An event has said that it is missing.
     told: bool,
 }
 
 impl Part {
     fn new() -> Part {
-        Part { wait: RETRY_PART_MIN, not_before: None, told: false }
+        Part { wait: RETRY_PART_MIN, not_before: None, sight: Sight::Clear, told: false }
     }
 
     fn due(&self, now: Instant) -> bool {
         self.not_before.is_none_or(|at| now >= at)
     }
 
-    fn failed(&mut self, now: Instant) {
+    /// It has failed, and has not been answered since.
+    fn is_on_trial(&self) -> bool {
+        self.sight != Sight::Clear
+    }
+
+    fn failed(&mut self, sight: Sight, now: Instant) {
+        self.sight = sight;
         self.not_before = Some(now + self.wait);
         self.wait = (self.wait * 2).min(RETRY_PART_MAX);
     }
+}
+
+/// What is to be asked. Where both are in doubt, one at a time: the one that hangs would hide the other.
+fn due(replication: &Part, heartbeat: Option<&Part>, now: Instant) -> Parts {
+    let beats = heartbeat.is_some_and(|heartbeat| heartbeat.due(now));
+    let both = beats && heartbeat.is_some_and(Part::is_on_trial) && replication.is_on_trial();
+    Parts { slow: false, replication: replication.due(now) && !both, heartbeat: beats }
+}
+
+/// No answer came: whatever may hang while the server does not is left out. That is what has hung before, else all that was asked. `false`: nothing
+/// was asked that could.
+fn leave_out(asked: Parts, replication: &mut Part, heartbeat: &mut Part, now: Instant) -> bool {
+    let mut parts = [(asked.replication, replication), (asked.heartbeat, heartbeat)];
+    let known = parts.iter().any(|(asked, part)| *asked && part.is_on_trial());
+    for (asked, part) in &mut parts {
+        match (*asked, part.is_on_trial()) {
+            (true, on_trial) if on_trial == known => part.failed(Sight::Hangs, now),
+            // One look has time for one that hangs.
+            (false, true) => part.not_before = part.not_before.max(Some(now + RETRY_PART_MIN)),
+            _ => {}
+        }
+    }
+    asked.replication || asked.heartbeat
 }
 
 struct Looker {
@@ -69,6 +100,8 @@ struct Looker {
     facts: Option<Facts>,
     replication: Part,
     heartbeat: Part,
+    /// What the last poll had in it.
+    asked: Parts,
     polls: u32,
     /// The last connection's number at the server: they rise until it starts anew.
     number: u32,
@@ -86,6 +119,7 @@ impl Look {
             facts: None,
             replication: Part::new(),
             heartbeat: Part::new(),
+            asked: Parts::default(),
             polls: 0,
             number: 0,
             restarts: 0,
@@ -131,7 +165,7 @@ impl Looker {
                     let again = match &failure {
                         Failure::Io(_) => !fresh,
                         // Perhaps only SHOW REPLICA STATUS hangs, behind a STOP REPLICA that waits, or the heartbeat's table is locked: ask without both.
-                        Failure::QueryTimeout => self.leave_out(Instant::now()),
+                        Failure::QueryTimeout => leave_out(self.asked, &mut self.replication, &mut self.heartbeat, Instant::now()),
                         _ => false,
                     };
                     if !again || second {
@@ -141,16 +175,6 @@ impl Looker {
                 }
             }
         }
-    }
-
-    /// Whatever may hang while the server does not. `false`: nothing was asked that could.
-    fn leave_out(&mut self, now: Instant) -> bool {
-        let heartbeat = self.task.heartbeat.is_some().then_some(&mut self.heartbeat);
-        let due: Vec<&mut Part> =
-            [Some(&mut self.replication), heartbeat].into_iter().flatten().filter(|part| part.due(now)).collect();
-        let any = !due.is_empty();
-        due.into_iter().for_each(|part| part.failed(now));
-        any
     }
 
     /// Half of the time silence may last: so a second try fits in.
@@ -212,11 +236,9 @@ impl Looker {
         loop {
             let now = Instant::now();
             let row = self.task.heartbeat.as_ref();
-            let parts = Parts {
-                slow: self.polls.is_multiple_of(SLOW_EVERY),
-                replication: self.replication.due(now),
-                heartbeat: row.is_some() && self.heartbeat.due(now),
-            };
+            let slow = self.polls.is_multiple_of(SLOW_EVERY);
+            let parts = Parts { slow, ..due(&self.replication, row.map(|_| &self.heartbeat), now) };
+            self.asked = parts;
             let Some(connection) = &mut self.connection else {
                 return Err(QueryError::Io(std::io::ErrorKind::NotConnected.into()));
             };
@@ -231,13 +253,15 @@ impl Looker {
                     if parts.heartbeat {
                         self.heartbeat = Part::new();
                     }
-                    return queries::facts(flavor, parts, &results, &self.greeting, self.facts.as_ref())
-                        .map_err(|why| QueryError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, why)));
+                    let mut facts = queries::facts(flavor, parts, &results, &self.greeting, self.facts.as_ref())
+                        .map_err(|why| QueryError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, why)))?;
+                    facts.sight = self.replication.sight;
+                    return Ok(facts);
                 }
                 Err(error) => match error.code() {
                     // ER_SPECIFIC_ACCESS_DENIED_ERROR: no REPLICATION CLIENT, no REPLICA MONITOR.
                     Some(1227) if parts.replication => {
-                        self.replication.failed(now);
+                        self.replication.failed(Sight::Denied, now);
                         if !std::mem::replace(&mut self.replication.told, true) {
                             let detail = format!("its replication cannot be seen: {error}");
                             let server = Some(self.task.id);
@@ -245,10 +269,10 @@ impl Looker {
                         }
                     }
                     // No such schema or table, or no right to read it. On a replica it comes with replication.
-                    Some(1044 | 1049 | 1142 | 1143 | 1146) if parts.heartbeat => self.heartbeat.failed(now),
+                    Some(1044 | 1049 | 1142 | 1143 | 1146) if parts.heartbeat => self.heartbeat.failed(Sight::Denied, now),
                     // A table of another making, a broken one: that says nothing of the server.
                     Some(_) if parts.heartbeat => {
-                        self.heartbeat.failed(now);
+                        self.heartbeat.failed(Sight::Denied, now);
                         if !std::mem::replace(&mut self.heartbeat.told, true) {
                             let detail = format!("the heartbeat cannot be read: {error}; lag is what the servers say");
                             let server = Some(self.task.id);
@@ -259,5 +283,44 @@ impl Looker {
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bug: while SHOW REPLICA STATUS hung, the heartbeat that was asked with it was never read, and nothing told how late the server was.
+    #[test]
+    fn what_hangs_is_found_and_the_rest_is_asked_on() {
+        // Who hangs from the beginning on; what the last poll of each look of ten seconds' had in it: how often replication, how often the heartbeat.
+        for (replication_hangs, heartbeat_hangs, replication_seen, beats_seen) in
+            [(false, false, 40, 40), (true, false, 0, 36), (false, true, 32, 0), (true, true, 0, 0)]
+        {
+            let (mut replication, mut heartbeat) = (Part::new(), Part::new());
+            let (begin, mut seen, mut beats) = (Instant::now(), 0, 0);
+            for look in 0..40 {
+                let now = begin + Duration::from_millis(250) * look;
+                let silent = (0..2).all(|_| {
+                    let asked = due(&replication, Some(&heartbeat), now);
+                    if (asked.replication && replication_hangs) || (asked.heartbeat && heartbeat_hangs) {
+                        assert!(leave_out(asked, &mut replication, &mut heartbeat, now));
+                        return true;
+                    }
+                    if asked.replication {
+                        (replication, seen) = (Part::new(), seen + 1);
+                    }
+                    if asked.heartbeat {
+                        (heartbeat, beats) = (Part::new(), beats + 1);
+                    }
+                    false
+                });
+                assert!(!silent, "look {look}: it counts as silent");
+            }
+            let what = format!("{replication_hangs} {heartbeat_hangs}: {seen} {beats}");
+            assert!(seen >= replication_seen && (seen == 0) == (replication_seen == 0), "{what}");
+            assert!(beats >= beats_seen && (beats == 0) == (beats_seen == 0), "{what}");
+        }
+        assert!(!leave_out(Parts::default(), &mut Part::new(), &mut Part::new(), Instant::now()));
     }
 }

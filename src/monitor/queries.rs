@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::backend::TextResult;
 use crate::topology::gtid::MariaDbState;
 use crate::topology::lag::Beat;
-use crate::topology::observation::{Greeting, ReplicaChannel, ThreadState};
+use crate::topology::observation::{Greeting, ReplicaChannel, Sight, ThreadState};
 use crate::topology::{Facts, Flavor, GtidSet};
 
 /// The longest name of this process in the heartbeat row, in bytes; longer ones are cut.
@@ -175,7 +175,7 @@ fn identifier(name: &str) -> String {
 }
 
 /// Which questions the next poll has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Parts {
     /// What changes slowly or costs much: connection counts, collation, UUID, semi-sync.
     pub slow: bool,
@@ -256,7 +256,7 @@ pub fn facts(
             }
             None => None,
         },
-        replication_visible: parts.replication,
+        sight: if parts.replication { Sight::Clear } else { Sight::Denied },
         restarts: before.map_or(0, |b| b.restarts),
         replication: Vec::new(),
         heartbeat: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lag::Beats;
-use super::observation::{Facts, Failure, Moment, Observation, ReplicaChannel, ThreadState, Witness};
+use super::observation::{Facts, Failure, Moment, Observation, ReplicaChannel, Sight, ThreadState, Witness};
 use super::settings::{ConfiguredServer, Settings};
 use super::snapshot::Snapshot;
 use super::source::{Known, source_among};
@@ -70,6 +70,8 @@ pub(super) struct ServerMemory {
     pub weight: Option<u32>,
     /// Since when one of its replication threads tries to connect in vain.
     pub disconnected_since: Option<Instant>,
+    /// Since when it does not say how it replicates, though it answers else.
+    pub unseen_since: Option<Instant>,
     /// When its last facts arrived.
     pub heard_at: Option<Instant>,
     /// What came of comparing it with the master; `None` before that.
@@ -240,6 +242,7 @@ impl Memory {
                 &mut server.heard_at,
                 &mut server.writable_since,
                 &mut server.disconnected_since,
+                &mut server.unseen_since,
             ]
             .into_iter()
             .flatten()
@@ -270,6 +273,10 @@ impl Memory {
                 } else if memory.disconnected_since.is_none() {
                     memory.disconnected_since = Some(observation.at);
                 }
+                memory.unseen_since = match facts.sight {
+                    Sight::Hangs => memory.unseen_since.or(Some(observation.at)),
+                    Sight::Clear | Sight::Denied => None,
+                };
                 if is_master && wrote && facts.heartbeat.is_some_and(|beat| beat.run != run && beat.run != 0) {
                     self.beats_shared_until = Some(now.mono + HEARTBEAT_SHARED_FOR);
                 }

@@ -78,8 +78,8 @@ pub struct Facts {
     pub gtid_binlog: Option<Arc<GtidSet>>,
     /// MariaDB: `gtid_binlog_state`, which tells forked histories apart.
     pub gtid_state: Option<Arc<MariaDbState>>,
-    /// Whether the account may see replication at all; when not, [`Facts::replication`] is empty and means nothing.
-    pub replication_visible: bool,
+    /// Whether it says how it replicates; when not, [`Facts::replication`] is empty and means nothing.
+    pub sight: Sight,
     /// Its replication channels (MariaDB: connections).
     pub replication: Vec<ReplicaChannel>,
     /// How often it was seen to have started anew, between two looks too.
@@ -109,7 +109,7 @@ impl Facts {
             gtid_purged: None,
             gtid_binlog: None,
             gtid_state: None,
-            replication_visible: true,
+            sight: Sight::Clear,
             replication: Vec::new(),
             restarts: 0,
             heartbeat: None,
@@ -183,6 +183,18 @@ pub struct Greeting {
     pub capabilities: u64,
     /// The authentication plugin it names first.
     pub auth_plugin: String,
+}
+
+/// Whether a server says how it replicates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sight {
+    /// It does.
+    #[default]
+    Clear,
+    /// The account may not ask.
+    Denied,
+    /// It does not answer that question, and others it does: a `STOP REPLICA` that waits holds the lock that the answer needs.
+    Hangs,
 }
 
 /// Whether a replication thread runs.

@@ -67,7 +67,7 @@ fn a_mariadb_master_asked_briefly_keeps_what_was_not_asked() {
     let empty = TextResult { columns: vec!["run".to_owned(), "beat".to_owned()], ..TextResult::default() };
     let greeting = Greeting { collation: 8, ..Greeting::default() };
     let first = facts(Flavor::MariaDb, parts, &[every.clone(), empty.clone()], &greeting, None).unwrap();
-    assert!(first.writable() && !first.replication_visible);
+    assert!(first.writable() && first.sight == Sight::Denied);
     assert_eq!(first.heartbeat, Some(Beat::NONE), "no row of ours yet");
     let before = Facts {
         threads_connected: 9,

@@ -2,12 +2,14 @@
 //!
 //! Lag comes from heartbeats while they are written, and from `seconds_behind` otherwise. A stopped applier is out at once. A stopped receiver is out
 //! at once too, unless its source is dead: then it has applied what there is, and lag (which stands still when nobody writes) decides. A receiver
-//! that is still trying gets `max_lag` of time.
+//! that is still trying gets `max_lag` of time. Whoever does not say how it replicates is judged by its heartbeats, and without them is no better than
+//! it was.
 
 use std::time::Duration;
 
+use super::super::diagnosis::{Diagnosis, Standing};
 use super::super::memory::Pulse;
-use super::super::observation::{Facts, ReplicaChannel, ThreadState};
+use super::super::observation::{Facts, ReplicaChannel, Sight, ThreadState};
 use super::super::{ServerId, State};
 use super::{Scene, Verdict};
 
@@ -21,7 +23,7 @@ pub(super) fn judge(scene: &Scene<'_>, id: ServerId) -> Verdict {
     let lag = lag(scene, facts, &channels, asked_at);
     let lag_ms = lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
     let broken = |reason: String| Verdict { state: State::Lagging, reason, lag_ms, broken: true };
-    if facts.replication_visible && scene.master.is_some() && facts.replication.is_empty() {
+    if facts.sight == Sight::Clear && scene.master.is_some() && facts.replication.is_empty() {
         return broken("it replicates from nobody".to_owned());
     }
     for channel in &channels {
@@ -53,8 +55,15 @@ pub(super) fn judge(scene: &Scene<'_>, id: ServerId) -> Verdict {
         _ if scene.master.is_none() => {
             Verdict { state: State::Online, reason: "it answers; there is no master to follow".to_owned(), lag_ms, broken: false }
         }
+        Some(_) if facts.sight == Sight::Hangs => Verdict {
+            state: State::Online,
+            reason: "its heartbeats follow the master; what it is asked of its replication it does not answer".to_owned(),
+            lag_ms,
+            broken: false,
+        },
         Some(_) => Verdict { state: State::Online, reason: "it follows the master".to_owned(), lag_ms, broken: false },
-        None if !facts.replication_visible => Verdict {
+        None if facts.sight == Sight::Hangs => unseen(scene, id),
+        None if facts.sight == Sight::Denied => Verdict {
             state: State::Online,
             reason: "it answers; how it replicates cannot be seen (grants)".to_owned(),
             lag_ms,
@@ -63,6 +72,23 @@ pub(super) fn judge(scene: &Scene<'_>, id: ServerId) -> Verdict {
         None => {
             Verdict { state: State::Online, reason: "it replicates; how far behind is not known".to_owned(), lag_ms, broken: false }
         }
+    }
+}
+
+/// Nothing tells how far behind it is. Who was late, or has not been judged yet, may be late still; who was not gets `max_lag` of time.
+fn unseen(scene: &Scene<'_>, id: ServerId) -> Verdict {
+    let unseen = scene.memory.servers[id.index()].unseen_since.map_or(Duration::ZERO, |since| scene.now.mono - since);
+    let was_well = scene.previous.server(id).is_some_and(|before| before.state == State::Online);
+    let broken = |one: &Standing| one.diagnosis == Diagnosis::ReplicationBroken && one.server == id;
+    let (state, text) = match was_well && unseen <= scene.settings.max_lag {
+        true => (State::Online, "for the moment"),
+        false => (State::Lagging, "and who does not say how far behind it is may be late"),
+    };
+    Verdict {
+        state,
+        reason: format!("what it is asked of its replication it does not answer, {text}"),
+        lag_ms: None,
+        broken: scene.previous.standing.iter().any(broken),
     }
 }
 

@@ -5,7 +5,7 @@ use super::super::diagnosis::Diagnosis;
 use super::super::gtid::MariaDbState;
 use super::super::lag::Beat;
 use super::super::memory::Override;
-use super::super::observation::{Facts, Failure, Greeting, ReplicaChannel, ThreadState};
+use super::super::observation::{Facts, Failure, Greeting, ReplicaChannel, Sight, ThreadState};
 use super::super::settings::ConfiguredServer;
 use super::super::{Flavor, GtidSet};
 use super::*;
@@ -66,7 +66,7 @@ fn facts(id: ServerId, source: Option<ServerId>, writable: bool) -> Facts {
         gtid_purged: None,
         gtid_binlog: None,
         gtid_state: None,
-        replication_visible: true,
+        sight: Sight::Clear,
         replication,
         restarts: 0,
         heartbeat: None,
@@ -426,9 +426,9 @@ fn replicas() {
         (
             "no grant to see it",
             |f| {
-                (f.replication_visible, f.heartbeat) = {
+                (f.sight, f.heartbeat) = {
                     f.replication.clear();
-                    (false, None)
+                    (Sight::Denied, None)
                 }
             },
             State::Online,
@@ -449,6 +449,38 @@ fn replicas() {
         world.see([(R, Ok(facts))]);
         assert_eq!(world.state(R), *state, "{what}: {}", world.reason(R));
         assert!(world.reason(R).contains(reason), "{what}: {}", world.reason(R));
+    }
+}
+
+/// Bug: a replica that did not say any more how it replicates, for a STOP REPLICA that waits, was online again, however late it had been.
+#[test]
+fn who_does_not_say_how_it_replicates_is_no_better_than_it_was() {
+    // What it said before; its heartbeat while it says no more, by how many beats it is behind; after how many beats.
+    type Row = (&'static str, fn(&mut Facts), Option<u64>, usize, State, &'static str);
+    let well: fn(&mut Facts) = |_| {};
+    let stopped: fn(&mut Facts) = |f| f.replication[0].sql_running = ThreadState::Stopped;
+    let rows: &[Row] = &[
+        ("it was well, a moment ago", well, None, 4, State::Online, "for the moment"),
+        ("it was well, too long ago", well, None, 24, State::Lagging, "may be late"),
+        ("its applier had stopped", stopped, None, 4, State::Lagging, "may be late"),
+        ("its heartbeats come", stopped, Some(0), 24, State::Online, "heartbeats follow"),
+        ("its heartbeats are late", well, Some(24), 25, State::Lagging, "behind"),
+    ];
+    for (what, before, behind, beats, state, reason) in rows {
+        let mut world = World::running();
+        world.beats(8, []);
+        let mut facts = world.current(healthy(R));
+        before(&mut facts);
+        world.see([(R, Ok(facts))]);
+        for _ in 0..*beats {
+            let heartbeat = behind.map(|behind| Beat { run: RUN, number: (world.beat + 1).saturating_sub(behind) });
+            let facts = Facts { sight: Sight::Hangs, replication: Vec::new(), heartbeat, ..healthy(R) };
+            world.beats(1, [(R, Ok(facts))]);
+        }
+        assert_eq!(world.state(R), *state, "{what}: {}", world.reason(R));
+        assert!(world.reason(R).contains(reason), "{what}: {}", world.reason(R));
+        let broken = world.snapshot.standing.iter().any(|one| one.diagnosis == Diagnosis::ReplicationBroken);
+        assert_eq!(broken, *what == "its applier had stopped", "{what}");
     }
 }
 

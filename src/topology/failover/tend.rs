@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::observation::{ReplicaChannel, ThreadState};
+use super::super::observation::{ReplicaChannel, Sight, ThreadState};
 use super::super::snapshot::{NOT_ASKED, ServerView, Snapshot};
 use super::super::{ConfiguredRole, Facts, ServerId, State};
 use super::machine::{Machine, OUTCOME_LIMIT};
@@ -184,7 +184,7 @@ pub(super) fn duties(
             }
             continue;
         }
-        if view.state == State::Quarantined || !facts.replication_visible {
+        if view.state == State::Quarantined || facts.sight != Sight::Clear {
             continue;
         }
         // With several sources of ours nothing is known of the operator's plan.

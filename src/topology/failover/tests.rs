@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::gtid::{MySqlSet, Origin, Tag};
-use super::super::observation::{Facts, Failure, Greeting, Moment, Observation, ReplicaChannel, ThreadState};
+use super::super::observation::{Facts, Failure, Greeting, Moment, Observation, ReplicaChannel, Sight, ThreadState};
 use super::super::settings::{ConfiguredServer, Settings};
 use super::super::snapshot::Snapshot;
 use super::super::{ConfiguredRole, Flavor, GtidSet, Hold, Memory, ServerId, State, diagnose};
@@ -283,7 +283,7 @@ impl World {
             gtid_purged: None,
             gtid_binlog: None,
             gtid_state: None,
-            replication_visible: true,
+            sight: Sight::Clear,
             replication: vec![channel],
             restarts: server.restarts,
             heartbeat: None,
