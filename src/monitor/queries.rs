@@ -186,8 +186,8 @@ pub struct Parts {
 }
 
 const MYSQL_EVERY: &str = "SELECT @@global.read_only AS f_ro, @@global.super_read_only AS f_sro, @@global.gtid_executed AS f_gtid, \
-     @@global.gtid_purged AS f_purged, @@global.server_id AS f_id, @@global.server_uuid AS f_uuid, @@global.max_connections AS f_max";
-const MARIADB_EVERY: &str = "SELECT @@global.read_only AS f_ro, @@global.gtid_current_pos AS f_gtid, @@global.gtid_binlog_pos AS f_binlog, @@global.gtid_binlog_state AS f_state, \
+     @@global.gtid_purged AS f_purged, @@global.log_bin AND @@global.log_replica_updates AS f_on, @@global.server_id AS f_id, @@global.server_uuid AS f_uuid, @@global.max_connections AS f_max";
+const MARIADB_EVERY: &str = "SELECT @@global.read_only AS f_ro, @@global.gtid_current_pos AS f_gtid, @@global.gtid_binlog_pos AS f_binlog, @@global.gtid_binlog_state AS f_state, @@global.log_bin AND @@global.log_slave_updates AS f_on, \
      @@global.server_id AS f_id, @@global.max_connections AS f_max";
 const MYSQL_SLOW: &str = "SELECT (SELECT id FROM information_schema.collations WHERE collation_name = @@global.collation_server) AS f_collation, \
      (SELECT variable_value FROM performance_schema.global_status WHERE variable_name = 'Threads_connected') AS f_threads, \
@@ -250,6 +250,7 @@ pub fn facts(
         gtid_executed: set("f_gtid")?,
         gtid_purged: set("f_purged")?,
         gtid_binlog: set("f_binlog")?,
+        sends_on: every.get(0, "f_on").is_none_or(is_on),
         gtid_state: match every.get(0, "f_state").filter(|_| flavor == Flavor::MariaDb) {
             Some(text) => {
                 Some(Arc::new(MariaDbState::parse(text).map_err(|error| format!("f_state is no list of GTIDs: {error}"))?))

@@ -107,12 +107,14 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
     let address = resolve::address(&server.address);
     let mut connection =
         connect_admin(&address, &tls, &config.monitor.user, &password, CHECK_TIMEOUT).await.map_err(|e| e.to_string())?;
-    let seen = connection.query("SELECT @@global.read_only, @@server_id").await.map_err(|e| e.to_string())?;
-    let read_only = seen.first().and_then(|r| r.rows.first()?.first()?.clone()).unwrap_or_default();
-    let status = match connection.flavor() {
-        crate::topology::Flavor::MariaDb => "SHOW ALL SLAVES STATUS",
-        crate::topology::Flavor::MySql => "SHOW REPLICA STATUS",
+    let (status, updates) = match connection.flavor() {
+        Flavor::MariaDb => ("SHOW ALL SLAVES STATUS", "log_slave_updates"),
+        Flavor::MySql => ("SHOW REPLICA STATUS", "log_replica_updates"),
     };
+    let sql = format!("SELECT @@global.read_only AS f_ro, @@global.log_bin AND @@global.{updates} AS f_on");
+    let seen = connection.query(&sql).await.map_err(|e| e.to_string())?;
+    let cell = |column| seen.first().and_then(|result| result.get(0, column)).unwrap_or_default();
+    let (read_only, sends_on) = (cell("f_ro"), cell("f_on") != "0");
     connection.query(status).await.map_err(|e| format!("{status}: {e}; the README lists the grants"))?;
     let granted = connection.query("SHOW GRANTS").await.map_err(|e| format!("SHOW GRANTS: {e}"))?;
     let lines: Vec<String> = granted.iter().flat_map(|r| r.rows.iter().filter_map(|row| row.first().cloned().flatten())).collect();
@@ -129,8 +131,12 @@ async fn check(config: &Config, server: &crate::config::types::Server) -> Result
         return Err(format!("{}; the README lists the grants", lacks.join("; ")));
     }
     let fails_over = config.failover.mode != FailoverMode::Off;
-    let advice =
+    let mut advice =
         commands::lacks_advised(flavor, &lines).filter(|_| fails_over).map(|lacks| format!("; {lacks}")).unwrap_or_default();
+    let may_be_master = server.role == crate::config::types::ServerRole::Master || config.failover.promote_replicas;
+    if fails_over && may_be_master && !sends_on {
+        advice.push_str(&format!("; without log_bin and {updates} it cannot send on what it replicates, and should not be master"));
+    }
     let writable = if read_only == "0" { "takes writes" } else { "read_only" };
     Ok(format!("{} ({address}): {} {}, {writable}{advice}", server.name, connection.flavor(), connection.version()))
 }

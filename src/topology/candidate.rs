@@ -20,6 +20,8 @@ pub struct Candidate {
     pub applier_ok: bool,
     /// It applies late on purpose, and will for as long.
     pub delayed: bool,
+    /// What it replicates is in its binary log.
+    pub sends_on: bool,
 }
 
 impl Candidate {
@@ -29,8 +31,9 @@ impl Candidate {
     }
 }
 
-/// The best of them: peers before replicas (those only when `promote_replicas`), then whoever has received what no other of its kind has more of, then
-/// whoever has the least left to apply, then the first in the list. `None` when nobody may be promoted.
+/// The best of them: peers before replicas (those only when `promote_replicas`), then whoever need not wait out a delay of its own, then whoever has received
+/// what no other of its kind has more of, then who can send on what it has replicated (whoever lacks some of it could not follow another), then who
+/// is not delayed, then whoever has the least left to apply, then the first in the list. `None` when nobody may be promoted.
 pub fn best(candidates: &[Candidate], promote_replicas: bool) -> Option<&Candidate> {
     let usable = |candidate: &&Candidate| candidate.applier_ok || candidate.is_drained();
     let of = |role: ConfiguredRole| {
@@ -44,8 +47,11 @@ pub fn best(candidates: &[Candidate], promote_replicas: bool) -> Option<&Candida
             }
         }
         let all = all?;
-        kind.into_iter()
-            .min_by_key(|candidate| (all.missing_count(&candidate.received), candidate.received.missing_count(&candidate.applied)))
+        kind.into_iter().min_by_key(|candidate| {
+            let left = candidate.received.missing_count(&candidate.applied);
+            let waits = candidate.delayed && left > 0;
+            (waits, all.missing_count(&candidate.received), !candidate.sends_on, candidate.delayed, left)
+        })
     };
     of(ConfiguredRole::Master).or_else(|| if promote_replicas { of(ConfiguredRole::Replica) } else { None })
 }
@@ -65,7 +71,8 @@ mod tests {
     fn candidate(id: u16, role: ConfiguredRole, applied: &str, received: &str) -> Candidate {
         let set = |text| GtidSet::parse(Flavor::MariaDb, text).unwrap();
         let (applied, received) = (set(applied), set(received));
-        Candidate { id: ServerId(id), role, sends: applied.clone(), applied, received, applier_ok: true, delayed: false }
+        let sends = applied.clone();
+        Candidate { id: ServerId(id), role, sends, applied, received, applier_ok: true, delayed: false, sends_on: true }
     }
 
     #[test]
@@ -79,6 +86,16 @@ mod tests {
         assert_eq!(of(&[also.clone(), ahead.clone()], true), Some(2));
         assert_eq!(of(&[also.clone(), ahead.clone()], false), None);
         assert_eq!(of(&[], true), None);
+        let mute = Candidate { sends_on: false, ..ahead.clone() };
+        let late = Candidate { delayed: true, ..ahead.clone() };
+        assert_eq!(of(&[mute.clone(), also.clone()], true), Some(3), "the same was received: who can send it on");
+        assert_eq!(of(&[mute.clone(), Candidate { received: peer.received.clone(), ..also.clone() }], true), Some(2), "data first");
+        assert_eq!(of(&[late.clone(), also.clone()], true), Some(3), "the same was received: who is not delayed");
+        assert_eq!(of(&[late.clone(), mute], true), Some(2), "a delay is over when nothing is left to apply");
+        let waits = Candidate { delayed: true, ..also.clone() };
+        let less = Candidate { received: also.applied.clone(), ..also.clone() };
+        assert_eq!(of(&[waits.clone(), Candidate { id: ServerId(4), ..less }], true), Some(4), "an hour for one transaction");
+        assert_eq!(of(&[waits], true), Some(3));
         let broken = Candidate { applier_ok: false, ..peer.clone() };
         assert_eq!(of(&[broken, ahead], true), Some(2));
         let had = GtidSet::parse(Flavor::MariaDb, "0-1-9").unwrap();

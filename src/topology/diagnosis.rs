@@ -37,6 +37,8 @@ pub enum Diagnosis {
     AccountRefused,
     /// A server has transactions that the master never saw.
     ErrantTransactions,
+    /// A server that may become master does not write what it replicates to its binary log: it could not send that on.
+    UpdatesNotLogged,
     /// The master is being replaced: a failover or a switchover is under way.
     Replacing,
 }
@@ -59,6 +61,7 @@ impl Diagnosis {
             Diagnosis::HeartbeatShared => "heartbeat_shared",
             Diagnosis::AccountRefused => "account_refused",
             Diagnosis::ErrantTransactions => "errant_transactions",
+            Diagnosis::UpdatesNotLogged => "updates_not_logged",
             Diagnosis::Replacing => "replacing",
         }
     }

@@ -76,6 +76,9 @@ pub struct Facts {
     pub gtid_purged: Option<Arc<GtidSet>>,
     /// MariaDB: `gtid_binlog_pos`, what it could send to others; for failover only.
     pub gtid_binlog: Option<Arc<GtidSet>>,
+    /// Whether what it replicates is in its binary log (`log_replica_updates`, `log_slave_updates`): without that it sends nothing on, and whoever follows it
+    /// once it is master must have all that it has not written itself.
+    pub sends_on: bool,
     /// MariaDB: `gtid_binlog_state`, which tells forked histories apart.
     pub gtid_state: Option<Arc<MariaDbState>>,
     /// Whether it says how it replicates; when not, [`Facts::replication`] is empty and means nothing.
@@ -108,6 +111,7 @@ impl Facts {
             gtid_executed: None,
             gtid_purged: None,
             gtid_binlog: None,
+            sends_on: true,
             gtid_state: None,
             sight: Sight::Clear,
             replication: Vec::new(),
@@ -133,11 +137,13 @@ impl Facts {
         applied
     }
 
-    /// What it could send to others. On MariaDB that is its binary log: without `log_slave_updates` it lacks what it has only replicated.
+    /// What it could send to others: what stands in its binary log. Without `log_slave_updates` that lacks what it has only replicated. MySQL counts that
+    /// among `gtid_purged`, as it does what has left the log.
     pub fn sendable(&self) -> GtidSet {
-        match (self.flavor, &self.gtid_binlog) {
-            (Flavor::MariaDb, Some(binlog)) => GtidSet::clone(binlog),
-            _ => self.applied(),
+        match (self.flavor, &self.gtid_binlog, self.applied(), self.gtid_purged.as_deref()) {
+            (Flavor::MariaDb, Some(binlog), ..) => GtidSet::clone(binlog),
+            (_, _, GtidSet::MySql(has), Some(GtidSet::MySql(purged))) => GtidSet::MySql(has.subtract(purged)),
+            (_, _, applied, _) => applied,
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use integration::cluster::Cluster;
 use integration::flavour::Flavour;
 use integration::link::{Link, Way};
 use integration::proxy::Proxy;
 use integration::wait::until_true;
 use mysql_async::prelude::Queryable;
 
-use crate::failover::{becomes, events, marked, marks};
+use crate::failover::{becomes, events, marked, marks, of};
 use crate::world::flavour;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -319,3 +320,29 @@ async fn the_rows_of_a_transaction_that_broke_off_half_sent_are_free_on_the_new_
         becomes(&proxy, name, "state", "online", Duration::from_secs(20)).await;
     }
 }
+
+/// Without its own log of what it replicates, a peer can give others nothing of that when it is master.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_peer_that_does_not_log_what_it_replicates_is_named() {
+    let (option, purged) = match flavour() {
+        Flavour::MariaDb => ("--log-slave-updates=OFF", None),
+        // What it takes for having left its log, so that it counts as nothing that others can have from it.
+        Flavour::MySql => ("--log-replica-updates=OFF", Some("SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged)")),
+    };
+    let own = |name: &str| if name == "db2" { vec![option.to_owned()] } else { Vec::new() };
+    let cluster = Cluster::start_each(flavour(), &[], &own, &|_| {}).await.unwrap();
+    let proxy = Proxy::before(&cluster).start().await.unwrap();
+    let named = until_true("db2 is named", Duration::from_secs(10), async || {
+        Ok(of(&proxy, "db2", "reason").await?.contains("not in its binary log")
+            && events(&proxy).await.contains("updates_not_logged"))
+    });
+    named.await.unwrap();
+    assert!(!of(&proxy, "db1", "reason").await.unwrap().contains("binary log"));
+    if let Some(purged) = purged {
+        assert_eq!(cluster.server("db2").value(purged).await.unwrap(), "");
+    }
+    let config = proxy.config_path().display().to_string();
+    let (code, out, err) = Proxy::command(&["check", "--config", &config, "--online"]).await.unwrap();
+    assert!(code == 0 && out.matches("cannot send on what it replicates").count() == 1, "{out}{err}");
+}
+

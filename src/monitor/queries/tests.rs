@@ -18,7 +18,8 @@ fn a_mysql_replica() {
             ("f_ro", Some("1")),
             ("f_sro", Some("1")),
             ("f_gtid", Some(&format!("{UUID}:1-9"))),
-            ("f_purged", Some("")),
+            ("f_purged", Some(&format!("{UUID}:1-3"))),
+            ("f_on", Some("0")),
             ("f_id", Some("3")),
             ("f_uuid", Some("u")),
             ("f_max", Some("151")),
@@ -45,6 +46,11 @@ fn a_mysql_replica() {
     assert_eq!((facts.server_id, facts.greeting.collation, facts.threads_connected, facts.semi_sync_clients), (3, 255, 7, None));
     assert_eq!(facts.heartbeat, Some(Beat { run: u64::MAX, number: 12 }));
     assert_eq!(facts.gtid_executed.as_ref().unwrap().to_string(), format!("{UUID}:1-9"));
+    assert_eq!(
+        (facts.sends_on, facts.sendable().to_string()),
+        (false, format!("{UUID}:4-9")),
+        "what is purged nobody can have from it"
+    );
     let channel = &facts.replication[0];
     assert_eq!(
         (channel.io_running, channel.sql_running, channel.seconds_behind),

@@ -117,7 +117,10 @@ impl Scene<'_> {
             ConfiguredRole::Master => Role::Standby,
             ConfiguredRole::Replica | ConfiguredRole::Retired => Role::Replica,
         };
-        let verdict = self.verdict(id);
+        let mut verdict = self.verdict(id);
+        if verdict.state == State::Online && standing::does_not_send_on(self, id) {
+            verdict.reason = format!("{}; {}", verdict.reason, standing::NOT_LOGGED);
+        }
         if verdict.broken {
             broken.push(id);
         }

@@ -78,6 +78,9 @@ pub(super) fn standing(scene: &Scene<'_>, servers: &[ServerView], broken: &[Serv
             let text = format!("it has transactions that the master never saw: {}; {}", errant.all, errant.how_to_look());
             found.push((Diagnosis::ErrantTransactions, view.id, text));
         }
+        if does_not_send_on(scene, view.id) {
+            found.push((Diagnosis::UpdatesNotLogged, view.id, NOT_LOGGED.to_owned()));
+        }
         if broken.contains(&view.id) {
             found.push((Diagnosis::ReplicationBroken, view.id, view.reason.to_string()));
         }
@@ -101,6 +104,20 @@ pub(super) fn standing(scene: &Scene<'_>, servers: &[ServerView], broken: &[Serv
         }
     }
     found.into_iter().map(|(diagnosis, server, detail)| keep(scene, diagnosis, server, detail)).collect()
+}
+
+/// What a server is told to lack that is to be master and does not log what it replicates.
+pub(super) const NOT_LOGGED: &str =
+    "what it replicates is not in its binary log (log_replica_updates, log_slave_updates): as master it could not send that on";
+
+/// Whether it may become master, and could not send others what it has replicated.
+pub(super) fn does_not_send_on(scene: &Scene<'_>, id: ServerId) -> bool {
+    let may_be_master = scene.settings.server(id).is_some_and(|server| match server.role {
+        ConfiguredRole::Master => true,
+        ConfiguredRole::Replica => scene.settings.promote_replicas,
+        ConfiguredRole::Retired => false,
+    });
+    may_be_master && scene.memory.servers[id.index()].facts.as_ref().is_some_and(|facts| !facts.sends_on)
 }
 
 /// What stood before keeps its beginning.

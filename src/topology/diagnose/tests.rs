@@ -65,6 +65,7 @@ fn facts(id: ServerId, source: Option<ServerId>, writable: bool) -> Facts {
         gtid_executed: GtidSet::parse(Flavor::MariaDb, "0-1-5").ok().map(Arc::new),
         gtid_purged: None,
         gtid_binlog: None,
+        sends_on: true,
         gtid_state: None,
         sight: Sight::Clear,
         replication,
@@ -542,6 +543,23 @@ fn blocked_writes_and_a_shared_row_are_named() {
     }
     assert_eq!(world.kinds(), [("master_writes_blocked", Some(A))]);
     assert_eq!(world.snapshot.master, Some(A));
+}
+
+#[test]
+fn a_peer_that_does_not_log_what_it_replicates_is_named() {
+    let mut world = World::running();
+    let mute = |id| Ok(Facts { sends_on: false, ..healthy(id) });
+    world.beats(1, [(B, mute(B)), (R, mute(R))]);
+    assert_eq!(world.kinds(), [("updates_not_logged", Some(B))], "a replica need not");
+    assert!(
+        world.reason(B).starts_with("it follows the master; what it replicates is not in its binary log"),
+        "{}",
+        world.reason(B)
+    );
+    world.settings.promote_replicas = true;
+    world.beats(1, [(R, mute(R))]);
+    assert_eq!(world.kinds(), [("updates_not_logged", Some(R)), ("resolved", Some(B))]);
+    assert_eq!(world.reason(B), "it follows the master");
 }
 
 /// Harm: a master that came back was said to block writes, because its own death had hindered the last heartbeat.

@@ -52,7 +52,8 @@ fn candidate(seen: &Snapshot, id: ServerId, facts: &Facts) -> Option<Candidate> 
     };
     let (applied, received, sends) = (of_others(facts.applied()), of_others(seen.received(facts)), of_others(facts.sendable()));
     let delayed = seen.own_channels(facts).any(|channel| channel.delay > 0);
-    Some(Candidate { id, role: view.configured_role, applied, received, sends, applier_ok: !stopped, delayed })
+    let sends_on = facts.sends_on;
+    Some(Candidate { id, role: view.configured_role, applied, received, sends, applier_ok: !stopped, delayed, sends_on })
 }
 
 /// Chooses among those that answered.
@@ -153,6 +154,8 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], outranked
     let others = usable.iter().filter(|one| one.id != whom);
     let ranked = others.map(|one| match chosen.received.missing_count(&one.received) {
         0 if one.role != chosen.role => format!("{}: peers come before replicas", name(one.id)),
+        0 if chosen.sends_on && !one.sends_on => format!("{}: what it replicates is not in its binary log", name(one.id)),
+        _ if one.delayed && !chosen.delayed => format!("{}: it applies late on purpose", name(one.id)),
         0 => format!("{}: has the same", name(one.id)),
         n => format!("{}: {n} transactions behind", name(one.id)),
     });

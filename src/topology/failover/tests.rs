@@ -282,6 +282,7 @@ impl World {
             gtid_executed: Some(Arc::new(GtidSet::MySql(server.executed.clone()))),
             gtid_purged: None,
             gtid_binlog: None,
+            sends_on: true,
             gtid_state: None,
             sight: Sight::Clear,
             replication: vec![channel],
