@@ -346,3 +346,32 @@ async fn a_peer_that_does_not_log_what_it_replicates_is_named() {
     assert!(code == 0 && out.matches("cannot send on what it replicates").count() == 1, "{out}{err}");
 }
 
+/// Harm: three events at each try, four times a second, for as long as nobody noticed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_account_that_may_not_promote_is_told_of_once() {
+    let (cluster, proxy) = marked(|proxy| proxy).await;
+    let revoke = match flavour() {
+        Flavour::MariaDb => "REVOKE READ_ONLY ADMIN, REPLICATION SLAVE ADMIN ON *.* FROM sluice",
+        Flavour::MySql => "REVOKE SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN ON *.* FROM sluice",
+    };
+    cluster.server("db1").run(&[revoke]).await.unwrap();
+    cluster.settle().await.unwrap();
+    // A connection keeps the rights that it was opened with.
+    for server in cluster.servers() {
+        let ours = server.query("SELECT id FROM information_schema.processlist WHERE user = 'sluice'").await.unwrap();
+        for row in &ours.rows {
+            // It may have ended by itself.
+            let _ = server.run(&[&format!("KILL {}", row[0])]).await;
+        }
+    }
+    becomes(&proxy, "db1", "state", "online", Duration::from_secs(10)).await;
+    cluster.server("db1").kill().unwrap();
+    let tried = until_true("it was tried five times", Duration::from_secs(30), async || {
+        Ok(proxy.metric("sluice_failovers_total", &["kind=\"failover\"", "result=\"failed\""]).await? >= 5.0)
+    });
+    tried.await.unwrap();
+    let told = events(&proxy).await;
+    let failed: Vec<&str> = told.lines().filter(|line| line.contains("promote took")).collect();
+    assert!(failed.len() == 1 && failed[0].contains("1227"), "{told}");
+    assert!(told.matches("fence took").count() <= 2 && told.matches("apply took").count() <= 2, "{told}");
+}

@@ -99,7 +99,7 @@ impl Machine {
             return self.blocked_for_nothing(case, old, &format!("{why}, and no peer stands ready"), now, actions);
         }
         self.committing_since = None;
-        actions.push(self.note(&mut case, "second_opinion", Some(old), format!("it answers, and cannot write: {why}"), now));
+        actions.extend(case.note("second_opinion", Some(old), format!("it answers, and cannot write: {why}"), now));
         case.held = true;
         actions.push(Action::Hold { why: format!("a new master is being chosen: {}", case.why), deposed: true });
         let ticket = self.ticket();

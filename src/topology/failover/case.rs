@@ -1,9 +1,15 @@
 //! One replacement of the master from its beginning to its end: who, why, and what was done when.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::super::{GtidSet, ServerId};
-use super::{OrderId, Ticket};
+use super::{Action, OrderId, Ticket, ms, since};
+
+/// A step that ends again as it has ended before is told again after this.
+const TOLD_AGAIN: Duration = Duration::from_secs(300);
+/// So many steps are remembered as told; the oldest is forgotten.
+const TOLD_MAX: usize = 64;
 
 /// What kind of replacement, also the event's kind and the metric's label.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -81,6 +87,8 @@ pub struct Case {
     pub waited: Option<u64>,
     /// What has been done.
     pub steps: Vec<StepDone>,
+    /// When a step was told last. What fails is tried again several times a second, for as long as it takes.
+    pub(super) told_at: VecDeque<(StepDone, Instant)>,
     /// When the running step began.
     pub step_began: Instant,
     /// What was told last while it waits, so that it is told once.
@@ -142,6 +150,7 @@ impl Case {
             no_wait: false,
             waited: None,
             steps: Vec::new(),
+            told_at: VecDeque::new(),
             step_began: now,
             told: String::new(),
             held: false,
@@ -166,5 +175,63 @@ impl Case {
         let done = StepDone { step, server, took, detail: detail.into() };
         self.steps.push(done.clone());
         done
+    }
+
+    /// A step has ended: an event that says how long it took. `None` for what was told a moment ago.
+    pub(super) fn note(
+        &mut self,
+        step: &'static str,
+        server: Option<ServerId>,
+        detail: impl Into<String>,
+        now: Instant,
+    ) -> Option<Action> {
+        let detail = detail.into();
+        let alike = |(other, _): &(StepDone, Instant)| other.step == step && other.server == server && other.detail == detail;
+        if let Some(at) = self.told_at.iter().position(alike) {
+            if self.told_at.get(at).is_some_and(|(_, told)| since(*told, now) < TOLD_AGAIN) {
+                self.step_began = now;
+                return None;
+            }
+            self.told_at.remove(at);
+        }
+        if self.told_at.len() >= TOLD_MAX {
+            self.told_at.pop_front();
+        }
+        let done = self.done(step, server, detail, now);
+        self.told_at.push_back((done.clone(), now));
+        Some(told(self.kind, &done))
+    }
+}
+
+/// The event that tells of a step.
+pub(super) fn told(kind: Kind, done: &StepDone) -> Action {
+    let detail = format!("{} took {} ms: {}", done.step, ms(done.took), done.detail);
+    Action::Tell { kind: kind.as_str(), server: done.server, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Harm: an account that may not promote filled SHOW EVENTS with three events at each try, four times a second.
+    #[test]
+    fn what_fails_again_as_before_is_told_once() {
+        let begin = Instant::now();
+        let mut case = Case::new(Kind::Failover, None, String::new(), begin);
+        let mut told = Vec::new();
+        for n in 0..1500_u32 {
+            let now = begin + Duration::from_millis(250) * n;
+            for (step, why) in
+                [("promote", "failed: 1227"), ("fence", if n < 1000 { "out of reach: 1227" } else { "it is read-only" })]
+            {
+                told.extend(case.note(step, None, why, now).map(|_| (step, n)));
+            }
+        }
+        assert_eq!(told, [("promote", 0), ("fence", 0), ("fence", 1000), ("promote", 1200)]);
+        assert_eq!(case.steps.len(), told.len());
+        for n in 0..1000_u32 {
+            case.note("apply", None, n.to_string(), begin);
+        }
+        assert_eq!(case.told_at.len(), TOLD_MAX);
     }
 }

@@ -80,7 +80,13 @@ pub(super) fn opinion(seen: &Snapshot, old: ServerId, answers: &[Answer], stalle
         return Opinion::HeardBy(hear_it);
     }
     if answer == 0 {
-        return Opinion::Unclear("no other server answers either".to_owned());
+        // One that answers with an error, and says nothing of itself: grants are missing.
+        let refuses = answers.iter().filter(|(id, _)| *id != old).find_map(|(id, outcome)| match outcome {
+            Err(failure @ (Failure::Protocol(_) | Failure::Auth(..))) => Some((seen.server(*id)?, failure)),
+            _ => None,
+        });
+        let why = refuses.map(|(view, failure)| format!(" ({}: {failure})", view.name)).unwrap_or_default();
+        return Opinion::Unclear(format!("no other server answers either{why}"));
     }
     // Silence that nobody can confirm has to last longer.
     let long = seen.server(old).is_some_and(|view| view.state == State::Down);
@@ -192,7 +198,7 @@ impl Machine {
             Opinion::Lives if case.blocked => self.writes_after_all(case, old, now, actions),
             Opinion::Lives => self.call_off(case, old, "answers and is writable", now, actions),
             Opinion::ReadOnly => {
-                actions.push(self.note(&mut case, "second_opinion", Some(old), "it answers, and is read-only", now));
+                actions.extend(case.note("second_opinion", Some(old), "it answers, and is read-only", now));
                 // No fence: it may be the one that takes over.
                 actions.push(Action::Hold { why: format!("a new master is being chosen: {}", case.why), deposed: true });
                 case.held = true;
@@ -200,13 +206,7 @@ impl Machine {
                 self.ask_candidates(case, None, now, actions)
             }
             Opinion::Dead(why) => {
-                actions.push(self.note(
-                    &mut case,
-                    "second_opinion",
-                    Some(old),
-                    format!("it is dead: {why}; nobody hears from it"),
-                    now,
-                ));
+                actions.extend(case.note("second_opinion", Some(old), format!("it is dead: {why}; nobody hears from it"), now));
                 self.depose(case, now, actions)
             }
             Opinion::Refuses(_) if self.seen.master == Some(old) => self.call_off(case, old, "lives", now, actions),
@@ -249,7 +249,7 @@ impl Machine {
                 let names = names.join(", ");
                 let detail =
                     format!("it is dead: nobody reaches it, and {names} has received nothing new for {} ms", ms(since_then));
-                actions.push(self.note(&mut case, "second_opinion", Some(old), detail, now));
+                actions.extend(case.note("second_opinion", Some(old), detail, now));
                 return self.depose(case, now, actions);
             }
             if grows || !case.only_spared {
@@ -269,7 +269,7 @@ impl Machine {
         let heard = format!("{} still receive{} from it", names.join(", "), if names.len() == 1 { "s" } else { "" });
         if down && still >= quiet {
             let detail = format!("it is out of reach; {heard}, but nothing new for {} ms: nobody writes to it", ms(still));
-            actions.push(self.note(&mut case, "second_opinion", Some(old), detail, now));
+            actions.extend(case.note("second_opinion", Some(old), detail, now));
             return self.depose(case, now, actions);
         }
         // Growth right at the beginning is what was under way.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::super::diagnosis::Diagnosis;
 use super::super::snapshot::{ServerView, Snapshot};
 use super::super::{Facts, GtidSet, ServerId, State};
-use super::case::{Case, CatchingUp, Kind};
+use super::case::{Case, CatchingUp, Kind, told};
 use super::tend::Tending;
-use super::{Action, Event, FailoverSettings, Mode, Outcome, StepDone, Ticket, ms, since};
+use super::{Action, Event, FailoverSettings, Mode, Outcome, Ticket, ms, since};
 
 /// More automatic failovers than this within [`CALM`] are flapping: the next one waits until the oldest of them is older, or until a peer
 /// stands ready.
@@ -289,19 +289,6 @@ impl Machine {
         self.view(id).map_or_else(|| "?".to_owned(), |view| view.name.to_string())
     }
 
-    /// A step has ended: an event that says how long it took.
-    pub(super) fn note(
-        &self,
-        case: &mut Case,
-        step: &'static str,
-        server: Option<ServerId>,
-        detail: impl Into<String>,
-        now: Instant,
-    ) -> Action {
-        let done = case.done(step, server, detail, now);
-        told(case.kind, &done)
-    }
-
     fn idle(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if let Some(master) = self.seen.master {
             self.master = Some(master);
@@ -443,7 +430,7 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) -> Phase {
         actions.push(Action::Release(whom));
-        actions.push(self.note(&mut case, "promote", Some(whom), "it is writable", now));
+        actions.extend(case.note("promote", Some(whom), "it is writable", now));
         self.master = Some(whom);
         self.tending.promoted(whom, now);
         if let Some(old) = case.old.filter(|old| *old != whom) {
@@ -480,12 +467,6 @@ impl Machine {
         }
         Phase::Idle
     }
-}
-
-/// The event that tells of a step.
-pub(super) fn told(kind: Kind, done: &StepDone) -> Action {
-    let detail = format!("{} took {} ms: {}", done.step, ms(done.took), done.detail);
-    Action::Tell { kind: kind.as_str(), server: done.server, detail }
 }
 
 /// The outcome of the action this phase waits for; an error when its time is over.

@@ -83,7 +83,7 @@ impl Machine {
                     0 => "no transaction is open".to_owned(),
                     n => format!("{n} transactions did not end within {} ms and are rolled back", ms(self.drain_limit())),
                 };
-                actions.push(self.note(&mut case, "drain", Some(old), detail, now));
+                actions.extend(case.note("drain", Some(old), detail, now));
                 if open > 0 {
                     actions.push(Action::EndOpen(old));
                 }
@@ -96,7 +96,7 @@ impl Machine {
                 match outcome_of(event, ticket, until, now) {
                     None => Phase::Demote { case, ticket, until },
                     Some(Ok(facts)) => {
-                        actions.push(self.note(&mut case, "fence", Some(old), "it is read-only", now));
+                        actions.extend(case.note("fence", Some(old), "it is read-only", now));
                         let (ticket, limit) = (self.ticket(), self.follow_limit());
                         actions.push(Action::Follow { ticket, server: to, like: facts, limit });
                         Phase::Follow { case, ticket, until: now + OUTCOME_LIMIT }
@@ -112,7 +112,7 @@ impl Machine {
                 match outcome_of(event, ticket, until, now) {
                     None => Phase::Follow { case, ticket, until },
                     Some(Ok(_)) => {
-                        actions.push(self.note(&mut case, "apply", Some(to), "it has all that the old master had", now));
+                        actions.extend(case.note("apply", Some(to), "it has all that the old master had", now));
                         let ticket = self.ticket();
                         // It stays in the circle: what the old one has, it has too.
                         actions.push(Action::Promote { ticket, server: to, stop_from: Vec::new(), as_it_is: false });
@@ -149,7 +149,7 @@ impl Machine {
 
     fn drain(&mut self, mut case: Case, old: ServerId, now: Instant, actions: &mut Vec<Action>) -> Phase {
         let to = case.target.map(|to| self.name(to)).unwrap_or_default();
-        actions.push(self.note(&mut case, "ask", Some(old), "the servers answer", now));
+        actions.extend(case.note("ask", Some(old), "the servers answer", now));
         case.began = now;
         case.held = true;
         actions.push(Action::Hold { why: format!("a switchover from {} to {to} is under way", self.name(old)), deposed: false });
@@ -197,7 +197,7 @@ impl Machine {
             let next = self.as_failover(case, why, now);
             return self.ask_candidates(next, None, now, actions);
         }
-        actions.push(self.note(&mut case, "restore", Some(old), format!("back to {}: {why}", self.name(old)), now));
+        actions.extend(case.note("restore", Some(old), format!("back to {}: {why}", self.name(old)), now));
         let ticket = self.ticket();
         actions.push(Action::Promote { ticket, server: old, stop_from: Vec::new(), as_it_is: false });
         Phase::Restore { case, ticket, until: now + OUTCOME_LIMIT, why }

@@ -177,7 +177,7 @@ impl Machine {
                 }
                 _ => {
                     let detail = format!("{} has more: {} fetches it", self.name(from), self.name(whom));
-                    actions.push(self.note(&mut case, "apply", Some(whom), detail, now));
+                    actions.extend(case.note("apply", Some(whom), detail, now));
                     case.catch_ups += 1;
                     case.fetched_from = said(answers, whom).map(|facts| self.seen.received(facts));
                     self.tending.adrift(whom);
@@ -194,7 +194,7 @@ impl Machine {
                 if !why.is_empty() {
                     detail.push_str(&format!("; not the others: {why}"));
                 }
-                actions.push(self.note(&mut case, step, Some(whom), detail, now));
+                actions.extend(case.note(step, Some(whom), detail, now));
                 // Of a master that cannot write it was tried already, and nothing is sent to it any more.
                 let tried = |id: ServerId| (case.blocked || case.unfenced) && case.old == Some(id);
                 if let Some((other, _)) = writable.iter().find(|(id, _)| *id != whom && !tried(*id)) {
@@ -299,7 +299,7 @@ impl Machine {
 
     /// The promotion has an unknown outcome: before anybody else, that one must not be writable.
     pub(super) fn undo(&mut self, mut case: Case, whom: ServerId, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
-        actions.push(self.note(&mut case, "promote", Some(whom), format!("failed: {why}"), now));
+        actions.extend(case.note("promote", Some(whom), format!("failed: {why}"), now));
         actions.push(Action::Count { kind: case.kind, result: "failed", took: None });
         self.tending.adrift(whom);
         let ticket = self.ticket();
@@ -334,7 +334,7 @@ impl Machine {
             }
         };
         case.fences = 0;
-        actions.push(self.note(&mut case, "fence", Some(whom), detail, now));
+        actions.extend(case.note("fence", Some(whom), detail, now));
         match (case.kind, case.old) {
             (Kind::Switchover, Some(old)) if blamed => self.restore(case, old, "its promotion failed".to_owned(), now, actions),
             _ if !blamed => self.ask_candidates(case, None, now, actions),

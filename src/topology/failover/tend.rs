@@ -102,6 +102,8 @@ struct Rest {
     until: Instant,
     wait: Duration,
     told: String,
+    /// It did not come about.
+    failed: bool,
 }
 
 impl Tending {
@@ -353,8 +355,11 @@ impl Machine {
                 Duty::Fence(server) => {
                     self.tending.depose(server);
                     self.tending.fenced = Some(now);
-                    let detail = format!("it is writable and {} is master: it is made read-only", self.name(master));
-                    actions.push(Action::Tell { kind: "rejoin", server: Some(server), detail });
+                    // Once, however often it fails.
+                    if !self.tending.resting.iter().any(|rest| rest.duty == duty && rest.failed) {
+                        let detail = format!("it is writable and {} is master: it is made read-only", self.name(master));
+                        actions.push(Action::Tell { kind: "rejoin", server: Some(server), detail });
+                    }
                     // To become read-only it waits for its commits, and what its applier commits waits for replicas that it has not yet.
                     actions.push(Action::LetCommit(server));
                     Action::Fence { ticket, server, kill: true }
@@ -415,14 +420,15 @@ impl Machine {
         let (longer, told) = before.map_or((RETRY_MIN, String::new()), |rest| ((rest.wait * 2).min(RETRY_MAX), rest.told));
         // What a server is told to start it may not keep up: that is begun anew as a failure is. What is dangerous is stopped at once each time.
         let starts = matches!(duty, Duty::StartReceiver { .. } | Duty::Repoint { .. });
+        let failed = result.is_err();
         let (wait, text) = match result {
             Ok(_) => (if starts { longer } else { SEEN_AFTER }, done),
             Err(why) => (longer, format!("failed, tried again: {why}")),
         };
-        if told != text || !starts && result.is_ok() {
+        if told != text || !starts && !failed {
             actions.push(Action::Tell { kind, server, detail: text.clone() });
         }
-        self.tending.resting.push(Rest { duty, until: now + wait, wait, told: text });
+        self.tending.resting.push(Rest { duty, until: now + wait, wait, told: text, failed });
         self.tending.resting.retain(|rest| now < rest.until + RETRY_MAX);
     }
 
