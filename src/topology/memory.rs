@@ -95,7 +95,7 @@ pub(super) struct ServerMemory {
 /// Does it answer?
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Pulse {
-    /// Nobody has looked yet.
+    /// Nobody has looked yet, or it has not answered and the start is only a moment ago.
     Unknown,
     /// It answered within the time allowed.
     Alive,
@@ -404,7 +404,11 @@ impl Memory {
         if matches!(memory.failure, Some(Failure::ConnectRefused(_) | Failure::Io(_))) {
             return Pulse::Gone;
         }
-        let Some(alive_at) = memory.alive_at else { return Pulse::Silent(None) };
+        let Some(alive_at) = memory.alive_at else {
+            // Not heard since the start: it gets as long as one that is heard then and not again. The first look gives up earlier.
+            let silence = now.saturating_duration_since(self.started);
+            return if silence < settings.suspect_after() { Pulse::Unknown } else { Pulse::Silent(None) };
+        };
         // Whoever refuses our account is asked less often; between two tries it is not silent.
         let unasked = if matches!(memory.failure, Some(Failure::Auth(..))) { REFUSED_RETRY } else { Duration::ZERO };
         let silence = now.saturating_duration_since(alive_at).saturating_sub(unasked);

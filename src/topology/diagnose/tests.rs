@@ -562,6 +562,34 @@ fn a_peer_that_does_not_log_what_it_replicates_is_named() {
     assert_eq!(world.reason(B), "it follows the master");
 }
 
+/// Harm: on a busy machine, the master's first login took longer than half a heartbeat_timeout; it counted as silent at once, and was replaced.
+#[test]
+fn at_the_start_a_server_gets_as_long_as_later() {
+    let after_the_first_look = || {
+        let mut world = World::new();
+        world.memory.steer(true);
+        world.pass(500);
+        let late = Err(Failure::ConnectTimeout);
+        world.see([(A, late), (B, Ok(healthy(B))), (R, Ok(healthy(R))), (S, Ok(healthy(S)))]);
+        assert_eq!(world.no_master(), Diagnosis::Starting);
+        world
+    };
+    let mut world = after_the_first_look();
+    world.pass(400);
+    world.see([(A, Err(Failure::ConnectTimeout))]);
+    assert_eq!(world.no_master(), Diagnosis::Starting);
+    world.pass(100);
+    world.diagnose(Vec::new());
+    assert_eq!((world.no_master(), world.state(A)), (Diagnosis::NoWritablePeer, State::Down));
+    let mut world = after_the_first_look();
+    world.see([(A, Err(refused()))]);
+    assert_eq!(world.no_master(), Diagnosis::NoWritablePeer, "a refusal is no silence");
+    let mut world = after_the_first_look();
+    world.pass(400);
+    world.see([(A, Ok(healthy(A)))]);
+    assert_eq!(world.snapshot.master, Some(A));
+}
+
 /// Harm: a master that came back was said to block writes, because its own death had hindered the last heartbeat.
 #[test]
 fn what_hindered_the_heartbeat_dies_with_the_master() {

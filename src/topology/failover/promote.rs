@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::observation::{ReplicaChannel, ThreadState};
+use super::super::snapshot::ServerView;
 use super::super::{ConfiguredRole, Facts, ServerId, State, outranks};
 use super::case::{Case, CatchingUp};
 use super::choose::{Choice, choose};
@@ -105,6 +106,15 @@ impl Machine {
             && self.view(*only).is_none_or(|view| view.state != State::Quarantined)
         {
             return self.call_off(case, *only, "is writable", now, actions);
+        }
+        // Right after the start nobody knows who was master. Whom those that answer replicate from, and who does not answer, has no other's opinion yet.
+        if (case.old, self.master, case.order) == (None, None, None)
+            && case.failed.is_empty()
+            && masters.is_empty()
+            && let Some(source) = self.silent_source(answers)
+        {
+            (case.old, case.had) = (Some(source), self.had(source));
+            return self.ask_about(case, now, actions);
         }
         for (id, _) in answers.iter().filter(|(id, answer)| answer.is_ok() && case.old != Some(*id)) {
             if !case.let_commit.contains(id) {
@@ -218,6 +228,22 @@ impl Machine {
                 Phase::Promote { case, ticket, until: now + OUTCOME_LIMIT, whom, lost, others }
             }
         }
+    }
+
+    /// Whom most of those that answer replicate from, of those that do not and may be master.
+    fn silent_source(&self, answers: &[Answer]) -> Option<ServerId> {
+        let follows = |facts: &Facts, id: ServerId| facts.replication.iter().any(|c| self.seen.source_of(c) == Some(id));
+        let followers =
+            |id: ServerId| answers.iter().filter(|(_, answer)| answer.as_ref().is_ok_and(|facts| follows(facts, id))).count();
+        let silent = answers.iter().filter(|(_, answer)| answer.is_err()).filter_map(|(id, _)| self.view(*id));
+        let may_be_master =
+            |view: &&ServerView| view.configured_role == ConfiguredRole::Master || self.settings.topology.promote_replicas;
+        silent
+            .filter(may_be_master)
+            .map(|view| (followers(view.id), view.id))
+            .filter(|(count, _)| *count > 0)
+            .max()
+            .map(|(_, id)| id)
     }
 
     /// Whether its receiver says, since it was told to fetch, that it cannot.

@@ -98,6 +98,32 @@ fn a_peer_that_was_spared_and_receives_something_is_heard() {
     }
 }
 
+/// Harm: on a busy machine nobody had answered for a second after the start; the standby, which did first, took the place of a master that it received from,
+/// and both were writable.
+#[test]
+fn a_master_that_has_not_answered_since_the_start_is_asked_about_before_another_takes_its_place() {
+    let mut world = configured(false);
+    let all = |world: &mut World, cut: bool| world.servers.iter_mut().for_each(|server| server.cut = cut);
+    all(&mut world, true);
+    world.now += ms(990);
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["depose", "ask"]);
+    world.servers[1].cut = false;
+    let answer = newest(&mut world);
+    let actions = step(&mut world, answer);
+    assert!(actions.iter().any(|action| matches!(action, Action::Ask { probe: Some(A), .. })), "{actions:?}");
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), Vec::<&str>::new(), "the standby receives from it");
+    all(&mut world, false);
+    look_around(&mut world);
+    world.now += ms(100);
+    assert_eq!(tell(&mut world, None), ["ask"]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["release"]);
+    world.judge(Vec::new());
+    assert_eq!(world.snapshot.master, Some(A));
+}
+
 /// The master's heartbeat does not come back, and it was asked for another write.
 fn cannot_write() -> World {
     let mut world = running();
