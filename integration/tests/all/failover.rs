@@ -254,7 +254,8 @@ async fn what_a_dead_master_did_not_send_is_named_and_stays_out() {
     // The heartbeat's row is one of the things that both masters would insert, had the first not reached the others.
     for name in ["db2", "db3", "db4"] {
         let there = until_true("the heartbeat's row is there", Duration::from_secs(10), async || {
-            Ok(cluster.server(name).value("SELECT COUNT(*) FROM sluice.heartbeat").await? == "1")
+            // Beside it there may be the row that is written when the first heartbeat was slow: where the servers share a busy machine.
+            Ok(cluster.server(name).value("SELECT COUNT(*) FROM sluice.heartbeat WHERE run <> 0").await? == "1")
         });
         there.await.unwrap();
     }
