@@ -114,7 +114,7 @@ impl Client {
             lease.note_prepared(text.clone(), prepared.statement_id);
         }
         self.learn_gtid(lease, told.gtid.as_deref());
-        if job.statement.class == Class::Ddl && job.statement.may_change_views() {
+        if job.statement.may_change_views() {
             self.shared.views.may_have_changed();
         }
         self.session.defined |= job.statement.class == Class::Ddl && told.gtid.is_some();

@@ -349,14 +349,16 @@ impl Client {
                 return Ok(Err(Failed::Lost(error, loss)));
             }
         }
-        if told.ended_in_eof && job.statement.class == Class::Read && job.statement.may_use_table {
+        let reads = matches!(job.statement.class, Class::Read | Class::LockingRead);
+        if told.ended_in_eof && reads && job.statement.may_use_table {
             told.by_view = match lease.flavor {
                 Flavor::MariaDb => told.flagged,
                 Flavor::MySql => {
                     if !self.shared.views.is_known() {
                         Box::pin(self.shared.views.be_known()).await;
                     }
-                    self.shared.views.has_any(&job.statement.tables, self.session.state.schema())
+                    let schema = job.text.map_or(self.session.state.schema(), |text| text.state.schema());
+                    self.shared.views.may_be_read(job.statement, schema)
                 }
             };
         }
@@ -410,7 +412,13 @@ impl Client {
             if !position_unknown {
                 self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
             }
-            if hinted && lease.ping().await.is_err() {
+            let unseen = job.statement.runs_unseen() || told.by_view;
+            let behind_eof = told.ended_in_eof && told.errno.is_none() && unseen && lease.flavor == Flavor::MySql;
+            // Most views only read.
+            let mut wrote = position_unknown;
+            if behind_eof && (hinted || position_unknown) {
+                wrote = (Box::pin(self.learn_behind_eof(&mut lease)).await || !told.by_view) && position_unknown;
+            } else if hinted && lease.ping().await.is_err() {
                 lease.tainted = true;
             }
             if want_warnings {
@@ -419,12 +427,6 @@ impl Client {
             // The questions below are queries themselves.
             if self.left.uncounted() && !read_back || position_unknown && self.session.pins.has(PinReason::FoundRows) {
                 Box::pin(self.take_found_rows(&mut lease)).await;
-            }
-            let unseen = job.statement.runs_unseen() || told.by_view;
-            let mut wrote = position_unknown;
-            if position_unknown && told.errno.is_none() && unseen && lease.flavor == Flavor::MySql {
-                // Most views only read.
-                wrote = Box::pin(self.learn_behind_eof(&mut lease)).await || !told.by_view;
             }
             if !tracking.is_empty() && Box::pin(lease.track_again(&tracking)).await.is_err() {
                 lease.tainted = true;

@@ -2,7 +2,8 @@
 //! text does not tell, and on MySQL neither does a reply whose rows end in an EOF (clients without `DEPRECATE_EOF`): the server has to be asked.
 //! MariaDB's EOF has a flag for it.
 //!
-//! A MySQL master is asked while such clients are here: now and then, and at once when a definition that may concern it went through this proxy.
+//! A MySQL master is asked from when the first such client has read a table: every ten seconds, and at once when a definition that may concern it went through this proxy in a text of its own or among
+//! others (not within a procedure).
 //! The views' texts are not told to the monitor's account, so any view counts.
 
 use std::collections::HashSet;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use super::Reached;
 use super::definitions::{connect, named, rows};
 use crate::net::timer;
-use crate::sql::classify::TableName;
+use crate::sql::classify::{Classified, TableName};
 use crate::topology::Snapshot;
 
 /// How often it is looked whether something is to be asked.
@@ -36,7 +37,8 @@ type Name = (Vec<u8>, Vec<u8>);
 /// What is known of them.
 #[derive(Debug)]
 pub struct Views {
-    known: ArcSwap<HashSet<Name>>,
+    /// `None`: nobody could be asked yet, or our account may not know them (`SHOW VIEW`); any table may be one.
+    known: ArcSwap<Option<HashSet<Name>>>,
     /// A client without `DEPRECATE_EOF` has been here.
     wanted: AtomicBool,
     /// Counts the definitions that may have changed it, from one on.
@@ -84,10 +86,12 @@ impl Views {
         let _ = timer::timeout(WAIT_MAX, told.wait_for(|told| *told >= changed)).await;
     }
 
-    /// Whether one of these tables is a view, as far as is known.
-    pub fn has_any(&self, tables: &[TableName], schema: Option<&[u8]>) -> bool {
+    /// Whether the statement may read a view, as far as these are known: where not all of its tables can be told from its text, any may be meant.
+    pub fn may_be_read(&self, statement: &Classified, schema: Option<&[u8]>) -> bool {
         let known = self.known.load();
-        !known.is_empty() && tables.iter().any(|table| name(table, schema).is_some_and(|name| known.contains(&name)))
+        let Some(known) = known.as_ref() else { return true };
+        let is_view = |table: &TableName| name(table, schema).is_some_and(|name| known.contains(&name));
+        !known.is_empty() && (!statement.tables_complete || statement.tables.iter().any(is_view))
     }
 }
 
@@ -125,12 +129,17 @@ pub async fn ask(views: Arc<Views>, reached: Arc<ArcSwap<Reached>>, snapshot: Ar
     }
 }
 
-async fn told(reached: &ArcSwap<Reached>, snapshot: &ArcSwap<Snapshot>) -> Result<HashSet<Name>, String> {
+async fn told(reached: &ArcSwap<Reached>, snapshot: &ArcSwap<Snapshot>) -> Result<Option<HashSet<Name>>, String> {
     let master = snapshot.load().master.ok_or("there is no master to ask")?;
     let mut connection = connect(reached, master, ANSWER_LIMIT).await?;
+    let may_know = "SELECT 1, 1 FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'SHOW VIEW' LIMIT 1";
+    if rows(&mut connection, may_know).await?.is_empty() {
+        return Ok(None);
+    }
     let views = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEWS WHERE TABLE_SCHEMA <> 'sys'";
     let told = rows(&mut connection, views).await?;
-    Ok(told.iter().map(|row| named(row, 0, 1)).map(|(schema, name)| (lower(schema.as_bytes()), lower(name.as_bytes()))).collect())
+    let named = told.iter().map(|row| named(row, 0, 1)).map(|(schema, name)| (lower(schema.as_bytes()), lower(name.as_bytes())));
+    Ok(Some(named.collect()))
 }
 
 #[cfg(test)]
@@ -141,19 +150,26 @@ mod tests {
     fn a_view_is_found_by_its_name_in_its_schema_once_it_is_known() {
         let views = Views::default();
         assert!(!views.is_known(), "nobody was asked yet");
-        views.known.store(Arc::new(HashSet::from([(b"shop".to_vec(), b"totals".to_vec())])));
+        let plain = crate::sql::classify::classify(b"SELECT * FROM items", crate::sql::lexer::LexMode::default());
+        assert!(views.may_be_read(&plain, None), "any may be one");
+        views.known.store(Arc::new(Some(HashSet::from([(b"shop".to_vec(), b"totals".to_vec())]))));
         views.is_told(1);
         assert!(views.is_known());
-        let table = |schema: Option<&str>, name: &str| TableName { schema: schema.map(str::to_owned), name: name.to_owned() };
-        for (named, schema, is) in [
-            (table(None, "Totals"), Some(&b"shop"[..]), true),
-            (table(Some("SHOP"), "totals"), None, true),
-            (table(None, "totals"), Some(b"other"), false),
-            (table(None, "totals"), None, false),
-            (table(None, "items"), Some(b"shop"), false),
+        for (sql, schema, is) in [
+            ("SELECT * FROM Totals", Some(&b"shop"[..]), true),
+            ("SELECT * FROM shop.totals FOR UPDATE", None, true),
+            ("SELECT * FROM totals", Some(b"other"), false),
+            ("SELECT * FROM totals", None, false),
+            ("SELECT * FROM items", Some(b"shop"), false),
+            ("SELECT /*!50000 * */ FROM items", Some(b"shop"), true),
         ] {
-            assert_eq!(views.has_any(std::slice::from_ref(&named), schema), is, "{named:?} in {schema:?}");
+            let statement = crate::sql::classify::classify(sql.as_bytes(), crate::sql::lexer::LexMode::default());
+            assert_eq!(views.may_be_read(&statement, schema), is, "{sql} in {schema:?}");
         }
+        let nobody = Views::default();
+        nobody.known.store(Arc::new(Some(HashSet::new())));
+        let statement = crate::sql::classify::classify(b"SELECT /*!50000 * */ FROM t", crate::sql::lexer::LexMode::default());
+        assert!(!nobody.may_be_read(&statement, None), "there is none");
         views.may_have_changed();
         assert!(!views.is_known());
     }

@@ -272,9 +272,15 @@ impl Session {
     fn learn_statement(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
         // What SET STATEMENT, or the hint SET_VAR, sets is set back when its statement ends, and both were tracked. What a function in it changed stays.
         let known = learned.ok && !statement.multi && !statement.effects.opaque;
-        let for_one = known && !learned.is_plain() && (is_set_statement(statement) || has_set_var(statement, sql));
+        let by_hint = self.lex.dialect == Dialect::MySql && has_set_var(statement, sql);
+        let for_one = known && !learned.is_plain() && (is_set_statement(statement) || by_hint);
         let state_changed = learned.state_changed && statement.runs_unseen();
-        let set_back = Learned { variables: &[], state_changed, ..*learned };
+        // A trigger, or what a view runs, may have set others.
+        let others: Vec<Tracked> = match for_one && by_hint {
+            true => learned.variables.iter().filter(|(name, _)| !names_in_hint(sql, name)).cloned().collect(),
+            false => Vec::new(),
+        };
+        let set_back = Learned { variables: &others, state_changed, ..*learned };
         let learned = if for_one { &set_back } else { learned };
         if let Some(status) = learned.status {
             self.status = status;
@@ -430,6 +436,18 @@ pub fn has_set_var(statement: &Classified, sql: &[u8]) -> bool {
     statement.effects.sets_system_variables.is_empty()
         && sql.windows(3).any(|begin| begin == b"/*+")
         && sql.windows(WORD.len()).any(|part| part.eq_ignore_ascii_case(WORD))
+}
+
+/// Whether a hint `SET_VAR` sets this variable: its name and `=` stand behind one somewhere.
+fn names_in_hint(sql: &[u8], variable: &[u8]) -> bool {
+    let from = sql.windows(3).position(|begin| begin == b"/*+").unwrap_or(sql.len());
+    let hint = sql.get(from..).unwrap_or_default();
+    let named = |at: usize| {
+        let (name, behind) = hint.get(at..)?.split_at_checked(variable.len())?;
+        let whole = at.checked_sub(1).and_then(|before| hint.get(before)).is_none_or(|b| !b.is_ascii_alphanumeric() && *b != b'_');
+        Some(whole && name.eq_ignore_ascii_case(variable) && behind.trim_ascii_start().first() == Some(&b'='))
+    };
+    (0..hint.len()).any(|at| named(at) == Some(true))
 }
 
 /// Whether a failed statement surely did nothing: it does not parse, or names no prepared statement.
