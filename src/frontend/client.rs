@@ -85,6 +85,8 @@ pub struct Client {
     pub(super) last: Option<(ServerId, u64, u64)>,
     /// What stands on its connection while the session's schema is gone; stays for as long as the connection is held.
     pub(super) schemaless: Option<Arc<State>>,
+    /// A server has refused a part of the session's state (see [`crate::frontend::unrestored`]).
+    pub(super) state_refused: bool,
     /// The transaction that only reads has read something, or must stay for another reason where it was begun.
     pub(super) has_read: bool,
     /// It began `WITH CONSISTENT SNAPSHOT`.
@@ -153,6 +155,7 @@ impl Client {
             challenge: [0; NONCE_LEN],
             last: None,
             schemaless: None,
+            state_refused: false,
             unseen_on: None,
             has_read: false,
             takes_snapshot: false,

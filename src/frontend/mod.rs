@@ -5,7 +5,7 @@
 //! * the way of a statement: [`query`], `job`, `reading` (1), `cached`, [`flight`], [`capture`] and `shared_cache` (4), `place` (5, 6),
 //!   `admit`, `changed`, `send` (7), [`relay`] (8), `learn`, [`written`] (9), `leave`, `count` (10);
 //! * other ways: [`prepared`], `long` and [`upload`], [`answers`], `ask`, `numbers`, `processlist`, [`kill`];
-//! * what can go wrong: [`errors`], `refused`, `lost`, `replay`, `schemaless`, `bounds`;
+//! * what can go wrong: [`errors`], `refused`, `lost`, `replay`, `schemaless`, [`unrestored`], `bounds`;
 //! * what all of them use: [`shared`].
 
 mod admit;
@@ -45,6 +45,7 @@ mod send;
 pub mod shared;
 mod shared_cache;
 pub mod tls;
+pub mod unrestored;
 pub mod upload;
 pub mod workers;
 pub mod written;

@@ -98,6 +98,11 @@ impl Client {
                 Err(e) => return Ok(Err(self.broken(lease, &e))),
             }
         }
+        if std::mem::take(&mut self.state_refused)
+            && let Err(e) = Box::pin(self.restore_part_by_part(lease)).await
+        {
+            return Ok(Err(self.broken(lease, &e)));
+        }
         let mut out: Vec<u8> = Vec::new();
         lease.put_closes(&mut out);
         let mut answers = 0;
@@ -120,6 +125,8 @@ impl Client {
                         if job.statement.class == Class::Read && self.may_lack(lease.server, errno) {
                             return Ok(Err(Failed::Lacks));
                         }
+                        // Tainted, where it was not the statement that was refused.
+                        self.state_refused |= lease.tainted;
                         self.server_error(&payload).await?;
                         return Ok(Err(Failed::Answered));
                     }
@@ -247,6 +254,7 @@ impl Client {
                 if self.schema_is_gone(errno) {
                     return Ok(Some(Failed::NoSchema));
                 }
+                self.state_refused = true;
                 self.server_error(&payload).await?;
                 self.show_idle();
                 Ok(Some(Failed::Answered))

@@ -348,6 +348,23 @@ impl State {
         restore
     }
 
+    /// What brings a connection in state `self` to the role and the variables of `want`, each by a command of its own, with the change that gives it up.
+    /// The charsets and the schema are not among them.
+    pub fn alone(&self, want: &State) -> Vec<(Vec<u8>, Change)> {
+        let mut parts = Vec::new();
+        if let Some(role) = want.role.as_ref().filter(|_| self.role != want.role) {
+            parts.push((format!("SET ROLE {role}").into_bytes(), Change::Role(None)));
+        }
+        for (name, value) in want.system.iter().filter(|(name, _)| !NAMES.contains(&&***name)) {
+            if self.system.get(name) != Some(value) {
+                let mut set = Vec::new();
+                assignment(&mut set, name, &value.sql(name));
+                parts.push((set, Change::System(name.clone(), None)));
+            }
+        }
+        parts
+    }
+
     /// How the lexer must read statements of this session. `default` is the server's own mode, for what the session has not set.
     pub fn lex_mode(&self, default: LexMode) -> LexMode {
         let mut mode = default;

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use integration::accounts::{APP, Account, EMPTY, REPORT};
 use integration::driver::{self, server_error};
 use integration::flavour::Flavour;
+use integration::proxy::Proxy;
 use mysql_async::prelude::Queryable;
 use mysql_async::{ChangeUserOpts, Conn};
 
@@ -297,5 +298,48 @@ async fn a_dropped_account_opens_nothing_more() {
     let refused = proxy().connect_with(proxy().options(account).db_name(Some("shop"))).await;
     if let Ok(mut conn) = refused {
         assert!(conn.query_drop("SELECT COUNT(*) FROM shop.items").await.is_err(), "an account that is gone reads");
+    }
+}
+
+/// Bug: a session with a role that was revoked, or with a variable that its account may not set any more, failed at every statement from then
+/// on, also at the one that would have mended it.
+#[tokio::test]
+async fn a_session_that_cannot_be_restored_goes_on_without_what_is_refused() {
+    let account = Account { name: "t_demoted", password: "p" };
+    let variable = if flavour() == Flavour::MariaDb { "binlog_format = 'STATEMENT'" } else { "sql_require_primary_key = 1" };
+    let name = variable.split(' ').next().unwrap();
+    on_db1(&["DROP USER IF EXISTS t_demoted", "DROP ROLE IF EXISTS t_role", "CREATE ROLE t_role"]).await;
+    on_db1(&["CREATE USER t_demoted IDENTIFIED BY 'p'", "GRANT ALL ON *.* TO t_demoted", "GRANT t_role TO t_demoted"]).await;
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "1").start().await.unwrap();
+    let default = cluster().server("db1").value(&format!("SELECT @@{name}")).await.unwrap();
+    let revoke_all = ["REVOKE ALL PRIVILEGES, GRANT OPTION FROM t_demoted", "GRANT SELECT ON *.* TO t_demoted"];
+    for (set, revoke, mend) in [
+        ("SET ROLE t_role".to_owned(), &["REVOKE t_role FROM t_demoted"][..], "SET ROLE NONE".to_owned()),
+        (format!("SET SESSION {variable}"), &revoke_all, format!("SET SESSION {name} = DEFAULT")),
+    ] {
+        let mut conn = proxy.connect_with(proxy.options(account)).await.unwrap();
+        let mut other = proxy.connect_with(proxy.options(account)).await.unwrap();
+        conn.query_drop("SET SESSION sort_buffer_size = 262144").await.unwrap();
+        conn.query_drop(&set).await.unwrap();
+        on_db1(revoke).await;
+        // The connection that was brought there before is gone, and another's is there.
+        let theirs =
+            cluster().server("db1").query("SELECT id FROM information_schema.processlist WHERE user = 't_demoted'").await.unwrap();
+        for row in &theirs.rows {
+            let _ = cluster().server("db1").run(&[&format!("KILL {}", row[0])]).await;
+        }
+        let value: String =
+            other.query_first(format!("/* sluice: master */ SELECT CAST(@@{name} AS CHAR)")).await.unwrap().unwrap();
+        assert_eq!(value, default);
+        let told = conn.query_drop("/* sluice: master */ SELECT 1").await.expect_err("it is told once");
+        let errno = server_error(&told).map(|told| told.0);
+        assert!(matches!(errno, Some(1227 | 1959 | 3530)), "{set}: {told}");
+        for sql in ["/* sluice: master */ SELECT 1", "DO 1"] {
+            conn.query_drop(sql).await.unwrap_or_else(|e| panic!("{set}, {sql}: {e}"));
+        }
+        let kept: u32 = conn.query_first("/* sluice: master */ SELECT @@sort_buffer_size").await.unwrap().unwrap();
+        assert_eq!(kept, 262144, "what is not refused stays");
+        let mended = conn.query_drop(&mend).await;
+        assert!(mended.is_ok() || set.starts_with("SET SESSION"), "{mended:?}");
     }
 }
