@@ -1,4 +1,4 @@
-//! Who could take the place of a lost master, and what would be lost with it.
+//! Who could take the place of a lost master, and who of them does.
 
 use super::settings::ConfiguredRole;
 use super::{GtidSet, ServerId};
@@ -56,13 +56,6 @@ pub fn best(candidates: &[Candidate], promote_replicas: bool) -> Option<&Candida
     of(ConfiguredRole::Master).or_else(|| if promote_replicas { of(ConfiguredRole::Replica) } else { None })
 }
 
-/// What the lost master is known to have had and the candidate never received, in words, and how many transactions; `None` when nothing is known to be
-/// lost. The master's last heartbeat is up to an interval old: it may have had more.
-pub fn losses(had: Option<&GtidSet>, candidate: &Candidate) -> Option<(String, u64)> {
-    let had = had.filter(|had| !candidate.received.covers(had))?;
-    Some((had.missing_from(&candidate.received), had.missing_count(&candidate.received)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,9 +91,5 @@ mod tests {
         assert_eq!(of(&[waits], true), Some(3));
         let broken = Candidate { applier_ok: false, ..peer.clone() };
         assert_eq!(of(&[broken, ahead], true), Some(2));
-        let had = GtidSet::parse(Flavor::MariaDb, "0-1-9").unwrap();
-        assert_eq!(losses(Some(&had), &peer), Some(("0-1-8..9".to_owned(), 2)));
-        assert_eq!(losses(Some(&had), &also), None);
-        assert_eq!(losses(None, &peer), None);
     }
 }
