@@ -77,14 +77,12 @@ pub struct Case {
     pub no_catch_up: bool,
     /// What who takes over had when that was begun last.
     pub fetched_from: Option<GtidSet>,
-    /// Until when another survivor may apply what it has received, so that it can send it; `None` before that has begun.
-    pub wait_until: Option<Instant>,
-    /// That is over: what it has not applied counts as lost.
-    pub no_wait: bool,
+    /// Who was waited for until it had applied what it had received.
+    pub waited: Vec<Waited>,
+    /// Other survivors that apply nothing: what they have not applied counts as lost.
+    pub no_wait: Vec<ServerId>,
     /// Whom an operator wants by force applies nothing of what it has received: that is lost.
-    pub stands_still: bool,
-    /// How much it had left to apply when it was last seen to go on.
-    pub waited: Option<u64>,
+    pub stands_still: Option<ServerId>,
     /// What has been done.
     pub steps: Vec<StepDone>,
     /// When a step was told last. What fails is tried again several times a second, for as long as it takes.
@@ -117,6 +115,19 @@ pub struct Case {
     pub only_spared: bool,
 }
 
+/// A survivor that applies what it has received, so that it can take over or send it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Waited {
+    /// Who.
+    pub server: ServerId,
+    /// What it had received when that began.
+    pub received: GtidSet,
+    /// How much of it was left when it was last seen to go on.
+    pub left: u64,
+    /// Until when it may apply nothing.
+    pub until: Instant,
+}
+
 /// The candidate fetches from another survivor what that one has more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct CatchingUp {
@@ -146,15 +157,14 @@ impl Case {
             catch_ups: 0,
             no_catch_up: false,
             fetched_from: None,
-            wait_until: None,
-            no_wait: false,
-            waited: None,
+            waited: Vec::new(),
+            no_wait: Vec::new(),
             steps: Vec::new(),
             told_at: VecDeque::new(),
             step_began: now,
             told: String::new(),
             held: false,
-            stands_still: false,
+            stands_still: None,
             blocked: false,
             unfenced: false,
             rest_until: None,

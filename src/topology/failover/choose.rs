@@ -87,7 +87,8 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], outranked
         let broken = !one.applier_ok && !one.is_drained();
         // What it fetched from another survivor cannot be applied, or an operator takes it as it is: that part is lost, and named.
         let by_force = case.force && case.target == Some(id);
-        let given_up = (broken && (case.no_catch_up || by_force)) || (case.stands_still && by_force && !one.is_drained());
+        let given_up =
+            (broken && (case.no_catch_up || by_force)) || (case.stands_still == Some(id) && by_force && !one.is_drained());
         let replica = view.configured_role == ConfiguredRole::Replica;
         let reason = match view.state {
             State::Quarantined if !(case.force && case.target == Some(id)) => Some("quarantined"),
@@ -138,8 +139,9 @@ pub(super) fn choose(seen: &Snapshot, case: &Case, answers: &[Answer], outranked
         // Only what it has applied it can send: a moment is worth it, and a delayed replica's hour is not.
         let busy =
             |one: &&Candidate| one.applier_ok && !one.delayed && !one.is_drained() && !rest_of(one) && beyond(&one.received) > most;
-        let applying = others().filter(busy).max_by_key(|one| beyond(&one.received));
-        match (applying.filter(|_| !case.no_wait && !case.force), ahead) {
+        let waited_for = |one: &&Candidate| busy(one) && !case.force && !case.no_wait.contains(&one.id);
+        let applying = others().filter(waited_for).max_by_key(|one| beyond(&one.received));
+        match (applying, ahead) {
             (Some(one), _) => return Choice::WaitFor(one.id),
             (None, Some(ahead)) if rest_of(ahead) => return Choice::Rest(whom),
             (None, Some(ahead)) => return Choice::CatchUp { whom, from: ahead.id },

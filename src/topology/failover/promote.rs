@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::observation::{ReplicaChannel, ThreadState};
 use super::super::snapshot::ServerView;
 use super::super::{ConfiguredRole, Facts, ServerId, State, outranks};
-use super::case::{Case, CatchingUp};
+use super::case::{Case, CatchingUp, Waited};
 use super::choose::{Choice, choose};
 use super::machine::{Machine, OUTCOME_LIMIT, Phase, outcome_of};
 use super::{Action, Answer, Event, Kind, Outcome, Ticket};
@@ -27,15 +27,6 @@ const REST_LIMIT: Duration = Duration::from_millis(250);
 const WAIT_LIMIT: Duration = Duration::from_secs(10);
 /// And how often fetching is begun, before what is missing counts as lost.
 const CATCH_UPS_MAX: u32 = 5;
-
-/// Whether a survivor that is waited for applies what it has received, or is given the time to begin.
-/// `left`: how much of it is left.
-fn goes_on(case: &mut Case, left: Option<u64>, now: Instant) -> bool {
-    if case.waited.is_none() || left.zip(case.waited).is_some_and(|(left, before)| left < before) {
-        (case.waited, case.wait_until) = (left, Some(now + WAIT_LIMIT));
-    }
-    case.wait_until.is_some_and(|until| now < until)
-}
 
 /// What a server answered.
 fn said(answers: &[Answer], id: ServerId) -> Option<&Facts> {
@@ -147,19 +138,19 @@ impl Machine {
                 case.no_catch_up |= catching_up.is_some_and(fails);
                 again(NOBODY_AGAIN, case, catching_up)
             }
-            Choice::Applying(whom) if goes_on(&mut case, self.left_to_apply(answers, whom), now) => {
+            Choice::Applying(whom) if self.goes_on(&mut case, answers, whom, now) => {
                 self.applies(whom, true, case, catching_up, now, actions)
             }
             Choice::Applying(whom) if case.force && case.target == Some(whom) => {
-                case.stands_still = true;
+                case.stands_still = Some(whom);
                 self.ask_candidates(case, None, now, actions)
             }
             Choice::Applying(whom) => self.applies(whom, false, case, catching_up, now, actions),
-            Choice::WaitFor(whom) if goes_on(&mut case, self.left_to_apply(answers, whom), now) => {
+            Choice::WaitFor(whom) if self.goes_on(&mut case, answers, whom, now) => {
                 self.applies(whom, true, case, catching_up, now, actions)
             }
             Choice::WaitFor(whom) => {
-                case.no_wait = true;
+                case.no_wait.push(whom);
                 let detail = "apply: it has received more and applies nothing of it; it is not waited for any longer".to_owned();
                 actions.push(Action::Tell { kind: "failover", server: Some(whom), detail });
                 self.ask_candidates(case, catching_up, now, actions)
@@ -255,9 +246,24 @@ impl Machine {
         fetch.ticket.is_none() && fetch.early != asked && from.any(in_vain)
     }
 
-    /// How much of what it has received it has not applied. What somebody writes there meanwhile is in both.
-    fn left_to_apply(&self, answers: &[Answer], whom: ServerId) -> Option<u64> {
-        said(answers, whom).map(|facts| self.seen.received(facts).missing_count(&facts.applied()))
+    /// Whether a survivor that is waited for applies what it has received, or is given the time to begin: each has its own. Measured by what it had received
+    /// when that began, so that neither what it fetches meanwhile nor what somebody writes there looks like a change.
+    fn goes_on(&self, case: &mut Case, answers: &[Answer], whom: ServerId, now: Instant) -> bool {
+        let Some(facts) = said(answers, whom) else { return true };
+        let received = self.seen.received(facts);
+        if let Some(one) = case.waited.iter_mut().find(|one| one.server == whom) {
+            let left = one.received.missing_count(&facts.applied());
+            if left > 0 || one.received.covers(&received) {
+                if left < one.left {
+                    (one.left, one.until) = (left, now + WAIT_LIMIT);
+                }
+                return now < one.until;
+            }
+        }
+        case.waited.retain(|one| one.server != whom);
+        let left = received.missing_count(&facts.applied());
+        case.waited.push(Waited { server: whom, received, left, until: now + WAIT_LIMIT });
+        true
     }
 
     /// Whether nothing has come since it began to fetch: whoever has it does not send it.

@@ -17,6 +17,7 @@ use super::machine::Phase;
 use super::*;
 
 mod choices;
+mod patience;
 mod silent;
 mod stories;
 
