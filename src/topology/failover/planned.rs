@@ -132,14 +132,14 @@ impl Machine {
                         actions.push(Action::Release(old));
                         self.ended(case, &why, now, actions)
                     }
-                    // Neither the one nor the other: then it is a failover, with whoever can be had.
-                    Some(_) => {
+                    // Neither the one nor the other: then it is a failover, with whoever can be had. One that said nothing may be writable all the same.
+                    Some(said) => {
                         let why = format!("{why}, and {} cannot be made writable again", self.name(old));
                         if let Some(order) = case.order {
                             actions.push(Action::Reply(order, Err(why.clone())));
                         }
                         let next = self.as_failover(case, why, now);
-                        self.depose(next, now, actions)
+                        if said.is_ok() { self.depose(next, now, actions) } else { self.doubted(next, now, actions) }
                     }
                 }
             }
@@ -164,11 +164,18 @@ impl Machine {
         Case { kind: Kind::Failover, order: None, target: None, why, had, stale: self.tending.stale(now), ..case }
     }
 
-    /// The old master has died while it was to hand over, and nobody was promoted yet.
+    /// The old master does not answer: before anybody is promoted beside it, the others are asked whether they hear from it, as ever.
+    fn doubted(&mut self, mut case: Case, now: Instant, actions: &mut Vec<Action>) -> Phase {
+        let why = case.why.clone();
+        self.hold_for(&mut case, why, now, actions);
+        self.ask_about(case, now, actions)
+    }
+
+    /// The old master has fallen silent while it was to hand over, and nobody was promoted yet.
     fn dies_meanwhile(&mut self, phase: Phase, now: Instant, actions: &mut Vec<Action>) -> Phase {
         let (Phase::Drain { case, .. } | Phase::Demote { case, .. } | Phase::Follow { case, .. }) = &phase else { return phase };
         let dead = case.old.and_then(|old| self.view(old)).filter(|view| view.state == State::Down);
-        let Some(why) = dead.map(|view| format!("{} died while it was to hand over: {}", view.name, view.reason)) else {
+        let Some(why) = dead.map(|view| format!("{} is down while it was to hand over: {}", view.name, view.reason)) else {
             return phase;
         };
         let case = case.clone();
@@ -176,7 +183,7 @@ impl Machine {
             actions.push(Action::Reply(order, Err(why.clone())));
         }
         let next = self.as_failover(case, why, now);
-        self.depose(next, now, actions)
+        self.doubted(next, now, actions)
     }
 
     /// The old master takes the writes again.

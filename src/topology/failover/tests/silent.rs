@@ -313,7 +313,9 @@ fn a_master_that_dies_while_it_hands_over_is_replaced_at_once_and_its_loss_is_na
     tell(&mut world, None);
     world.servers[0].up = false;
     look_around(&mut world);
-    assert_eq!(tell(&mut world, None), ["reply", "depose", "fence", "end open", "ask"]);
+    assert_eq!(tell(&mut world, None), ["reply", "hold", "ask"]);
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["depose", "fence", "end open", "ask"], "it refuses, and nobody hears from it");
     let lost = (0..20).find_map(|_| {
         world.now += ms(20);
         let answer = newest(&mut world);
@@ -354,4 +356,39 @@ fn who_applies_nothing_of_what_it_has_received_is_told_and_taken_by_force() {
         assert!(promoted.is_none() || second >= 20, "nobody has ordered that");
     }
     assert_eq!((told, promoted.map(|(_, as_it_is)| as_it_is)), (1, Some(true)), "{promoted:?}");
+}
+
+/// Harm: the link to the master broke in the middle of a switchover, and the peer was promoted beside it while another proxy went on writing there.
+#[test]
+fn a_master_that_is_out_of_reach_while_it_hands_over_stays_while_somebody_writes_to_it() {
+    for restores in [false, true] {
+        let mut world = running();
+        assert_eq!(tell(&mut world, Some(Event::Order(7, Order::Switchover { to: B, dry_run: false }))), ["ask"]);
+        let answer = newest(&mut world);
+        assert_eq!(tell(&mut world, Some(answer)), ["hold", "await open"]);
+        world.servers[0].cut = true;
+        let lost = |world: &World| Event::Done(world.machine.last_ticket(), Outcome::Acted(Err("no answer".to_owned())));
+        if restores {
+            let open = Event::Done(world.machine.last_ticket(), Outcome::Open(0));
+            assert_eq!(tell(&mut world, Some(open)), ["fence"]);
+            let fence = lost(&world);
+            assert_eq!(tell(&mut world, Some(fence)), ["promote"], "back to db1");
+            let release = lost(&world);
+            assert_eq!(tell(&mut world, Some(release)), ["reply", "hold", "ask"]);
+        }
+        world.now += ms(1_600);
+        world.judge(others(&world));
+        assert_eq!(tell(&mut world, None), if restores { vec![] } else { vec!["reply", "hold", "ask"] });
+        for number in 50..60 {
+            (0..4).for_each(|n| world.servers[n].executed.merge(&one_of_the_master(number)));
+            let heard = newest(&mut world);
+            assert_eq!(tell(&mut world, Some(heard)), Vec::<&str>::new(), "another proxy's beat {number}, restores {restores}");
+            world.now += ms(250);
+            world.judge(others(&world));
+            assert_eq!(tell(&mut world, None), ["ask"]);
+        }
+        world.servers[0].cut = false;
+        let answer = newest(&mut world);
+        assert_eq!(tell(&mut world, Some(answer)), ["release"], "restores {restores}");
+    }
 }
