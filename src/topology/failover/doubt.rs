@@ -158,7 +158,9 @@ impl Machine {
         let unless = case.old.filter(|_| case.only_spared);
         case.asked = now;
         actions.push(Action::Ask { ticket, unless, probe, spare: case.spare.clone(), write });
-        Phase::Doubt { case, ticket: Some(ticket), until: now + OUTCOME_LIMIT }
+        // A write has two thirds of `heartbeat_timeout`, and may be looked at after that.
+        let limit = OUTCOME_LIMIT.max(self.settings.topology.heartbeat_timeout * 2);
+        Phase::Doubt { case, ticket: Some(ticket), until: now + limit }
     }
 
     pub(super) fn doubt(

@@ -392,3 +392,20 @@ fn a_master_that_is_out_of_reach_while_it_hands_over_stays_while_somebody_writes
         assert_eq!(tell(&mut world, Some(answer)), ["release"], "restores {restores}");
     }
 }
+
+/// Harm: with a long `heartbeat_timeout` the write that was to tell came back after its question was given up, and so did every later one.
+#[test]
+fn a_write_is_waited_for_as_long_as_it_may_take() {
+    let mut world = running();
+    world.settings.heartbeat_timeout = ms(30_000);
+    world.machine.configure(FailoverSettings { topology: world.settings.clone(), ..world.machine.settings.clone() });
+    world.memory.beat_failed(A, world.now, "no answer in time".to_owned());
+    world.now += ms(25_000);
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), ["ask"]);
+    world.now += ms(22_000);
+    look_around(&mut world);
+    assert_eq!(tell(&mut world, None), Vec::<&str>::new(), "it has two thirds of it");
+    let blocked = tried(&mut world, 1, Writes::Blocked("no answer in time".to_owned()));
+    assert_eq!(tell(&mut world, Some(blocked)), ["depose", "fence", "end open"]);
+}
