@@ -80,6 +80,8 @@ pub(super) struct Tending {
     restarted: Vec<ServerId>,
     /// Whose receiver does not run although the master lives, and since when.
     stopped: Vec<(ServerId, Instant)>,
+    /// Since when there is no master to receive from: that time does not count.
+    alone: Option<Instant>,
     /// Whose replication somebody else has stopped, and from whom it came; it is theirs to start it again.
     halted: Vec<(ServerId, ServerId)>,
     /// Who was master meanwhile.
@@ -128,7 +130,9 @@ impl Tending {
 
     /// Whose receiver had not run for so long that what it lacks is not only what was on its way.
     pub(super) fn stale(&self, now: Instant) -> Vec<ServerId> {
-        self.stopped.iter().filter(|(_, since)| now.saturating_duration_since(*since) >= STALE_AFTER).map(|(id, _)| *id).collect()
+        let until = self.alone.unwrap_or(now);
+        let stale = |(_, since): &&(ServerId, Instant)| until.saturating_duration_since(*since) >= STALE_AFTER;
+        self.stopped.iter().filter(stale).map(|(id, _)| *id).collect()
     }
 
     /// Since when the master is on its way to being read-only.
@@ -319,7 +323,13 @@ impl Machine {
         let writer = self.seen.writer().and_then(|view| view.facts.as_ref());
         let pending = writer.is_some_and(|facts| facts.super_read_only && !facts.read_only);
         self.tending.pending = if pending { Some(self.tending.pending.unwrap_or(now)) } else { None };
-        let Some(master) = self.seen.writer().map(|view| view.id) else { return };
+        let Some(master) = self.seen.writer().map(|view| view.id) else {
+            self.tending.alone.get_or_insert(now);
+            return;
+        };
+        if let Some(alone) = self.tending.alone.take() {
+            self.tending.stopped.iter_mut().for_each(|(_, since)| *since += now.saturating_duration_since(alone));
+        }
         for view in &self.seen.servers {
             let stopped = self.seen.channel(view.id, master).is_some_and(|channel| channel.io_running != ThreadState::Running);
             if !stopped {

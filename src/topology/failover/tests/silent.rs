@@ -409,3 +409,27 @@ fn a_write_is_waited_for_as_long_as_it_may_take() {
     let blocked = tried(&mut world, 1, Writes::Blocked("no answer in time".to_owned()));
     assert_eq!(tell(&mut world, Some(blocked)), ["depose", "fence", "end open"]);
 }
+
+/// Harm: replicas that connected in vain in the moment before their master was seen dead counted, a minute later, as cut off from a living one.
+#[test]
+fn who_connects_in_vain_to_a_dead_master_was_not_cut_off_before() {
+    let mut world = running();
+    world.servers[0].executed.merge(&one_of_the_master(40));
+    look_around(&mut world);
+    world.machine.configure(FailoverSettings { mode: Mode::Manual, ..world.machine.settings.clone() });
+    tell(&mut world, None);
+    world.servers[0].up = false;
+    world.judge(others(&world));
+    assert!(world.snapshot.writer().is_some(), "its replicas know first");
+    tell(&mut world, None);
+    look_around(&mut world);
+    tell(&mut world, None);
+    world.now += ms(70_000);
+    look_around(&mut world);
+    world.machine.configure(FailoverSettings { mode: Mode::Auto, ..world.machine.settings.clone() });
+    assert_eq!(tell(&mut world, None), ["hold", "ask"]);
+    let answer = newest(&mut world);
+    tell(&mut world, Some(answer));
+    let answer = newest(&mut world);
+    assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
+}
