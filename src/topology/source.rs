@@ -62,13 +62,21 @@ fn by_elimination<'a>(servers: impl Iterator<Item = Known<'a>> + Clone, channel:
 impl Snapshot {
     /// The server a channel replicates from; `None` when it is none of ours.
     pub fn source_of(&self, channel: &ReplicaChannel) -> Option<ServerId> {
-        let known = self.servers.iter().map(|view| Known {
+        source_among(self.known(), channel)
+    }
+
+    /// The same, where a name tells, and not only that no other is left. A source outside of the file may look so, too.
+    pub fn named_source_of(&self, channel: &ReplicaChannel) -> Option<ServerId> {
+        by_name(self.known(), channel)
+    }
+
+    fn known(&self) -> impl Iterator<Item = Known<'_>> + Clone {
+        self.servers.iter().map(|view| Known {
             id: view.id,
             role: view.configured_role,
             address: &view.address,
             facts: view.facts.as_deref(),
-        });
-        source_among(known, channel)
+        })
     }
 
     /// Whether there is a server of the file that nobody has heard of yet: a channel whose source is not known may come from it.

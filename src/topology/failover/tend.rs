@@ -234,7 +234,7 @@ pub(super) fn duties(
     }
     let Some(facts) = seen.server(master).and_then(|view| view.facts.as_ref()) else { return duties };
     for channel in &facts.replication {
-        let Some(from) = seen.source_of(channel).and_then(|id| seen.server(id)) else { continue };
+        let Some(from) = seen.named_source_of(channel).and_then(|id| seen.server(id)) else { continue };
         let writable = from.facts.as_ref().is_none_or(|facts| facts.writable());
         if &*from.reason == NOT_ASKED {
             continue;

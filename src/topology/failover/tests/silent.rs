@@ -433,3 +433,30 @@ fn who_connects_in_vain_to_a_dead_master_was_not_cut_off_before() {
     let answer = newest(&mut world);
     assert_eq!(tell(&mut world, Some(answer)), ["promote"]);
 }
+
+/// Harm: what the master received from a server outside of the file was stopped, again after each START: a peer that had never answered was taken for it.
+#[test]
+fn what_only_looks_like_a_peer_that_has_never_answered_is_not_stopped() {
+    for (what, named, expected) in [("it is named", true, vec!["receive nothing"]), ("another is left", false, vec![])] {
+        let mut world = configured(false);
+        (world.servers[0].up, world.servers[1].read_only) = (false, false);
+        (2..4).for_each(|n| world.servers[n].source = 1);
+        for _ in 0..2 {
+            world.now += ms(10);
+            let look = |n: u16| {
+                let mut said = world.look(usize::from(n));
+                if let (1, false, Ok(facts)) = (n, named, &mut said) {
+                    facts.replication[0].source_host = "legacy".to_owned();
+                    facts.replication[0].source_uuid = uuid_text(77);
+                }
+                Observation::from_monitor(ServerId(n), world.now, world.now, said)
+            };
+            let seen = (0..4).map(look).collect();
+            world.judge(seen);
+        }
+        assert_eq!(world.snapshot.writer().map(|view| view.id), Some(B));
+        let channel = world.snapshot.servers[1].facts.as_ref().map(|facts| facts.replication[0].clone()).unwrap();
+        assert_eq!(world.snapshot.source_of(&channel), Some(A), "{what}");
+        assert_eq!(tell(&mut world, None), expected, "{what}");
+    }
+}
