@@ -188,11 +188,13 @@ impl Machine {
 
     /// The old master takes the writes again.
     pub(super) fn restore(&mut self, mut case: Case, old: ServerId, why: String, now: Instant, actions: &mut Vec<Action>) -> Phase {
-        // The other one crashed meanwhile and came back writable, as its file says, or another proxy has made one master: then the old one must not become
-        // so, too.
+        // The other one crashed meanwhile and came back writable, as its file says, or so did a former master, or another proxy has made one master: then
+        // the old one must not become so, too.
         let writable = |view: &&ServerView| {
             view.id != old
-                && (Some(view.id) == case.target || view.configured_role == ConfiguredRole::Master)
+                && (Some(view.id) == case.target
+                    || view.configured_role == ConfiguredRole::Master
+                    || self.tending.deposed.contains(&view.id))
                 && !matches!(view.state, State::Down | State::Offline)
                 && view.facts.as_ref().is_some_and(|facts| facts.writable())
         };

@@ -71,7 +71,7 @@ impl Duty {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Tending {
     /// Former masters that have not come back yet.
-    deposed: Vec<ServerId>,
+    pub(super) deposed: Vec<ServerId>,
     /// Those of them that answer again, and since when their commits wait for no acknowledgement.
     let_go: Vec<(ServerId, Instant)>,
     /// Those of them whose quarantine was counted.
