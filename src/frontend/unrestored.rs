@@ -4,15 +4,11 @@
 //! the next one each part is brought by itself, and what is refused is not the session's any more: else every statement would fail, also the one
 //! that would mend it.
 
-use std::sync::Arc;
-
 use crate::backend::connection::CommandError;
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
-use crate::session::state::Change;
-
-/// First byte of an ERR packet's payload.
-const ERR_HEADER: u8 = 0xFF;
+use crate::protocol::frame::HEADER_LEN;
+use crate::protocol::ok_err_eof::ERR_HEADER;
 
 impl Client {
     /// Brings the connection to the session's state, part by part, and lets go of what is refused.
@@ -25,7 +21,7 @@ impl Client {
         let mut refused = Vec::new();
         for (command, change) in lease.have.alone(&self.session.state) {
             let reply = lease.raw_reply(&command).await?;
-            if reply.get(crate::protocol::frame::HEADER_LEN) == Some(&ERR_HEADER) {
+            if reply.get(HEADER_LEN) == Some(&ERR_HEADER) {
                 tracing::info!(
                     client = self.entry.id,
                     refused = %String::from_utf8_lossy(&command),
@@ -34,12 +30,7 @@ impl Client {
                 refused.push(change);
             }
         }
-        if refused.iter().any(|change| matches!(change, Change::Role(_))) {
-            self.session.pins.set(crate::session::pin::PinReason::Role, false);
-        }
-        if !refused.is_empty() {
-            self.session.state = Arc::new(self.session.state.changed(&refused));
-        }
+        self.session.change(&refused);
         Ok(())
     }
 }

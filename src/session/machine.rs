@@ -240,7 +240,7 @@ impl Session {
         self.initial = Arc::new(self.initial.changed(&[Change::Schema(Some(name.into()))]));
     }
 
-    fn change(&mut self, changes: &[Change]) {
+    pub(crate) fn change(&mut self, changes: &[Change]) {
         if changes.is_empty() {
             return;
         }
@@ -272,11 +272,12 @@ impl Session {
     fn learn_statement(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {
         // What SET STATEMENT, or the hint SET_VAR, sets is set back when its statement ends, and both were tracked. What a function in it changed stays.
         let known = learned.ok && !statement.multi && !statement.effects.opaque;
-        let by_hint = self.lex.dialect == Dialect::MySql && has_set_var(statement, sql);
-        let for_one = known && !learned.is_plain() && (is_set_statement(statement) || by_hint);
+        let told = known && !learned.is_plain();
+        let by_hint = told && self.lex.dialect == Dialect::MySql && has_set_var(statement, sql);
+        let for_one = by_hint || told && is_set_statement(statement);
         let state_changed = learned.state_changed && statement.runs_unseen();
         // A trigger, or what a view runs, may have set others.
-        let others: Vec<Tracked> = match for_one && by_hint {
+        let others: Vec<Tracked> = match by_hint {
             true => learned.variables.iter().filter(|(name, _)| !names_in_hint(sql, name)).cloned().collect(),
             false => Vec::new(),
         };
