@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use sluice::net::{Buffer, Peer, Stream};
 use sluice::protocol::Capabilities;
 use sluice::protocol::compress::Algorithm;
-use sluice::protocol::frame::{HEADER_LEN, Renumber, next_packet, put_packet};
+use sluice::protocol::frame::{HEADER_LEN, next_packet, put_packet};
 use sluice::protocol::handshake::{Greeting, HandshakeResponse};
 use sluice::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket};
 use sluice::protocol::prepared::PrepareOk;
@@ -76,9 +76,6 @@ pub struct Wire {
     /// What the last OK told of the session's state.
     pub tracked: Vec<u8>,
     seq: u8,
-    renumber: Option<Renumber>,
-    /// Bytes that stood in the buffer when it was last looked at.
-    seen: usize,
 }
 
 impl Wire {
@@ -107,8 +104,6 @@ impl Wire {
             statement: 0,
             tracked: Vec::new(),
             seq: 0,
-            renumber: None,
-            seen: 0,
         };
         let packet = wire.packet().await?;
         wire.greeting = Greeting::parse(&packet).with_context(|| format!("instead of a greeting: {packet:?}"))?;
@@ -181,16 +176,9 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> Result<()> {
-        let before = self.buffer.len();
         let read = tokio::time::timeout(LIMIT, self.buffer.fill(&mut self.stream)).await.context("no answer in time")??;
         if read == 0 {
             bail!("the peer closed the connection");
-        }
-        // In a compressed stream servers number packets by the pieces they go out in, and nobody looks.
-        if let Some(renumber) = &mut self.renumber {
-            renumber.consumed(self.seen.saturating_sub(before));
-            renumber.pass(self.buffer.filled_mut());
-            self.seen = self.buffer.len();
         }
         Ok(())
     }
@@ -249,7 +237,6 @@ impl Wire {
 
     /// Sends a `COM_CHANGE_USER` to an account without a password, and goes through the login that follows.
     pub async fn change_user(&mut self, command: &[u8]) -> Result<()> {
-        self.renumber = None;
         self.send(command).await?;
         loop {
             let packet = self.packet().await?;
@@ -274,7 +261,6 @@ impl Wire {
         let answer = scramble(&stage1(password.as_bytes()), nonce);
         let plugin = b"mysql_native_password\0";
         let parts: [&[u8]; 6] = [b"\x11", user.as_bytes(), b"\0\x14", &answer, b"\0\x2d\0", plugin];
-        self.renumber = None;
         self.send(&parts.concat()).await?;
         loop {
             let packet = self.packet().await?;
@@ -301,7 +287,6 @@ impl Wire {
         let (first, plugin) = (answer(&self.challenge)?, b"mysql_native_password\0");
         let name = b"\x1f\x0c_client_name\x11MySQL Connector/J";
         let parts: [&[u8]; 7] = [b"\x11", user.as_bytes(), b"\0\x14", &first, b"\0\x2d\0", plugin, name];
-        self.renumber = None;
         self.send(&parts.concat()).await?;
         loop {
             let packet = self.packet().await?;
@@ -324,18 +309,19 @@ impl Wire {
 
     /// Reads a whole reply. Of a request for a local file only that: the reply goes on when the file was sent.
     pub async fn reply(&mut self, expect: Expect) -> Result<Vec<Seen>> {
+        let mut tracker = ReplyTracker::new(expect, self.capabilities);
         if self.stream.is_compressed() {
-            self.renumber = Some(Renumber::new(1));
-            self.seen = self.buffer.len();
+            // There servers number packets by the pieces they go out in, and nobody looks.
+            tracker = tracker.numbered_from(1).unnumbered();
         }
-        self.reply_of(&mut ReplyTracker::new(expect, self.capabilities)).await
+        self.reply_of(&mut tracker).await
     }
 
     /// [`Wire::reply`], going on with a tracker.
     pub async fn reply_of(&mut self, tracker: &mut ReplyTracker) -> Result<Vec<Seen>> {
         let (mut passed, mut seen) = (Vec::new(), Vec::new());
         loop {
-            let walk = tracker.walk(self.buffer.filled())?;
+            let walk = tracker.walk(self.buffer.filled_mut())?;
             passed.extend_from_slice(&self.buffer.filled()[..walk.pass]);
             self.buffer.consume(walk.pass);
             match walk.event {
@@ -348,6 +334,7 @@ impl Wire {
                         return Ok(seen);
                     }
                 }
+                Event::EofDue { .. } => {}
                 Event::NeedMore if tracker.is_done() => {
                     whole_packets(&mut passed, &mut seen)?;
                     return Ok(seen);

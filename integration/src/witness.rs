@@ -25,6 +25,8 @@ const CAPABILITIES: u32 = 0x1 | 0x4 | 0x200 | 0x2000 | 0x8000 | 0x1_0000 | 0x2_0
 const STATUS_SLOW: u16 = 0x0800;
 /// `SERVER_MORE_RESULTS_EXISTS`.
 const STATUS_MORE_RESULTS: u16 = 0x0008;
+/// In a transaction, autocommit, more results, a cursor, no backslash escapes, OUT parameters, a transaction that only reads.
+const STATUS_BEFORE_ROWS: u16 = 0x0001 | 0x0002 | STATUS_MORE_RESULTS | 0x0040 | 0x0200 | 0x1000 | 0x2000;
 
 /// utf8mb4_general_ci, which both families know.
 pub const UTF8MB4: u8 = 45;
@@ -276,7 +278,7 @@ impl Wire {
         }
         if !self.deprecate_eof {
             let Some((_, payload)) = self.receive().await? else { return Ok(answer.end_in_rows()) };
-            answer.eof(&payload);
+            answer.definitions_end(&payload);
         }
         loop {
             let Some((_, payload)) = self.receive().await? else { return Ok(answer.end_in_rows()) };
@@ -319,6 +321,14 @@ impl Answer {
         let (warnings, status) = (reader.number(2), reader.number(2) as u16);
         self.lines.push(format!("end: status {:#06x}, {warnings} warnings", status & !STATUS_SLOW));
         status
+    }
+
+    /// The EOF between definitions and rows: what it says of the session and of what comes next. What it says of the statement is said at the
+    /// end, where it is known.
+    fn definitions_end(&mut self, payload: &[u8]) {
+        let mut reader = Reader(payload);
+        reader.take(3);
+        self.lines.push(format!("definitions end: status {:#06x}", reader.number(2) as u16 & STATUS_BEFORE_ROWS));
     }
 
     fn error(&mut self, payload: &[u8]) {

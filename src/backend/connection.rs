@@ -56,7 +56,6 @@ pub const KEY_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
     .with(Capabilities::MULTI_RESULTS)
     .with(Capabilities::PS_MULTI_RESULTS)
     .with(Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS)
-    .with(Capabilities::DEPRECATE_EOF)
     .with(Capabilities::OPTIONAL_RESULTSET_METADATA)
     .with(Capabilities::QUERY_ATTRIBUTES)
     .with(Capabilities::MARIADB_PROGRESS)
@@ -65,12 +64,11 @@ pub const KEY_CAPABILITIES: Capabilities = Capabilities::FOUND_ROWS
     .with(Capabilities::MARIADB_BULK_UNIT_RESULTS);
 
 /// Capabilities without which a connection cannot serve a client that has them: packets have another layout.
-pub const LAYOUT_CAPABILITIES: Capabilities = Capabilities::DEPRECATE_EOF
-    .with(Capabilities::OPTIONAL_RESULTSET_METADATA)
-    .with(Capabilities::QUERY_ATTRIBUTES)
-    .with(Capabilities::MARIADB_EXTENDED_METADATA);
+pub const LAYOUT_CAPABILITIES: Capabilities =
+    Capabilities::OPTIONAL_RESULTSET_METADATA.with(Capabilities::QUERY_ATTRIBUTES).with(Capabilities::MARIADB_EXTENDED_METADATA);
 
-/// Capabilities that every server connection asks for, whatever the client can do.
+/// Capabilities that every server connection asks for, whatever the client can do. What a function in a read has changed is only told with
+/// `DEPRECATE_EOF`; a client without it gets its EOF packets from [`crate::protocol::reply::old_eof`].
 pub const ALWAYS_CAPABILITIES: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::LONG_FLAG)
     .with(Capabilities::PROTOCOL_41)
@@ -79,6 +77,7 @@ pub const ALWAYS_CAPABILITIES: Capabilities = Capabilities::LONG_PASSWORD
     .with(Capabilities::PLUGIN_AUTH)
     .with(Capabilities::PLUGIN_AUTH_LENENC)
     .with(Capabilities::CONNECT_ATTRS)
+    .with(Capabilities::DEPRECATE_EOF)
     .with(Capabilities::SESSION_TRACK);
 
 /// The part of a client's capabilities that goes into its pool key.
@@ -301,7 +300,7 @@ impl Connection {
         for _ in 0..count {
             let mut tracker = ReplyTracker::new(expect, self.capabilities);
             loop {
-                let walk = tracker.walk(buffer.filled()).map_err(|e| CommandError::Nonsense(e.to_string()))?;
+                let walk = tracker.walk(buffer.filled_mut()).map_err(|e| CommandError::Nonsense(e.to_string()))?;
                 match walk.event {
                     Event::Packet { kind, len, done } => {
                         let packet = buffer.filled().get(walk.pass..walk.pass + len).unwrap_or(&[]);
@@ -317,7 +316,7 @@ impl Connection {
                             break;
                         }
                     }
-                    Event::NeedMore => {
+                    Event::EofDue { .. } | Event::NeedMore => {
                         buffer.consume(walk.pass);
                         if tracker.is_done() {
                             break;
@@ -391,10 +390,10 @@ impl Connection {
         let mut reply = Vec::new();
         let mut tracker = ReplyTracker::new(expect, self.capabilities);
         while !tracker.is_done() {
-            let walk = tracker.walk(buffer.filled()).map_err(|e| CommandError::Nonsense(e.to_string()))?;
+            let walk = tracker.walk(buffer.filled_mut()).map_err(|e| CommandError::Nonsense(e.to_string()))?;
             let used = match walk.event {
                 Event::Packet { len, .. } => walk.pass + len,
-                Event::NeedMore => walk.pass,
+                Event::EofDue { .. } | Event::NeedMore => walk.pass,
             };
             reply.extend_from_slice(buffer.filled().get(..used).unwrap_or(&[]));
             buffer.consume(used);

@@ -327,7 +327,8 @@ impl ServerPool {
             client: wanted.key.client,
         };
         let connected = connect::connect(&self.address, &self.tls(), &login, timeout).await.map_err(CheckoutError::Connect)?;
-        let missing = (wanted.key.capabilities & LAYOUT_CAPABILITIES) - connected.capabilities;
+        let needed = (wanted.key.capabilities & LAYOUT_CAPABILITIES) | Capabilities::DEPRECATE_EOF;
+        let missing = needed - connected.capabilities;
         if missing != Capabilities::NONE {
             let text = format!("the server does not offer {missing:?}, which this client was promised when it logged in");
             return Err(CheckoutError::Setup(CommandError::Nonsense(text)));

@@ -99,7 +99,8 @@ impl Client {
             user: &key.user,
             address: key.client,
             generation: key.generation,
-            capabilities: key.capabilities.0,
+            // Replies are kept as the client has them.
+            capabilities: (key.capabilities | (self.capabilities & Capabilities::DEPRECATE_EOF)).0,
             raw_collation: key.raw_collation,
         }
     }

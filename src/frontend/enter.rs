@@ -248,7 +248,7 @@ async fn a_beginning(shared: &Shared, account: &Account) -> Result<Begins, Optio
 /// Takes the login's connection into the pool when it is what the pool would have opened.
 async fn adopt(shared: &Shared, first: First, account: &Account) -> Option<Arc<[Change]>> {
     let wanted = ALWAYS_CAPABILITIES | account.key.capabilities;
-    let relevant = crate::backend::connection::KEY_CAPABILITIES | Capabilities::SESSION_TRACK;
+    let relevant = crate::backend::connection::KEY_CAPABILITIES | Capabilities::SESSION_TRACK | Capabilities::DEPRECATE_EOF;
     let offered = first.connected.greeting.capabilities;
     let same = (first.connected.capabilities & relevant) == (wanted & offered & relevant);
     if same

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use crate::backend::connection::Guard;
 use crate::backend::pool::Lease;
@@ -10,15 +9,11 @@ use crate::frontend::client::Client;
 use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
 use crate::frontend::schemaless::moves;
-use crate::frontend::written::rows_ended_in_eof;
 use crate::protocol::command::Com;
-use crate::protocol::frame::HEADER_LEN;
-use crate::protocol::ok_err_eof::OkPacket;
 use crate::session::machine::{Learned, is_tracking};
 use crate::session::pin::PinReason;
 use crate::sql::classify::Effects;
 use crate::sql::classify::{Class, Classified, names_id};
-use crate::topology::Flavor;
 
 /// The variables among those that a statement set by which a server is told what to track.
 pub(super) fn tracking_set<'a>(statement: &'a Classified, told: &'a Told) -> Vec<&'a str> {
@@ -55,14 +50,6 @@ impl Client {
             // Changed without an OK that says to what: whoever reads it next restores his own.
             lease.last_insert_id = u64::MAX;
         }
-        let unseen = job.statement.runs_unseen() || told.by_view;
-        let changed_unseen =
-            !prepare_only && unseen && told.flagged && lease.flavor == Flavor::MariaDb && rows_ended_in_eof(job, told);
-        // Bound to a server that is not the master the session could not write any more: what may be left there ends with the connection.
-        let elsewhere = changed_unseen && self.shared.snapshot.load().master.is_some_and(|master| master != lease.server);
-        if elsewhere && (told.by_view || job.statement.calls_stored_function()) {
-            lease.expires = Instant::now();
-        }
         if !prepare_only {
             let learned = Learned {
                 ok,
@@ -72,9 +59,8 @@ impl Client {
                 id_was_made,
                 variables: &told.variables,
                 schema: told.schema.as_deref(),
-                state_changed: told.state_changed || told.by_view && changed_unseen && !elsewhere,
+                state_changed: told.state_changed,
                 overflow: told.overflow,
-                cannot_be_told: changed_unseen && !elsewhere,
             };
             if (ok || job.statement.multi) && job.statement.changes_accounts() {
                 self.shared.accounts_changed();
@@ -114,42 +100,7 @@ impl Client {
             lease.note_prepared(text.clone(), prepared.statement_id);
         }
         self.learn_gtid(lease, told.gtid.as_deref());
-        if job.statement.may_change_views() {
-            self.shared.views.may_have_changed();
-        }
         self.session.defined |= job.statement.class == Class::Ddl && told.gtid.is_some();
-    }
-
-    /// What a function has set or made where its rows ended in an EOF: MySQL tells of it with the next OK, which must not be another client's. Whether it told
-    /// of anything.
-    pub(super) async fn learn_behind_eof(&mut self, lease: &mut Lease) -> bool {
-        let Ok(reply) = lease.ping().await else {
-            lease.tainted = true;
-            return true;
-        };
-        let Some(ok) = reply.get(HEADER_LEN..).and_then(|payload| OkPacket::parse(payload, lease.capabilities)) else {
-            return true;
-        };
-        let mut told = Told::default();
-        told.note_ok(&ok);
-        self.learn_gtid(lease, told.gtid.as_deref());
-        let learned = Learned {
-            ok: true,
-            status: told.status,
-            variables: &told.variables,
-            schema: told.schema.as_deref(),
-            state_changed: told.state_changed,
-            overflow: told.overflow,
-            ..Learned::default()
-        };
-        if learned.is_plain() {
-            return told.gtid.is_some();
-        }
-        let sql = b"DO 0";
-        let (statement, _) = self.classify(sql);
-        self.session.learn(&statement, sql, &learned);
-        self.lease_stands_there(lease, told.schema.is_some());
-        true
     }
 
     /// What `LASTVAL(s)` tells stays on its connection. Most who take values never ask, and need not stay there.

@@ -17,21 +17,20 @@ pub(super) use crate::frontend::job::{ANSWERED, Failed, Job, Outcome, Payload};
 use crate::frontend::learn::tracking_set;
 use crate::frontend::lost::{Loss, Losses};
 use crate::frontend::refused;
-use crate::frontend::relay::{End, Pending, Relay, Told, write_pending};
+use crate::frontend::relay::{self, End, Pending, Relay, Told, write_pending};
 use crate::frontend::replay::Recovered;
 use crate::frontend::written;
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
 use crate::protocol::errno::{self, Errno};
-use crate::protocol::frame::{HEADER_LEN, Renumber};
+use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::ok_err_eof::ErrPacket;
 use crate::protocol::query;
-use crate::protocol::reply::{Expect, ReplyTracker};
+use crate::protocol::reply::Expect;
 use crate::routing::decision::{Decision, Target};
 use crate::session::machine::has_set_var;
 use crate::session::pin::PinReason;
 use crate::session::replay::Checksum;
-use crate::sql::classify::Class;
 use crate::topology::observation::Failure;
 use crate::topology::{Flavor, ServerId};
 
@@ -233,7 +232,6 @@ impl Client {
     ) -> Result<Result<Outcome, Failed>, Gone> {
         let server = lease.server;
         let mut buffer = Buffer::new();
-        let tracker = ReplyTracker::new(job.expect, lease.capabilities);
         let sent = Instant::now();
         let change = self.begin_change(job, server, sent);
         let open = self.note_sending(job, server);
@@ -260,8 +258,9 @@ impl Client {
         let mut told = Told { sum: open.map(|_| Checksum::default()), ..Told::default() };
         let mut pending = Pending::default();
         // A long command's packets may have been cut anew for the server, which numbers its answer behind those.
-        let renumbers = lease.stream.is_compressed() || self.upload.is_some();
-        let next_seq = self.next_seq();
+        let next_seq = self.upload.as_ref().map(|upload| upload.next_seq());
+        let out_params = job.statement.effects.calls_procedure || job.statement.effects.opaque;
+        let tracker = relay::tracker(job.expect, &lease, self.capabilities, out_params, next_seq);
         let mut fill = self.fill.take();
         let mut relay = Relay {
             server: &mut lease,
@@ -270,7 +269,7 @@ impl Client {
             hears: self.session.hears,
             tracker,
             statement_id: job.statement_id,
-            renumber: renumbers.then(|| Renumber::new(next_seq)),
+            status: self.session.status.of_session(),
             capture: fill.as_mut().and_then(|fill| fill.capture()),
             state: &self.session.state,
             asked_with: 1,
@@ -349,19 +348,6 @@ impl Client {
                 return Ok(Err(Failed::Lost(error, loss)));
             }
         }
-        let reads = matches!(job.statement.class, Class::Read | Class::LockingRead);
-        if told.ended_in_eof && reads && job.statement.may_use_table {
-            told.by_view = match lease.flavor {
-                Flavor::MariaDb => told.flagged,
-                Flavor::MySql => {
-                    if !self.shared.views.is_known() {
-                        Box::pin(self.shared.views.be_known()).await;
-                    }
-                    let schema = job.text.map_or(self.session.state.schema(), |text| text.state.schema());
-                    self.shared.views.may_be_read(job.statement, schema)
-                }
-            };
-        }
         let before = open.map(|open| (open, self.session.state.clone()));
         self.learn(job, &mut lease, &told);
         let unnamed = self.end_change(job, change, &told, &lease);
@@ -393,8 +379,8 @@ impl Client {
         let position_unknown =
             !self.session.pins.has(PinReason::Xa) && written::is_to_be_asked(job, &told, self.session.in_transaction());
         // To prepare a statement with the hint SET_VAR sets and sets back, and MySQL tells of it with the next OK, which must not be another
-        // statement's; so does a reply that ends in an EOF.
-        let told_more = told.state_changed || told.ended_in_eof || job.com == Com::StmtPrepare;
+        // statement's.
+        let told_more = told.state_changed || job.com == Com::StmtPrepare;
         let hinted = told_more && lease.flavor == Flavor::MySql && has_set_var(job.statement, job.sql);
         let to_ask = want_warnings || self.left.uncounted() || ask_id;
         if hinted
@@ -412,13 +398,7 @@ impl Client {
             if !position_unknown {
                 self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
             }
-            let unseen = job.statement.runs_unseen() || told.by_view;
-            let behind_eof = told.ended_in_eof && told.errno.is_none() && unseen && lease.flavor == Flavor::MySql;
-            // Most views only read.
-            let mut wrote = position_unknown;
-            if behind_eof && (hinted || position_unknown) {
-                wrote = (Box::pin(self.learn_behind_eof(&mut lease)).await || !told.by_view) && position_unknown;
-            } else if hinted && lease.ping().await.is_err() {
+            if hinted && lease.ping().await.is_err() {
                 lease.tainted = true;
             }
             if want_warnings {
@@ -436,7 +416,7 @@ impl Client {
             }
             // Behind what it would change: it is a query.
             if position_unknown {
-                if wrote && Box::pin(self.learn_position(&mut lease)).await {
+                if Box::pin(self.learn_position(&mut lease)).await {
                     self.change_learned(unnamed);
                 }
                 self.entry.view.lock().pins = self.session.pins;

@@ -15,15 +15,17 @@ use crate::backend::connection::Connection;
 use crate::frontend::capture::Capture;
 use crate::net::{Buffer, Stream, Watch, timer};
 use crate::protocol::Capabilities;
-use crate::protocol::frame::{HEADER_LEN, MAX_PAYLOAD, Renumber, put_packet};
+use crate::protocol::frame::{HEADER_LEN, MAX_PAYLOAD, put_packet};
 use crate::protocol::ok_err_eof::{EOF_HEADER, EofPacket, ErrPacket, OkPacket, Status, rewrite_ok};
 use crate::protocol::prepared::PrepareOk;
-use crate::protocol::reply::{Event, PacketKind, ReplyTracker};
+use crate::protocol::reply::old_eof::{self, EOF_PACKET_LEN};
+use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
 use crate::protocol::session_track::{self, Change as TrackedChange};
 
 use crate::session::machine::Tracked;
 use crate::session::replay::Checksum;
 use crate::session::state::State;
+use crate::topology::Flavor;
 
 /// A read this full makes the next one larger: a long result then costs fewer system calls.
 const LONG_REPLY_BUFFER: usize = 128 * 1024;
@@ -59,12 +61,6 @@ pub struct Told {
     pub state_changed: bool,
     /// More was tracked than is kept.
     pub overflow: bool,
-    /// Rows ended in an EOF, which tells nothing of what has changed: the client's connections have no `DEPRECATE_EOF`.
-    pub ended_in_eof: bool,
-    /// Such an EOF said that something has changed: MariaDB's does.
-    pub flagged: bool,
-    /// A read of a view ended so, and what the view runs may have changed something.
-    pub by_view: bool,
     /// The prepared statement's OK, for `COM_STMT_PREPARE`.
     pub prepared: Option<PrepareOk>,
     /// Bytes of the last OK or EOF, as the client gets it, header included.
@@ -124,8 +120,8 @@ pub struct Relay<'a> {
     pub tracker: ReplyTracker,
     /// Put into a PREPARE's OK instead of the server's number.
     pub statement_id: u32,
-    /// Numbers the packets, where the server's connection is compressed.
-    pub renumber: Option<Renumber>,
+    /// The session's flags, as far as they are known before the reply tells.
+    pub status: Status,
     /// Takes along what goes to the client, but for the last piece.
     pub capture: Option<&'a mut Capture>,
     /// The session, which says how long a client is waited for that stands still.
@@ -143,6 +139,23 @@ pub(super) fn patience(state: &State, variable: &str, default: Duration) -> Dura
     set.map_or(default, Duration::from_secs)
 }
 
+/// A tracker for the reply to what a client sent on this connection. `out_params`: it calls a procedure. `next_seq`: the number of the reply's first
+/// packet, where the server may count other packets than the client.
+pub(super) fn tracker(
+    expect: Expect,
+    server: &Connection,
+    client: Capabilities,
+    out_params: bool,
+    next_seq: Option<u8>,
+) -> ReplyTracker {
+    let tracker = ReplyTracker::new(expect, server.capabilities).toward(client, out_params);
+    match (server.stream.is_compressed(), next_seq) {
+        (true, next) => tracker.numbered_from(next.unwrap_or(1)).unnumbered(),
+        (false, Some(next)) => tracker.numbered_from(next),
+        (false, None) => tracker,
+    }
+}
+
 impl Relay<'_> {
     /// Reads the reply to its end and forwards all but its last piece.
     pub async fn run(&mut self, buffer: &mut Buffer, told: &mut Told, pending: &mut Pending) -> End {
@@ -158,15 +171,11 @@ impl Relay<'_> {
                 return End::Done { forwarded };
             }
             if pending.from_buffer > 0 || !pending.out.is_empty() {
-                let taken = pending.from_buffer;
                 if let Some(capture) = &mut self.capture {
                     capture.push(pending.piece(buffer));
                 }
                 if let Err(error) = write_pending(self.client, (self.state, self.server.net_timeouts.0), buffer, pending).await {
                     return End::Client(error);
-                }
-                if let Some(renumber) = &mut self.renumber {
-                    renumber.consumed(taken);
                 }
                 forwarded = true;
             }
@@ -206,21 +215,34 @@ impl Relay<'_> {
     fn process(&mut self, buffer: &mut Buffer, told: &mut Told, pending: &mut Pending) -> io::Result<Ready> {
         let rewrite =
             self.server.capabilities.has(Capabilities::SESSION_TRACK) != self.client_capabilities.has(Capabilities::SESSION_TRACK);
-        if let Some(renumber) = &mut self.renumber {
-            renumber.pass(buffer.filled_mut());
-        }
+        let old = self.tracker.is_for_old_client();
         let mut at = 0;
         let mut copied = 0;
+        // Where an EOF stands that is right but for its flags, which the end of the rows tells.
+        let mut unflagged = None;
         let mut ready = Ready::default();
         loop {
-            let walk = self.tracker.walk(buffer.filled().get(at..).unwrap_or(&[])).map_err(invalid)?;
+            let walk = self.tracker.walk(buffer.filled_mut().get_mut(at..).unwrap_or_default()).map_err(invalid)?;
             if let Some(sum) = &mut told.sum {
                 sum.rows(buffer.filled().get(at..at + walk.pass).unwrap_or(&[]));
             }
             at += walk.pass;
-            let Event::Packet { kind, len, done } = walk.event else {
-                ready.done = self.tracker.is_done();
-                break;
+            let (kind, mut len, done) = match walk.event {
+                Event::Packet { kind, len, done } => (kind, len, done),
+                Event::EofDue { seq, done } => {
+                    buffer.replace(at, 0, &old_eof::eof_packet(seq, 0, self.status));
+                    unflagged = Some((at, seq));
+                    at += EOF_PACKET_LEN;
+                    if done {
+                        ready.done = true;
+                        break;
+                    }
+                    continue;
+                }
+                Event::NeedMore => {
+                    ready.done = self.tracker.is_done();
+                    break;
+                }
             };
             let packet = buffer.filled().get(at..at + len).unwrap_or(&[]);
             let payload = packet.get(HEADER_LEN..).unwrap_or(&[]);
@@ -231,9 +253,18 @@ impl Relay<'_> {
                     told.note_ok(&ok);
                     told.ends_rows = payload.first() == Some(&EOF_HEADER);
                     told.last_len = len;
+                    let seq = packet.get(3).copied().unwrap_or(1);
                     // What Sluice has the server tell is for Sluice.
                     let less = if rewrite { None } else { session_track::heard(ok.session_state, self.hears) };
-                    if rewrite || less.is_some() {
+                    if old && told.ends_rows {
+                        let end = old_eof::at_end(seq, &ok, self.server.flavor == Flavor::MySql);
+                        let before = unflagged.take().map(|(place, seq)| (place, old_eof::before_rows(seq, &ok)));
+                        buffer.replace(at, len, &end);
+                        if let Some((place, eof)) = before {
+                            buffer.replace(place, EOF_PACKET_LEN, &eof);
+                        }
+                        (len, told.last_len) = (EOF_PACKET_LEN, EOF_PACKET_LEN);
+                    } else if rewrite || less.is_some() {
                         let mut short = BytesMut::with_capacity(64);
                         match &less {
                             Some(less) => OkPacket { session_state: less, ..ok }.write(
@@ -244,7 +275,6 @@ impl Relay<'_> {
                             None => _ = rewrite_ok(payload, self.server.capabilities, self.client_capabilities, &mut short),
                         }
                         pending.out.extend_from_slice(buffer.filled().get(copied..at).unwrap_or(&[]));
-                        let seq = packet.get(3).copied().unwrap_or(1);
                         let mut framed = BytesMut::with_capacity(short.len() + HEADER_LEN);
                         put_packet(&mut framed, seq, &short);
                         pending.out.extend_from_slice(&framed);
@@ -264,15 +294,7 @@ impl Relay<'_> {
                     if let Some(eof) = EofPacket::parse(payload) {
                         told.status = Some(eof.status);
                         told.warnings = eof.warnings;
-                        (told.ends_rows, told.ended_in_eof, told.last_len) = (true, true, len);
-                        told.flagged |= eof.status.has(Status::SESSION_STATE_CHANGED);
-                        if rewrite && eof.status.has(Status::SESSION_STATE_CHANGED) {
-                            // Said to us only: this client did not ask for it.
-                            let status = (eof.status - Status::SESSION_STATE_CHANGED).0.to_le_bytes();
-                            if let Some(place) = buffer.filled_mut().get_mut(at + HEADER_LEN + 3..at + HEADER_LEN + 5) {
-                                place.copy_from_slice(&status);
-                            }
-                        }
+                        (told.ends_rows, told.last_len) = (true, len);
                     }
                 }
                 PacketKind::PrepareOk => {
@@ -303,9 +325,6 @@ impl Relay<'_> {
             pending.out.extend_from_slice(buffer.filled().get(copied..at).unwrap_or(&[]));
             pending.from_buffer = 0;
             buffer.consume(at);
-            if let Some(renumber) = &mut self.renumber {
-                renumber.consumed(at);
-            }
         }
         Ok(ready)
     }
@@ -317,7 +336,9 @@ impl Relay<'_> {
         // The longest packet goes on in the next one, which may be empty.
         let mut goes_on = false;
         // In compressed pieces clients number as they like.
-        let mut next = self.client.is_compressed().then_some(self.asked_with.wrapping_add(1));
+        let other = self.client.is_compressed() || self.tracker.renumbers();
+        let mut next = other.then(|| self.tracker.file_seq(self.asked_with));
+        let mut last = self.asked_with;
         loop {
             // Whole headers are looked at; what is between them passes as it is.
             let mut at = 0;
@@ -335,9 +356,7 @@ impl Relay<'_> {
                     header[HEADER_LEN - 1] = *next;
                     *next = next.wrapping_add(1);
                 }
-                if let Some(renumber) = &mut self.renumber {
-                    renumber.behind(header[3]);
-                }
+                last = last.wrapping_add(1);
                 let len = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
                 at += HEADER_LEN;
                 left_in_packet = len;
@@ -355,6 +374,7 @@ impl Relay<'_> {
                 buffer.consume(at);
             }
             if ended {
+                self.tracker.behind_file(last);
                 self.behind = buffer.filled().to_vec();
                 return Ok(());
             }

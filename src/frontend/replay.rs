@@ -12,14 +12,14 @@ use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::place::{Held, interrupted, killed_while_waiting};
 use crate::frontend::query::{Job, Payload};
-use crate::frontend::relay::Told;
+use crate::frontend::relay::{self, Told};
 use crate::net::{Buffer, timer};
 use crate::protocol::command::Com;
 use crate::protocol::errno;
 use crate::protocol::frame::{HEADER_LEN, put_packet};
 use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status};
 use crate::protocol::prepared::rewrite_execute;
-use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
+use crate::protocol::reply::{Event, Expect, PacketKind};
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::replay::{Checksum, Open, Record, Sent, Step, Sum, may_commit, repeatable, surely_absent};
@@ -281,11 +281,12 @@ impl Client {
             }
         }
         lease.stream.send_command(&out).await?;
-        let mut tracker = ReplyTracker::new(step.expect, lease.capabilities);
+        // Numbered as the first answer was, since its numbers are in the sum.
+        let mut tracker = relay::tracker(step.expect, lease, self.capabilities, false, None);
         let mut buffer = Buffer::new();
         let mut told = Told { sum: Some(Checksum::default()), ..Told::default() };
         loop {
-            let walk = tracker.walk(buffer.filled()).map_err(|e| e.to_string())?;
+            let walk = tracker.walk(buffer.filled_mut()).map_err(|e| e.to_string())?;
             let sum = told.sum.get_or_insert_default();
             sum.rows(buffer.filled().get(..walk.pass).unwrap_or(&[]));
             match walk.event {
@@ -306,6 +307,8 @@ impl Client {
                         break;
                     }
                 }
+                // The EOF is written for the client alone.
+                Event::EofDue { .. } => buffer.consume(walk.pass),
                 Event::NeedMore => {
                     buffer.consume(walk.pass);
                     if tracker.is_done() {

@@ -28,7 +28,6 @@ use crate::metrics::statements::Statements;
 use crate::metrics::tally::Copies;
 use crate::metrics::{LoginResult, Metrics};
 use crate::monitor::MonitorHandle;
-use crate::monitor::views::Views;
 use crate::routing::decide::RoutingSettings;
 use crate::routing::rules::Rules;
 use crate::session::LastWrite;
@@ -138,8 +137,6 @@ pub struct Shared {
     pub beginnings: Beginnings,
     /// Somebody has asked for the value that he took from a sequence last; who takes one from now on may ask for it too.
     pub asks_last_values: AtomicBool,
-    /// Which names are views, as far as it matters.
-    pub views: Arc<Views>,
     /// Session states, each once.
     pub states: Mutex<Interner>,
     /// Pool keys, each once, for as long as a client uses them.

@@ -134,24 +134,8 @@ pub(super) fn is_to_be_asked(job: &Job<'_>, told: &Told, open: bool) -> bool {
     match told.errno {
         Some(errno) if open => may_have_committed(job, errno),
         Some(errno) => may_have_written(job, errno),
-        None => !open && may_have_written_behind_eof(job, told),
+        None => false,
     }
-}
-
-/// Whether a statement ended in rows behind which nothing was told of what it has changed. The OK behind those of a procedure tells.
-pub(super) fn rows_ended_in_eof(job: &Job<'_>, told: &Told) -> bool {
-    let executed = !matches!(job.com, Com::StmtPrepare | Com::StmtFetch);
-    told.ended_in_eof && executed && told.errno.is_none() && (told.ends_rows || job.statement.multi)
-}
-
-/// Whether such a statement may have changed something that lasts: `INSERT ... RETURNING`, a function.
-pub(super) fn may_have_written_behind_eof(job: &Job<'_>, told: &Told) -> bool {
-    let statement = job.statement;
-    rows_ended_in_eof(job, told)
-        && (matches!(statement.class, Class::Write | Class::Ddl | Class::Unknown)
-            || statement.writes_unseen.is_raised()
-            || told.by_view)
-        && (statement.may_use_table || statement.effects.opaque || statement.calls_stored_function())
 }
 
 /// Whether there is no server besides the master, in whatever state, that may be read and lack it.

@@ -18,7 +18,6 @@ mod publish;
 pub mod queries;
 mod reach;
 mod semi_sync;
-pub mod views;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

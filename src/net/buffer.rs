@@ -98,6 +98,20 @@ impl Buffer {
         }
     }
 
+    /// Puts `bytes` in the place of `len` unused bytes from `at` on; what stands behind them moves.
+    pub fn replace(&mut self, at: usize, len: usize, bytes: &[u8]) {
+        let at = at.min(self.len());
+        let len = len.min(self.len() - at);
+        self.reserve(self.len() - len + bytes.len());
+        let from = self.start + at;
+        let end = self.end - len + bytes.len();
+        self.data.copy_within(from + len..self.end, from + bytes.len());
+        if let Some(place) = self.data.get_mut(from..from + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+        self.end = end;
+    }
+
     /// Reads once, as much as there is room for; makes room for at least one more byte first.
     ///
     /// # Errors
@@ -187,6 +201,27 @@ mod tests {
         assert!(buffer.filled().starts_with(b"efx"));
         buffer.consume(usize::MAX / 2);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn bytes_take_the_place_of_others() {
+        for (at, len, bytes, then) in [
+            (0, 0, &b"xy"[..], &b"xycdef"[..]),
+            (2, 0, b"xy", b"cdxyef"),
+            (4, 0, b"xy", b"cdefxy"),
+            (1, 2, b"x", b"cxf"),
+            (1, 2, b"xyz", b"cxyzf"),
+            (3, 9, b"", b"cde"),
+        ] {
+            for fill in [0, STANDARD_LEN - 6] {
+                let mut buffer = Buffer::new();
+                buffer.extend(&vec![b'.'; fill]);
+                buffer.extend(b"abcdef");
+                buffer.consume(fill + 2);
+                buffer.replace(at, len, bytes);
+                assert_eq!(buffer.filled(), then, "{at} {len} {fill}");
+            }
+        }
     }
 
     #[tokio::test]

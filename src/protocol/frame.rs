@@ -7,10 +7,6 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 use thiserror::Error;
 
-mod renumber;
-
-pub use renumber::Renumber;
-
 /// Bytes of a packet header.
 pub const HEADER_LEN: usize = 4;
 

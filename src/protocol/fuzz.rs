@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use super::Capabilities;
 use super::frame::{FrameError, next_packet, put_packet};
 use super::ok_err_eof::Status;
+use super::reply::old_eof::eof_packet;
 use super::reply::{Event, Expect, PacketKind, ReplyError, ReplyTracker};
 
 /// The largest packet the frame target accepts, so that a header of 16 MiB is an error and not a wait.
@@ -49,6 +50,10 @@ pub const CAPABILITY_BITS: [Capabilities; 6] = [
 pub const EXPECTATIONS: [Expect; 7] =
     [Expect::Query, Expect::Prepare, Expect::Execute, Expect::Fetch, Expect::FieldList, Expect::Statistics, Expect::Simple];
 
+/// Bits of the same byte: the reply goes to a client without `DEPRECATE_EOF`, and it may hold OUT parameters.
+const OLD_CLIENT: u8 = 1 << 6;
+const OUT_PARAMS: u8 = 1 << 7;
+
 /// Any reply, whole and cut into pieces whose length the third byte says, is walked to the same effect.
 pub fn reply(data: &[u8]) {
     let [expect, caps, cut, wire @ ..] = data else { return };
@@ -59,8 +64,10 @@ pub fn reply(data: &[u8]) {
             chosen = chosen | *bit;
         }
     }
-    let whole = Story::of(*expect, chosen, wire, wire.len().max(1));
-    let pieces = Story::of(*expect, chosen, wire, usize::from(*cut % 32) + 1);
+    let client = if caps & OLD_CLIENT == 0 { chosen } else { chosen - Capabilities::DEPRECATE_EOF };
+    let tracker = ReplyTracker::new(*expect, chosen).toward(client, caps & OUT_PARAMS != 0);
+    let whole = Story::told(tracker, [wire]);
+    let pieces = Story::told(tracker, wire.chunks(usize::from(*cut % 32) + 1));
     whole.assert_same(&pieces);
 }
 
@@ -96,14 +103,18 @@ impl Story {
 
     /// The same for pieces of any lengths.
     pub fn cut_at<'a>(expect: Expect, caps: Capabilities, pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
-        let mut tracker = ReplyTracker::new(expect, caps);
+        Story::told(ReplyTracker::new(expect, caps), pieces)
+    }
+
+    /// The same with a tracker of one's own.
+    pub fn told<'a>(mut tracker: ReplyTracker, pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
         let mut story =
             Story { packets: Vec::new(), forwarded: Vec::new(), rows: 0, status: Status::NONE, done: false, error: None };
         let mut kept: Vec<u8> = Vec::new();
         'pieces: for piece in pieces {
             kept.extend_from_slice(piece);
             loop {
-                let walk = match tracker.walk(&kept) {
+                let walk = match tracker.walk(&mut kept) {
                     Ok(walk) => walk,
                     Err(error) => {
                         story.error = Some(error);
@@ -113,6 +124,11 @@ impl Story {
                 story.forwarded.extend(kept.drain(..walk.pass));
                 match walk.event {
                     Event::NeedMore => break,
+                    Event::EofDue { seq, done } => {
+                        let packet = eof_packet(seq, 0, Status::NONE).to_vec();
+                        story.forwarded.extend_from_slice(&packet);
+                        story.packets.push((PacketKind::Eof, packet, done));
+                    }
                     Event::Packet { kind, len, done } => {
                         let packet: Vec<u8> = kept.drain(..len).collect();
                         story.forwarded.extend_from_slice(&packet);
@@ -122,7 +138,7 @@ impl Story {
                 }
             }
             if tracker.is_done() {
-                let idle = tracker.walk(&kept);
+                let idle = tracker.walk(&mut kept);
                 assert!(idle.is_ok_and(|walk| walk.pass == 0 && walk.event == Event::NeedMore), "nothing beyond the end");
             }
         }

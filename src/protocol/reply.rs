@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::frame::MAX_PAYLOAD;
 
+pub mod old_eof;
 mod tracker;
 
 pub use tracker::ReplyTracker;
@@ -60,6 +61,14 @@ pub enum PacketKind {
 pub enum Event {
     /// An incomplete header or control packet, or nothing: to be kept until more has come.
     NeedMore,
+    /// Here a client without `DEPRECATE_EOF` expects an EOF packet, between definitions and rows or behind a statement's definitions; the server
+    /// sends none. Only told where [`ReplyTracker::toward`] wants it.
+    EofDue {
+        /// The number that it gets.
+        seq: u8,
+        /// Whether the reply ends with it.
+        done: bool,
+    },
     /// A control packet stands whole at `buf[pass..pass + len]`; walk on behind it.
     Packet {
         /// What it is.

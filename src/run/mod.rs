@@ -45,7 +45,7 @@ use crate::metrics::events::EventLog;
 use crate::metrics::spans::Spans;
 use crate::metrics::statements::Statements;
 use crate::metrics::tally::Copies;
-use crate::monitor::{Monitor, Report, views};
+use crate::monitor::{Monitor, Report};
 use crate::run::doors::{Door, Doors, Served, Staff};
 use crate::run::house::ProxyHouse;
 use crate::run::notify::notify;
@@ -223,7 +223,6 @@ impl Proxy {
             paused: paused_receiver,
             is_paused: AtomicBool::new(false),
             asks_last_values: AtomicBool::new(false),
-            views: Arc::default(),
             refusals: Refusals::default(),
             draining: AtomicBool::new(false),
             schemas: Mutex::default(),
@@ -238,7 +237,6 @@ impl Proxy {
 
         shared.monitor.watch_traffic(Arc::new(traffic::ClientTraffic::of(&shared)));
         keeping::start(&shared, &config);
-        tokio::spawn(views::ask(shared.views.clone(), shared.monitor.reached().clone(), shared.snapshot.clone()));
         otlp::configure(&shared, &config);
         let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.admin.user, config.admin.secret.expose())));
         let config = Arc::new(ArcSwap::from_pointee(config));

@@ -40,19 +40,12 @@ pub struct Learned<'a> {
     pub state_changed: bool,
     /// More changed than was kept.
     pub overflow: bool,
-    /// The reply could not tell of what changed, and no later one will.
-    pub cannot_be_told: bool,
 }
 
 impl Learned<'_> {
     /// It ended well and told of no change. What it says of a statement without effects leaves the state as it is.
     pub fn is_plain(&self) -> bool {
-        self.ok
-            && self.variables.is_empty()
-            && self.schema.is_none()
-            && !self.state_changed
-            && !self.overflow
-            && !self.cannot_be_told
+        self.ok && self.variables.is_empty() && self.schema.is_none() && !self.state_changed && !self.overflow
     }
 }
 
@@ -324,7 +317,7 @@ impl Session {
             return effects.opaque && !ran_nothing(statement, learned.errno);
         }
         // What a function makes beside a variable that the text sets is asked for with the variables.
-        learned.state_changed && (effects.opaque || !told_by_text) || learned.cannot_be_told && statement.calls_stored_function()
+        learned.state_changed && (effects.opaque || !told_by_text)
     }
 
     fn with_schema<'a>(&self, table: &'a str) -> std::borrow::Cow<'a, str> {

@@ -91,15 +91,6 @@ impl Classified {
         self.effects.opaque || self.calls_unknown || !self.unknown_functions.is_empty()
     }
 
-    /// Whether it may be a definition of a view, or give one another name, also as one of several statements. What a procedure defines is not told.
-    pub fn may_change_views(&self) -> bool {
-        if self.class != Class::Ddl && !self.multi {
-            return false;
-        }
-        let text = self.digest_text.to_ascii_uppercase();
-        text.contains("VIEW") || text.contains("RENAME")
-    }
-
     /// Whether a function is called in it, by a name that stands in its text, that is no built-in one.
     pub fn calls_stored_function(&self) -> bool {
         !self.unknown_functions.is_empty() || self.reason == ClassReason::WritingStatement && self.calls_unknown

@@ -565,7 +565,10 @@ async fn what_a_function_leaves_behind_rows_is_its_sessions() {
             assert_eq!(seen.rows.concat().concat(), if sql.contains("makes") { "0" } else { "1" }, "{sql}: {seen:?}");
         }
         let clients = proxy.admin("SHOW CLIENTS").await.unwrap();
-        assert_eq!(clients.column("pin_reason").iter().filter(|pin| **pin == "unknown").count(), 1, "{sql}: {clients:?}");
+        // That something was made is told where it cannot be the hint that is meant; a variable is known, and goes wherever its session goes.
+        let pinned = !(sql.contains("SET_VAR") && sql.contains("v_translates") && flavour() == Flavour::MySql);
+        let unknown = clients.column("pin_reason").iter().filter(|pin| **pin == "unknown").count();
+        assert_eq!(unknown, usize::from(pinned), "{sql}: {clients:?}");
     }
 }
 

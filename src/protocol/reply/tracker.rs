@@ -1,11 +1,15 @@
 //! The machine behind [`ReplyTracker`]: headers in, what they mean out.
 
+mod toward;
+
 use super::{Event, Expect, MAX_COLUMNS, PacketKind, ReplyError, Walk};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, Header, MAX_PAYLOAD};
 use crate::protocol::ok_err_eof::{EOF_HEADER, ERR_HEADER, EofPacket, ErrPacket, MAX_EOF_LEN, OK_HEADER, OkPacket, Status};
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::primitives::Reader;
+
+use toward::{Behind, Toward, opens_cursor};
 
 /// An OK packet is at least this long, which tells it from an EOF where both begin with 0xFE.
 const MIN_OK_LEN: usize = 7;
@@ -25,6 +29,14 @@ pub struct ReplyTracker {
     continued: bool,
     /// The sequence number of the next packet; `None` before the first and after the client has sent a file.
     seq: Option<u8>,
+    /// The number that the next packet gets instead, where they are numbered anew.
+    own: Option<u8>,
+    /// The server's own numbers mean nothing.
+    unnumbered: bool,
+    /// The number with which the server asked for a file.
+    asked: Option<u8>,
+    /// Whether the places of EOF packets are told that the server does not send.
+    toward: Toward,
     /// Flags in the EOF behind the definitions of the result set being read.
     columns_status: Status,
     status: Status,
@@ -40,6 +52,8 @@ enum State {
     Columns { left: u32 },
     /// The EOF between definitions and rows.
     ColumnsEof,
+    /// The place of an EOF that the server does not send.
+    Due(Behind),
     /// Rows, until a packet that ends them.
     Rows,
     /// Definitions, until a packet that ends them.
@@ -75,7 +89,7 @@ impl State {
             State::First => "the beginning of a reply",
             State::Columns { .. } | State::Params { .. } | State::PreparedColumns { .. } => "a column definition",
             State::ColumnsEof | State::ParamsEof { .. } | State::PreparedColumnsEof => "an EOF",
-            State::Rows => "a row",
+            State::Rows | State::Due(_) => "a row",
             State::Fields => "a column definition or the end of them",
             State::Done => "nothing",
         }
@@ -97,6 +111,10 @@ impl ReplyTracker {
             skip: 0,
             continued: false,
             seq: None,
+            own: None,
+            unnumbered: false,
+            asked: None,
+            toward: Toward::Same,
             columns_status: Status::NONE,
             status: Status::NONE,
             rows: 0,
@@ -131,8 +149,9 @@ impl ReplyTracker {
 
     /// Walks over `buf`, which begins where the last walk ended: behind what was passed and behind the packet that was surfaced.
     ///
-    /// Never consumes a byte beyond the end of the reply. After an error the tracker is of no further use.
-    pub fn walk(&mut self, buf: &[u8]) -> Result<Walk, ReplyError> {
+    /// Numbers what it passes and surfaces where that is wanted, in place. Never consumes a byte beyond the end of the reply. After an error the
+    /// tracker is of no further use.
+    pub fn walk(&mut self, buf: &mut [u8]) -> Result<Walk, ReplyError> {
         let mut at = 0;
         loop {
             if self.skip > 0 {
@@ -150,10 +169,21 @@ impl ReplyTracker {
                     _ => at,
                 };
             }
-            let rest = buf.get(at..).unwrap_or_default();
+            if let State::Due(behind) = self.state {
+                match self.eof_due(behind, buf.get(at..).unwrap_or_default()) {
+                    None => return Ok(Walk { pass: at, event: Event::NeedMore }),
+                    Some(false) => {}
+                    Some(true) => {
+                        let seq = self.own.or(self.seq).unwrap_or(1);
+                        self.own = Some(seq.wrapping_add(1));
+                        return Ok(Walk { pass: at, event: Event::EofDue { seq, done: self.is_done() } });
+                    }
+                }
+            }
+            let rest = buf.get_mut(at..).unwrap_or_default();
             let Some(header) = Header::parse(rest) else { return Ok(Walk { pass: at, event: Event::NeedMore }) };
             if self.continued {
-                self.take_seq(header)?;
+                self.take_seq(header, rest)?;
                 self.begin_passing(header);
                 at += HEADER_LEN;
                 continue;
@@ -164,7 +194,7 @@ impl ReplyTracker {
             }
             match self.classify(header, first)? {
                 Class::Pass => {
-                    self.take_seq(header)?;
+                    self.take_seq(header, rest)?;
                     self.begin_passing(header);
                     self.passed_packet();
                     at += HEADER_LEN;
@@ -175,11 +205,11 @@ impl ReplyTracker {
                         return Err(ReplyError::TooLong);
                     }
                     let len = header.packet_len();
-                    let Some(payload) = rest.get(HEADER_LEN..len) else {
+                    if rest.len() < len {
                         return Ok(Walk { pass: at, event: Event::NeedMore });
-                    };
-                    self.take_seq(header)?;
-                    match self.control(payload)? {
+                    }
+                    self.take_seq(header, rest)?;
+                    match self.control(rest.get(HEADER_LEN..len).unwrap_or_default())? {
                         Some(kind) => {
                             let done = self.is_done();
                             return Ok(Walk { pass: at, event: Event::Packet { kind, len, done } });
@@ -193,23 +223,30 @@ impl ReplyTracker {
 
     /// The tight loop: passes at most `most` rows or definitions that stand whole in `buf` and need no second look, and leaves
     /// every other packet to the caller.
-    fn pass_whole(&mut self, buf: &[u8], mut at: usize, most: u32) -> usize {
+    fn pass_whole(&mut self, buf: &mut [u8], mut at: usize, most: u32) -> usize {
         let Some(mut seq) = self.seq else { return at };
+        let mut own = self.own;
         let before = at;
         let mut passed = 0;
         while passed < most
-            && let Some([a, b, c, got, first]) = buf.get(at..).and_then(|rest| rest.first_chunk::<{ HEADER_LEN + 1 }>())
+            && let len_of_all = buf.len()
+            && let Some([a, b, c, got, first]) = buf.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<{ HEADER_LEN + 1 }>())
         {
             let len = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
             let end = at + HEADER_LEN + len;
-            if *first >= EOF_HEADER || *got != seq || len == 0 || len == MAX_PAYLOAD || end > buf.len() {
+            let out_of_order = *got != seq && !self.unnumbered;
+            if *first >= EOF_HEADER || out_of_order || len == 0 || len == MAX_PAYLOAD || end > len_of_all {
                 break;
+            }
+            if let Some(own) = &mut own {
+                *got = *own;
+                *own = own.wrapping_add(1);
             }
             seq = seq.wrapping_add(1);
             passed += 1;
             at = end;
         }
-        self.seq = Some(seq);
+        (self.seq, self.own) = (Some(seq), own);
         self.started |= at > before;
         match self.state {
             State::Columns { left } if left == passed => self.state = self.behind_columns(),
@@ -221,14 +258,19 @@ impl ReplyTracker {
 
     fn check_seq(&self, header: Header) -> Result<(), ReplyError> {
         match self.seq {
-            Some(expected) if expected != header.seq => Err(ReplyError::Sequence { expected, got: header.seq }),
+            Some(expected) if expected != header.seq && !self.unnumbered => Err(ReplyError::Sequence { expected, got: header.seq }),
             _ => Ok(()),
         }
     }
 
-    fn take_seq(&mut self, header: Header) -> Result<(), ReplyError> {
+    /// The packet at the front of `rest` has its turn.
+    fn take_seq(&mut self, header: Header, rest: &mut [u8]) -> Result<(), ReplyError> {
         self.check_seq(header)?;
         self.seq = Some(header.seq.wrapping_add(1));
+        if let (Some(own), Some(place)) = (&mut self.own, rest.get_mut(HEADER_LEN - 1)) {
+            *place = *own;
+            *own = own.wrapping_add(1);
+        }
         self.started = true;
         Ok(())
     }
@@ -277,17 +319,35 @@ impl ReplyTracker {
             State::Columns { left } if left > 1 => State::Columns { left: left - 1 },
             State::Columns { .. } => self.behind_columns(),
             State::Params { left, columns } if left > 1 => State::Params { left: left - 1, columns },
-            State::Params { columns, .. } if self.deprecate_eof() => self.prepared_columns(columns, true),
-            State::Params { columns, .. } => State::ParamsEof { columns, defined: true },
+            State::Params { columns, .. } => self.behind_params(columns, true),
             State::PreparedColumns { left } if left > 1 => State::PreparedColumns { left: left - 1 },
-            State::PreparedColumns { .. } if self.deprecate_eof() => State::Done,
-            State::PreparedColumns { .. } => State::PreparedColumnsEof,
+            State::PreparedColumns { .. } => self.behind_prepared_columns(),
             other => other,
         };
     }
 
     fn behind_columns(&self) -> State {
-        if self.deprecate_eof() { State::Rows } else { State::ColumnsEof }
+        match self.toward {
+            Toward::Old { .. } => State::Due(Behind::Columns),
+            Toward::Same if self.deprecate_eof() => State::Rows,
+            Toward::Same => State::ColumnsEof,
+        }
+    }
+
+    fn behind_params(&self, columns: u16, defined: bool) -> State {
+        match self.toward {
+            Toward::Old { .. } => State::Due(Behind::Params { columns, defined }),
+            Toward::Same if self.deprecate_eof() => self.prepared_columns(columns, defined),
+            Toward::Same => State::ParamsEof { columns, defined },
+        }
+    }
+
+    fn behind_prepared_columns(&self) -> State {
+        match self.toward {
+            Toward::Old { .. } => State::Due(Behind::PreparedColumns),
+            Toward::Same if self.deprecate_eof() => State::Done,
+            Toward::Same => State::PreparedColumnsEof,
+        }
     }
 
     /// Reads a control packet and moves on; `None` when it is passed like the others.
@@ -301,9 +361,7 @@ impl ReplyTracker {
             State::ColumnsEof => {
                 let status = self.eof(payload)?;
                 self.columns_status = status;
-                // With a cursor the rows stay at the server until they are fetched. MySQL leaves the flag set behind a cursor that a
-                // procedure has opened for itself; the rows of its results come, and more follows them, as never behind a cursor.
-                if self.expect == Expect::Execute && status.has(Status::CURSOR_EXISTS) && !status.has(Status::MORE_RESULTS) {
+                if self.expect == Expect::Execute && opens_cursor(status) {
                     self.end_result(status);
                     return Ok(Some(PacketKind::Eof));
                 }
@@ -382,7 +440,7 @@ impl ReplyTracker {
                 Ok(Some(PacketKind::Ok))
             }
             (Expect::Query | Expect::Execute, LOCAL_INFILE_HEADER) => {
-                self.seq = None;
+                self.asked = self.seq.take().map(|next| next.wrapping_sub(1));
                 Ok(Some(PacketKind::LocalInfile))
             }
             (Expect::Query | Expect::Execute, _) => self.column_count(payload).map(|()| None),
@@ -425,8 +483,7 @@ impl ReplyTracker {
         self.state = match ok.num_params {
             0 => self.prepared_columns(columns, defined),
             left if defined => State::Params { left, columns },
-            _ if self.deprecate_eof() => self.prepared_columns(columns, defined),
-            _ => State::ParamsEof { columns, defined },
+            _ => self.behind_params(columns, defined),
         };
         Ok(PacketKind::PrepareOk)
     }
@@ -435,8 +492,7 @@ impl ReplyTracker {
         match columns {
             0 => State::Done,
             left if defined => State::PreparedColumns { left },
-            _ if self.deprecate_eof() => State::Done,
-            _ => State::PreparedColumnsEof,
+            _ => self.behind_prepared_columns(),
         }
     }
 }
