@@ -11,13 +11,17 @@ import sys
 import unittest
 
 report = open(sys.argv.pop(1), "a", encoding="utf-8", buffering=1)
+# A test may give itself another name while it runs, and not each time the same: it goes by the one it began with.
+names = {}
 
 
 def note(method, kind):
     original = getattr(unittest.TestResult, method)
 
     def told(self, test, *rest):
-        report.write(json.dumps([test.id(), kind]) + "\n")
+        if method == "startTest":
+            names[id(test)] = test.id()
+        report.write(json.dumps([names.get(id(test), test.id()), kind]) + "\n")
         return original(self, test, *rest)
 
     setattr(unittest.TestResult, method, told)
