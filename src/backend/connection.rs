@@ -366,14 +366,14 @@ impl Connection {
         self.read_reply_within(&mut Buffer::new(), Expect::Query, most).await
     }
 
-    /// `COM_PING`, and what the server says to it: it tells what it has not told of the session yet.
+    /// `COM_PING`: in the answer the server tells what it has not told of the session yet, so that it tells nobody else.
     ///
     /// # Errors
     /// A broken connection.
-    pub async fn ping(&mut self) -> Result<Vec<u8>, CommandError> {
+    pub async fn ping(&mut self) -> Result<(), CommandError> {
         let mut out = Vec::with_capacity(8);
         put_command(&mut out, Com::Ping, &[]);
-        self.read_raw(out, Expect::Simple).await
+        self.read_raw(out, Expect::Simple).await.map(|_| ())
     }
 
     async fn read_raw(&mut self, command: Vec<u8>, expect: Expect) -> Result<Vec<u8>, CommandError> {

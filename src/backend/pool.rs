@@ -330,7 +330,7 @@ impl ServerPool {
         let needed = (wanted.key.capabilities & LAYOUT_CAPABILITIES) | Capabilities::DEPRECATE_EOF;
         let missing = needed - connected.capabilities;
         if missing != Capabilities::NONE {
-            let text = format!("the server does not offer {missing:?}, which this client was promised when it logged in");
+            let text = format!("the server does not offer {missing:?}, which Sluice or this client needs");
             return Err(CheckoutError::Setup(CommandError::Nonsense(text)));
         }
         // A login has one byte for the collation. What was named instead of a greater one is what the connection has.

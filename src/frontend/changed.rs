@@ -130,7 +130,7 @@ impl Client {
             (Some(gtid), _) => Need::Gtid(gtid),
             (None, Some(errno)) if !open && written::may_have_written(job, errno) => Need::Master,
             (None, Some(errno)) if open && written::may_have_committed(job, errno) => Need::Master,
-            (None, None) if !open && told.affected_rows > 0 => Need::Master,
+            (None, None) if !open && (told.affected_rows > 0 || !self.names_transactions(lease)) => Need::Master,
             (None, _) => Need::Nothing,
         };
         let Some(change) = change else {

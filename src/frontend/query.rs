@@ -25,6 +25,7 @@ use crate::protocol::command::Com;
 use crate::protocol::errno::{self, Errno};
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::ok_err_eof::ErrPacket;
+use crate::protocol::prepared::ExecuteHeader;
 use crate::protocol::query;
 use crate::protocol::reply::Expect;
 use crate::routing::decision::{Decision, Target};
@@ -259,8 +260,10 @@ impl Client {
         let mut pending = Pending::default();
         // A long command's packets may have been cut anew for the server, which numbers its answer behind those.
         let next_seq = self.upload.as_ref().map(|upload| upload.next_seq());
-        let out_params = job.statement.effects.calls_procedure || job.statement.effects.opaque;
-        let tracker = relay::tracker(job.expect, &lease, self.capabilities, out_params, next_seq);
+        let calls = job.statement.effects.calls_procedure;
+        let cursor = matches!(job.payload, Payload::Execute(payload) if ExecuteHeader::asks_for_cursor(payload));
+        let out_params = calls || job.statement.effects.opaque;
+        let tracker = relay::tracker(job.expect, &lease, self.capabilities, (cursor, out_params), next_seq);
         let mut fill = self.fill.take();
         let mut relay = Relay {
             server: &mut lease,
@@ -270,6 +273,7 @@ impl Client {
             tracker,
             statement_id: job.statement_id,
             status: self.session.status.of_session(),
+            more_follows: calls && !job.statement.multi && job.com != Com::StmtPrepare,
             capture: fill.as_mut().and_then(|fill| fill.capture()),
             state: &self.session.state,
             asked_with: 1,

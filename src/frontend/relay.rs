@@ -1,5 +1,5 @@
 //! One reply from a server to a client: bytes go through as they were read, and only the short packets that end a result
-//! are looked at.
+//! are looked at. For a client without `DEPRECATE_EOF` the EOF packets that it expects are put in, and packets numbered anew where they stand.
 //!
 //! The last piece of a reply is not written here but handed back as [`Pending`], so that the caller can give the server's
 //! connection back to the pool before it waits for the client.
@@ -122,6 +122,8 @@ pub struct Relay<'a> {
     pub statement_id: u32,
     /// The session's flags, as far as they are known before the reply tells.
     pub status: Status,
+    /// More results follow each that has rows: a procedure is called, and nothing else.
+    pub more_follows: bool,
     /// Takes along what goes to the client, but for the last piece.
     pub capture: Option<&'a mut Capture>,
     /// The session, which says how long a client is waited for that stands still.
@@ -139,16 +141,16 @@ pub(super) fn patience(state: &State, variable: &str, default: Duration) -> Dura
     set.map_or(default, Duration::from_secs)
 }
 
-/// A tracker for the reply to what a client sent on this connection. `out_params`: it calls a procedure. `next_seq`: the number of the reply's first
+/// A tracker for the reply to what a client sent on this connection. `cursor`: it asked for one. `out_params`: it calls a procedure. `next_seq`: the number of the reply's first
 /// packet, where the server may count other packets than the client.
 pub(super) fn tracker(
     expect: Expect,
     server: &Connection,
     client: Capabilities,
-    out_params: bool,
+    (cursor, out_params): (bool, bool),
     next_seq: Option<u8>,
 ) -> ReplyTracker {
-    let tracker = ReplyTracker::new(expect, server.capabilities).toward(client, out_params);
+    let tracker = ReplyTracker::new(expect, server.capabilities).toward(client, cursor, out_params);
     match (server.stream.is_compressed(), next_seq) {
         (true, next) => tracker.numbered_from(next.unwrap_or(1)).unnumbered(),
         (false, Some(next)) => tracker.numbered_from(next),
@@ -230,7 +232,12 @@ impl Relay<'_> {
             let (kind, mut len, done) = match walk.event {
                 Event::Packet { kind, len, done } => (kind, len, done),
                 Event::EofDue { seq, done } => {
-                    buffer.replace(at, 0, &old_eof::eof_packet(seq, 0, self.status));
+                    // What comes before in the same reply may have told more; behind a procedure's results there is always an OK.
+                    let mut status = told.status.map_or(self.status, Status::of_session);
+                    if self.more_follows {
+                        status = status | Status::MORE_RESULTS;
+                    }
+                    buffer.replace(at, 0, &old_eof::eof_packet(seq, 0, status));
                     unflagged = Some((at, seq));
                     at += EOF_PACKET_LEN;
                     if done {

@@ -282,7 +282,7 @@ impl Client {
         }
         lease.stream.send_command(&out).await?;
         // Numbered as the first answer was, since its numbers are in the sum.
-        let mut tracker = relay::tracker(step.expect, lease, self.capabilities, false, None);
+        let mut tracker = relay::tracker(step.expect, lease, self.capabilities, (false, false), None);
         let mut buffer = Buffer::new();
         let mut told = Told { sum: Some(Checksum::default()), ..Told::default() };
         loop {

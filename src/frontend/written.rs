@@ -74,7 +74,7 @@ impl Client {
     }
 
     /// A statement that failed may have written all the same: rows of a table without transactions, what a procedure did before
-    /// it failed, the tables that `DROP TABLE a, missing` did find. The error tells no GTID, nor does the EOF behind rows, so the
+    /// it failed, the tables that `DROP TABLE a, missing` did find. The error tells no GTID, so the
     /// server is asked. `false`: it could not be asked.
     pub(super) async fn learn_position(&mut self, lease: &mut Lease) -> bool {
         let sql = match lease.flavor {

@@ -140,7 +140,7 @@ async fn told(connection: &mut AdminConnection) -> Result<Told, String> {
 }
 
 /// Logs in at a server with Sluice's own account.
-pub(super) async fn connect(reached: &ArcSwap<Reached>, id: ServerId, limit: Duration) -> Result<AdminConnection, String> {
+async fn connect(reached: &ArcSwap<Reached>, id: ServerId, limit: Duration) -> Result<AdminConnection, String> {
     let reached = reached.load_full();
     let server = reached.servers.get(id.index()).ok_or("no such server")?;
     let Account { user, password } = &*reached.account;
@@ -149,7 +149,7 @@ pub(super) async fn connect(reached: &ArcSwap<Reached>, id: ServerId, limit: Dur
 
 type Row = Vec<Option<String>>;
 
-pub(super) async fn rows(connection: &mut AdminConnection, sql: &str) -> Result<Vec<Row>, String> {
+async fn rows(connection: &mut AdminConnection, sql: &str) -> Result<Vec<Row>, String> {
     let results = connection.query(sql).await.map_err(|e| format!("{e} ({sql})"))?;
     Ok(results.into_iter().next().map(|TextResult { rows, .. }| rows).unwrap_or_default())
 }
@@ -158,6 +158,6 @@ fn at(row: &Row, column: usize) -> String {
     row.get(column).cloned().flatten().unwrap_or_default()
 }
 
-pub(super) fn named(row: &Row, schema: usize, name: usize) -> Named {
+fn named(row: &Row, schema: usize, name: usize) -> Named {
     (at(row, schema), at(row, name))
 }

@@ -2,8 +2,8 @@
 //!
 //! One task a server ([`look`]) asks it once an interval and at once when poked; one task writes the heartbeat on the master ([`beat`]); one task
 //! ([`publish`]) feeds what they saw to [`crate::topology::diagnose()`] and stores the result; one task ([`conduct`]) feeds the failover machine and has
-//! the servers told what it says ([`hands`]). [`binlog`] reads the master's log for the cache, [`definitions`] and
-//! [`views`] ask it what there is. Nothing is decided in this room.
+//! the servers told what it says ([`hands`]). [`binlog`] reads the master's log for the cache, and
+//! [`definitions`] asks it what there is. Nothing is decided in this room.
 
 mod acknowledge;
 mod beat;

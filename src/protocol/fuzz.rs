@@ -50,7 +50,7 @@ pub const CAPABILITY_BITS: [Capabilities; 6] = [
 pub const EXPECTATIONS: [Expect; 7] =
     [Expect::Query, Expect::Prepare, Expect::Execute, Expect::Fetch, Expect::FieldList, Expect::Statistics, Expect::Simple];
 
-/// Bits of the same byte: the reply goes to a client without `DEPRECATE_EOF`, and it may hold OUT parameters.
+/// Bits of the same byte: the reply goes to a client without `DEPRECATE_EOF`, and it may hold OUT parameters, else a cursor.
 const OLD_CLIENT: u8 = 1 << 6;
 const OUT_PARAMS: u8 = 1 << 7;
 
@@ -65,7 +65,7 @@ pub fn reply(data: &[u8]) {
         }
     }
     let client = if caps & OLD_CLIENT == 0 { chosen } else { chosen - Capabilities::DEPRECATE_EOF };
-    let tracker = ReplyTracker::new(*expect, chosen).toward(client, caps & OUT_PARAMS != 0);
+    let tracker = ReplyTracker::new(*expect, chosen).toward(client, caps & OUT_PARAMS == 0, caps & OUT_PARAMS != 0);
     let whole = Story::told(tracker, [wire]);
     let pieces = Story::told(tracker, wire.chunks(usize::from(*cut % 32) + 1));
     whole.assert_same(&pieces);

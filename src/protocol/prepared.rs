@@ -16,6 +16,8 @@ use super::ok_err_eof::OK_HEADER;
 use super::primitives::Reader;
 use super::query::skip_binary_value;
 
+/// Where the flags stand in a COM_STMT_EXECUTE: behind the command and the statement's number.
+const FLAGS_AT: usize = 5;
 /// Flag of COM_STMT_EXECUTE: the parameter count is sent even when the statement has none, since attributes may come on top.
 pub const PARAMETER_COUNT_AVAILABLE: u8 = 0x08;
 /// Flag of COM_STMT_EXECUTE: open a read-only cursor.
@@ -164,6 +166,11 @@ impl ExecuteHeader {
     /// Whether a cursor is asked for.
     pub fn wants_cursor(&self) -> bool {
         self.flags & !PARAMETER_COUNT_AVAILABLE != 0
+    }
+
+    /// The same of a COM_STMT_EXECUTE of which only the beginning is read.
+    pub fn asks_for_cursor(payload: &[u8]) -> bool {
+        payload.get(FLAGS_AT).is_some_and(|flags| flags & !PARAMETER_COUNT_AVAILABLE != 0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where does a server's reply end, and which of its packets matter? [`ReplyTracker`] walks the bytes and tells.
 //!
-//! The relay forwards what it read as it was read: rows and column definitions are only counted, by their headers. The few packets that
+//! The relay forwards what it read as it was read, but for packets that an older client counts otherwise ([`old_eof`]): rows and column definitions are only counted, by their headers. The few packets that
 //! carry state (OK, EOF, ERR, the request for a local file, the answer to a PREPARE) are handed to the caller whole, since they may have to be
 //! rewritten for the client. Nothing here allocates, and how the bytes were cut on their way makes no difference.
 //!

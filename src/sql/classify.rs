@@ -91,11 +91,6 @@ impl Classified {
         self.effects.opaque || self.calls_unknown || !self.unknown_functions.is_empty()
     }
 
-    /// Whether a function is called in it, by a name that stands in its text, that is no built-in one.
-    pub fn calls_stored_function(&self) -> bool {
-        !self.unknown_functions.is_empty() || self.reason == ClassReason::WritingStatement && self.calls_unknown
-    }
-
     /// Whether it changes what a connection takes from its login to its end: its account, and that one's privileges on everything.
     pub fn changes_global_rights(&self) -> bool {
         if !self.changes_accounts() {

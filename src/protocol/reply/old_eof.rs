@@ -17,9 +17,15 @@ pub fn eof_packet(seq: u8, warnings: u16, status: Status) -> [u8; EOF_PACKET_LEN
 }
 
 /// What stands between the definitions and the rows that `ok` ends, where both come at once. A server may have fewer warnings and flags to tell
-/// there than at the end, where clients look for them; what comes with the rows cannot be told apart.
+/// there than at the end, where clients look for them; what comes with the rows cannot be told apart. A cursor's flags are none of the client's:
+/// with rows behind the definitions there is none, and MySQL sets them for the cursor of a function. Behind that of a procedure, which has more
+/// results, they stand here too.
 pub fn before_rows(seq: u8, ok: &OkPacket<'_>) -> [u8; EOF_PACKET_LEN] {
-    eof_packet(seq, ok.warnings, ok.status - Status::SESSION_STATE_CHANGED)
+    let mut status = ok.status - Status::SESSION_STATE_CHANGED;
+    if !status.has(Status::MORE_RESULTS) {
+        status = status - Status::CURSOR_EXISTS - Status::LAST_ROW_SENT;
+    }
+    eof_packet(seq, ok.warnings, status)
 }
 
 /// What stands in the place of `ok`, which begins with 0xFE.

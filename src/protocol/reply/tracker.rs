@@ -169,7 +169,9 @@ impl ReplyTracker {
                     _ => at,
                 };
             }
-            if let State::Due(behind) = self.state {
+            if !self.continued
+                && let State::Due(behind) = self.state
+            {
                 match self.eof_due(behind, buf.get(at..).unwrap_or_default()) {
                     None => return Ok(Walk { pass: at, event: Event::NeedMore }),
                     Some(false) => {}
@@ -366,8 +368,7 @@ impl ReplyTracker {
                     return Ok(Some(PacketKind::Eof));
                 }
                 self.state = State::Rows;
-                // Looked at where it carries a flag that not every client may see.
-                Ok(status.has(Status::SESSION_STATE_CHANGED).then_some(PacketKind::Eof))
+                Ok(None)
             }
             State::ParamsEof { columns, defined } => {
                 self.eof(payload)?;

@@ -7,7 +7,8 @@ use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
 
 /// Writes `wire`, which arrives in two pieces, as the relay does; what may be written after each piece goes out.
 fn written(expect: Expect, caps: Capabilities, out_params: bool, wire: &[u8], cut: usize, of_mysql: bool) -> Vec<u8> {
-    let mut tracker = ReplyTracker::new(expect, caps).toward(Capabilities::NONE, out_params);
+    let cursor = expect == Expect::Execute && !out_params;
+    let mut tracker = ReplyTracker::new(expect, caps).toward(Capabilities::NONE, cursor, out_params);
     let (mut out, mut kept) = (Vec::new(), Vec::new());
     for piece in [&wire[..cut], &wire[cut..]] {
         kept.extend_from_slice(piece);

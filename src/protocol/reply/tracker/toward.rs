@@ -7,7 +7,7 @@
 use super::{ReplyTracker, State};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, Header};
-use crate::protocol::ok_err_eof::{EOF_HEADER, ERR_HEADER, OkPacket, Status};
+use crate::protocol::ok_err_eof::{EOF_HEADER, OkPacket, Status};
 use crate::protocol::reply::Expect;
 
 /// Who gets the reply.
@@ -17,6 +17,8 @@ pub(super) enum Toward {
     Same,
     /// One without `DEPRECATE_EOF`, on a connection with it.
     Old {
+        /// The client has asked for a cursor. MySQL sets the flag of one for what a function has had for itself, too.
+        cursor: bool,
         /// A procedure may answer with OUT parameters, which only the flag in the EOF before their row tells from a result.
         out_params: bool,
     },
@@ -35,11 +37,11 @@ pub(super) enum Behind {
 
 impl ReplyTracker {
     /// The reply goes to a client that negotiated `client`. Where that lacks the server's `DEPRECATE_EOF`, [`Event::EofDue`] tells where an EOF
-    /// is to be written for it, and the packets behind are numbered on from that. `out_params`: a procedure is called.
+    /// is to be written for it, and the packets behind are numbered on from that. `cursor`: it asked for one. `out_params`: a procedure is called.
     #[must_use]
-    pub fn toward(mut self, client: Capabilities, out_params: bool) -> ReplyTracker {
+    pub fn toward(mut self, client: Capabilities, cursor: bool, out_params: bool) -> ReplyTracker {
         if self.deprecate_eof() && !client.has(Capabilities::DEPRECATE_EOF) {
-            self.toward = Toward::Old { out_params };
+            self.toward = Toward::Old { cursor, out_params };
         }
         self
     }
@@ -96,11 +98,12 @@ impl ReplyTracker {
     fn cursor_or_params(&self, rest: &[u8]) -> Option<bool> {
         let (header, first) = (Header::parse(rest)?, *rest.get(HEADER_LEN)?);
         let ends = |header: Header, first: u8| first == EOF_HEADER && !header.continues();
-        if ends(header, first) {
+        let Toward::Old { cursor, out_params } = self.toward else { return Some(false) };
+        if ends(header, first) && cursor {
             let ok = OkPacket::parse(rest.get(HEADER_LEN..header.packet_len())?, self.caps);
             return Some(ok.is_some_and(|ok| opens_cursor(ok.status)));
         }
-        if self.toward == (Toward::Old { out_params: true }) && first != ERR_HEADER && !header.continues() {
+        if out_params && first < EOF_HEADER && !header.continues() {
             let behind = rest.get(header.packet_len()..)?;
             let (header, first) = (Header::parse(behind)?, *behind.get(HEADER_LEN)?);
             if ends(header, first) && behind.len() < header.packet_len() {
