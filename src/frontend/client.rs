@@ -17,6 +17,7 @@ use crate::auth::Credential;
 use crate::auth::attributes::Attribute;
 use crate::backend::connection::{NET_TIMEOUTS, PoolKey, PreparedText};
 use crate::backend::pool::Lease;
+use crate::frontend::boxed::boxed;
 use crate::frontend::cached::Fill;
 use crate::frontend::changed::Written;
 use crate::frontend::errors::{ClientError, Source};
@@ -274,10 +275,10 @@ impl Client {
         // what few do: the boxes are made anew for each.
         if code == Com::Query as u8 {
             let packet = buffer.filled().get(..whole).unwrap_or(&[]);
-            Box::pin(self.query(packet)).await?;
+            boxed(|| self.query(packet)).await?;
         } else if code == Com::StmtExecute as u8 {
             let packet = buffer.filled().get(..whole).unwrap_or(&[]);
-            Box::pin(self.execute(packet)).await?;
+            boxed(|| self.execute(packet)).await?;
         } else {
             Box::pin(self.command(code, buffer, whole)).await?;
         }

@@ -6,13 +6,14 @@
 //!   `admit`, `changed`, `send` (7), [`relay`] (8), `learn`, [`written`] (9), `leave`, `count` (10);
 //! * other ways: [`prepared`], `long` and [`upload`], [`answers`], `ask`, `numbers`, `processlist`, [`kill`];
 //! * what can go wrong: [`errors`], `refused`, `lost`, `replay`, `schemaless`, [`unrestored`], `bounds`;
-//! * what all of them use: [`shared`].
+//! * what all of them use: [`shared`], `boxed`.
 
 mod admit;
 pub mod answers;
 mod ask;
 pub mod beginnings;
 mod bounds;
+mod boxed;
 mod cached;
 pub mod capture;
 mod changed;

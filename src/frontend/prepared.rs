@@ -167,7 +167,7 @@ impl Client {
         {
             let packet = self.repacked(Com::Query, &sql);
             let job = plain_job(Com::Query, Expect::Query, job.statement, &sql, &packet);
-            return self.run_job(&job).await.map(|_| ());
+            return Box::pin(self.run_job(&job)).await.map(|_| ());
         }
         if cursor {
             // The pin must stand before the reply is learned from, or the connection would be given back with the cursor open.

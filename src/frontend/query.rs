@@ -363,7 +363,7 @@ impl Client {
         self.note_upload();
         if told.errno.is_none() && self.changed_its_password(job) {
             if lease.tainted {
-                if lease.track_session().await.is_err() {
+                if Box::pin(lease.track_session()).await.is_err() {
                     return Err(Gone);
                 }
                 // Nothing of the session's state could be brought there until now.
