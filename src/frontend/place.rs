@@ -64,7 +64,9 @@ impl Client {
             stays: self.held.is_none() && self.session.pins.any(),
             in_read_only_transaction: self.session.status.has(Status::IN_TRANS_READONLY),
             autocommit: self.session.autocommit(),
-            completes_plainly: job.com == Com::Query && self.session.completes_plainly(),
+            completes_plainly: job.com == Com::Query
+                && job.statement.class == Class::Transaction
+                && self.session.completes_plainly(),
             read_only_account: self.account.read_only,
             schemas: self.schemas(job),
             written,
