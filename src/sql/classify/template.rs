@@ -70,20 +70,17 @@ static KIND: [u8; 256] = {
 };
 const PLAIN: u8 = 0;
 const NAME: u8 = 1;
+// From here on it may begin a literal.
 const DIGIT: u8 = 2;
 const QUOTE: u8 = 3;
 
 /// By what stands before the first literal.
 fn bucket(sql: &[u8]) -> usize {
     let prefix = sql.get(..PREFIX_LEN).unwrap_or(sql);
-    let mut before = PLAIN;
-    let begins = prefix.iter().position(|byte| {
-        let kind = KIND.get(usize::from(*byte)).copied().unwrap_or(PLAIN);
-        // A digit inside a name (`sbtest1`) begins no literal.
-        let begins = kind == QUOTE || (kind == DIGIT && before == PLAIN);
-        before = kind;
-        begins
-    });
+    let kind = |at: usize| prefix.get(at).and_then(|byte| KIND.get(usize::from(*byte))).copied().unwrap_or(PLAIN);
+    // A digit inside a name (`sbtest1`) begins no literal.
+    let in_name = |at: usize| kind(at) == DIGIT && at.checked_sub(1).is_some_and(|before| kind(before) != PLAIN);
+    let begins = (0..prefix.len()).find(|at| kind(*at) >= DIGIT && !in_name(*at));
     let mut hasher = foldhash::fast::FixedState::default().build_hasher();
     hasher.write(begins.and_then(|len| prefix.get(..len)).unwrap_or(prefix));
     hasher.finish() as usize % BUCKETS
