@@ -51,7 +51,6 @@ pub fn frontend(config: &Config) -> Result<FrontendSettings, String> {
         },
         rules: rules(config)?,
         hold_timeout: config.failover.hold_timeout.0,
-        transaction_replay: config.failover.transaction_replay,
         write_wait: WRITE_WAIT,
         max_clients: config.proxy.max_clients,
         slow_statement: Some(config.proxy.slow_statement.0).filter(|limit| !limit.is_zero()),

@@ -235,7 +235,7 @@ struct Found {
     target: metrics::Target,
     server: Option<ServerId>,
     stats: Arc<StatementStats>,
-    at: Instant,
+    until: Instant,
 }
 
 /// Places of [`Recent`]; some 25 KiB for each thread, and what they keep alive.
@@ -267,7 +267,7 @@ impl Known<'_> {
 impl Recent {
     fn find(&mut self, key: Known<'_>, now: Instant, look_up: impl FnOnce() -> Arc<StatementStats>) -> &StatementStats {
         let place = &mut self.0[key.place() % RECENT_LEN];
-        if !place.as_ref().is_some_and(|found| key.is(found) && now.saturating_duration_since(found.at) < RECENT_FOR) {
+        if !place.as_ref().is_some_and(|found| key.is(found) && now < found.until) {
             *place = None;
         }
         let found = place.get_or_insert_with(|| Found {
@@ -277,7 +277,7 @@ impl Recent {
             target: key.target,
             server: key.server,
             stats: look_up(),
-            at: now,
+            until: now + RECENT_FOR,
         });
         &found.stats
     }

@@ -2,6 +2,7 @@
 //! where the GTIDs prove that it did not happen. What is recorded and what is compared, `session::replay` says; this file waits, sends and reads.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -46,7 +47,7 @@ pub(super) enum Recovered {
 impl Client {
     /// Before a statement is sent: whether it is to be recorded, and then what the master has now, if the statement may commit.
     pub(super) fn note_sending(&mut self, job: &Job<'_>, server: ServerId) -> Option<bool> {
-        if !self.shared.settings.load().transaction_replay {
+        if !self.shared.replays.load(Ordering::Relaxed) {
             return None;
         }
         let open = self.session.in_transaction();
@@ -127,7 +128,7 @@ impl Client {
             let _ = timer::timeout(LOOK_LIMIT, self.shared.monitor.ask_anew(old)).await;
         }
         let open = self.session.in_transaction();
-        let possible = self.shared.settings.load().transaction_replay
+        let possible = self.shared.replays.load(Ordering::Relaxed)
             && !self.session.pins.beyond_transaction()
             && self.upload.is_none()
             && (open || sent)

@@ -64,8 +64,6 @@ pub struct FrontendSettings {
     pub rules: Rules,
     /// `failover.hold_timeout`.
     pub hold_timeout: Duration,
-    /// `failover.transaction_replay`.
-    pub transaction_replay: bool,
     /// How long a replica may be waited for until it has the session's last write.
     pub write_wait: Duration,
     /// `proxy.max_clients`.
@@ -109,6 +107,8 @@ pub struct Shared {
     pub flights: Arc<Flights>,
     /// Settings.
     pub settings: ArcSwap<FrontendSettings>,
+    /// `failover.transaction_replay`, which every statement looks at.
+    pub replays: AtomicBool,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Statistics by digest.

@@ -213,6 +213,7 @@ impl Proxy {
             stored,
             flights: Arc::default(),
             settings: ArcSwap::from_pointee(resolve::frontend(&config)?),
+            replays: AtomicBool::new(config.failover.transaction_replay),
             metrics,
             statement_stats: Arc::new(Statements::default()),
             spans: Arc::new(spans),

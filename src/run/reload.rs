@@ -217,6 +217,7 @@ impl Reloader {
             }
         }
         self.shared.settings.store(Arc::new(frontend));
+        self.shared.replays.store(new.failover.transaction_replay, Ordering::Relaxed);
         if let Some(cache) = &self.shared.cache {
             cache.set(keeping::settings(&new));
         }
