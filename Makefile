@@ -32,8 +32,9 @@ doc:
 	@cargo doc --workspace --no-deps --locked
 
 deb:
-	@cargo build --quiet --release --locked --package sluice --bin sluice
-	@packaging/build-deb
+	@[ -n "$(PLAIN)" ] || tools/setup bench
+	@PLAIN=$(PLAIN) tools/build-release
+	@packaging/build-deb "$${CARGO_TARGET_DIR:-target}/shipped/sluice"
 
 # Each of these runs what lies in integration/; the script says how to get what it lacks.
 bench:
