@@ -79,7 +79,7 @@ impl Leftovers {
             return;
         }
         let has = reply.failed || reply.warnings > 0;
-        if !(has || mariadb && uses_no_table(statement)) {
+        if !has && (!mariadb || statement.clears_conditions) {
             self.conditions = Box::default();
             self.warning_count = 0;
             self.unasked = false;
@@ -130,7 +130,7 @@ impl Leftovers {
         if warnings > 0 {
             self.unasked = true;
             self.warning_count = u64::from(warnings);
-        } else if !(mariadb && uses_no_table(statement)) {
+        } else if !mariadb || statement.clears_conditions {
             (self.conditions, self.warning_count, self.unasked) = (Box::default(), 0, false);
         }
     }
@@ -274,16 +274,6 @@ fn is_error(row: &Condition) -> bool {
 /// `SELECT @@warning_count` is no diagnostic statement: it is counted as any other SELECT.
 fn asks_by_variable(statement: &Classified) -> bool {
     matches!(statement.reason, ClassReason::PlainSelect) || statement.class == Class::Session
-}
-
-/// Whether MariaDB lets the list of conditions stand.
-fn uses_no_table(statement: &Classified) -> bool {
-    !statement.may_use_table
-        && match statement.class {
-            Class::Session | Class::Transaction => true,
-            Class::Read => matches!(statement.reason, ClassReason::PlainSelect | ClassReason::Do),
-            _ => !matches!(statement.reason, ClassReason::WritingStatement | ClassReason::Definition),
-        }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 mod body;
 mod cache;
 mod calls;
+mod conditions;
 mod definitions;
 mod effects;
 mod found_rows;
@@ -68,6 +69,8 @@ pub struct Classified {
     pub unknown_functions: Vec<String>,
     /// What `FOUND_ROWS()` says behind it.
     pub found_rows: FoundRows,
+    /// MariaDB: before it the list of conditions is cleared; behind others those of the statement before are still there.
+    pub clears_conditions: bool,
     /// The id in its OK is what `LAST_INSERT_ID()` tells afterwards, unless the statement [names it](names_id) itself.
     pub ok_tells_insert_id: bool,
     /// MariaDB: it asks for nothing but definitions. The server opens each view for that, and in a read-only transaction would say of one that
@@ -232,6 +235,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
     };
     let may_use_table = !tables.is_empty() || !tables_complete && (buf.truncated || has_table_word(&buf.text));
     let found_rows = FoundRows::behind(&buf.text, &verdict, mode.dialect);
+    let clears_conditions = conditions::clears(&buf.text, &verdict, may_use_table, mode);
     let ok_tells_insert_id = verdict.class == Class::Write && insert_id::told_by_ok(&buf.text, mode, &verdict);
     // A hit sends the rows; what `FOUND_ROWS()` says behind it, only a server counts.
     let counted = if found_rows == FoundRows::Counted { Err(Uncacheable::CalcFoundRows) } else { Ok(()) };
@@ -256,6 +260,7 @@ pub fn classify_digest(buf: &DigestBuf, mode: LexMode) -> Classified {
         multi: verdict.multi,
         unknown_functions: verdict.unknown_functions,
         found_rows,
+        clears_conditions,
         ok_tells_insert_id,
         asks_definitions,
         writes_unseen: Flag::default(),
