@@ -84,6 +84,7 @@ impl Client {
         }
         lease.writes = true;
         self.session.pins.set(reason, true);
+        self.left.moves();
         self.held = Some(lease);
         Ok(true)
     }

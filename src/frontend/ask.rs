@@ -59,9 +59,11 @@ impl Client {
     pub(super) async fn answer_left(&mut self, job: &Job<'_>) -> Result<Option<()>, Gone> {
         let Some(asked) = asked(job.sql, self.session.lex) else { return Ok(None) };
         let mine = matches!(&asked, Asked::Values(values) if values.contains(&Leftover::ConnectionId));
-        // A connection that is held and was not asked yet knows all but its number.
+        // A connection that is held and was not asked yet knows all but its number, and what was counted before it was held.
         let asks_held = self.held.is_some() && self.left.unasked();
-        if asks_held && !mine {
+        let counted =
+            matches!(&asked, Asked::Values(values) if values.contains(&Leftover::FoundRows)) && self.left.counted_elsewhere();
+        if asks_held && !mine && !counted {
             return Ok(None);
         }
         let own = |leftover: Leftover| match leftover {
@@ -95,7 +97,12 @@ impl Client {
             self.keep_or_give_back(lease, held);
             return Ok(Some(()));
         };
-        let mut rows = if asks_held { shape.patched(&asked, self.entry.id) } else { rows };
+        let own = |leftover: Leftover| match leftover {
+            Leftover::ConnectionId => Some(self.entry.id.to_string()),
+            Leftover::FoundRows if counted => self.left.value(leftover),
+            _ => None,
+        };
+        let mut rows = if asks_held { shape.patched(&asked, own) } else { rows };
         // With `sql_select_limit = 0` there is none.
         if matches!(asked, Asked::Values(_)) {
             rows.truncate(shape.rows.len());
@@ -233,6 +240,7 @@ impl Client {
             Leftover::ConnectionId if compares => None,
             Leftover::ConnectionId => Some(self.entry.id.to_string()),
             Leftover::RowCount if self.left.counts_alone() && !prepared && !only_asks => self.left.value(leftover),
+            Leftover::FoundRows if self.left.counted_elsewhere() && !prepared && !only_asks => self.left.value(leftover),
             // What is prepared is executed later, behind other statements.
             _ if prepared || only_asks || self.held.is_some() && !taken => None,
             Leftover::LastGtid => self.left.value(leftover).map(|gtid| format!("'{gtid}'")),
@@ -310,12 +318,14 @@ impl Shape {
         Some(Shape { definitions, rows, status: status - Status::SESSION_STATE_CHANGED, warnings, count: count.to_vec() })
     }
 
-    /// The server's own rows, with the client's number in the place of the connection's.
-    fn patched(&self, asked: &Asked, id: u32) -> Vec<Vec<Box<[u8]>>> {
+    /// The server's own rows, with what the session has of its `own` in the place of the connection's.
+    fn patched(&self, asked: &Asked, own: impl Fn(Leftover) -> Option<String>) -> Vec<Vec<Box<[u8]>>> {
         let mut rows = self.rows.clone();
         if let (Asked::Values(values), Some(row)) = (asked, rows.first_mut()) {
-            for (cell, _) in row.iter_mut().zip(values).filter(|(_, value)| **value == Leftover::ConnectionId) {
-                *cell = id.to_string().into_bytes().into();
+            for (cell, value) in row.iter_mut().zip(values) {
+                if let Some(own) = own(*value) {
+                    *cell = own.into_bytes().into();
+                }
             }
         }
         rows

@@ -447,7 +447,7 @@ impl Client {
         self.session.reset();
         self.session.share_state(|state| self.shared.share(state));
         self.statements.clear();
-        self.left = Leftovers::default();
+        self.left.reset();
         self.last = None;
         self.schemaless = None;
         self.record = None;

@@ -169,6 +169,17 @@ impl Client {
             let job = plain_job(Com::Query, Expect::Query, job.statement, &sql, &packet);
             return Box::pin(self.run_job(&job)).await.map(|_| ());
         }
+        // What it asks for, among other things, is put into its text, which is prepared for this execution.
+        let known = !cursor && !statement.long_data && Self::may_ask(job.statement);
+        let changed = if known { self.with_left(job.sql, false) } else { None };
+        let changed = changed.map(|sql| {
+            let text = PreparedText::new(&sql, statement.text.state.clone());
+            Arc::new(if statement.text.private == 0 { text } else { text.made_private() })
+        });
+        let job = match &changed {
+            Some(text) => Job { sql: &text.sql, text: Some(text), ..job },
+            None => job,
+        };
         if cursor {
             // The pin must stand before the reply is learned from, or the connection would be given back with the cursor open.
             self.session.pins.set(PinReason::Cursor, true);

@@ -74,6 +74,7 @@ impl Client {
         self.fill = None;
         if self.held.is_none() {
             self.schemaless = None;
+            self.left.moves();
         }
         let ended = self.carry_out(job).await;
         self.fill = None;

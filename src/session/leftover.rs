@@ -17,7 +17,7 @@ pub const CONDITIONS_MAX: usize = 1024;
 pub type Condition = [Box<[u8]>; 3];
 
 /// See the file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Leftovers {
     conditions: Box<[Condition]>,
     /// The last statement left some that the connection was not asked for yet.
@@ -32,6 +32,8 @@ pub struct Leftovers {
     found_rows: Option<u64>,
     /// The last statement was one of those, and the connection was not asked yet.
     uncounted: bool,
+    /// What was counted last was counted on the connection where the session stays, if it does.
+    counted_there: bool,
     /// GTID of the last transaction that the session wrote.
     last_gtid: Box<str>,
 }
@@ -55,6 +57,24 @@ pub struct Reply {
     pub error: Option<(u16, [u8; 5])>,
     /// It was GET DIAGNOSTICS, and run as a SET, whose warnings are its own.
     pub as_set: bool,
+}
+
+impl Default for Leftovers {
+    /// Of a session that has asked for nothing yet.
+    fn default() -> Leftovers {
+        Leftovers {
+            conditions: Box::default(),
+            unasked: false,
+            warning_count: 0,
+            row_count: 0,
+            diagnosed: false,
+            error: None,
+            found_rows: Some(0),
+            uncounted: false,
+            counted_there: false,
+            last_gtid: Box::default(),
+        }
+    }
 }
 
 impl Leftovers {
@@ -109,7 +129,10 @@ impl Leftovers {
         let known = match statement.found_rows {
             FoundRows::Left => return,
             // The session stays where it can be asked.
-            _ if statement.effects.calc_found_rows => return self.found_rows = None,
+            _ if statement.effects.calc_found_rows => {
+                self.counted_there = true;
+                return self.found_rows = None;
+            }
             FoundRows::Sent => Some(reply.rows),
             FoundRows::SentAndSkipped => match reply.skipped {
                 // It may have gone past the last row.
@@ -120,6 +143,7 @@ impl Leftovers {
         };
         self.found_rows = known;
         self.uncounted = known.is_none();
+        self.counted_there = true;
     }
 
     /// Learns that a statement was prepared, which leaves the counts and takes the conditions of the statement before.
@@ -160,6 +184,21 @@ impl Leftovers {
     /// Whether the connection must be asked for `FOUND_ROWS()` before the session leaves it: the next who uses it has another.
     pub fn uncounted(&self) -> bool {
         self.uncounted
+    }
+
+    /// `COM_RESET_CONNECTION`, which leaves what was counted.
+    pub fn reset(&mut self) {
+        *self = Leftovers { found_rows: self.found_rows, ..Leftovers::default() };
+    }
+
+    /// The next statement begins on whichever connection.
+    pub fn moves(&mut self) {
+        self.counted_there = false;
+    }
+
+    /// Whether `FOUND_ROWS()` is known here, and not to the connection where the session stays: it was counted before that began.
+    pub fn counted_elsewhere(&self) -> bool {
+        !self.counted_there && self.found_rows.is_some()
     }
 
     /// `FOUND_ROWS()` as the connection told it.

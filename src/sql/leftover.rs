@@ -155,7 +155,7 @@ fn number(cursor: &mut Cursor<'_>) -> Option<usize> {
 }
 
 /// The statement with what is known in the place of these functions, or `None` when none of them stands in it. Columns of a query
-/// keep the names they would have had. What stands in a definition is not for now: a view
+/// keep the names they would have had, and counts their type: the function stands beside its value, and is warned of where it is deprecated. What stands in a definition is not for now: a view
 /// asks when it is read. Of several statements only the first asks for what was before.
 pub fn substitute(sql: &[u8], mode: LexMode, known: impl Fn(Leftover) -> Option<String>) -> Option<Vec<u8>> {
     let tokens = tokens(sql, mode, SUBSTITUTE_TOKENS_MAX, |_, _| false)?;
@@ -198,6 +198,12 @@ pub fn substitute(sql: &[u8], mode: LexMode, known: impl Fn(Leftover) -> Option<
             && let Some(last) = tokens.get(pos + len - 1)
         {
             out.extend_from_slice(sql.get(copied..token.start)?);
+            let written = || String::from_utf8_lossy(sql.get(token.start..last.end).unwrap_or_default());
+            let value = match found {
+                Leftover::RowCount | Leftover::FoundRows => format!("IF(1,{value},{})", written()),
+                Leftover::WarningCount | Leftover::ErrorCount => format!("IF(1,CAST({value} AS UNSIGNED),{})", written()),
+                Leftover::ConnectionId | Leftover::LastInsertId | Leftover::LastGtid => value,
+            };
             out.extend_from_slice(value.as_bytes());
             copied = last.end;
             replaced = true;
@@ -272,6 +278,7 @@ mod tests {
         let known = |leftover| match leftover {
             Leftover::ConnectionId => Some("77".to_owned()),
             Leftover::RowCount => Some("3".to_owned()),
+            Leftover::WarningCount => Some("2".to_owned()),
             _ => None,
         };
         for (sql, expected) in [
@@ -279,8 +286,9 @@ mod tests {
             ("SELECT 1, CONNECTION_ID() id, CONNECTION_ID() FROM t", Some("SELECT 1, 77 id, 77 AS `CONNECTION_ID()` FROM t")),
             ("SELECT a FROM t WHERE id = connection_id()", Some("SELECT a FROM t WHERE id = 77")),
             ("SELECT CONCAT('x', CONNECTION_ID())", Some("SELECT CONCAT('x', 77) AS `CONCAT('x', CONNECTION_ID())`")),
-            ("INSERT INTO t VALUES (ROW_COUNT(), FOUND_ROWS())", Some("INSERT INTO t VALUES (3, FOUND_ROWS())")),
-            ("SET @a = ROW_COUNT()", Some("SET @a = 3")),
+            ("INSERT INTO t VALUES (ROW_COUNT(), FOUND_ROWS())", Some("INSERT INTO t VALUES (IF(1,3,ROW_COUNT()), FOUND_ROWS())")),
+            ("SET @a = ROW_COUNT()", Some("SET @a = IF(1,3,ROW_COUNT())")),
+            ("SET @a = @@warning_count", Some("SET @a = IF(1,CAST(2 AS UNSIGNED),@@warning_count)")),
             ("SELECT 'CONNECTION_ID()'", None),
             ("CREATE VIEW v AS SELECT CONNECTION_ID(), ROW_COUNT()", None),
             ("CREATE TABLE t (a INT, b BIGINT AS (a + CONNECTION_ID()))", None),
@@ -288,13 +296,13 @@ mod tests {
             (
                 "SELECT ROW_COUNT(), 1; SELECT 2, ROW_COUNT(); SELECT CONNECTION_ID()",
                 Some(
-                    "SELECT 3 AS `ROW_COUNT()`, 1; SELECT 2, ROW_COUNT(); \
+                    "SELECT IF(1,3,ROW_COUNT()) AS `ROW_COUNT()`, 1; SELECT 2, ROW_COUNT(); \
                      SELECT 77 AS `CONNECTION_ID()`",
                 ),
             ),
             (
                 "SELECT ROW_COUNT(); CREATE VIEW v AS SELECT CONNECTION_ID()",
-                Some("SELECT 3 AS `ROW_COUNT()`; CREATE VIEW v AS SELECT CONNECTION_ID()"),
+                Some("SELECT IF(1,3,ROW_COUNT()) AS `ROW_COUNT()`; CREATE VIEW v AS SELECT CONNECTION_ID()"),
             ),
             ("SELECT FOUND_ROWS()", None),
         ] {
