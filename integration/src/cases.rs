@@ -14,6 +14,7 @@
 //! reset;                     COM_RESET_CONNECTION
 //! schema t_other;            COM_INIT_DB
 //! option multi off;          COM_SET_OPTION
+//! text SHOW WARNINGS;        COM_QUERY, in the binary protocol as well
 //! pinned temporary_table;    through the proxy: SHOW CLIENTS says that this client is pinned, and why
 //! free;                      through the proxy: SHOW CLIENTS says that it holds no connection
 //! ```
@@ -137,6 +138,7 @@ fn what(statement: &str) -> Result<What> {
         "reset" if rest.is_empty() => What::Command(0x1f, Vec::new()),
         "schema" => What::Command(0x02, rest.as_bytes().to_vec()),
         "option" => What::Command(0x1b, vec![u8::from(rest == "multi off"), 0]),
+        "text" => What::Command(0x03, rest.as_bytes().to_vec()),
         "pinned" => What::Pinned(Some(rest.to_owned())),
         "free" if rest.is_empty() => What::Pinned(None),
         "bytes" => What::Sql(unescape(rest)?),

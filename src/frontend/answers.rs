@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use crate::auth::accounts::schema_is_among;
-use crate::backend::connection::PreparedText;
+use crate::backend::connection::{NET_TIMEOUTS, PreparedText};
 use crate::backend::pool::Lease;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::place::given_up;
 use crate::frontend::query::{Job, Payload};
+use crate::frontend::relay::patience;
 use crate::protocol::command::Com;
 use crate::protocol::frame::HEADER_LEN;
 use crate::protocol::reply::Expect;
@@ -63,6 +64,13 @@ impl Client {
     pub(super) async fn administrative(&mut self, com: Com, packet: &[u8]) -> Result<(), Gone> {
         let (statement, _) = self.classify(b"FLUSH LOGS");
         self.run_job(&plain_job(com, Expect::Simple, &statement, b"", packet)).await.map(|_| ())
+    }
+
+    /// Sends rows that Sluice answers with. A client that does not read is waited for as long as its server would wait.
+    pub(super) async fn send_own(&mut self, rows: &[u8]) -> Result<(), Gone> {
+        let limit = || patience(&self.session.state, "net_write_timeout", NET_TIMEOUTS.0);
+        let sent = self.stream.send_all_unless_stalled(rows, limit).await;
+        sent.inspect_err(|error| self.note_stalled(error)).map_err(Gone::from)
     }
 
     /// Takes a connection for this session before a statement runs, because of `reason`, and brings it to the session's state.

@@ -42,7 +42,12 @@ impl Client {
 
     /// A statement that asks, among other things or only, for what the statement before left.
     pub(super) async fn query_left(&mut self, job: Job<'_>) -> Result<(), Gone> {
-        if self.answer_left(&job).await?.is_some() {
+        let answered = match job.statement.multi {
+            true => self.answer_first(&job).await?.is_some(),
+            false => self.answer_diagnostics(&job, false).await?.is_some() || self.answer_left(&job, false).await?.is_some(),
+        };
+        self.replied = 0;
+        if answered {
             return Ok(());
         }
         let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
@@ -55,8 +60,9 @@ impl Client {
         self.run_job(&Job { sql: &sql, payload: Payload::Packet(&packet), ..job }).await.map(|_| ())
     }
 
-    /// Answers such a statement. `None`: it is another, or something it asks for is not known here.
-    pub(super) async fn answer_left(&mut self, job: &Job<'_>) -> Result<Option<()>, Gone> {
+    /// Answers such a statement, be it with an error: `false`. `None`: it is another, or something it asks for is not known here. `more`: the
+    /// text goes on behind it.
+    pub(super) async fn answer_left(&mut self, job: &Job<'_>, more: bool) -> Result<Option<bool>, Gone> {
         let Some(asked) = asked(job.sql, self.session.lex) else { return Ok(None) };
         let mine = matches!(&asked, Asked::Values(values) if values.contains(&Leftover::ConnectionId));
         // A connection that is held and was not asked yet knows all but its number, and what was counted before it was held.
@@ -80,23 +86,35 @@ impl Client {
         let held = self.held.is_some();
         let mut lease = match self.connection(job, server).await? {
             Ok(lease) => lease,
-            Err(Failed::Answered) => return Ok(Some(())),
+            Err(Failed::Answered) => return Ok(Some(false)),
             Err(_) => return Ok(None),
         };
         let state = self.wanted_state().clone();
         if lease.bring_to(&state).await.is_err() {
-            return self.lost_while_asking(job, lease, held).await;
+            return Ok(self.lost_while_asking(job, lease, held).await?.map(|()| false));
         }
         let sent = Instant::now();
         // The rows of that connection's list are not the session's, and may be many.
         let sql = if matches!(asked, Asked::Conditions { .. }) { &b"SHOW WARNINGS LIMIT 0"[..] } else { job.sql };
-        let Ok(reply) = lease.raw_reply(sql).await else { return self.lost_while_asking(job, lease, held).await };
-        let Some(shape) = Shape::read(&reply, lease.capabilities) else {
-            // An error, word for word.
-            self.send_own(&reply).await?;
-            self.keep_or_give_back(lease, held);
-            return Ok(Some(()));
+        let Ok(reply) = lease.raw_reply(sql).await else {
+            return Ok(self.lost_while_asking(job, lease, held).await?.map(|()| false));
         };
+        let Some(mut shape) = Shape::read(&reply, lease.capabilities) else {
+            // An error, word for word; or rows without the definitions that the session does not want, which stand for themselves only.
+            let failed = reply.get(HEADER_LEN) == Some(&0xFF);
+            let alone = !more && self.replied == 0;
+            if failed {
+                self.server_error(reply.get(HEADER_LEN..).unwrap_or_default()).await?;
+            } else if alone {
+                self.send_own(&reply).await?;
+            }
+            self.keep_or_give_back(lease, held);
+            return Ok((failed || alone).then_some(!failed));
+        };
+        if job.com == Com::StmtExecute && matches!(asked, Asked::Values(_)) {
+            // MySQL has warned of `FOUND_ROWS()` when it was prepared.
+            shape.warnings = 0;
+        }
         let own = |leftover: Leftover| match leftover {
             Leftover::ConnectionId => Some(self.entry.id.to_string()),
             Leftover::FoundRows if counted => self.left.value(leftover),
@@ -114,7 +132,11 @@ impl Client {
             ends_rows: true,
             ..Told::default()
         };
-        let out = shape.write(&rows, self.capabilities, job.com == Com::StmtExecute);
+        if more {
+            shape.status = shape.status | Status::MORE_RESULTS;
+        }
+        let (out, next_seq) = shape.write(&rows, self.capabilities, job.com == Com::StmtExecute, self.next_seq());
+        self.replied = next_seq.wrapping_sub(1);
         self.session.learn(job.statement, job.sql, &Learned { ok: true, status: told.status, ..Learned::default() });
         self.count(job, Some((lease.server, sent)), decision.target, started.elapsed(), Some((&told, Instant::now())));
         self.note_left(job, &told, lease.flavor);
@@ -123,7 +145,7 @@ impl Client {
         }
         self.keep_or_give_back(lease, held);
         self.send_own(&out).await?;
-        Ok(Some(()))
+        Ok(Some(true))
     }
 
     /// What an expression of a KILL is at the master, in the session's state.
@@ -253,7 +275,7 @@ impl Client {
         if self.held.is_some() && self.left.unasked() {
             return None;
         }
-        self.left.get_diagnostics(&diagnostics::parse(sql, self.session.lex)?)
+        self.left.get_diagnostics(&diagnostics::parse(sql, self.session.lex)?).map(|diagnosed| diagnosed.statement())
     }
 
     /// A new packet for a statement of our own, or for one that [`Client::with_left`] has changed.
@@ -268,11 +290,14 @@ impl Client {
         if job.statement.plain || !Self::may_ask(statement) {
             return Ok(false);
         }
-        Ok(Box::pin(self.answer_left(job)).await?.is_some())
+        let answered =
+            self.answer_diagnostics(job, false).await?.is_some() || Box::pin(self.answer_left(job, false)).await?.is_some();
+        self.replied = 0;
+        Ok(answered)
     }
 }
 
-fn packed(com: Com, attributes: &[u8], sql: &[u8]) -> BytesMut {
+pub(super) fn packed(com: Com, attributes: &[u8], sql: &[u8]) -> BytesMut {
     let mut packet = BytesMut::with_capacity(HEADER_LEN + 1 + attributes.len() + sql.len());
     put_packet_with(&mut packet, 0, |out| {
         out.extend_from_slice(&[com as u8]);
@@ -331,9 +356,10 @@ impl Shape {
         rows
     }
 
-    fn write(&self, rows: &[Vec<Box<[u8]>>], caps: Capabilities, binary: bool) -> BytesMut {
+    /// The packets, numbered from `seq`, and the number behind them.
+    fn write(&self, rows: &[Vec<Box<[u8]>>], caps: Capabilities, binary: bool, seq: u8) -> (BytesMut, u8) {
         let mut out = BytesMut::with_capacity(256);
-        let mut seq = put_packet_with(&mut out, 1, |out| out.extend_from_slice(&self.count));
+        let mut seq = put_packet_with(&mut out, seq, |out| out.extend_from_slice(&self.count));
         for definition in &self.definitions {
             seq = put_packet_with(&mut out, seq, |out| out.extend_from_slice(definition));
         }
@@ -351,8 +377,8 @@ impl Shape {
                 }
             });
         }
-        put_packet_with(&mut out, seq, |out| write_end_of_rows(out, caps, self.status, self.warnings));
-        out
+        seq = put_packet_with(&mut out, seq, |out| write_end_of_rows(out, caps, self.status, self.warnings));
+        (out, seq)
     }
 }
 

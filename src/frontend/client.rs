@@ -68,6 +68,8 @@ pub struct Client {
     pub(super) held: Option<Lease>,
     /// The long command that is being sent.
     pub(super) upload: Option<Box<Upload>>,
+    /// Packets with which the first statements of the text that runs were answered.
+    pub(super) replied: u8,
     /// What the last statement left behind, for `SHOW WARNINGS` and its like.
     pub(super) left: Leftovers,
     /// The longest packet the client says it takes.
@@ -150,6 +152,7 @@ impl Client {
             account,
             held: None,
             upload: None,
+            replied: 0,
             left: Leftovers::default(),
             max_packet,
             failed_changes: 0,
@@ -332,16 +335,9 @@ impl Client {
         if error.fatal { Err(Gone) } else { Ok(()) }
     }
 
-    /// Sends rows that Sluice answers with. A client that does not read is waited for as long as its server would wait.
-    pub(super) async fn send_own(&mut self, rows: &[u8]) -> Result<(), Gone> {
-        let limit = || patience(&self.session.state, "net_write_timeout", NET_TIMEOUTS.0);
-        let sent = self.stream.send_all_unless_stalled(rows, limit).await;
-        sent.inspect_err(|error| self.note_stalled(error)).map_err(Gone::from)
-    }
-
     /// The number of the packet that answers the command that runs: behind the client's own.
     pub(super) fn next_seq(&self) -> u8 {
-        self.upload.as_ref().map_or(1, |upload| upload.next_seq())
+        self.upload.as_ref().map_or(self.replied.wrapping_add(1), |upload| upload.next_seq())
     }
 
     /// The same, once the client has said all of its command: until then it does not listen, and has not numbered all of it.

@@ -4,13 +4,14 @@
 //! * a client comes in: [`listener`], [`workers`], [`login`] ([`tls`], [`refusals`]), [`beginnings`], [`enter`], [`registry`], [`client`];
 //! * the way of a statement: [`query`], `job`, `reading` (1), `cached`, [`flight`], [`capture`] and `shared_cache` (4), `place` (5, 6),
 //!   `admit`, `changed`, `send` (7), [`relay`] (8), `learn`, [`written`] (9), `leave`, `count` (10);
-//! * other ways: [`prepared`], `long` and [`upload`], [`answers`], `ask`, `numbers`, `processlist`, [`kill`];
+//! * other ways: [`prepared`], `long` and [`upload`], [`answers`], `ask`, `ask_first`, `numbers`, `processlist`, [`kill`];
 //! * what can go wrong: [`errors`], `refused`, `lost`, `replay`, `schemaless`, [`unrestored`], `bounds`;
 //! * what all of them use: [`shared`], `boxed`.
 
 mod admit;
 pub mod answers;
 mod ask;
+mod ask_first;
 pub mod beginnings;
 mod bounds;
 mod boxed;

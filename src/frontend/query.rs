@@ -260,7 +260,7 @@ impl Client {
         let mut told = Told { sum: open.map(|_| Checksum::default()), ..Told::default() };
         let mut pending = Pending::default();
         // A long command's packets may have been cut anew for the server, which numbers its answer behind those.
-        let next_seq = self.upload.as_ref().map(|upload| upload.next_seq());
+        let next_seq = (self.upload.is_some() || self.replied != 0).then(|| self.next_seq());
         let calls = job.statement.effects.calls_procedure;
         let cursor = matches!(job.payload, Payload::Execute(payload) if ExecuteHeader::asks_for_cursor(payload));
         let out_params = calls || job.statement.effects.opaque;

@@ -22,6 +22,8 @@ pub struct Leftovers {
     conditions: Box<[Condition]>,
     /// The last statement left some that the connection was not asked for yet.
     unasked: bool,
+    /// The connection was asked for them since the last statement: its `ROW_COUNT()` is that of the question.
+    asked: bool,
     warning_count: u64,
     row_count: i64,
     /// The last statement was GET DIAGNOSTICS, run as a SET: the connection counts otherwise.
@@ -59,12 +61,38 @@ pub struct Reply {
     pub as_set: bool,
 }
 
+/// What `GET DIAGNOSTICS` comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Diagnosed {
+    /// User variables by name, and what each is given, as SQL.
+    Values(Vec<(String, Vec<u8>)>),
+    /// There is no condition of that number.
+    NoCondition,
+}
+
+impl Diagnosed {
+    /// The statement that does the same on any connection.
+    pub fn statement(&self) -> Vec<u8> {
+        let Diagnosed::Values(values) = self else {
+            return b"GET DIAGNOSTICS CONDITION 2147483647 @`_` = MESSAGE_TEXT".to_vec();
+        };
+        let mut set = Vec::new();
+        for (name, value) in values {
+            set.extend_from_slice(if set.is_empty() { b"SET " } else { b", " });
+            set.extend_from_slice(format!("@`{}` = ", name.replace('`', "``")).as_bytes());
+            set.extend_from_slice(value);
+        }
+        set
+    }
+}
+
 impl Default for Leftovers {
     /// Of a session that has asked for nothing yet.
     fn default() -> Leftovers {
         Leftovers {
             conditions: Box::default(),
             unasked: false,
+            asked: false,
             warning_count: 0,
             row_count: 0,
             diagnosed: false,
@@ -84,6 +112,7 @@ impl Leftovers {
             return self.learn_diagnostics(reply);
         }
         self.diagnosed = false;
+        self.asked = false;
         self.row_count = match reply.failed {
             true => -1,
             // SELECT ... INTO sends none, and tells how many rows it took.
@@ -96,6 +125,8 @@ impl Leftovers {
             self.learn_found_rows(statement, reply);
         }
         if statement.effects.reads_diagnostics && !reply.failed && !asks_by_variable(statement) {
+            // What the last of several has left, the connection knows. (On MariaDB it may be what another session has left there.)
+            self.unasked |= statement.multi && (!mariadb || statement.clears_conditions);
             return;
         }
         let has = reply.failed || reply.warnings > 0;
@@ -171,7 +202,9 @@ impl Leftovers {
 
     /// The counts as the connection told them.
     pub fn counts_are(&mut self, row_count: i64, found_rows: u64) {
-        self.row_count = row_count;
+        if !self.asked {
+            self.row_count = row_count;
+        }
         self.found_rows = Some(found_rows);
         self.uncounted = false;
     }
@@ -206,17 +239,16 @@ impl Leftovers {
         self.counts_are(self.row_count, found_rows);
     }
 
-    /// The SET that does what this statement does, where all it asks for is known; where there is no such condition, the statement that says so
-    /// on any connection.
-    pub fn get_diagnostics(&self, statement: &GetDiagnostics) -> Option<Vec<u8>> {
+    /// What this statement does, where all it asks for is known.
+    pub fn get_diagnostics(&self, statement: &GetDiagnostics) -> Option<Diagnosed> {
         let row = match statement.condition {
             Some(number) => match self.conditions.get(number.checked_sub(1)?) {
-                None => return Some(b"GET DIAGNOSTICS CONDITION 2147483647 @`_` = MESSAGE_TEXT".to_vec()),
+                None => return Some(Diagnosed::NoCondition),
                 row => row,
             },
             None => None,
         };
-        let mut set = Vec::new();
+        let mut values = Vec::new();
         for (name, item) in &statement.targets {
             let text = |at: usize| row.and_then(|row: &Condition| row.get(at)).map(|cell| cell.to_vec());
             let unsigned = |number: &[u8]| [b"CAST(", number, b" AS UNSIGNED)"].concat();
@@ -235,11 +267,9 @@ impl Leftovers {
                     string(told.or_else(|| sqlstate(errno).map(str::as_bytes))?)?
                 }
             };
-            set.extend_from_slice(if set.is_empty() { b"SET " } else { b", " });
-            set.extend_from_slice(format!("@`{}` = ", name.replace('`', "``")).as_bytes());
-            set.extend_from_slice(&value);
+            values.push((name.clone(), value));
         }
-        Some(set)
+        Some(Diagnosed::Values(values))
     }
 
     /// The session's last transaction on MariaDB.
@@ -252,7 +282,7 @@ impl Leftovers {
         rows.truncate(CONDITIONS_MAX);
         self.warning_count = u64::from(counted).max(rows.len() as u64);
         self.conditions = rows.into();
-        self.unasked = false;
+        (self.unasked, self.asked) = (false, true);
     }
 
     /// The rows that answer this; `None` when something asked for is not known here.
@@ -380,7 +410,7 @@ mod tests {
         left.conditions_are(vec![row("Warning", "a")], 1);
         let get = |sql: &str| {
             let parsed = crate::sql::diagnostics::parse(sql.as_bytes(), LexMode::default());
-            let set = parsed.and_then(|get| left.get_diagnostics(&get));
+            let set = parsed.and_then(|get| left.get_diagnostics(&get)).map(|diagnosed| diagnosed.statement());
             set.map(|set| String::from_utf8_lossy(&set).into_owned()).unwrap_or_default()
         };
         assert_eq!(get("GET DIAGNOSTICS @n = NUMBER"), "SET @`n` = CAST(1 AS UNSIGNED)");
@@ -402,7 +432,7 @@ mod tests {
         says(&mut left, "SIGNAL SQLSTATE '45000'", signalled, false);
         left.conditions_are(vec![[b"Error"[..].into(), b"1644"[..].into(), b"a"[..].into()]], 1);
         let parsed = crate::sql::diagnostics::parse(b"GET DIAGNOSTICS CONDITION 1 @s = RETURNED_SQLSTATE", LexMode::default());
-        let set = parsed.and_then(|get| left.get_diagnostics(&get)).unwrap_or_default();
+        let set = parsed.and_then(|get| left.get_diagnostics(&get)).map(|diagnosed| diagnosed.statement()).unwrap_or_default();
         assert_eq!(String::from_utf8_lossy(&set), "SET @`s` = _utf8mb3 x'3435303030' COLLATE utf8mb3_general_ci");
         says(&mut left, "SELECT 1", Reply { rows: 1, result_set: true, ..Reply::default() }, false);
         assert_eq!(told(&left, "SHOW WARNINGS"), "");
@@ -413,6 +443,14 @@ mod tests {
         assert_eq!(told(&left, "SELECT ROW_COUNT()"), "1");
         says(&mut left, "INSERT INTO t SELECT * FROM u", Reply { affected_rows: 5, ..Reply::default() }, false);
         assert_eq!(left.value(Leftover::FoundRows), None);
+        // Rows that the connection counts behind SHOW WARNINGS are none of the statement's.
+        says(&mut left, "CALL p()", Reply { affected_rows: 2, warnings: 1, ..Reply::default() }, false);
+        left.conditions_are(vec![row("Warning", "a")], 1);
+        left.counts_are(-1, 7);
+        assert_eq!(told(&left, "SELECT ROW_COUNT(), FOUND_ROWS()"), "2 7");
+        says(&mut left, "CALL p()", Reply { rows: 1, ..Reply::default() }, false);
+        left.counts_are(-1, 7);
+        assert_eq!(told(&left, "SELECT ROW_COUNT()"), "-1");
         says(&mut left, "UPDATE t SET a = 1", Reply { failed: true, ..Reply::default() }, false);
         assert_eq!(told(&left, "SELECT ROW_COUNT()"), "-1");
     }

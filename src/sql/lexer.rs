@@ -8,7 +8,7 @@ mod comments;
 
 pub use super::charset::ByteCharset;
 use comments::find_comment_end;
-pub use comments::{exec_content, statements};
+pub use comments::{exec_content, first_statement, statements};
 
 /// Which family's grammar the servers speak. It decides only which names are built-in functions and reserved words.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

@@ -1,6 +1,8 @@
 //! What a reply and a `SET` teach about variables: what the server tracked is the truth, what the client wrote stands for what it
 //! does not track, and what neither tells is read back or stays on its connection.
 
+use std::sync::Arc;
+
 use crate::protocol::errno::{self, Errno};
 use crate::session::machine::{Learned, Session};
 use crate::session::pin::PinReason;
@@ -99,6 +101,22 @@ impl Session {
     /// The values of [`Globals::keep`], as far as a session can set them.
     pub fn keep(&mut self, values: &[Change]) {
         self.change(values);
+    }
+
+    /// User variables get values that are known, as SQL. `false`: they are more than a session takes along, and have got none.
+    pub fn assign(&mut self, values: &[(String, Vec<u8>)]) -> bool {
+        let fits = |(name, value): &(String, Vec<u8>)| name.len() + value.len() <= USER_VARIABLE_BYTES_MAX;
+        if !values.iter().all(fits) {
+            return false;
+        }
+        let change =
+            |(name, value): &(String, Vec<u8>)| Change::User(name.as_str().into(), Value::Literal(value.as_slice().into()));
+        let state = self.state.changed(&values.iter().map(change).collect::<Vec<_>>());
+        let fits = !state.too_large();
+        if fits {
+            self.state = Arc::new(state);
+        }
+        fits
     }
 
     pub(super) fn learn_variables(&mut self, statement: &Classified, sql: &[u8], learned: &Learned<'_>) {

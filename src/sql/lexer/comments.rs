@@ -29,6 +29,14 @@ pub fn exec_content(comment: &[u8]) -> (Option<u32>, &[u8]) {
     (Some(version), content)
 }
 
+/// The first statement of a text, and what stands behind its semicolon, which is empty where that holds nothing. `None` without a semicolon.
+pub fn first_statement(text: &[u8], mode: LexMode) -> Option<(&[u8], &[u8])> {
+    let end = Lexer::new(text, mode).find(|token| token.kind == TokenKind::Semicolon)?;
+    let (first, behind) = (text.get(..end.start)?, text.get(end.end..)?);
+    let any = Lexer::new(behind, mode).any(|token| token.kind != TokenKind::Comment);
+    Some((first, if any { behind } else { &[] }))
+}
+
 /// Cuts a text into its statements at the top-level semicolons. Statements that hold nothing are left out.
 pub fn statements(text: &[u8], mode: LexMode) -> Vec<&[u8]> {
     let mut found = Vec::new();
