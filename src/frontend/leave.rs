@@ -284,7 +284,8 @@ async fn values(
     Ok((answer.rows.first().and_then(|row| unread::changes(names, &types, row, |name| state.has_user(name))), counts))
 }
 
-async fn ask(connection: &mut Connection, sql: &str) -> Result<(TextResultSet, Vec<unread::ColumnType>), CommandError> {
+/// The rows that answer a question of our own, and the types of their columns.
+pub(super) async fn ask(connection: &mut Connection, sql: &str) -> Result<(TextResultSet, Vec<unread::ColumnType>), CommandError> {
     let reply = connection.raw_reply(sql.as_bytes()).await?;
     if reply.get(HEADER_LEN) == Some(&0xFF) {
         return Err(CommandError::Refused(reply.get(HEADER_LEN..).unwrap_or_default().to_vec()));

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use crate::backend::connection::CommandError;
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
+use crate::frontend::leave::ask;
 use crate::frontend::query::Job;
 use crate::frontend::relay::Told;
 use crate::frontend::shared::Shared;
@@ -15,6 +16,7 @@ use crate::protocol::command::Com;
 use crate::protocol::errno::{self, Errno};
 use crate::routing::decide::Consistency;
 use crate::session::LastWrite;
+use crate::session::pin::PinReason;
 use crate::sql::classify::{Class, ClassReason};
 use crate::topology::Flavor;
 use crate::topology::gtid::GtidSet;
@@ -28,6 +30,9 @@ pub struct AccountWrites(Mutex<HashMap<Arc<str>, SharedWrite>>);
 
 /// So many names are remembered, and all that have a client.
 const ACCOUNTS_MAX: usize = 4096;
+
+/// The longest value that `SHOW VARIABLES` tells whole.
+const SHOWN_MAX: usize = 1024;
 
 /// What an account has written, with all its sessions.
 pub type SharedWrite = Arc<Mutex<Option<LastWrite>>>;
@@ -77,11 +82,17 @@ impl Client {
     /// it failed, the tables that `DROP TABLE a, missing` did find. The error tells no GTID, so the
     /// server is asked. `false`: it could not be asked.
     pub(super) async fn learn_position(&mut self, lease: &mut Lease) -> bool {
-        let sql = match lease.flavor {
-            Flavor::MySql => "SELECT @@GLOBAL.gtid_executed LIMIT 1",
-            Flavor::MariaDb => "SELECT @@last_gtid LIMIT 1",
+        let position = match self.session.pins.has(PinReason::SessionStatus) {
+            true => position_untraced(lease).await,
+            false => {
+                let sql = match lease.flavor {
+                    Flavor::MySql => "SELECT @@GLOBAL.gtid_executed LIMIT 1",
+                    Flavor::MariaDb => "SELECT @@last_gtid LIMIT 1",
+                };
+                lease.scalar(sql).await
+            }
         };
-        match lease.scalar(sql).await {
+        match position {
             Ok(position) => {
                 self.learn_gtid(lease, position.as_deref());
                 position.is_some()
@@ -93,6 +104,20 @@ impl Client {
                 false
             }
         }
+    }
+}
+
+/// How far a server has written, asked in a way that leaves its optimizer's trace of the statement before: the session has its statements traced.
+async fn position_untraced(lease: &mut Lease) -> Result<Option<Vec<u8>>, CommandError> {
+    let (shown, asked) = match lease.flavor {
+        Flavor::MySql => ("SHOW GLOBAL VARIABLES LIKE 'gtid_executed'", "SELECT @@GLOBAL.gtid_executed LIMIT 1"),
+        Flavor::MariaDb => ("SHOW SESSION VARIABLES LIKE 'last_gtid'", "SELECT @@last_gtid LIMIT 1"),
+    };
+    let row = ask(lease, shown).await?.0.rows.into_iter().next();
+    match row.and_then(|row| row.into_iter().nth(1)?) {
+        // A longer one is cut there, and `sql_select_limit` may leave none.
+        Some(position) if position.len() < SHOWN_MAX => Ok(Some(position)),
+        _ => lease.scalar(asked).await,
     }
 }
 

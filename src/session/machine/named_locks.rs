@@ -97,9 +97,11 @@ impl NamedLocks {
 }
 
 impl Session {
-    /// What to ask the connection about named locks that the session wanted.
+    /// What to ask the connection about named locks that the session wanted. A session that has its statements noted there stays, whatever it has
+    /// locked, and would find the question among them.
     pub fn locks_question(&self) -> Option<String> {
-        if self.pins.has(PinReason::NamedLock) { self.named_locks.question() } else { None }
+        let asks = self.pins.has(PinReason::NamedLock) && !self.pins.has(PinReason::SessionStatus);
+        if asks { self.named_locks.question() } else { None }
     }
 
     /// Which of them it has. Of what is not told it has all.

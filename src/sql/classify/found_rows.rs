@@ -25,6 +25,9 @@ impl FoundRows {
     /// By a statement's digest and what is known of it.
     pub(super) fn behind(text: &[u8], verdict: &Verdict, dialect: Dialect) -> FoundRows {
         let has = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+        // What a function in it counts is its own.
+        let calls = matches!(verdict.reason, ClassReason::UnknownFunction(_) | ClassReason::FunctionWithEffect(_));
+        let query = calls && !verdict.multi && !verdict.effects.opaque && starts_with(text, b"SELECT ") && !has(b"INTO");
         match (verdict.class, &verdict.reason) {
             (Class::Read, ClassReason::Show) if is_no_query(text) => FoundRows::Left,
             (Class::Read, ClassReason::Help) => FoundRows::Left,
@@ -33,7 +36,7 @@ impl FoundRows {
             (Class::Read, ClassReason::Explain) => FoundRows::Left,
             (Class::Read, ClassReason::Do) if dialect == Dialect::MariaDb => FoundRows::Left,
             (Class::Read, ClassReason::Do) => FoundRows::Counted,
-            (Class::Read | Class::LockingRead, _) => {
+            (class, _) if query || matches!(class, Class::Read | Class::LockingRead) => {
                 let combined = has(b"UNION") || has(b"INTERSECT") || has(b"EXCEPT");
                 match combined && has(b"LIMIT") {
                     true => FoundRows::Counted,
@@ -46,6 +49,10 @@ impl FoundRows {
             _ => FoundRows::Left,
         }
     }
+}
+
+fn starts_with(text: &[u8], begin: &[u8]) -> bool {
+    text.get(..begin.len()).is_some_and(|first| first.eq_ignore_ascii_case(begin))
 }
 
 fn ends_with(text: &[u8], end: &[u8]) -> bool {
@@ -96,6 +103,11 @@ mod tests {
             ("select * from t limit 10 offset 20", SentAndSkipped, SentAndSkipped),
             ("SELECT * FROM (SELECT a FROM t LIMIT 20, 10) d", Sent, Sent),
             ("SELECT 1 UNION SELECT 2 LIMIT 1", Counted, Counted),
+            ("SELECT f(a) FROM t", Sent, Sent),
+            ("SELECT GET_LOCK('a', 1)", Sent, Sent),
+            ("SELECT f(a) FROM t LIMIT 20, 10", SentAndSkipped, SentAndSkipped),
+            ("SELECT f(a) FROM t INTO @a", Counted, Counted),
+            ("INSERT INTO t SELECT f(1)", Counted, Counted),
             ("INSERT INTO t SELECT 1", Counted, Counted),
             ("SELECT 1 INTO @a", Counted, Counted),
             ("CALL p()", Counted, Counted),
