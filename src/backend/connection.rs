@@ -94,6 +94,8 @@ pub struct PreparedText {
     pub state: Arc<State>,
     /// Set for a statement that must not be shared (a cursor is open on it, long data was sent to it, it names user variables).
     pub private: u64,
+    /// Made for one execution, with values in its text: closed behind it.
+    pub once: bool,
     /// Of `sql`, made once: connections look for it at every execution.
     hash: u64,
 }
@@ -103,7 +105,7 @@ impl PreparedText {
     pub fn new(sql: &[u8], state: Arc<State>) -> PreparedText {
         // Equal texts must meet in one connection's map whichever client made them, so the seed is the same for all.
         let hash = foldhash::quality::FixedState::default().hash_one(sql);
-        PreparedText { sql: sql.into(), state, private: 0, hash }
+        PreparedText { sql: sql.into(), state, private: 0, once: false, hash }
     }
 
     /// The same text for one client's statement alone. No other ever meets it in a connection, not even one of another client
@@ -112,6 +114,13 @@ impl PreparedText {
     pub fn made_private(&self) -> PreparedText {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         PreparedText { private: NEXT.fetch_add(1, Ordering::Relaxed), ..self.clone() }
+    }
+}
+
+impl PreparedText {
+    /// A text for one execution.
+    pub fn made_once(sql: &[u8], state: Arc<State>) -> PreparedText {
+        PreparedText { once: true, ..PreparedText::new(sql, state).made_private() }
     }
 }
 

@@ -38,10 +38,10 @@ enum First {
 impl Client {
     /// Answers what a text begins with. `None`: nothing of it, and it is to be sent as it came.
     pub(super) async fn answer_first(&mut self, job: &Job<'_>) -> Result<Option<()>, Gone> {
-        // A connection that is held has what the statement before has left.
+        // A connection that is held and was not asked has what the statement before has left.
         let several = job.statement.multi && self.account.key.capabilities.has(Capabilities::MULTI_STATEMENTS);
         let Payload::Packet(packet) = job.payload else { return Ok(None) };
-        if self.held.is_some() || !several {
+        if self.held.is_some() && self.left.unasked() || !several {
             return Ok(None);
         }
         let mut rest = job.sql.trim_ascii_end();
@@ -62,13 +62,28 @@ impl Client {
                     self.replied = 0;
                     return Ok(Some(()));
                 }
-                First::Another => break,
+                First::Another => {
+                    // There is no such condition, on whichever connection.
+                    let Some(none) = self.names_no_condition(first).filter(|_| !behind.is_empty()) else { break };
+                    let ended = self.send_rest(job, packet, &[&none[..], b";", behind].concat()).await;
+                    self.replied = 0;
+                    return ended.map(Some);
+                }
             }
         }
         let sent = rest.len() < whole;
         let ended = if sent && !rest.is_empty() { self.send_rest(job, packet, rest).await } else { Ok(()) };
         self.replied = 0;
         ended.map(|()| sent.then_some(()))
+    }
+
+    /// What stands for a statement that asks for a condition that there is not.
+    fn names_no_condition(&self, sql: &[u8]) -> Option<Vec<u8>> {
+        if self.held.is_some() {
+            return None;
+        }
+        let parsed = diagnostics::parse(sql, self.session.lex)?;
+        self.left.get_diagnostics(&parsed).filter(|found| matches!(found, Diagnosed::NoCondition)).map(|found| found.statement())
     }
 
     async fn answer_one(&mut self, job: &Job<'_>, sql: &[u8], more: bool) -> Result<First, Gone> {

@@ -302,7 +302,7 @@ impl Client {
             Com::StmtPrepare => self.prepare(packet).await,
             Com::StmtBulkExecute if self.shared.flavor() != Some(Flavor::MySql) => self.execute_bulk(packet).await,
             Com::StmtSendLongData => self.long_data(packet).await,
-            Com::StmtClose => self.close_statement(packet),
+            Com::StmtClose => Box::pin(self.close_statement(packet)).await,
             Com::StmtReset => self.reset_statement(packet).await,
             Com::StmtFetch => self.fetch(packet).await,
             Com::InitDb => self.init_db(packet).await,

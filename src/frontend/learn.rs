@@ -99,6 +99,9 @@ impl Client {
         } else if let (Some(prepared), Some(text)) = (&told.prepared, job.text) {
             lease.note_prepared(text.clone(), prepared.statement_id);
         }
+        if let Some(text) = job.text.filter(|text| text.once) {
+            lease.forget_prepared(text);
+        }
         self.learn_gtid(lease, told.gtid.as_deref());
         self.session.defined |= job.statement.class == Class::Ddl && told.gtid.is_some();
     }

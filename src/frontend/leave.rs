@@ -60,6 +60,8 @@ impl Client {
             return;
         }
         let Some(mut lease) = self.held.take() else { return };
+        Box::pin(self.take_what_is_left(&mut lease)).await;
+        self.left.moves();
         if lease.statement(b"COMMIT").await.is_err() {
             lease.tainted = true;
         }
@@ -99,6 +101,7 @@ impl Client {
         }
         lease.writes = true;
         if let Some(mut left) = self.held.replace(lease) {
+            self.left.moves();
             if left.statement(b"COMMIT").await.is_err() {
                 left.tainted = true;
             }
@@ -118,7 +121,12 @@ impl Client {
             return;
         }
         let Some(mut lease) = self.held.take() else { return };
+        if self.left.unasked() {
+            let counted = self.left.warning_count();
+            Box::pin(self.take_conditions(&mut lease, counted)).await;
+        }
         self.take_found_rows(&mut lease).await;
+        self.left.moves();
         self.session.pins.set(PinReason::FoundRows, false);
         lease.give_back(Instant::now());
     }
@@ -163,15 +171,20 @@ impl Client {
     /// Asks it, and before that for what asking would wipe out.
     pub(super) async fn ask_held_insert_id(&mut self) {
         let Some(mut lease) = self.held.take() else { return };
-        if self.left.unasked() {
-            let counted = self.left.warning_count();
-            self.take_conditions(&mut lease, counted).await;
-        }
-        if self.left.uncounted() {
-            self.take_found_rows(&mut lease).await;
-        }
+        Box::pin(self.take_what_is_left(&mut lease)).await;
         self.take_insert_id(&mut lease).await;
         self.held = Some(lease);
+    }
+
+    /// Asks for the conditions and the count that only this connection knows.
+    pub(super) async fn take_what_is_left(&mut self, lease: &mut Lease) {
+        if self.left.unasked() {
+            let counted = self.left.warning_count();
+            self.take_conditions(lease, counted).await;
+        }
+        if self.left.uncounted() {
+            self.take_found_rows(lease).await;
+        }
     }
 
     /// Asks the connection for `LAST_INSERT_ID()`.

@@ -172,10 +172,7 @@ impl Client {
         // What it asks for, among other things, is put into its text, which is prepared for this execution.
         let known = !cursor && !statement.long_data && Self::may_ask(job.statement);
         let changed = if known { self.with_left(job.sql, false) } else { None };
-        let changed = changed.map(|sql| {
-            let text = PreparedText::new(&sql, statement.text.state.clone());
-            Arc::new(if statement.text.private == 0 { text } else { text.made_private() })
-        });
+        let changed = changed.map(|sql| Arc::new(PreparedText::made_once(&sql, statement.text.state.clone())));
         let job = match &changed {
             Some(text) => Job { sql: &text.sql, text: Some(text), ..job },
             None => job,
@@ -198,20 +195,25 @@ impl Client {
             statement.cursor = open;
             statement.long_data = false;
         }
-        self.settle_statements();
+        self.settle_statements().await;
         Ok(())
     }
 
-    /// Ends the pins of cursors and long data when no statement has any, and lets the connection go if that was all.
-    fn settle_statements(&mut self) {
-        if !self.session.pins.has(PinReason::Cursor) && !self.session.pins.has(PinReason::LongData) {
-            return;
+    /// Ends the pins of cursors and long data when no statement has any.
+    async fn settle_statements(&mut self) {
+        if self.session.pins.has(PinReason::Cursor) || self.session.pins.has(PinReason::LongData) {
+            Box::pin(self.end_statements_pins()).await;
         }
+    }
+
+    /// Lets the connection go if that was all that kept it, with what it alone knows.
+    async fn end_statements_pins(&mut self) {
         self.session.pins.set(PinReason::Cursor, self.statements.any_cursor());
         self.session.pins.set(PinReason::LongData, self.statements.any_long_data());
         if !self.session.pins.any()
-            && let Some(lease) = self.held.take()
+            && let Some(mut lease) = self.held.take()
         {
+            self.take_what_is_left(&mut lease).await;
             self.show_idle();
             lease.give_back(std::time::Instant::now());
             return;
@@ -293,14 +295,14 @@ impl Client {
     }
 
     /// `COM_STMT_CLOSE`: has no reply. The server's statement stays prepared for the next one who prepares the same text.
-    pub(super) fn close_statement(&mut self, packet: &[u8]) -> Result<(), Gone> {
+    pub(super) async fn close_statement(&mut self, packet: &[u8]) -> Result<(), Gone> {
         if let Some(statement) = statement_id(packet).and_then(|id| self.statements.remove(id)) {
             if let Some(lease) = self.held.as_mut()
                 && statement.text.private != 0
             {
                 lease.forget_prepared(&statement.text);
             }
-            self.settle_statements();
+            self.settle_statements().await;
         }
         Ok(())
     }
@@ -323,7 +325,7 @@ impl Client {
                 return self.lost_pinned().await;
             }
         }
-        self.settle_statements();
+        self.settle_statements().await;
         self.ok("").await
     }
 
@@ -362,7 +364,7 @@ impl Client {
             if let Some(statement) = self.statements.get_mut(id) {
                 statement.cursor = false;
             }
-            self.settle_statements();
+            self.settle_statements().await;
         }
         Ok(())
     }

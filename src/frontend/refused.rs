@@ -170,6 +170,7 @@ impl Client {
             return None;
         }
         self.session.pins.set(PinReason::FoundRows, false);
+        self.left.moves();
         Some(Failed::ReadOnlyServer)
     }
 

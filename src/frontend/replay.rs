@@ -77,6 +77,9 @@ impl Client {
         state: &Arc<State>,
     ) -> Result<Step<PreparedText>, &'static str> {
         repeatable(job.statement)?;
+        if self.replied != 0 {
+            return Err("its answer began behind those of other statements");
+        }
         let insert_id = match self.sent_insert_id {
             None => None,
             Some(Some(id)) => Some(id),

@@ -54,6 +54,31 @@ async fn a_thousand_texts_on_few_connections_stay_within_the_servers_limit() {
     proxy.check_running().unwrap();
 }
 
+/// Bug: a statement that asks for what the one before has left is prepared with the values in its text; where it was one client's alone (it names a
+/// user variable, too), each of its executions left another statement at the server.
+#[tokio::test]
+async fn a_text_with_values_is_closed_behind_its_execution() {
+    let cluster = Cluster::start_with(flavour(), &["--max-prepared-stmt-count=40"], &|_| {}).await.unwrap();
+    let proxy = Proxy::before(&cluster).every_server("max_connections", "1").start().await.unwrap();
+    let schema = schema_on(&cluster, "prepared_values").await;
+    let mut conn = proxy.connect(&schema).await.unwrap();
+    conn.query_drop("CREATE TABLE log (name VARCHAR(9), n INT)").await.unwrap();
+    conn.query_drop("SET @u = 'own'").await.unwrap();
+    let statement = conn.prep("INSERT INTO log VALUES (@u, ROW_COUNT())").await.unwrap();
+    for _ in 0..120 {
+        conn.exec_drop(&statement, ()).await.unwrap();
+    }
+    conn.query_drop("SELECT 1 UNION SELECT 2 UNION SELECT 3").await.unwrap();
+    let statement = conn.prep("INSERT INTO log VALUES (@u, FOUND_ROWS())").await.unwrap();
+    conn.query_drop("BEGIN").await.unwrap();
+    for _ in 0..120 {
+        conn.exec_drop(&statement, ()).await.unwrap();
+    }
+    conn.query_drop("COMMIT").await.unwrap();
+    let written: Option<u32> = conn.query_first("SELECT COUNT(*) FROM log WHERE name = 'own'").await.unwrap();
+    assert_eq!(written, Some(240));
+}
+
 /// All of them at once, on this task.
 async fn futures<F: Future<Output = ()>>(all: impl Iterator<Item = F>) {
     let mut all: Vec<_> = all.map(Box::pin).collect();
