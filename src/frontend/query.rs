@@ -21,6 +21,7 @@ use crate::frontend::relay::{self, End, Pending, Relay, Told, write_pending};
 use crate::frontend::replay::Recovered;
 use crate::frontend::written;
 use crate::net::{Buffer, timer};
+use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::errno::{self, Errno};
 use crate::protocol::frame::HEADER_LEN;
@@ -32,6 +33,7 @@ use crate::routing::decision::{Decision, Target};
 use crate::session::machine::has_set_var;
 use crate::session::pin::PinReason;
 use crate::session::replay::Checksum;
+use crate::sql::lexer::statements;
 use crate::topology::observation::Failure;
 use crate::topology::{Flavor, ServerId};
 
@@ -99,6 +101,11 @@ impl Client {
             let decision = self.decide(job, &failed);
             self.note_decision(&decision);
             match decision.target {
+                // A write in a transaction whose master has been replaced.
+                Target::Deny if self.has_left_master(&decision) => match self.held_lost(job).await? {
+                    Recovered::Yes => continue,
+                    Recovered::No | Recovered::Told => return Ok(ANSWERED),
+                },
                 Target::Deny => {
                     self.refuse(self.denied(job, &decision)).await?;
                     return Ok(ANSWERED);
@@ -263,6 +270,9 @@ impl Client {
         let next_seq = (self.upload.is_some() || self.replied != 0).then(|| self.next_seq());
         let calls = job.statement.effects.calls_procedure;
         let cursor = matches!(job.payload, Payload::Execute(payload) if ExecuteHeader::asks_for_cursor(payload));
+        // Only clients without `DEPRECATE_EOF` are told, where rows begin, whether more results follow.
+        let counted = job.statement.multi && !self.capabilities.has(Capabilities::DEPRECATE_EOF);
+        let in_text = if counted { statements(job.sql, self.session.lex).len() } else { 1 };
         let out_params = calls || job.statement.effects.opaque;
         let tracker = relay::tracker(job.expect, &lease, self.capabilities, (cursor, out_params), next_seq);
         let mut fill = self.fill.take();
@@ -274,7 +284,7 @@ impl Client {
             tracker,
             statement_id: job.statement_id,
             status: self.session.status.of_session(),
-            more_follows: calls && !job.statement.multi && job.com != Com::StmtPrepare,
+            statements: if calls { usize::MAX } else { in_text },
             capture: fill.as_mut().and_then(|fill| fill.capture()),
             state: &self.session.state,
             asked_with: 1,

@@ -49,6 +49,8 @@ pub struct Told {
     pub last_insert_id: u64,
     /// Rows of all result sets.
     pub rows: u64,
+    /// Results that have ended well.
+    pub results: usize,
     /// Bytes read from the server.
     pub bytes: u64,
     /// System variables that changed: name and value.
@@ -122,8 +124,8 @@ pub struct Relay<'a> {
     pub statement_id: u32,
     /// The session's flags, as far as they are known before the reply tells.
     pub status: Status,
-    /// More results follow each that has rows: a procedure is called, and nothing else.
-    pub more_follows: bool,
+    /// Statements of the text, each with a result of its own; `usize::MAX` where a procedure is called, whose results are always followed by an OK.
+    pub statements: usize,
     /// Takes along what goes to the client, but for the last piece.
     pub capture: Option<&'a mut Capture>,
     /// The session, which says how long a client is waited for that stands still.
@@ -234,7 +236,7 @@ impl Relay<'_> {
                 Event::EofDue { seq, done } => {
                     // What comes before in the same reply may have told more; behind a procedure's results there is always an OK.
                     let mut status = told.status.map_or(self.status, Status::of_session);
-                    if self.more_follows {
+                    if told.results.saturating_add(1) < self.statements {
                         status = status | Status::MORE_RESULTS;
                     }
                     buffer.replace(at, 0, &old_eof::eof_packet(seq, 0, status));
@@ -258,14 +260,17 @@ impl Relay<'_> {
                     let ok =
                         OkPacket::parse(payload, self.server.capabilities).ok_or_else(|| invalid("an unreadable OK packet"))?;
                     told.note_ok(&ok);
+                    told.results += 1;
                     told.ends_rows = payload.first() == Some(&EOF_HEADER);
                     told.last_len = len;
                     let seq = packet.get(3).copied().unwrap_or(1);
                     // What Sluice has the server tell is for Sluice.
                     let less = if rewrite { None } else { session_track::heard(ok.session_state, self.hears) };
                     if old && told.ends_rows {
-                        let end = old_eof::at_end(seq, &ok, self.server.flavor == Flavor::MySql);
                         let before = unflagged.take().map(|(place, seq)| (place, old_eof::before_rows(seq, &ok)));
+                        // Behind a row that was too long to be waited for nothing but this tells of the OK to come.
+                        let told_before = self.server.flavor == Flavor::MySql && before.is_some();
+                        let end = old_eof::at_end(seq, &ok, told_before);
                         buffer.replace(at, len, &end);
                         if let Some((place, eof)) = before {
                             buffer.replace(place, EOF_PACKET_LEN, &eof);

@@ -21,6 +21,7 @@ use crate::protocol::frame::{HEADER_LEN, put_packet};
 use crate::protocol::ok_err_eof::{EofPacket, ErrPacket, OkPacket, Status};
 use crate::protocol::prepared::rewrite_execute;
 use crate::protocol::reply::{Event, Expect, PacketKind};
+use crate::routing::decision::{Decision, Reason};
 use crate::session::machine::Session;
 use crate::session::pin::PinReason;
 use crate::session::replay::{Checksum, Open, Record, Sent, Step, Sum, may_commit, repeatable, surely_absent};
@@ -108,6 +109,12 @@ impl Client {
             _ => return Err("one of its statements cannot be kept"),
         };
         Ok(Step { sent, insert_id, expect: job.expect, sum: sum.ok_or("an answer was not read")?.finish() })
+    }
+
+    /// Whether a statement is refused for no other reason than that the session's transaction, begun on the master, is on a server that is none any more:
+    /// it has ended with that one's role.
+    pub(super) fn has_left_master(&self, decision: &Decision) -> bool {
+        matches!(decision.reason, Reason::PinnedElsewhere(_)) && self.held.as_ref().is_some_and(|lease| lease.writes)
     }
 
     /// The connection that the session is pinned to is gone, and nothing was sent on it.

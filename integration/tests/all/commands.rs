@@ -233,6 +233,10 @@ async fn several_results_cursors_and_out_parameters() {
             "DROP PROCEDURE IF EXISTS many",
             "DROP PROCEDURE IF EXISTS outs",
             "DROP PROCEDURE IF EXISTS own_cursor",
+            "DROP PROCEDURE IF EXISTS longer",
+            "CREATE PROCEDURE longer () BEGIN SELECT REPEAT('x', 60000), 1; SELECT 2; END",
+            "DROP FUNCTION IF EXISTS fails",
+            "CREATE FUNCTION fails (n INT) RETURNS INT DETERMINISTIC BEGIN IF n = 2 THEN SIGNAL SQLSTATE '45000'; END IF; RETURN n; END",
             "DROP FUNCTION IF EXISTS with_cursor",
             "CREATE FUNCTION with_cursor (n INT) RETURNS INT DETERMINISTIC BEGIN DECLARE m INT; DECLARE c CURSOR FOR SELECT n + 1; OPEN c; FETCH c INTO m; CLOSE c; RETURN m; END",
             "CREATE PROCEDURE own_cursor () BEGIN DECLARE c CURSOR FOR SELECT 7; OPEN c; CLOSE c; SELECT 1, 2; SELECT 3, 4; END",
@@ -263,6 +267,21 @@ async fn several_results_cursors_and_out_parameters() {
             assert!(seen.len() > 8 && matches!(seen.last(), Some(Seen::Ok(..))), "{seen:?}");
         }
         alike(&mut through, &mut direct, "behind it", text("SELECT 1"), Expect::Query).await;
+        // Where rows come later than their definitions, the EOF between them says all the same that more follows.
+        for sql in ["CALL longer()", "SELECT REPEAT('x', 60000); SELECT 2", "SELECT REPEAT('x', 60000); DO 1; SELECT REPEAT('y', 60000)"] {
+            alike(&mut through, &mut direct, sql, text(sql), Expect::Query).await;
+        }
+        for wire in [&mut through, &mut direct] {
+            wire.prepare("CALL longer()").await.unwrap();
+        }
+        alike(&mut through, &mut direct, "longer in binary", execute(0, b""), Expect::Execute).await;
+        // An error while a cursor is opened comes without an EOF behind the definitions.
+        for wire in [&mut through, &mut direct] {
+            wire.prepare("SELECT fails(id) FROM shop.items WHERE id < 4").await.unwrap();
+        }
+        for flags in [0, 1] {
+            alike(&mut through, &mut direct, "an error in the rows", execute(flags, b""), Expect::Execute).await;
+        }
         // MySQL tells of a function's cursor at the end of the rows, or of none, and a client believes that before them it is its own.
         for sql in ["SELECT with_cursor(id) FROM shop.items WHERE id < 3", "SELECT id FROM shop.items WHERE with_cursor(id) < 0"] {
             for wire in [&mut through, &mut direct] {

@@ -50,6 +50,21 @@ async fn an_open_transaction_goes_on_at_the_new_master() {
     assert_eq!(now, stock.map(|stock| stock + 1));
 }
 
+/// Bug: where another server was master by the time of its next statement, and that was a write, it was refused for a session bound to a server that
+/// is not the master; the COMMIT behind it then committed the transaction without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_write_behind_the_failover_goes_on_at_the_new_master() {
+    let (cluster, proxy, mut conn) = replaying().await;
+    conn.query_drop("BEGIN").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    kill_db1(&cluster).await;
+    let mut other = proxy.connect("shop").await.unwrap();
+    other.query_drop("INSERT INTO marks VALUES (7)").await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (2)").await.unwrap_or_else(|e| panic!("{e}"));
+    conn.query_drop("COMMIT").await.unwrap();
+    assert_eq!(marks(&cluster, "db2").await, [1, 2, 7]);
+}
+
 /// Bug: the statement was run again on one that others had executed with other types there, and MySQL read its parameter by those.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn parameters_are_read_for_what_they_are_when_it_is_run_again() {

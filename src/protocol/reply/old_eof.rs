@@ -30,7 +30,8 @@ pub fn before_rows(seq: u8, ok: &OkPacket<'_>) -> [u8; EOF_PACKET_LEN] {
 
 /// What stands in the place of `ok`, which begins with 0xFE.
 ///
-/// Behind OUT parameters MySQL repeats neither the flag that names them nor that more follows, though an OK always does; MariaDB both.
+/// Behind OUT parameters MySQL repeats neither the flag that names them nor that more follows, though an OK always does; MariaDB both. `of_mysql`: it is
+/// one, and the EOF before the row has told.
 pub fn at_end(seq: u8, ok: &OkPacket<'_>, of_mysql: bool) -> [u8; EOF_PACKET_LEN] {
     let mut status = ok.status - Status::SESSION_STATE_CHANGED;
     if of_mysql && status.has(Status::PS_OUT_PARAMS) {

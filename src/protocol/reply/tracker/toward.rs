@@ -7,7 +7,7 @@
 use super::{ReplyTracker, State};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, Header};
-use crate::protocol::ok_err_eof::{EOF_HEADER, OkPacket, Status};
+use crate::protocol::ok_err_eof::{EOF_HEADER, ERR_HEADER, OkPacket, Status};
 use crate::protocol::reply::Expect;
 
 /// Who gets the reply.
@@ -99,6 +99,10 @@ impl ReplyTracker {
         let (header, first) = (Header::parse(rest)?, *rest.get(HEADER_LEN)?);
         let ends = |header: Header, first: u8| first == EOF_HEADER && !header.continues();
         let Toward::Old { cursor, out_params } = self.toward else { return Some(false) };
+        // What fails while its cursor is opened has definitions, and no EOF behind them.
+        if first == ERR_HEADER && cursor {
+            return Some(true);
+        }
         if ends(header, first) && cursor {
             let ok = OkPacket::parse(rest.get(HEADER_LEN..header.packet_len())?, self.caps);
             return Some(ok.is_some_and(|ok| opens_cursor(ok.status)));
