@@ -115,9 +115,7 @@ impl PreparedText {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         PreparedText { private: NEXT.fetch_add(1, Ordering::Relaxed), ..self.clone() }
     }
-}
 
-impl PreparedText {
     /// A text for one execution.
     pub fn made_once(sql: &[u8], state: Arc<State>) -> PreparedText {
         PreparedText { once: true, ..PreparedText::new(sql, state).made_private() }

@@ -121,10 +121,7 @@ impl Client {
             return;
         }
         let Some(mut lease) = self.held.take() else { return };
-        if self.left.unasked() {
-            let counted = self.left.warning_count();
-            Box::pin(self.take_conditions(&mut lease, counted)).await;
-        }
+        Box::pin(self.take_unasked(&mut lease)).await;
         self.take_found_rows(&mut lease).await;
         self.left.moves();
         self.session.pins.set(PinReason::FoundRows, false);
@@ -178,12 +175,16 @@ impl Client {
 
     /// Asks for the conditions and the count that only this connection knows.
     pub(super) async fn take_what_is_left(&mut self, lease: &mut Lease) {
+        self.take_unasked(lease).await;
+        if self.left.uncounted() {
+            self.take_found_rows(lease).await;
+        }
+    }
+
+    async fn take_unasked(&mut self, lease: &mut Lease) {
         if self.left.unasked() {
             let counted = self.left.warning_count();
             self.take_conditions(lease, counted).await;
-        }
-        if self.left.uncounted() {
-            self.take_found_rows(lease).await;
         }
     }
 

@@ -268,7 +268,9 @@ async fn several_results_cursors_and_out_parameters() {
         }
         alike(&mut through, &mut direct, "behind it", text("SELECT 1"), Expect::Query).await;
         // Where rows come later than their definitions, the EOF between them says all the same that more follows.
-        for sql in ["CALL longer()", "SELECT REPEAT('x', 60000); SELECT 2", "SELECT REPEAT('x', 60000); DO 1; SELECT REPEAT('y', 60000)"] {
+        for sql in
+            ["CALL longer()", "SELECT REPEAT('x', 60000); SELECT 2", "SELECT REPEAT('x', 60000); DO 1; SELECT REPEAT('y', 60000)"]
+        {
             alike(&mut through, &mut direct, sql, text(sql), Expect::Query).await;
         }
         for wire in [&mut through, &mut direct] {

@@ -228,16 +228,16 @@ impl ReplyTracker {
     fn pass_whole(&mut self, buf: &mut [u8], mut at: usize, most: u32) -> usize {
         let Some(mut seq) = self.seq else { return at };
         let mut own = self.own;
+        let all = buf.len();
         let before = at;
         let mut passed = 0;
         while passed < most
-            && let len_of_all = buf.len()
             && let Some([a, b, c, got, first]) = buf.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<{ HEADER_LEN + 1 }>())
         {
             let len = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
             let end = at + HEADER_LEN + len;
             let out_of_order = *got != seq && !self.unnumbered;
-            if *first >= EOF_HEADER || out_of_order || len == 0 || len == MAX_PAYLOAD || end > len_of_all {
+            if *first >= EOF_HEADER || out_of_order || len == 0 || len == MAX_PAYLOAD || end > all {
                 break;
             }
             if let Some(own) = &mut own {

@@ -84,7 +84,7 @@ impl ReplyTracker {
     /// `false`: there is none, since the rows stay at the server and the one packet that says so ends the reply.
     pub(super) fn eof_due(&mut self, behind: Behind, rest: &[u8]) -> Option<bool> {
         let (next, due) = match behind {
-            Behind::Columns if self.expect == Expect::Execute => (State::Rows, !self.cursor_or_params(rest)?),
+            Behind::Columns if self.expect == Expect::Execute => (State::Rows, !self.ends_at_definitions(rest)?),
             Behind::Columns => (State::Rows, true),
             Behind::Params { columns, defined } => (self.prepared_columns(columns, defined), true),
             Behind::PreparedColumns => (State::Done, true),
@@ -93,9 +93,9 @@ impl ReplyTracker {
         Some(due)
     }
 
-    /// Whether a cursor was opened. What may be the row of OUT parameters is waited for up to the packet behind it, so that its flag is known with
+    /// Whether no EOF stands behind the definitions of an execution: its cursor was opened, or could not be. What may be the row of OUT parameters is waited for up to the packet behind it, so that its flag is known with
     /// it; one of 16 MiB or more is not.
-    fn cursor_or_params(&self, rest: &[u8]) -> Option<bool> {
+    fn ends_at_definitions(&self, rest: &[u8]) -> Option<bool> {
         let (header, first) = (Header::parse(rest)?, *rest.get(HEADER_LEN)?);
         let ends = |header: Header, first: u8| first == EOF_HEADER && !header.continues();
         let Toward::Old { cursor, out_params } = self.toward else { return Some(false) };
