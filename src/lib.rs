@@ -56,6 +56,8 @@
 //! ```
 //! Prepared statements come in by `frontend::prepared` and take the same way, and so do long commands, which `frontend::long` judges by their
 //! beginning and `frontend::upload` sends on piece by piece.
+//! What asks for what the statement before has left is answered by `frontend::ask`, and a text that only begins so by `frontend::ask_first`, without a
+//! server. A client without `DEPRECATE_EOF` gets its EOF packets at step 8, by `protocol::reply::old_eof`.
 //! The last piece of a reply is written after its connection went back to the pool.
 //!
 //! # Words
