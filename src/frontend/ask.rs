@@ -50,6 +50,7 @@ impl Client {
         if answered {
             return Ok(());
         }
+        self.leave_for_count(job.statement).await;
         let changed = self.diagnostics_set(job.sql).or_else(|| self.with_left(job.sql, false));
         let Some(sql) = changed else { return self.run_job(&job).await.map(|_| ()) };
         let sent = match job.payload {
@@ -268,6 +269,13 @@ impl Client {
             Leftover::LastGtid => self.left.value(leftover).map(|gtid| format!("'{gtid}'")),
             other => self.left.value(other),
         })
+    }
+
+    /// A write that asks for `FOUND_ROWS()` is told it where it runs, which is not the replica that has counted.
+    pub(super) async fn leave_for_count(&mut self, statement: &Classified) {
+        if statement.effects.reads_found_rows && self.may_leave_replica() {
+            Box::pin(self.leave_counting_replica(statement)).await;
+        }
     }
 
     /// `GET DIAGNOSTICS` as a SET of what is known, when the connection that knows it was left.

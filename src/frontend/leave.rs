@@ -110,13 +110,13 @@ impl Client {
         self.record = None;
     }
 
-    /// What `SQL_CALC_FOUND_ROWS` counted on a replica keeps the session there for a read, but not for a statement that may write.
-    async fn leave_counting_replica(&mut self, statement: &Classified) {
+    /// What `SQL_CALC_FOUND_ROWS` counted on a replica keeps the session there for a read, but not for a statement that may write: one that
+    /// asks for the count has left before it is told it.
+    pub(super) async fn leave_counting_replica(&mut self, statement: &Classified) {
         let Some(server) = self.held.as_ref().map(|lease| lease.server) else { return };
         // What would let the next transaction write is not run there.
         let sets = statement.class == Class::Session && !frees_next_transaction(statement);
-        let asks = statement.class == Class::Read || sets || statement.effects.reads_found_rows;
-        let stays = asks || !self.session.pins.only(PinReason::FoundRows);
+        let stays = statement.class == Class::Read || sets || !self.session.pins.only(PinReason::FoundRows);
         if stays || self.shared.snapshot.load().master == Some(server) {
             return;
         }

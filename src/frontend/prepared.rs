@@ -171,6 +171,9 @@ impl Client {
         }
         // What it asks for, among other things, is put into its text, which is prepared for this execution.
         let known = !cursor && !statement.long_data && Self::may_ask(job.statement);
+        if known {
+            self.leave_for_count(job.statement).await;
+        }
         let changed = if known { self.with_left(job.sql, false) } else { None };
         let changed = changed.map(|sql| Arc::new(PreparedText::made_once(&sql, statement.text.state.clone())));
         let job = match &changed {

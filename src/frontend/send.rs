@@ -25,6 +25,20 @@ use crate::topology::Flavor;
 /// What procedures of the client before have locked by name is none of this one's.
 pub(super) const RELEASE_LOCKS: &[u8] = b"DO RELEASE_ALL_LOCKS()";
 
+/// Empties the list of conditions on MariaDB, where only a statement with a table does so.
+const CLEAR_CONDITIONS: &[u8] = b"DO (SELECT 1 FROM (SELECT 1) t)";
+
+/// What goes to a connection before the statement, besides the session's state.
+#[derive(Clone, Copy)]
+struct Before {
+    /// It is asked to wait for the session's last write.
+    wait: bool,
+    /// It is told the session's last insert id.
+    restore_id: bool,
+    /// Conditions that others have left there are cleared.
+    clears: bool,
+}
+
 impl Client {
     /// Step 7: brings the connection to the session's state and sends the statement. Where the statement is a read both go out in
     /// one write; a statement that changes data waits until its state surely stands.
@@ -51,7 +65,10 @@ impl Client {
         let want = self.wanted_state();
         let plain = Arc::ptr_eq(&lease.have, want) || lease.have == *want;
         let locked = lease.locks_unseen.is_some_and(|client| client != self.entry.id);
-        let nothing_before = plain && !locked && lease.guard.is_right() && !lease.has_closes() && !restore_id && !wait;
+        // Within a text of several statements, on MariaDB, one without a table leaves the list of conditions as it finds it, be it another session's.
+        let asks_within = job.statement.multi && job.statement.effects.reads_diagnostics && lease.flavor == Flavor::MariaDb;
+        let clears = asks_within && !(same_as_before && self.left.warning_count() > 0);
+        let nothing_before = plain && !locked && !clears && lease.guard.is_right() && !lease.has_closes() && !restore_id && !wait;
         let composed;
         let packet = match (&job.payload, job.text) {
             _ if !nothing_before => None,
@@ -68,7 +85,7 @@ impl Client {
             }
             return Ok(lease.stream.send_command(packet).await.map_err(|e| self.broken(lease, &e)));
         }
-        Box::pin(self.send_composed(job, lease, buffer, wait, restore_id)).await
+        Box::pin(self.send_composed(job, lease, buffer, Before { wait, restore_id, clears })).await
     }
 
     /// Whether the statement must not write on this server, see [`Guard`](crate::backend::connection::Guard). Definitions are looked at without. And a read-only
@@ -88,10 +105,9 @@ impl Client {
         job: &Job<'_>,
         lease: &mut Lease,
         buffer: &mut Buffer,
-        wait: bool,
-        restore_id: bool,
+        before: Before,
     ) -> Result<Result<(), Failed>, Gone> {
-        if wait {
+        if before.wait {
             match self.wait_for_write(lease).await {
                 Ok(true) => self.fill_from(lease.server),
                 Ok(false) => return Ok(Err(Failed::Behind)),
@@ -141,7 +157,11 @@ impl Client {
             put_query(&mut out, lease.capabilities, RELEASE_LOCKS);
             answers += 1;
         }
-        if restore_id {
+        if before.clears {
+            put_query(&mut out, lease.capabilities, CLEAR_CONDITIONS);
+            answers += 1;
+        }
+        if before.restore_id {
             put_query(&mut out, lease.capabilities, format!("SET last_insert_id={}", self.session.last_insert_id).as_bytes());
             answers += 1;
         }
@@ -177,7 +197,7 @@ impl Client {
             return Ok(Err(failed));
         }
         lease.stands_at(&want);
-        if restore_id {
+        if before.restore_id {
             lease.last_insert_id = self.session.last_insert_id;
         }
         Ok(Ok(()))

@@ -125,8 +125,8 @@ impl Leftovers {
             self.learn_found_rows(statement, reply);
         }
         if statement.effects.reads_diagnostics && !reply.failed && !asks_by_variable(statement) {
-            // What the last of several has left, the connection knows. (On MariaDB it may be what another session has left there.)
-            self.unasked |= statement.multi && (!mariadb || statement.clears_conditions);
+            // What the last of several has left, the connection knows.
+            self.unasked |= statement.multi;
             return;
         }
         let has = reply.failed || reply.warnings > 0;

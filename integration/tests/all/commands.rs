@@ -438,6 +438,27 @@ async fn a_session_that_stays_somewhere_writes_on_the_master() {
     assert!(matches!(done[..], [Seen::Ok(1, ..)]), "{done:?}");
 }
 
+/// Bug: on MariaDB a statement without a table leaves the list of conditions as it finds it, and a text that asked for them within itself was shown those
+/// of another session.
+#[tokio::test]
+async fn a_text_is_told_no_conditions_of_others() {
+    let proxy = Proxy::before(cluster()).every_server("max_connections", "1").start().await.unwrap();
+    let mut other = Wire::login(proxy.port(), MODERN).await.unwrap();
+    let (mut through, mut direct) = both_at(&proxy, cluster(), MODERN, "shop").await;
+    for asks in ["DO 1; SHOW WARNINGS", "SET @a = 1; SHOW COUNT(*) WARNINGS", "BEGIN; DO 2; SELECT @@warning_count"] {
+        // On the master's connection and on a replica's.
+        for left in ["DO CAST('other' AS SIGNED)", "SELECT CAST('other' AS SIGNED)", "SELECT CAST('other' AS SIGNED) FOR UPDATE"] {
+            other.query(left).await.unwrap();
+        }
+        alike(&mut through, &mut direct, asks, text(asks), Expect::Query).await;
+        alike(&mut through, &mut direct, asks, text("COMMIT"), Expect::Query).await;
+    }
+    // Its own are told, within the text and behind it.
+    for asks in ["DO CAST('own' AS SIGNED); SHOW WARNINGS", "SHOW WARNINGS", "DO 1; SHOW WARNINGS"] {
+        alike(&mut through, &mut direct, asks, text(asks), Expect::Query).await;
+    }
+}
+
 /// What kind of first packet a command is answered with.
 #[derive(PartialEq, Eq, Debug)]
 enum Kind {

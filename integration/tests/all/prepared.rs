@@ -79,6 +79,27 @@ async fn a_text_with_values_is_closed_behind_its_execution() {
     assert_eq!(written, Some(240));
 }
 
+/// Bug: what `SQL_CALC_FOUND_ROWS` counted on a replica kept a write there that asks for the count, and it was refused for the replica's `read_only`.
+#[tokio::test]
+async fn a_write_is_told_what_a_replica_has_counted() {
+    let schema = schema("prepared_counted").await;
+    let (mut through, _) = pair(&schema).await;
+    through.query_drop("CREATE TABLE t (n INT)").await.unwrap();
+    through.query_drop("INSERT INTO t VALUES (1), (2), (3)").await.unwrap();
+    through.query_drop("CREATE TABLE log (way VARCHAR(9), n INT)").await.unwrap();
+    cluster().settle().await.unwrap();
+    let prepared = through.prep("INSERT INTO log VALUES ('prepared', FOUND_ROWS())").await.unwrap();
+    for way in ["text", "prepared"] {
+        through.query_drop("SELECT SQL_CALC_FOUND_ROWS n FROM t LIMIT 1").await.unwrap();
+        match way {
+            "text" => through.query_drop("INSERT INTO log VALUES ('text', FOUND_ROWS())").await.unwrap(),
+            _ => through.exec_drop(&prepared, ()).await.unwrap(),
+        }
+    }
+    let seen: Vec<(String, u32)> = through.query("SELECT way, n FROM log ORDER BY way").await.unwrap();
+    assert_eq!(seen, [("prepared".into(), 3), ("text".into(), 3)]);
+}
+
 /// All of them at once, on this task.
 async fn futures<F: Future<Output = ()>>(all: impl Iterator<Item = F>) {
     let mut all: Vec<_> = all.map(Box::pin).collect();
