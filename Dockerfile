@@ -5,6 +5,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ make cm
 WORKDIR /src
 COPY Cargo.toml Cargo.lock LICENSE ./
 COPY src src
+COPY ring ring
 COPY config config
 COPY integration integration
 RUN cargo build --release --locked --package sluice --bin sluice && strip --strip-debug target/release/sluice

@@ -136,10 +136,28 @@ fn what_runs_on_workers_sets_its_timers_by_net_timer() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What is under way in the kernel is known to one room.
+#[test]
+fn only_net_knows_of_the_ring() {
+    let of_others = |(room, path, text): (String, PathBuf, String)| {
+        (room != "net" && code(&text).contains("sluice_ring"))
+            .then(|| format!("src/{}: `sluice_ring`; use `crate::net`", path.display()))
+    };
+    let wrong: Vec<String> = sources().into_iter().filter_map(of_others).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn a_file_is_one_idea() {
     let mut wrong = Vec::new();
-    for (_, path, text) in sources() {
+    let mut ring = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("ring/src"), &mut ring);
+    assert!(!ring.is_empty(), "ring/src has no files");
+    let ring = ring.into_iter().map(|path| {
+        let text = fs::read_to_string(&path).expect("a source file can be read");
+        (String::from("ring"), path, text)
+    });
+    for (_, path, text) in sources().into_iter().chain(ring) {
         let (lines, limit) = (text.lines().count(), if is_test(&path) { TEST_LINES_MAX } else { LINES_MAX });
         if lines > limit {
             wrong.push(format!("src/{}: {lines} lines, at most {limit}", path.display()));

@@ -1,0 +1,534 @@
+//! The ring of a thread: what its sockets have asked for, and what has come of it.
+
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::{IoUring, cqueue, opcode, types};
+
+use crate::buffers::{Buffers, GROUP};
+
+/// Requests that may wait to be handed over; more are handed over in between.
+const SUBMISSIONS: u32 = 1024;
+/// Results that may wait to be taken. The kernel keeps more aside.
+const COMPLETIONS: u32 = 8192;
+/// Pieces of work after which the ring goes on, see [`breathe`].
+const BREATHS: u32 = 32;
+/// Of a ticket's bits those that tell the place; the others tell the turn. So many turns do not come round, and no ticket is one of the numbers below.
+const PLACE_BITS: u32 = 24;
+const TURNS: u64 = 1 << 39;
+/// Buffers for sending that are kept.
+const STOCK_MAX: usize = 64;
+
+/// The reactor has something to do.
+const REACTOR: u64 = u64::MAX;
+/// What nobody waits for.
+const IGNORED: u64 = u64::MAX - 1;
+
+/// From `linux/io_uring.h`: wait before trying, since nothing has come most likely.
+const POLL_FIRST: u16 = 1;
+
+/// From `linux/socket.h` (asm-generic): all of it, and no signal when the peer has gone.
+const MSG_WAITALL: i32 = 0x100;
+const MSG_NOSIGNAL: i32 = 0x4000;
+/// At once or not at all.
+const MSG_DONTWAIT: i32 = 0x40;
+/// Nothing can be sent now; a signal came.
+const AGAIN: i32 = rustix::io::Errno::AGAIN.raw_os_error();
+const INTR: i32 = rustix::io::Errno::INTR.raw_os_error();
+
+/// The number of a request: its place, and which of the requests that were there. 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Ticket(u64);
+
+impl Ticket {
+    pub(crate) const NONE: Ticket = Ticket(0);
+
+    pub(crate) fn from_bits(bits: u64) -> Ticket {
+        Ticket(bits)
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    fn new(place: usize, turn: u64) -> Ticket {
+        Ticket(turn << PLACE_BITS | place as u64)
+    }
+
+    fn place(self) -> usize {
+        (self.0 & ((1 << PLACE_BITS) - 1)) as usize
+    }
+
+    fn turn(self) -> u64 {
+        self.0 >> PLACE_BITS
+    }
+}
+
+/// How a request stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// Nobody has asked, or it was done and needs nothing more.
+    None,
+    /// The kernel has it.
+    Waits,
+    /// It is done with this result, negative an error number.
+    Done(i32),
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    /// Which of the requests of this place it is, from 1 on.
+    turn: u64,
+    /// The descriptor stays open as long as the kernel may use its number.
+    socket: Option<Arc<TcpStream>>,
+    waker: Option<Waker>,
+    done: Option<(i32, u32)>,
+    /// How many bytes of a receive's buffer have been read.
+    taken: usize,
+    /// A send's bytes.
+    bytes: Vec<u8>,
+    /// How many of them are sent.
+    sent: usize,
+    /// The rest was handed over once more, to be sent when the peer takes it.
+    goes_on: bool,
+    /// Nobody asks what has come of it.
+    orphan: bool,
+}
+
+/// Requests of sockets that were dropped on other threads.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    any: AtomicBool,
+    tickets: Mutex<Vec<Ticket>>,
+}
+
+impl Mailbox {
+    pub(crate) fn put(&self, ticket: Ticket) {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+        self.any.store(true, Ordering::Release);
+    }
+}
+
+/// Which ring a socket belongs to.
+#[derive(Debug)]
+pub(crate) struct Home {
+    number: u32,
+    pub(crate) mailbox: Mailbox,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ring {
+    home: Arc<Home>,
+    // Before what it uses: dropped first.
+    uring: Uring,
+    buffers: Buffers,
+    places: Vec<Place>,
+    free: Vec<usize>,
+    stock: Vec<Vec<u8>>,
+    /// Sends that are not handed over yet. Those of which nothing is told when they are, are done.
+    sends: Vec<Ticket>,
+    /// The descriptor of the thread's own reactor, which is watched while the ring waits.
+    reactor: RawFd,
+    watches_reactor: bool,
+    nudge: Option<Waker>,
+    /// Calls of [`breathe`] since it last turned.
+    breaths: u32,
+    wakers: Vec<Waker>,
+    results: Vec<(u64, i32, u32)>,
+}
+
+struct Uring(IoUring);
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Uring")
+    }
+}
+
+thread_local! {
+    static RING: RefCell<Option<Ring>> = const { RefCell::new(None) };
+}
+
+static NUMBERS: AtomicU32 = AtomicU32::new(1);
+
+/// Runs `f` with the ring of this thread, when it has one.
+pub(crate) fn here<R>(f: impl FnOnce(&mut Ring) -> R) -> Option<R> {
+    RING.try_with(|ring| ring.try_borrow_mut().ok()?.as_mut().map(f)).ok().flatten()
+}
+
+/// Gives this thread a ring. `reactor` is the epoll descriptor of the thread's runtime: [`turn`] returns when it has something to tell.
+///
+/// # Errors
+/// Those of the system: the kernel is older than 6.1, or io_uring is forbidden (`kernel.io_uring_disabled`, a container's seccomp profile).
+pub fn start(reactor: RawFd) -> io::Result<()> {
+    let ring = Ring::new(reactor)?;
+    RING.with_borrow_mut(|place| *place = Some(ring));
+    Ok(())
+}
+
+/// Whether this thread has a ring.
+pub fn is_here() -> bool {
+    here(|_| ()).is_some()
+}
+
+/// Whom [`turn`] wakes when it has nobody else to wake, so that it never leaves a thread with nothing to do: the runtime would wait on its
+/// reactor alone then, which knows nothing of the ring. Until it is named, `turn` does not wait.
+pub fn set_nudge(waker: &Waker) {
+    here(|ring| {
+        if !ring.nudge.as_ref().is_some_and(|nudge| nudge.will_wake(waker)) {
+            ring.nudge = Some(waker.clone());
+        }
+    });
+}
+
+/// Hands over what was asked for, waits until something is done or the reactor has something to tell, and wakes whom it is for. To be called when
+/// the thread has nothing else to do. Without a ring it returns at once.
+pub fn turn() {
+    wake(here(|ring| ring.turn(true)), true);
+}
+
+/// Called with each piece of work that may follow another without the thread ever coming to rest: now and then it has the ring go on meanwhile.
+pub fn breathe() {
+    let due = here(|ring| {
+        ring.breaths += 1;
+        (ring.breaths >= BREATHS).then(|| ring.turn(false))
+    });
+    wake(due.flatten(), false);
+}
+
+fn wake(woken: Option<Vec<Waker>>, or_nudge: bool) {
+    let Some(mut wakers) = woken else { return };
+    let nudge = if or_nudge && wakers.is_empty() { here(|ring| ring.nudge.clone()).flatten() } else { None };
+    // They may ask for more: the ring is not borrowed any more.
+    wakers.drain(..).chain(nudge).for_each(Waker::wake);
+    here(|ring| ring.wakers = wakers);
+}
+
+impl Ring {
+    fn new(reactor: RawFd) -> io::Result<Ring> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            // Else one that does not wait would hand over, and take nothing.
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)?;
+        let features = uring.params();
+        if !features.is_feature_nodrop() || !features.is_feature_skip_cqe_on_success() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let buffers = Buffers::register(&uring)?;
+        Ok(Ring {
+            home: Arc::new(Home { number: NUMBERS.fetch_add(1, Ordering::Relaxed), mailbox: Mailbox::default() }),
+            uring: Uring(uring),
+            buffers,
+            places: Vec::new(),
+            free: Vec::new(),
+            stock: Vec::new(),
+            sends: Vec::new(),
+            reactor,
+            watches_reactor: false,
+            nudge: None,
+            breaths: 0,
+            wakers: Vec::new(),
+            results: Vec::new(),
+        })
+    }
+
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    /// Asks for the next bytes of a socket.
+    pub(crate) fn receive(&mut self, socket: &Arc<TcpStream>, waker: &Waker) -> io::Result<Ticket> {
+        let (ticket, fd) = self.place(socket, Some(waker.clone()), Vec::new());
+        // The buffer is chosen when bytes have come.
+        let entry = opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(GROUP).ioprio(POLL_FIRST).build();
+        self.push_for(ticket, entry.flags(Flags::BUFFER_SELECT))
+    }
+
+    /// Has bytes sent, all of them, without anybody waiting for it yet. Nearly always the socket takes them when they are handed over, and nothing
+    /// is told of that: a result of each would end the wait that follows.
+    pub(crate) fn send(&mut self, socket: &Arc<TcpStream>, bytes: &[u8]) -> io::Result<Ticket> {
+        let mut copy = self.stock.pop().unwrap_or_default();
+        copy.extend_from_slice(bytes);
+        let (ticket, fd) = self.place(socket, None, copy);
+        let entry = send_entry(fd, &self.places[ticket.place()].bytes, MSG_DONTWAIT).flags(Flags::SKIP_SUCCESS);
+        let ticket = self.push_for(ticket, entry)?;
+        self.sends.push(ticket);
+        Ok(ticket)
+    }
+
+    /// Has bytes sent that the peer does not take now.
+    pub(crate) fn send_waiting(&mut self, socket: &Arc<TcpStream>, bytes: &[u8]) -> io::Result<Ticket> {
+        let (ticket, fd) = self.place(socket, None, bytes.to_vec());
+        let place = &mut self.places[ticket.place()];
+        place.goes_on = true;
+        let entry = send_entry(fd, &place.bytes, 0);
+        self.push_for(ticket, entry)
+    }
+
+    /// Whether a send waits for its peer.
+    pub(crate) fn waits_for_peer(&mut self, ticket: Ticket) -> bool {
+        self.find(ticket).is_some_and(|place| place.goes_on)
+    }
+
+    /// Whether a send has failed before anything of it went out.
+    pub(crate) fn sent_nothing(&mut self, ticket: Ticket) -> bool {
+        self.find(ticket).is_some_and(|place| place.sent == 0 && place.done.is_some_and(|(result, _)| result < 0))
+    }
+
+    /// Has the rest of them sent when the peer takes it.
+    fn send_rest(&mut self, ticket: Ticket) -> io::Result<()> {
+        let Some(place) = self.find(ticket) else { return Ok(()) };
+        let (Some(rest), Some(socket)) = (place.bytes.get(place.sent..), &place.socket) else { return Ok(()) };
+        let entry = send_entry(types::Fd(socket.as_raw_fd()), rest, 0).user_data(ticket.bits());
+        self.push(&entry)
+    }
+
+    fn place(&mut self, socket: &Arc<TcpStream>, waker: Option<Waker>, bytes: Vec<u8>) -> (Ticket, types::Fd) {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            self.places.len() - 1
+        });
+        let place = &mut self.places[at];
+        let turn = (place.turn + 1) % TURNS;
+        *place = Place { turn: turn.max(1), socket: Some(socket.clone()), waker, bytes, ..Place::default() };
+        (Ticket::new(at, place.turn), types::Fd(socket.as_raw_fd()))
+    }
+
+    fn push_for(&mut self, ticket: Ticket, entry: Entry) -> io::Result<Ticket> {
+        match self.push(&entry.user_data(ticket.bits())) {
+            Ok(()) => Ok(ticket),
+            Err(e) => {
+                self.free(ticket);
+                Err(e)
+            }
+        }
+    }
+
+    fn push(&mut self, entry: &Entry) -> io::Result<()> {
+        loop {
+            // SAFETY: what an entry points to is a descriptor and memory that its place keeps until the request is done (the reactor's descriptor
+            // lives as long as the thread's runtime), and places are not freed before.
+            if unsafe { self.uring.0.submission().push(entry) }.is_ok() {
+                return Ok(());
+            }
+            match self.uring.0.submit() {
+                Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+        }
+    }
+
+    fn find(&mut self, ticket: Ticket) -> Option<&mut Place> {
+        self.places
+            .get_mut(ticket.place())
+            .filter(|place| ticket != Ticket::NONE && place.turn == ticket.turn() && place.socket.is_some())
+    }
+
+    /// How a request stands. Who finds that it waits is woken when it is done, when it says so.
+    pub(crate) fn standing(&mut self, ticket: Ticket, waker: Option<&Waker>) -> Standing {
+        let Some(place) = self.find(ticket) else { return Standing::None };
+        match place.done {
+            Some((result, _)) => Standing::Done(result),
+            None => {
+                if let Some(waker) = waker
+                    && !place.waker.as_ref().is_some_and(|known| known.will_wake(waker))
+                {
+                    place.waker = Some(waker.clone());
+                }
+                Standing::Waits
+            }
+        }
+    }
+
+    /// Takes bytes of a receive that is done. `None` when it has brought none, else how many; and whether this was the last of them, behind which the
+    /// request is forgotten, and whether the socket has more.
+    pub(crate) fn take(&mut self, ticket: Ticket, into: &mut [u8]) -> Option<(usize, Taken)> {
+        let at = ticket.place();
+        let (result, flags) = self.find(ticket)?.done?;
+        let len = usize::try_from(result).ok()?;
+        let id = cqueue::buffer_select(flags)?;
+        let place = &mut self.places[at];
+        let rest = self.buffers.filled(id, len).get(place.taken..).unwrap_or_default();
+        let n = rest.len().min(into.len());
+        into[..n].copy_from_slice(&rest[..n]);
+        if n < rest.len() {
+            place.taken += n;
+            return Some((n, Taken::Part));
+        }
+        self.free(ticket);
+        Some((n, if cqueue::sock_nonempty(flags) { Taken::AllAndMoreWaits } else { Taken::All }))
+    }
+
+    /// Forgets a request that is done, with whatever it has brought.
+    pub(crate) fn free(&mut self, ticket: Ticket) {
+        let at = ticket.place();
+        let Some(place) = self.find(ticket) else { return };
+        place.waker = None;
+        place.socket = None;
+        let done = place.done.take();
+        let mut bytes = std::mem::take(&mut place.bytes);
+        if bytes.capacity() > 0 && self.stock.len() < STOCK_MAX {
+            bytes.clear();
+            self.stock.push(bytes);
+        }
+        if let Some(id) = done.and_then(|(_, flags)| cqueue::buffer_select(flags)) {
+            self.buffers.give_back(id);
+        }
+        self.free.push(at);
+    }
+
+    /// Nobody asks for the request any more: it is forgotten, at once or when the kernel has let it go. What was to be sent is sent as far as it goes
+    /// without waiting.
+    pub(crate) fn abandon(&mut self, ticket: Ticket) {
+        let Some(place) = self.find(ticket) else { return };
+        if place.done.is_some() {
+            return self.free(ticket);
+        }
+        place.orphan = true;
+        place.waker = None;
+        // Where it cannot be handed over, the request ends with its socket.
+        let cancel = opcode::AsyncCancel::new(ticket.bits()).build().user_data(IGNORED).flags(Flags::SKIP_SUCCESS);
+        if self.push(&cancel).is_err()
+            && let Some(socket) = self.find(ticket).and_then(|place| place.socket.as_ref())
+        {
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn turn(&mut self, may_wait: bool) -> Vec<Waker> {
+        self.breaths = 0;
+        loop {
+            self.read_mailbox();
+            if !self.watches_reactor {
+                // Asked anew each time, it tells of what is there already.
+                let readable = rustix::event::PollFlags::IN.bits().into();
+                let watch = opcode::PollAdd::new(types::Fd(self.reactor), readable).build().user_data(REACTOR);
+                self.watches_reactor = self.push(&watch).is_ok();
+            }
+            // Without the watch nothing might end the wait. And of a send that is done nothing is told that would.
+            let sent_soon = self.sends.iter().any(|send| self.places[send.place()].waker.is_some());
+            let waits = may_wait && self.watches_reactor && self.nudge.is_some() && !sent_soon;
+            let entered = self.uring.0.submit_and_wait(usize::from(waits));
+            // Of sends that were handed over all is told that will be, unless the kernel keeps results aside.
+            let queue = self.uring.0.submission();
+            let all_told = queue.is_empty() && !queue.cq_overflow();
+            drop(queue);
+            // What ended with a socket that was dropped elsewhere wakes nobody.
+            self.read_mailbox();
+            let reactor = self.take_results();
+            if all_told {
+                self.settle_sends();
+            }
+            // Interrupted, or told of nothing that anybody waits for: the wait goes on.
+            let goes_on = waits && !reactor && self.wakers.is_empty();
+            if !goes_on || entered.is_err_and(|e| e.kind() != io::ErrorKind::Interrupted) {
+                return std::mem::take(&mut self.wakers);
+            }
+        }
+    }
+
+    fn read_mailbox(&mut self) {
+        if self.home.mailbox.any.load(Ordering::Relaxed) && self.home.mailbox.any.swap(false, Ordering::Acquire) {
+            let tickets = std::mem::take(&mut *self.home.mailbox.tickets.lock().unwrap_or_else(PoisonError::into_inner));
+            tickets.into_iter().for_each(|ticket| self.abandon(ticket));
+        }
+    }
+
+    /// Takes what is done; whether the reactor has something to tell.
+    fn take_results(&mut self) -> bool {
+        let mut results = std::mem::take(&mut self.results);
+        results.extend(self.uring.0.completion().map(|done| (done.user_data(), done.result(), done.flags())));
+        let mut reactor = false;
+        for (ticket, result, flags) in results.drain(..) {
+            match ticket {
+                REACTOR => (self.watches_reactor, reactor) = (false, true),
+                IGNORED => {}
+                _ => self.done(Ticket(ticket), result, flags),
+            }
+        }
+        self.results = results;
+        reactor
+    }
+
+    fn done(&mut self, ticket: Ticket, result: i32, flags: u32) {
+        let Some(place) = self.find(ticket) else { return };
+        if !place.bytes.is_empty() && !place.orphan {
+            // A send tells of itself when it could not be done at once, or was done later.
+            place.sent += usize::try_from(result).unwrap_or(0);
+            let left = place.sent < place.bytes.len();
+            let goes_on = left && (result > 0 || result == -AGAIN || result == -INTR);
+            place.goes_on |= goes_on;
+            if goes_on && self.send_rest(ticket).is_ok() {
+                return;
+            }
+            if !left {
+                let waker = self.find(ticket).and_then(|place| place.waker.take());
+                self.free(ticket);
+                return self.wakers.extend(waker);
+            }
+        }
+        let Some(place) = self.find(ticket) else { return };
+        place.done = Some((result, flags));
+        let (orphan, waker) = (place.orphan, place.waker.take());
+        if orphan {
+            self.free(ticket);
+        }
+        self.wakers.extend(waker);
+    }
+
+    /// Sends of which nothing was told when they were handed over are done.
+    fn settle_sends(&mut self) {
+        let mut sends = std::mem::take(&mut self.sends);
+        for ticket in sends.drain(..) {
+            let done = self.find(ticket).is_some_and(|place| place.done.is_none() && !place.goes_on);
+            if done {
+                let waker = self.find(ticket).and_then(|place| place.waker.take());
+                self.free(ticket);
+                self.wakers.extend(waker);
+            }
+        }
+        self.sends = sends;
+    }
+}
+
+/// The bytes must stay unchanged and at their address until the request is done: their place keeps them.
+fn send_entry(fd: types::Fd, bytes: &[u8], flags: i32) -> Entry {
+    opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32).flags(MSG_WAITALL | MSG_NOSIGNAL | flags).build()
+}
+
+/// What is left of a receive when bytes of it were taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Taken {
+    Part,
+    All,
+    AllAndMoreWaits,
+}
+
+impl Home {
+    pub(crate) fn is_of(&self, ring: &Ring) -> bool {
+        self.number == ring.home.number
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // Farewells that were asked for last.
+        let _ = self.uring.0.submit();
+        // What the kernel may still read is left where it is.
+        std::mem::forget(std::mem::take(&mut self.places));
+    }
+}
