@@ -17,7 +17,8 @@
 //!  ------------------------------ below this line things may await ------------------------------
 //!  clock      the one place that reads the wall clock for logs and tables  DO (I/O)
 //!  metrics    counters, statement statistics, the log of events, spans
-//!  net        a socket, plain, TLS or compressed, the buffer to read it with, and whose thread it belongs to
+//!  net        a socket, on epoll or io_uring (the package `ring/`, which has all unsafe code), plain, TLS or compressed; the buffer to
+//!             read it with, and whose thread it belongs to
 //!  stores     Redis or memcached, where several proxies keep the cache's results in one place
 //!  backend    logging in at servers, connections, their pools, KILL
 //!  monitor    heartbeats; feeds topology and publishes its snapshot; carries out what topology::failover says
@@ -33,7 +34,8 @@
 //!
 //! ```text
 //! frontend::listener   accepts on the main thread, and hands the socket to
-//! frontend::workers    a thread for each core; a client stays on its own, with a connection of that thread where there is one
+//! frontend::workers    a thread for each core; a client stays on its own, with a connection of that thread where there is one;
+//!                      net::ring sends and receives for all of the thread when nothing else is to be done
 //! frontend::login      drives auth::exchange: greeting, TLS, challenge; a server is asked about users not known yet
 //! frontend::enter      the account's key in the pools, the session's first state, its schema tried at a server
 //! frontend::client     waits without a buffer; bytes -> protocol::frame -> a command
@@ -58,7 +60,8 @@
 //! beginning and `frontend::upload` sends on piece by piece.
 //! What asks for what the statement before has left is answered by `frontend::ask`, and a text that only begins so by `frontend::ask_first`, without a
 //! server. A client without `DEPRECATE_EOF` gets its EOF packets at step 8, by `protocol::reply::old_eof`.
-//! The last piece of a reply is written after its connection went back to the pool.
+//! The last piece of a reply is written after its connection went back to the pool. On a ring, writing a short one means that it goes out, with those
+//! of the other clients, when the thread has come to rest.
 //!
 //! # Words
 //!

@@ -769,7 +769,7 @@ async fn who_does_not_read_his_answer_leaves_the_port() {
 async fn the_system_watches_over_connections() {
     let bound = Bound::bind("127.0.0.1:0", "admin.listen").await.unwrap();
     let _peer = tokio::net::TcpStream::connect(bound.address()).await.unwrap();
-    let crate::net::Stream::Plain(crate::net::stream::Socket::Tcp(socket)) = bound.accept().await.unwrap() else {
+    let crate::net::Stream::Plain(crate::net::Socket::Tcp(socket)) = bound.accept().await.unwrap() else {
         panic!("no TLS was begun")
     };
     assert!(socket2::SockRef::from(&socket).keepalive().unwrap());

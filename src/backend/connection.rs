@@ -215,13 +215,18 @@ pub fn put_query(out: &mut Vec<u8>, capabilities: Capabilities, sql: &[u8]) {
     }
 }
 
+/// For so long after its last use a connection is taken for as good as it was then, where looking costs a system call. A reactor's notes, which cost none,
+/// are as old.
+const JUST_USED: Duration = Duration::from_millis(1);
+const LOOKED_AT_AFTER: Duration = Duration::from_secs(30);
+
 impl Connection {
     /// A connection that has just been authenticated.
     /// It belongs to the worker whose thread this is.
     pub fn new(connected: Connected, server: ServerId, key: Arc<PoolKey>, have: Arc<State>, expires: Instant) -> Connection {
         Connection {
             flavor: Flavor::from_version(&connected.greeting.version),
-            stream: connected.stream,
+            stream: connected.stream.settled(),
             server,
             thread_id: u64::from(connected.connection_id),
             capabilities: connected.capabilities,
@@ -256,6 +261,11 @@ impl Connection {
         self.stream.idle() == Idle::Quiet
     }
 
+    /// Whether it has ended while it was idle. Where looking costs a system call, it is looked at only when it has been idle for a while.
+    pub fn is_stale(&self, since: Instant, now: Instant) -> bool {
+        (!self.stream.asks_the_system() || now.duration_since(since) > LOOKED_AT_AFTER) && !self.is_quiet()
+    }
+
     /// Whether its server may be about to close it because of its `wait_timeout`.
     pub fn is_overdue(&self) -> bool {
         self.idle_limit.is_some_and(|limit| self.idle_since.elapsed() > limit)
@@ -263,7 +273,8 @@ impl Connection {
 
     /// Whether it may be handed out on this thread, where it belongs from now on.
     pub fn is_fit(&mut self) -> bool {
-        self.is_quiet() && !self.is_overdue() && self.come_home().is_ok()
+        let just_used = self.stream.asks_the_system() && self.idle_since.elapsed() < JUST_USED;
+        (just_used || self.is_quiet()) && !self.is_overdue() && self.come_home().is_ok()
     }
 
     /// Sends one command and waits for its OK, or for the EOF that `COM_SET_OPTION` is answered with.

@@ -433,7 +433,9 @@ impl ServerPool {
 
     fn take_back(self: Arc<Self>, mut connection: Box<Connection>, now: Instant) {
         connection.idle_since = now;
-        if connection.tainted || now > connection.expires || self.aims.has(connection.thread_id) {
+        let unfit = connection.tainted || now > connection.expires || self.aims.has(connection.thread_id);
+        // What is under way on this thread's ring cannot be waited for on another.
+        if unfit || !connection.stream.is_at_rest() {
             return self.discard(connection);
         }
         let mut inside = self.inside.lock();

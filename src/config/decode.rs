@@ -124,6 +124,7 @@ fn proxy(s: &Section<'_, '_>, r: &mut Report<'_>, outside: &dyn Outside) -> Prox
         drain_timeout: s.period("drain_timeout", d.drain_timeout, Period::default()..=HOUR, r),
         proxy_protocol_from: s.get("proxy_protocol_from", d.proxy_protocol_from, r),
         worker_threads: s.number("worker_threads", d.worker_threads, 0..=1024, r),
+        io_uring: s.get("io_uring", d.io_uring, r),
         slow_statement: s.period("slow_statement", d.slow_statement, Period::default()..=HOUR, r),
         upgrade_socket: upgrade_socket(s, d.upgrade_socket, r),
         upgrade_timeout: s.period("upgrade_timeout", d.upgrade_timeout, Period::default()..=YEAR, r),

@@ -33,6 +33,7 @@ pub const PROXY: &[&str] = &[
     "drain_timeout",
     "proxy_protocol_from",
     "worker_threads",
+    "io_uring",
     "slow_statement",
     "upgrade_socket",
     "upgrade_timeout",

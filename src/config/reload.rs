@@ -34,6 +34,7 @@ impl fmt::Display for Change {
 const RESTART: &[(&str, &str)] = &[
     ("proxy.listen", "the sockets are bound at start"),
     ("proxy.worker_threads", "the threads are started once"),
+    ("proxy.io_uring", "the threads are started once"),
     ("proxy.upgrade_socket", "the socket is bound at start"),
     ("admin.listen", "the socket is bound at start"),
     ("http.listen", "the socket is bound at start"),

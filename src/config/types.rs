@@ -76,6 +76,8 @@ pub struct Proxy {
     pub proxy_protocol_from: Vec<IpNet>,
     /// Threads that carry the traffic; 0: one for each core.
     pub worker_threads: usize,
+    /// Whether these threads use io_uring where the kernel lets them.
+    pub io_uring: bool,
     /// A statement that takes this long is logged; 0: none is.
     pub slow_statement: Period,
     /// The unix socket on which a new process asks for the listening sockets; empty: upgrades need a restart.
@@ -93,6 +95,7 @@ impl Default for Proxy {
             drain_timeout: Period::from_secs(30),
             proxy_protocol_from: Vec::new(),
             worker_threads: 0,
+            io_uring: true,
             slow_statement: Period::default(),
             upgrade_socket: String::new(),
             upgrade_timeout: Period::from_secs(600),

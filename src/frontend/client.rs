@@ -190,6 +190,9 @@ impl Client {
                 }
             }
         }
+        // A client that reads slowly has its last words all the same.
+        let limit = patience(&self.session.state, "net_write_timeout", NET_TIMEOUTS.0);
+        _ = Box::pin(timer::timeout(limit, self.stream.all_sent())).await;
         Box::pin(self.release_unseen()).await;
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::frontend::client::Client;
 use crate::frontend::enter::enter;
@@ -19,7 +19,7 @@ use crate::frontend::registry::ClientEntry;
 use crate::frontend::shared::Shared;
 use crate::frontend::workers::Workers;
 use crate::metrics::LoginResult;
-use crate::net::{Stream, keepalive, timer};
+use crate::net::{Socket, Stream, keepalive, timer};
 use crate::protocol::errno;
 use crate::protocol::proxy_header::{self, Progress};
 
@@ -160,10 +160,10 @@ enum Accepted {
 }
 
 impl Accepted {
-    /// The stream, on the reactor of this thread.
+    /// The stream, on what drives the sockets of this thread.
     fn stream(self) -> io::Result<Stream> {
         match self {
-            Accepted::Tcp(socket) => TcpStream::from_std(socket).map(Stream::from),
+            Accepted::Tcp(socket) => Socket::of_std(socket).map(Stream::from),
             Accepted::Unix(socket) => UnixStream::from_std(socket).map(Stream::from),
         }
     }

@@ -347,8 +347,14 @@ impl Client {
                     return Err(Gone);
                 }
                 let name = self.shared.name(server);
+                let never_sent = !forwarded && self.upload.is_none() && lease.stream.sent_nothing();
+                let unsent = never_sent.then(|| self.broken(&lease, &error));
                 drop(lease);
                 self.shared.monitor.poke(server, Failure::Io(error.to_string()));
+                if let Some(failed) = unsent {
+                    Change::none(change);
+                    return Ok(Err(failed));
+                }
                 let error = self.lost_while_running(job, &name, &error);
                 if forwarded {
                     // Part of a result is with the client; nothing can be put behind it.

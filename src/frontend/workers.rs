@@ -7,13 +7,14 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use crate::net::{Worker as Home, timer};
+use crate::net::{Worker as Home, ring, timer};
 
 /// Tasks that run before a worker looks for events again. Tokio's own default is 61: with many busy clients their replies
 /// would wait behind a long queue, with fewer the system call would cost more than it finds.
@@ -29,6 +30,8 @@ pub struct Workers {
 struct Worker {
     runtime: Handle,
     clients: Arc<AtomicUsize>,
+    /// Whether its sockets are on a ring, or why they cannot be.
+    on_ring: io::Result<bool>,
     /// Dropped, it tells the thread to end.
     _until: oneshot::Sender<()>,
 }
@@ -44,14 +47,28 @@ impl Drop for Counted {
 
 impl Workers {
     /// Starts `count` threads; 0 means as many as the machine lets the process use. Started on a runtime, they leave their timers
-    /// to it (see [`timer`]).
+    /// to it (see [`timer`]). `on_ring`: their sockets are on a [`ring`] each, where the system gives one.
     ///
     /// # Errors
     /// Those of the system, when it gives no thread or no reactor.
-    pub fn start(count: usize) -> io::Result<Workers> {
+    pub fn start(count: usize, on_ring: bool) -> io::Result<Workers> {
         let count = if count == 0 { thread::available_parallelism().map_or(1, usize::from) } else { count };
-        let all = (0..u16::try_from(count).unwrap_or(u16::MAX - 1)).map(Worker::start).collect::<io::Result<_>>()?;
-        Ok(Workers { all })
+        let numbers = 0..u16::try_from(count).unwrap_or(u16::MAX - 1);
+        Ok(Workers { all: numbers.map(|number| Worker::start(number, on_ring)).collect::<io::Result<_>>()? })
+    }
+
+    /// Says in the log what drives their sockets.
+    pub fn tell_what_drives_them(&self) {
+        let threads = self.all.len();
+        match self.all.iter().find_map(|worker| worker.on_ring.as_ref().err()) {
+            Some(e) => {
+                tracing::info!(threads, "the sockets are on epoll, since io_uring cannot be had ({e}): it would take less CPU")
+            }
+            None if self.all.iter().all(|worker| matches!(worker.on_ring, Ok(true))) => {
+                tracing::info!(threads, "the sockets are on io_uring")
+            }
+            None => tracing::info!(threads, "the sockets are on epoll (proxy.io_uring = false)"),
+        }
     }
 
     /// Runs a client's task on the worker with the fewest clients.
@@ -73,36 +90,43 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(number: u16) -> io::Result<Worker> {
+    fn start(number: u16, on_ring: bool) -> io::Result<Worker> {
         let mut builder = Builder::new_current_thread();
-        builder.enable_io().event_interval(EVENT_INTERVAL);
+        builder.enable_io().event_interval(EVENT_INTERVAL).on_thread_park(ring::turn);
         let clock = Handle::try_current().ok();
         if clock.is_none() {
             builder.enable_time();
         }
+        // A ring waits in the runtime's place, and knows nothing of a clock.
+        let on_ring = on_ring && clock.is_some();
         let runtime = builder.build()?;
         let handle = runtime.handle().clone();
         let (until, told) = oneshot::channel::<()>();
+        let (tell, started) = mpsc::channel();
         thread::Builder::new().name(format!("sluice-{number}")).spawn(move || {
             Home::new(number).settle();
             if let Some(clock) = clock {
                 timer::set_clock(clock);
             }
-            // An error is the sender's end, which is what is waited for.
-            let _ = runtime.block_on(told);
+            runtime.block_on(async {
+                let begun = on_ring.then(ring::start).transpose();
+                _ = tell.send(begun.map(|begun| begun.is_some()));
+                // An error is the sender's end, which is what is waited for.
+                _ = ring::nudged(told).await;
+            });
         })?;
-        Ok(Worker { runtime: handle, clients: Arc::default(), _until: until })
+        let on_ring = started.recv().map_err(|_| io::Error::other("a worker's thread ended at once"))?;
+        Ok(Worker { runtime: handle, clients: Arc::default(), on_ring, _until: until })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
 
     #[test]
     fn clients_are_spread_and_a_worker_knows_itself() {
-        let workers = Workers::start(2).unwrap();
+        let workers = Workers::start(2, true).unwrap();
         let (tell, told) = mpsc::channel();
         let homes: Vec<Home> = (0..4)
             .map(|_| {
@@ -121,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_client_that_ended_is_counted_no_more() {
-        let workers = Workers::start(1).unwrap();
+        let workers = Workers::start(1, true).unwrap();
         let (tell, told) = mpsc::channel();
         let task = workers.spawn(async move {
             tell.send(()).unwrap();

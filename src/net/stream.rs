@@ -4,25 +4,17 @@
 //! bytes have come.
 
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::net::packed::{Packed, Peer, first_command};
+use crate::net::socket::{Severer, Socket};
 use crate::net::timer;
 use crate::protocol::compress::Algorithm;
-
-/// A connected socket of either kind.
-#[derive(Debug)]
-pub enum Socket {
-    /// TCP, with `TCP_NODELAY` set by whoever connected or accepted it.
-    Tcp(TcpStream),
-    /// A unix socket.
-    Unix(UnixStream),
-}
 
 /// A [`Socket`], perhaps with TLS on it. The TLS state is boxed: most streams have none, and idle clients are many.
 #[derive(Debug)]
@@ -46,63 +38,6 @@ pub enum Idle {
     Closed,
     /// Bytes have come that nobody asked for (a server's shutdown notice, a pipelined command).
     Bytes,
-}
-
-impl Socket {
-    fn try_io<R>(&self, f: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-        match self {
-            Socket::Tcp(s) => s.try_io(Interest::READABLE, f),
-            Socket::Unix(s) => s.try_io(Interest::READABLE, f),
-        }
-    }
-
-    fn peek_byte(&self) -> io::Result<usize> {
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        match self {
-            Socket::Tcp(s) => socket2::SockRef::from(s).peek(&mut byte),
-            Socket::Unix(s) => socket2::SockRef::from(s).peek(&mut byte),
-        }
-    }
-
-    fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(s) => socket2::SockRef::from(s).send(bytes),
-            Socket::Unix(s) => socket2::SockRef::from(s).send(bytes),
-        }
-    }
-
-    /// Whether the reactor has noted that the peer will send nothing more, behind whatever has come and was not read yet.
-    pub(super) fn is_read_closed(&self) -> bool {
-        let mut nobody = Context::from_waker(Waker::noop());
-        let ready = match self {
-            Socket::Tcp(s) => pin!(s.ready(Interest::READABLE)).poll(&mut nobody),
-            Socket::Unix(s) => pin!(s.ready(Interest::READABLE)).poll(&mut nobody),
-        };
-        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Socket::Tcp(s) => s.poll_read_ready(cx),
-            Socket::Unix(s) => s.poll_read_ready(cx),
-        }
-    }
-
-    /// The same socket, its readiness reported to the reactor of this thread from now on.
-    fn moved_here(self) -> io::Result<Socket> {
-        Ok(match self {
-            Socket::Tcp(s) => Socket::Tcp(TcpStream::from_std(s.into_std()?)?),
-            Socket::Unix(s) => Socket::Unix(UnixStream::from_std(s.into_std()?)?),
-        })
-    }
-
-    /// The peer's address as text: `10.0.0.1:3306`, or `localhost` for a unix socket (as a MySQL server calls it).
-    pub fn peer(&self) -> String {
-        match self {
-            Socket::Tcp(s) => s.peer_addr().map_or_else(|_| "unknown".to_owned(), |a| a.to_string()),
-            Socket::Unix(_) => "localhost".to_owned(),
-        }
-    }
 }
 
 impl Stream {
@@ -249,60 +184,62 @@ impl Stream {
         .await
     }
 
-    /// Has the readiness of the socket reported to the reactor of this thread. A TLS stream stays where it is: its state cannot
-    /// be taken out of it.
+    /// Has what drives the sockets of this thread drive this one.
     ///
     /// # Errors
-    /// Those of the system; the stream is lost then.
+    /// Those of the system, and that something is under way on its ring; the stream is lost then.
     pub fn move_here(&mut self) -> io::Result<()> {
-        if let Stream::Plain(_) = self
-            && let Stream::Plain(socket) = self.take()
-        {
-            *self = Stream::Plain(socket.moved_here()?);
+        match self {
+            Stream::Plain(socket) => socket.move_here(),
+            Stream::Tls(tls) => match &mut **tls {
+                tokio_rustls::TlsStream::Client(tls) => tls.get_mut().0.move_here(),
+                tokio_rustls::TlsStream::Server(tls) => tls.get_mut().0.move_here(),
+            },
+            Stream::Packed(packed) => packed.inner_mut().move_here(),
+            Stream::Gone => Ok(()),
         }
-        if let Stream::Packed(packed) = self {
-            packed.inner_mut().move_here()?;
-        }
-        Ok(())
     }
 
-    /// Looks at an idle stream without waiting, and without a system call as long as the kernel has reported nothing.
+    /// Puts a stream that was opened on the reactor of this thread on its ring, where it has one.
+    #[must_use]
+    pub fn settled(mut self) -> Stream {
+        // One that is lost on the way is found to be closed by who uses it.
+        if sluice_ring::is_here() {
+            _ = self.move_here();
+        }
+        self
+    }
+
+    /// Looks at an idle stream without waiting. Without a system call as long as the kernel has reported nothing, where the socket is one
+    /// that the kernel reports of.
     pub fn idle(&self) -> Idle {
-        let mut seen = Idle::Quiet;
-        if let Stream::Packed(packed) = self
-            && packed.has_bytes()
-        {
-            return Idle::Bytes;
+        match self {
+            Stream::Packed(packed) if packed.has_bytes() => Idle::Bytes,
+            other => other.socket().map_or(Idle::Closed, Socket::idle),
         }
-        let Some(socket) = self.socket() else { return Idle::Closed };
-        // `try_io` runs the closure only when the reactor has noted readiness; WouldBlock clears that note.
-        let _ = socket.try_io(|| match socket.peek_byte() {
-            Ok(0) => {
-                seen = Idle::Closed;
-                Ok(())
-            }
-            Ok(_) => {
-                seen = Idle::Bytes;
-                Ok(())
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
-            Err(_) => {
-                seen = Idle::Closed;
-                Ok(())
-            }
-        });
-        seen
     }
-}
 
-/// Ends a stream from outside, whoever is reading or writing it: its owner sees the end at once.
-#[derive(Debug)]
-pub struct Severer(socket2::Socket);
+    /// Whether nothing of what was written last went out, since the connection had ended before. A reactor's sockets tell so when they are written to.
+    pub fn sent_nothing(&self) -> bool {
+        self.socket().is_some_and(Socket::sent_nothing)
+    }
 
-impl Severer {
-    /// Shuts both directions down.
-    pub fn sever(&self) {
-        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    /// Waits until the system has all that was written: what is dropped before loses what its peer had not taken yet.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn all_sent(&self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.socket().map_or(Poll::Ready(Ok(())), |socket| socket.poll_sent(cx))).await
+    }
+
+    /// Whether [`Stream::idle`] costs a system call.
+    pub fn asks_the_system(&self) -> bool {
+        matches!(self.socket(), Some(Socket::Ring(_)))
+    }
+
+    /// Whether nothing is under way on its thread's ring, asked there: it may go on on any thread. Always so for sockets that are on none.
+    pub fn is_at_rest(&self) -> bool {
+        self.socket().is_none_or(Socket::is_at_rest)
     }
 }
 
@@ -312,12 +249,7 @@ impl Stream {
     /// # Errors
     /// Those of dup(2).
     pub fn severer(&self) -> io::Result<Severer> {
-        let clone = match self.socket() {
-            Some(Socket::Tcp(s)) => socket2::SockRef::from(s).try_clone(),
-            Some(Socket::Unix(s)) => socket2::SockRef::from(s).try_clone(),
-            None => return Err(io::ErrorKind::NotConnected.into()),
-        };
-        clone.map(Severer)
+        self.socket().ok_or(io::ErrorKind::NotConnected)?.severer()
     }
 }
 
@@ -327,16 +259,16 @@ impl From<TcpStream> for Stream {
     }
 }
 
+impl From<Socket> for Stream {
+    fn from(s: Socket) -> Stream {
+        Stream::Plain(s)
+    }
+}
+
 impl From<UnixStream> for Stream {
     fn from(s: UnixStream) -> Stream {
         Stream::Plain(Socket::Unix(s))
     }
-}
-
-macro_rules! each {
-    ($self:expr, $s:ident => $call:expr, $($variant:path),*) => {
-        match $self.get_mut() { $($variant($s) => $call),* }
-    };
 }
 
 macro_rules! each_or {
@@ -348,30 +280,6 @@ macro_rules! each_or {
             Stream::Gone => $gone,
         }
     };
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => Pin::new(s).poll_read(cx, buf), Socket::Tcp, Socket::Unix)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self, s => Pin::new(s).poll_write(cx, buf), Socket::Tcp, Socket::Unix)
-    }
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs), Socket::Tcp, Socket::Unix)
-    }
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => Pin::new(s).poll_flush(cx), Socket::Tcp, Socket::Unix)
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => Pin::new(s).poll_shutdown(cx), Socket::Tcp, Socket::Unix)
-    }
 }
 
 impl AsyncRead for Stream {

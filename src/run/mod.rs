@@ -264,7 +264,9 @@ impl Proxy {
             before: before.clone(),
         });
 
-        let workers = Workers::start(config.load().proxy.worker_threads).map_err(|e| format!("cannot start threads: {e}"))?;
+        let proxy = &config.load().proxy;
+        let workers = Workers::start(proxy.worker_threads, proxy.io_uring).map_err(|e| format!("cannot start threads: {e}"))?;
+        workers.tell_what_drives_them();
         let staff = Staff { shared: shared.clone(), workers: Arc::new(workers), access, house };
         tokio::spawn(housekeeping(shared.clone()));
         let room = shared.clone();

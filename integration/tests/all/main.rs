@@ -38,6 +38,7 @@ mod replay;
 mod routing;
 mod semi_sync;
 mod sessions;
+mod sockets;
 mod statements;
 mod tracing;
 mod upgrade;

@@ -24,7 +24,7 @@ impl ServerPool {
             now.duration_since(since) > settings.idle_timeout
                 || now > connection.expires
                 || connection.is_overdue()
-                || !connection.is_quiet()
+                || connection.is_stale(since, now)
         });
         self.count_closed(retired.len());
     }
