@@ -7,24 +7,23 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Waker;
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{IoUring, cqueue, opcode, types};
 
 use crate::buffers::{Buffers, GROUP};
+use crate::request::{Home, Mailbox, Place, Standing, TURNS, Taken, Ticket};
 
 /// Requests that may wait to be handed over; more are handed over in between.
 const SUBMISSIONS: u32 = 1024;
 /// Results that may wait to be taken. The kernel keeps more aside.
 const COMPLETIONS: u32 = 8192;
+/// How often the ring is entered for one request to be taken back: others may be done first.
+const TRIES_MAX: usize = 64;
 /// Pieces of work after which the ring goes on, see [`breathe`].
 const BREATHS: u32 = 32;
-/// Of a ticket's bits those that tell the place; the others tell the turn. So many turns do not come round, and no ticket is one of the numbers below.
-const PLACE_BITS: u32 = 24;
-const TURNS: u64 = 1 << 39;
 /// Buffers for sending that are kept.
 const STOCK_MAX: usize = 64;
 
@@ -43,87 +42,8 @@ const MSG_NOSIGNAL: i32 = 0x4000;
 const MSG_DONTWAIT: i32 = 0x40;
 /// Nothing can be sent now; a signal came.
 const AGAIN: i32 = rustix::io::Errno::AGAIN.raw_os_error();
+const CANCELED: i32 = rustix::io::Errno::CANCELED.raw_os_error();
 const INTR: i32 = rustix::io::Errno::INTR.raw_os_error();
-
-/// The number of a request: its place, and which of the requests that were there. 0 is none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Ticket(u64);
-
-impl Ticket {
-    pub(crate) const NONE: Ticket = Ticket(0);
-
-    pub(crate) fn from_bits(bits: u64) -> Ticket {
-        Ticket(bits)
-    }
-
-    pub(crate) fn bits(self) -> u64 {
-        self.0
-    }
-
-    fn new(place: usize, turn: u64) -> Ticket {
-        Ticket(turn << PLACE_BITS | place as u64)
-    }
-
-    fn place(self) -> usize {
-        (self.0 & ((1 << PLACE_BITS) - 1)) as usize
-    }
-
-    fn turn(self) -> u64 {
-        self.0 >> PLACE_BITS
-    }
-}
-
-/// How a request stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Standing {
-    /// Nobody has asked, or it was done and needs nothing more.
-    None,
-    /// The kernel has it.
-    Waits,
-    /// It is done with this result, negative an error number.
-    Done(i32),
-}
-
-#[derive(Debug, Default)]
-struct Place {
-    /// Which of the requests of this place it is, from 1 on.
-    turn: u64,
-    /// The descriptor stays open as long as the kernel may use its number.
-    socket: Option<Arc<TcpStream>>,
-    waker: Option<Waker>,
-    done: Option<(i32, u32)>,
-    /// How many bytes of a receive's buffer have been read.
-    taken: usize,
-    /// A send's bytes.
-    bytes: Vec<u8>,
-    /// How many of them are sent.
-    sent: usize,
-    /// The rest was handed over once more, to be sent when the peer takes it.
-    goes_on: bool,
-    /// Nobody asks what has come of it.
-    orphan: bool,
-}
-
-/// Requests of sockets that were dropped on other threads.
-#[derive(Debug, Default)]
-pub(crate) struct Mailbox {
-    any: AtomicBool,
-    tickets: Mutex<Vec<Ticket>>,
-}
-
-impl Mailbox {
-    pub(crate) fn put(&self, ticket: Ticket) {
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
-        self.any.store(true, Ordering::Release);
-    }
-}
-
-/// Which ring a socket belongs to.
-#[derive(Debug)]
-pub(crate) struct Home {
-    number: u32,
-    pub(crate) mailbox: Mailbox,
-}
 
 #[derive(Debug)]
 pub(crate) struct Ring {
@@ -203,6 +123,14 @@ pub fn breathe() {
         (ring.breaths >= BREATHS).then(|| ring.turn(false))
     });
     wake(due.flatten(), false);
+}
+
+/// See [`Ring::take_back`]. `None` without a ring.
+pub(crate) fn take_back(ticket: Ticket) -> Option<Standing> {
+    let standing = here(|ring| ring.take_back(ticket));
+    // Whoever was to be woken by what was done meanwhile.
+    wake(here(|ring| std::mem::take(&mut ring.wakers)), false);
+    standing
 }
 
 fn wake(woken: Option<Vec<Waker>>, or_nudge: bool) {
@@ -422,17 +350,7 @@ impl Ring {
             // Without the watch nothing might end the wait. And of a send that is done nothing is told that would.
             let sent_soon = self.sends.iter().any(|send| self.places[send.place()].waker.is_some());
             let waits = may_wait && self.watches_reactor && self.nudge.is_some() && !sent_soon;
-            let entered = self.uring.0.submit_and_wait(usize::from(waits));
-            // Of sends that were handed over all is told that will be, unless the kernel keeps results aside.
-            let queue = self.uring.0.submission();
-            let all_told = queue.is_empty() && !queue.cq_overflow();
-            drop(queue);
-            // What ended with a socket that was dropped elsewhere wakes nobody.
-            self.read_mailbox();
-            let reactor = self.take_results();
-            if all_told {
-                self.settle_sends();
-            }
+            let (entered, reactor) = self.enter(waits);
             // Interrupted, or told of nothing that anybody waits for: the wait goes on.
             let goes_on = waits && !reactor && self.wakers.is_empty();
             if !goes_on || entered.is_err_and(|e| e.kind() != io::ErrorKind::Interrupted) {
@@ -441,11 +359,40 @@ impl Ring {
         }
     }
 
-    fn read_mailbox(&mut self) {
-        if self.home.mailbox.any.load(Ordering::Relaxed) && self.home.mailbox.any.swap(false, Ordering::Acquire) {
-            let tickets = std::mem::take(&mut *self.home.mailbox.tickets.lock().unwrap_or_else(PoisonError::into_inner));
-            tickets.into_iter().for_each(|ticket| self.abandon(ticket));
+    /// Hands over, waits for something to be done when it says so, and takes what is. Whether the reactor has something to tell.
+    fn enter(&mut self, waits: bool) -> (io::Result<usize>, bool) {
+        let entered = self.uring.0.submit_and_wait(usize::from(waits));
+        // Of sends that were handed over all is told that will be, unless the kernel keeps results aside.
+        let queue = self.uring.0.submission();
+        let all_told = queue.is_empty() && !queue.cq_overflow();
+        drop(queue);
+        // What ended with a socket that was dropped elsewhere wakes nobody.
+        self.read_mailbox();
+        let reactor = self.take_results();
+        if all_told {
+            self.settle_sends();
         }
+        (entered, reactor)
+    }
+
+    /// Takes a receive back that waits. What has come of it by then is there: [`Standing::None`] when nothing has.
+    fn take_back(&mut self, ticket: Ticket) -> Standing {
+        let cancel = opcode::AsyncCancel::new(ticket.bits()).build().user_data(IGNORED).flags(Flags::SKIP_SUCCESS);
+        if self.push(&cancel).is_ok() {
+            for _ in 0..TRIES_MAX {
+                match self.standing(ticket, None) {
+                    // It is done one way or the other, so the wait ends.
+                    Standing::Waits => _ = self.enter(true),
+                    Standing::Done(result) if result == -CANCELED => self.free(ticket),
+                    standing => return standing,
+                }
+            }
+        }
+        self.standing(ticket, None)
+    }
+
+    fn read_mailbox(&mut self) {
+        self.home.mailbox.take().into_iter().for_each(|ticket| self.abandon(ticket));
     }
 
     /// Takes what is done; whether the reactor has something to tell.
@@ -457,7 +404,7 @@ impl Ring {
             match ticket {
                 REACTOR => (self.watches_reactor, reactor) = (false, true),
                 IGNORED => {}
-                _ => self.done(Ticket(ticket), result, flags),
+                _ => self.done(Ticket::from_bits(ticket), result, flags),
             }
         }
         self.results = results;
@@ -508,20 +455,6 @@ impl Ring {
 /// The bytes must stay unchanged and at their address until the request is done: their place keeps them.
 fn send_entry(fd: types::Fd, bytes: &[u8], flags: i32) -> Entry {
     opcode::Send::new(fd, bytes.as_ptr(), bytes.len() as u32).flags(MSG_WAITALL | MSG_NOSIGNAL | flags).build()
-}
-
-/// What is left of a receive when bytes of it were taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Taken {
-    Part,
-    All,
-    AllAndMoreWaits,
-}
-
-impl Home {
-    pub(crate) fn is_of(&self, ring: &Ring) -> bool {
-        self.number == ring.home.number
-    }
 }
 
 impl Drop for Ring {

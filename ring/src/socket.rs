@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::ring::{Home, Ring, Standing, Taken, Ticket, breathe, here};
+use crate::request::{Home, Standing, Taken, Ticket};
+use crate::ring::{Ring, breathe, here, take_back};
 
 /// Up to so many bytes are copied and sent with the next turn of the ring; more are sent at once.
 const COPIED_MAX: usize = 4096;
@@ -99,6 +100,20 @@ impl Socket {
             }
             _ => self.receives.get() == Ticket::NONE && self.sends.get() == Ticket::NONE,
         }
+    }
+
+    /// Brings it to rest, where only a receive is under way that nothing has come for: who reads to the end of what there is, as TLS does, leaves one. Costs a
+    /// system call then. Whether it is at rest, see [`Socket::is_at_rest`].
+    pub fn come_to_rest(&self) -> bool {
+        if self.is_at_rest() {
+            return true;
+        }
+        let waits = self.here(|ring| ring.standing(self.receives.get(), None) == Standing::Waits);
+        if !matches!(waits, Ok(true)) || take_back(self.receives.get()) != Some(Standing::None) {
+            return false;
+        }
+        self.receives.set(Ticket::NONE);
+        self.is_at_rest()
     }
 
     /// Takes the socket off the ring, on any thread. It is non-blocking then.

@@ -435,7 +435,7 @@ impl ServerPool {
         connection.idle_since = now;
         let unfit = connection.tainted || now > connection.expires || self.aims.has(connection.thread_id);
         // What is under way on this thread's ring cannot be waited for on another.
-        if unfit || !connection.stream.is_at_rest() {
+        if unfit || !connection.stream.come_to_rest() {
             return self.discard(connection);
         }
         let mut inside = self.inside.lock();

@@ -58,10 +58,10 @@ impl Socket {
         Ok(())
     }
 
-    /// See [`Stream::is_at_rest`](crate::net::Stream::is_at_rest).
-    pub(super) fn is_at_rest(&self) -> bool {
+    /// See [`Stream::come_to_rest`](crate::net::Stream::come_to_rest).
+    pub(super) fn come_to_rest(&self) -> bool {
         match self {
-            Socket::Ring(s) => s.is_at_rest(),
+            Socket::Ring(s) => s.come_to_rest(),
             Socket::Tcp(_) | Socket::Unix(_) | Socket::Lost => true,
         }
     }

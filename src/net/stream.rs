@@ -237,9 +237,10 @@ impl Stream {
         matches!(self.socket(), Some(Socket::Ring(_)))
     }
 
-    /// Whether nothing is under way on its thread's ring, asked there: it may go on on any thread. Always so for sockets that are on none.
-    pub fn is_at_rest(&self) -> bool {
-        self.socket().is_none_or(Socket::is_at_rest)
+    /// Brings it to where nothing is under way on its thread's ring, called there: it may go on on any thread then. `false` when something has come, or waits to
+    /// be sent. Sockets that are on no ring are always there.
+    pub fn come_to_rest(&self) -> bool {
+        self.socket().is_none_or(Socket::come_to_rest)
     }
 }
 

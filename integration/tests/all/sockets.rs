@@ -46,6 +46,13 @@ async fn sessions_that_share_two_connections_find_their_own() {
         for task in tasks {
             task.await.unwrap().unwrap_or_else(|e| panic!("{what}: {e:#}\n{}", proxy.log_tail(10)));
         }
+        // Bug: with TLS on a ring, connections were closed instead of going back to their pool.
+        let pools = proxy.admin("SELECT SUM(opened), SUM(reused) FROM pools").await.unwrap();
+        let [opened, reused] = [0, 1].map(|column| pools.rows[0][column].parse::<usize>().unwrap());
+        assert!(
+            opened < CLIENTS * ROUNDS / 5 && reused > CLIENTS * ROUNDS,
+            "{what}: {opened} connections opened, reused {reused} times"
+        );
         let log = std::fs::read_to_string(proxy.log_path()).unwrap();
         let told = if io_uring == "true" {
             ["the sockets are on io_uring", "io_uring cannot be had"]

@@ -1,0 +1,115 @@
+//! What a socket has asked its ring for, and how that stands.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+
+use crate::ring::Ring;
+
+/// Of a ticket's bits those that tell the place; the others tell the turn. So many turns do not come round, and no ticket is one of the numbers below.
+const PLACE_BITS: u32 = 24;
+pub(crate) const TURNS: u64 = 1 << 39;
+
+/// The number of a request: its place, and which of the requests that were there. 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Ticket(u64);
+
+impl Ticket {
+    pub(crate) const NONE: Ticket = Ticket(0);
+
+    pub(crate) fn from_bits(bits: u64) -> Ticket {
+        Ticket(bits)
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn new(place: usize, turn: u64) -> Ticket {
+        Ticket(turn << PLACE_BITS | place as u64)
+    }
+
+    pub(crate) fn place(self) -> usize {
+        (self.0 & ((1 << PLACE_BITS) - 1)) as usize
+    }
+
+    pub(crate) fn turn(self) -> u64 {
+        self.0 >> PLACE_BITS
+    }
+}
+
+/// How a request stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// Nobody has asked, or it was done and needs nothing more.
+    None,
+    /// The kernel has it.
+    Waits,
+    /// It is done with this result, negative an error number.
+    Done(i32),
+}
+
+/// A place for a request.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    /// Which of the requests of this place it is, from 1 on.
+    pub(crate) turn: u64,
+    /// The descriptor stays open as long as the kernel may use its number.
+    pub(crate) socket: Option<Arc<TcpStream>>,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) done: Option<(i32, u32)>,
+    /// How many bytes of a receive's buffer have been read.
+    pub(crate) taken: usize,
+    /// A send's bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// How many of them are sent.
+    pub(crate) sent: usize,
+    /// The rest was handed over once more, to be sent when the peer takes it.
+    pub(crate) goes_on: bool,
+    /// Nobody asks what has come of it.
+    pub(crate) orphan: bool,
+}
+
+/// Requests of sockets that were dropped on other threads.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    any: AtomicBool,
+    tickets: Mutex<Vec<Ticket>>,
+}
+
+impl Mailbox {
+    pub(crate) fn put(&self, ticket: Ticket) {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// What was put there.
+    pub(crate) fn take(&self) -> Vec<Ticket> {
+        if !self.any.load(Ordering::Relaxed) || !self.any.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.tickets.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Which ring a socket belongs to.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) number: u32,
+    pub(crate) mailbox: Mailbox,
+}
+
+/// What is left of a receive when bytes of it were taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Taken {
+    Part,
+    All,
+    AllAndMoreWaits,
+}
+
+impl Home {
+    pub(crate) fn is_of(&self, ring: &Ring) -> bool {
+        self.number == ring.home().number
+    }
+}
