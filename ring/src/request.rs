@@ -7,8 +7,9 @@ use std::task::Waker;
 
 use crate::ring::Ring;
 
-/// Of a ticket's bits those that tell the place; the others tell the turn. So many turns do not come round, and no ticket is one of the numbers below.
+/// Of a ticket's bits those that tell the place; the others tell the turn.
 const PLACE_BITS: u32 = 24;
+/// So many turns do not come round, and the highest bit stays free: no ticket is one of the ring's own numbers.
 pub(crate) const TURNS: u64 = 1 << 39;
 
 /// The number of a request: its place, and which of the requests that were there. 0 is none.

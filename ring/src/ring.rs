@@ -40,7 +40,8 @@ const MSG_WAITALL: i32 = 0x100;
 const MSG_NOSIGNAL: i32 = 0x4000;
 /// At once or not at all.
 const MSG_DONTWAIT: i32 = 0x40;
-/// Nothing can be sent now; a signal came.
+
+/// Nothing can be sent now; a signal came; the request was taken back.
 const AGAIN: i32 = rustix::io::Errno::AGAIN.raw_os_error();
 const CANCELED: i32 = rustix::io::Errno::CANCELED.raw_os_error();
 const INTR: i32 = rustix::io::Errno::INTR.raw_os_error();
@@ -329,8 +330,7 @@ impl Ring {
         place.orphan = true;
         place.waker = None;
         // Where it cannot be handed over, the request ends with its socket.
-        let cancel = opcode::AsyncCancel::new(ticket.bits()).build().user_data(IGNORED).flags(Flags::SKIP_SUCCESS);
-        if self.push(&cancel).is_err()
+        if self.push(&cancel(ticket)).is_err()
             && let Some(socket) = self.find(ticket).and_then(|place| place.socket.as_ref())
         {
             let _ = socket.shutdown(std::net::Shutdown::Both);
@@ -340,7 +340,6 @@ impl Ring {
     fn turn(&mut self, may_wait: bool) -> Vec<Waker> {
         self.breaths = 0;
         loop {
-            self.read_mailbox();
             if !self.watches_reactor {
                 // Asked anew each time, it tells of what is there already.
                 let readable = rustix::event::PollFlags::IN.bits().into();
@@ -377,8 +376,7 @@ impl Ring {
 
     /// Takes a receive back that waits. What has come of it by then is there: [`Standing::None`] when nothing has.
     fn take_back(&mut self, ticket: Ticket) -> Standing {
-        let cancel = opcode::AsyncCancel::new(ticket.bits()).build().user_data(IGNORED).flags(Flags::SKIP_SUCCESS);
-        if self.push(&cancel).is_ok() {
+        if self.push(&cancel(ticket)).is_ok() {
             for _ in 0..TRIES_MAX {
                 match self.standing(ticket, None) {
                     // It is done one way or the other, so the wait ends.
@@ -423,9 +421,7 @@ impl Ring {
                 return;
             }
             if !left {
-                let waker = self.find(ticket).and_then(|place| place.waker.take());
-                self.free(ticket);
-                return self.wakers.extend(waker);
+                return self.finish(ticket);
             }
         }
         let Some(place) = self.find(ticket) else { return };
@@ -437,19 +433,29 @@ impl Ring {
         self.wakers.extend(waker);
     }
 
+    /// Forgets a send that is done, and wakes whoever waits for that.
+    fn finish(&mut self, ticket: Ticket) {
+        let waker = self.find(ticket).and_then(|place| place.waker.take());
+        self.free(ticket);
+        self.wakers.extend(waker);
+    }
+
     /// Sends of which nothing was told when they were handed over are done.
     fn settle_sends(&mut self) {
         let mut sends = std::mem::take(&mut self.sends);
         for ticket in sends.drain(..) {
             let done = self.find(ticket).is_some_and(|place| place.done.is_none() && !place.goes_on);
             if done {
-                let waker = self.find(ticket).and_then(|place| place.waker.take());
-                self.free(ticket);
-                self.wakers.extend(waker);
+                self.finish(ticket);
             }
         }
         self.sends = sends;
     }
+}
+
+/// Takes a request back. Where there is none any more, that is told to nobody.
+fn cancel(ticket: Ticket) -> Entry {
+    opcode::AsyncCancel::new(ticket.bits()).build().user_data(IGNORED).flags(Flags::SKIP_SUCCESS)
 }
 
 /// The bytes must stay unchanged and at their address until the request is done: their place keeps them.

@@ -59,33 +59,28 @@ impl Slot {
 }
 
 impl Socket {
-    /// Puts a connected socket on this thread's ring; gives it back where there is none.
+    /// Puts a connected socket on this thread's ring; gives it back where there is none. It must be blocking: a request on one that must not wait may not
+    /// wait.
     ///
     /// # Errors
     /// The socket as it was.
     pub fn new(socket: TcpStream) -> Result<Socket, TcpStream> {
         let home = here(|ring| ring.home().clone());
         match home {
-            // A request on a socket that must not wait would not wait.
-            Some(home) if socket.set_nonblocking(false).is_ok() => Ok(Socket {
+            Some(home) => Ok(Socket {
                 socket: Arc::new(socket),
                 home,
                 receives: Slot::default(),
                 sends: Slot::default(),
                 has_more: AtomicBool::new(false),
             }),
-            _ => Err(socket),
+            None => Err(socket),
         }
     }
 
     /// The socket underneath, for its addresses and options.
     pub fn as_std(&self) -> &TcpStream {
         &self.socket
-    }
-
-    /// Whether this is the thread it belongs to.
-    pub fn is_home(&self) -> bool {
-        here(|ring| self.home.is_of(ring)) == Some(true)
     }
 
     /// Whether the ring has nothing to do for it and nothing for its owner: it may be taken off. Called on its thread.
@@ -116,7 +111,7 @@ impl Socket {
         self.is_at_rest()
     }
 
-    /// Takes the socket off the ring, on any thread. It is non-blocking then.
+    /// Takes the socket off the ring, on any thread. It is blocking.
     ///
     /// # Errors
     /// Something is under way, or was when its own thread last asked ([`Socket::is_at_rest`]); the socket is closed then. And those of the system.
@@ -126,9 +121,7 @@ impl Socket {
         }
         let socket = self.socket.clone();
         drop(self);
-        let socket = Arc::try_unwrap(socket).map_err(|_| io::Error::other("a request of the socket is not forgotten"))?;
-        socket.set_nonblocking(true)?;
-        Ok(socket)
+        Arc::try_unwrap(socket).map_err(|_| io::Error::other("a request of the socket is not forgotten"))
     }
 
     /// Whether a read would find bytes, the end or an error. Only who asked last is woken.

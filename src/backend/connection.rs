@@ -218,6 +218,7 @@ pub fn put_query(out: &mut Vec<u8>, capabilities: Capabilities, sql: &[u8]) {
 /// For so long after its last use a connection is taken for as good as it was then, where looking costs a system call. A reactor's notes, which cost none,
 /// are as old.
 const JUST_USED: Duration = Duration::from_millis(1);
+/// Where it costs one, idle connections are looked at by the keeper of the pool only after so long; whoever takes one looks himself.
 const LOOKED_AT_AFTER: Duration = Duration::from_secs(30);
 
 impl Connection {

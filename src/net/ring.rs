@@ -103,6 +103,7 @@ mod tests {
         let ours = listener.accept().unwrap().0;
         // Small ones go out at once, as everywhere.
         ours.set_nodelay(true).unwrap();
+        ours.set_nonblocking(true).unwrap();
         (Socket::of_std(ours).unwrap().into(), peer)
     }
 

@@ -25,11 +25,20 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// A TCP socket on what drives the sockets of this thread: its ring, else its reactor.
+    /// A non-blocking TCP socket on what drives the sockets of this thread: its ring, else its reactor.
     ///
     /// # Errors
     /// Those of the system; the socket is closed then.
     pub fn of_std(socket: std::net::TcpStream) -> io::Result<Socket> {
+        if !sluice_ring::is_here() {
+            return TcpStream::from_std(socket).map(Socket::Tcp);
+        }
+        socket.set_nonblocking(false)?;
+        Socket::of_blocking(socket)
+    }
+
+    /// The same of one that is blocking, as those on a ring are: from ring to ring it costs no system call.
+    fn of_blocking(socket: std::net::TcpStream) -> io::Result<Socket> {
         match sluice_ring::Socket::new(socket) {
             Ok(socket) => Ok(Socket::Ring(socket)),
             Err(socket) => {
@@ -39,19 +48,11 @@ impl Socket {
         }
     }
 
-    /// The same of a socket that is on a reactor already, whichever.
-    ///
-    /// # Errors
-    /// As [`Socket::of_std`].
-    pub fn of_tokio(socket: TcpStream) -> io::Result<Socket> {
-        if sluice_ring::is_here() { Socket::of_std(socket.into_std()?) } else { Ok(Socket::Tcp(socket)) }
-    }
-
     /// Has what drives the sockets of this thread drive this one from now on.
     pub(super) fn move_here(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, Socket::Lost) {
             Socket::Tcp(s) => Socket::of_std(s.into_std()?)?,
-            Socket::Ring(s) => Socket::of_std(s.into_std()?)?,
+            Socket::Ring(s) => Socket::of_blocking(s.into_std()?)?,
             Socket::Unix(s) => Socket::Unix(UnixStream::from_std(s.into_std()?)?),
             Socket::Lost => return Err(lost()),
         };
