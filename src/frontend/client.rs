@@ -173,7 +173,7 @@ impl Client {
     }
 
     /// Serves the client until it leaves or is told to.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         poll_fn(|cx| {
             self.entry.woken_by(cx.waker());
             Poll::Ready(())
@@ -205,8 +205,8 @@ impl Client {
         // MariaDB closes without a word.
         if self.shared.flavor() == Some(Flavor::MySql) {
             let text = "The client was disconnected by the server because of inactivity. See wait_timeout and interactive_timeout for configuring this behavior.";
-            let error = ClientError::of_server(errno::ER_CLIENT_INTERACTION_TIMEOUT, text);
-            let _ = timer::timeout(GOODBYE_TIMEOUT, self.stream.send_all(&error.packet(0))).await;
+            let error = ClientError::of_server(errno::ER_CLIENT_INTERACTION_TIMEOUT, text).packet(0);
+            let _ = Box::pin(timer::timeout(GOODBYE_TIMEOUT, self.stream.send_all(&error))).await;
         }
         Err(Gone)
     }
@@ -247,10 +247,8 @@ impl Client {
         } else if header.seq != 0 {
             let text =
                 format!("got packet with sequence id {} where a command begins with 0; the connection is closed", header.seq);
-            return self
-                .refuse(ClientError::new(Source::Client, errno::ER_NET_PACKETS_OUT_OF_ORDER, text).fatal())
-                .await
-                .map(|()| true);
+            let error = ClientError::new(Source::Client, errno::ER_NET_PACKETS_OUT_OF_ORDER, text).fatal();
+            return Box::pin(self.refuse(error)).await.map(|()| true);
         }
         let whole = header.packet_len();
         if whole > STREAMED_FROM {
@@ -275,7 +273,8 @@ impl Client {
         }
         let Some(&code) = buffer.filled().get(HEADER_LEN) else {
             let text = "an empty command packet; the connection is closed";
-            return self.refuse(ClientError::new(Source::Client, errno::ER_MALFORMED_PACKET, text).fatal()).await.map(|()| true);
+            let error = ClientError::new(Source::Client, errno::ER_MALFORMED_PACKET, text).fatal();
+            return Box::pin(self.refuse(error)).await.map(|()| true);
         };
         // What a running statement needs is kept apart from what an idle client needs, and what nearly all statements need from
         // what few do: the boxes are made anew for each.

@@ -17,7 +17,7 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::login::{Arrival, Peer, log_in};
 use crate::frontend::registry::ClientEntry;
 use crate::frontend::shared::Shared;
-use crate::frontend::workers::Workers;
+use crate::frontend::workers::{Counted, Workers};
 use crate::metrics::LoginResult;
 use crate::net::{Socket, Stream, keepalive, timer};
 use crate::protocol::errno;
@@ -169,10 +169,11 @@ impl Accepted {
     }
 }
 
-/// A client's place in the registry, left when its task ends, however that ends.
+/// A client's place in the registry and at its worker, left when its task ends, however that ends.
 struct Registered {
     shared: Arc<Shared>,
     entry: Arc<ClientEntry>,
+    _counted: Counted,
 }
 
 impl Drop for Registered {
@@ -192,8 +193,10 @@ pub async fn serve(shared: Arc<Shared>, listener: Listener, workers: Arc<Workers
                     continue;
                 }
                 let entry = shared.registry.enter(peer.host.clone());
-                let registered = Registered { shared: shared.clone(), entry: entry.clone() };
-                entry.served_by(workers.spawn(client(registered, socket, peer)));
+                let task = workers.spawn(|counted| {
+                    client(Registered { shared: shared.clone(), entry: entry.clone(), _counted: counted }, socket, peer)
+                });
+                entry.served_by(task);
             }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a client; is the limit of open files reached?");
@@ -203,12 +206,16 @@ pub async fn serve(shared: Arc<Shared>, listener: Listener, workers: Arc<Workers
     }
 }
 
-/// One client from its first byte to its last.
-async fn client(registered: Registered, socket: Accepted, peer: Peer) {
-    // The login's state is large and short-lived; the client's own task stays small.
-    let logged_in = Box::pin(arrive(registered.shared.clone(), registered.entry.clone(), socket, peer)).await;
-    if let Some(client) = logged_in {
-        client.run().await;
+/// One client from its first byte to its last. Thousands of them wait in here, so that it holds a client once and no more: the login's
+/// state, which is large and short-lived, is in a box, and what a future is given it would keep twice.
+fn client(registered: Registered, socket: Accepted, peer: Peer) -> impl Future<Output = ()> + Send + 'static {
+    let arriving = Box::pin(arrive(registered.shared.clone(), registered.entry.clone(), socket, peer));
+    async move {
+        let _registered = registered;
+        let mut logged_in = arriving.await;
+        if let Some(client) = &mut logged_in {
+            client.run().await;
+        }
     }
 }
 
@@ -298,6 +305,20 @@ mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_file(&self.0);
         }
+    }
+
+    /// The size of what a function of three arguments makes.
+    fn size_made<A, B, C, R>(_: fn(A, B, C) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// Thousands of tasks wait: once a copy of the client too many was kept in each, and three times that.
+    #[test]
+    fn the_task_of_a_client_is_hardly_larger_than_the_client() {
+        let task = size_made(client);
+        let client = size_of::<Client>();
+        assert!(task < client + 320, "the task takes {task} bytes, the client in it {client}");
+        assert!(client <= 1024, "{client}");
     }
 
     #[tokio::test]

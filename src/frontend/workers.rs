@@ -36,8 +36,8 @@ struct Worker {
     _until: oneshot::Sender<()>,
 }
 
-/// One client of a worker, counted for as long as it lives.
-struct Counted(Arc<AtomicUsize>);
+/// One client of a worker, counted for as long as this lives.
+pub struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -71,21 +71,15 @@ impl Workers {
         }
     }
 
-    /// Runs a client's task on the worker with the fewest clients.
-    pub fn spawn<F>(&self, client: F) -> AbortHandle
+    /// Runs a client's task on the worker with the fewest clients. The task keeps what it is given to its end: a task around it would
+    /// hold the client twice, as it came and as it runs.
+    pub fn spawn<F>(&self, client: impl FnOnce(Counted) -> F) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let worker = self.all.iter().min_by_key(|w| w.clients.load(Ordering::Relaxed)).expect("there is at least one worker");
         worker.clients.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted(worker.clients.clone());
-        worker
-            .runtime
-            .spawn(async move {
-                client.await;
-                drop(counted);
-            })
-            .abort_handle()
+        worker.runtime.spawn(client(Counted(worker.clients.clone()))).abort_handle()
     }
 }
 
@@ -131,7 +125,7 @@ mod tests {
         let homes: Vec<Home> = (0..4)
             .map(|_| {
                 let tell = tell.clone();
-                workers.spawn(async move {
+                workers.spawn(async move |_counted| {
                     tell.send(Home::here()).unwrap();
                     std::future::pending::<()>().await;
                 });
@@ -147,7 +141,7 @@ mod tests {
     fn a_client_that_ended_is_counted_no_more() {
         let workers = Workers::start(1, true).unwrap();
         let (tell, told) = mpsc::channel();
-        let task = workers.spawn(async move {
+        let task = workers.spawn(async move |_counted| {
             tell.send(()).unwrap();
             std::future::pending::<()>().await;
         });
