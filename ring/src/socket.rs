@@ -200,14 +200,24 @@ impl Socket {
             match step {
                 Ok(Step::Wait) => return Poll::Pending,
                 Ok(Step::Read(n, more)) => {
-                    *self.has_more.get_mut() = more;
-                    return Poll::Ready(Ok(n));
+                    let more = if more { self.read_on(into.get_mut(n..).unwrap_or_default()) } else { 0 };
+                    return Poll::Ready(Ok(n + more));
                 }
                 // It could not be read that way: all buffers were taken, or a signal came.
                 Ok(Step::Again) => *self.has_more.get_mut() = true,
                 Ok(Step::Failed(e)) | Err(e) => return Poll::Ready(Err(e)),
             }
         }
+    }
+
+    /// Reads what did not fit into the ring's buffer, so that it is passed on in one piece with what did. An end or an error is the next read's.
+    fn read_on(&mut self, room: &mut [u8]) -> usize {
+        let read = if room.is_empty() { Ok(0) } else { self.receive_now(room) };
+        *self.has_more.get_mut() = match &read {
+            Ok(n) => *n == 0 || *n == room.len(),
+            Err(e) => e.kind() != io::ErrorKind::WouldBlock,
+        };
+        read.unwrap_or(0)
     }
 
     /// Takes over what can be sent without waiting; how much.

@@ -274,8 +274,12 @@ impl Connection {
 
     /// Whether it may be handed out on this thread, where it belongs from now on.
     pub fn is_fit(&mut self) -> bool {
-        let just_used = self.stream.asks_the_system() && self.idle_since.elapsed() < JUST_USED;
-        (just_used || self.is_quiet()) && !self.is_overdue() && self.come_home().is_ok()
+        self.is_still_fit(Instant::now()) && !self.is_overdue() && self.come_home().is_ok()
+    }
+
+    /// Whether the session that holds it may go on with it.
+    pub fn is_still_fit(&self, now: Instant) -> bool {
+        self.stream.asks_the_system() && now.duration_since(self.idle_since) < JUST_USED || self.is_quiet()
     }
 
     /// Sends one command and waits for its OK, or for the EOF that `COM_SET_OPTION` is answered with.

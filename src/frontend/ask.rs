@@ -85,7 +85,7 @@ impl Client {
         let decision = self.decide(job, &[]);
         let Some(server) = decision.server else { return Ok(None) };
         let held = self.held.is_some();
-        let mut lease = match self.connection(job, server).await? {
+        let mut lease = match self.connection(job, server, Instant::now()).await? {
             Ok(lease) => lease,
             Err(Failed::Answered) => return Ok(Some(false)),
             Err(_) => return Ok(None),
@@ -161,7 +161,7 @@ impl Client {
         let job = plain_job(Com::Query, Expect::Query, &statement, &sql, &packet);
         let server = self.decide(&job, &[]).server.ok_or(None)?;
         let held = self.held.is_some();
-        let mut lease = match self.connection(&job, server).await {
+        let mut lease = match self.connection(&job, server, Instant::now()).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(Failed::Answered)) => return Err(Some(Ok(()))),
             Ok(Err(_)) => return Err(None),

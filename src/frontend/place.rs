@@ -169,9 +169,14 @@ impl Client {
     }
 
     /// Step 6: a connection to this server for this session.
-    pub(super) async fn connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
+    pub(super) async fn connection(
+        &mut self,
+        job: &Job<'_>,
+        server: ServerId,
+        now: Instant,
+    ) -> Result<Result<Lease, Failed>, Gone> {
         if let Some(lease) = self.held.take() {
-            if lease.is_quiet() {
+            if lease.is_still_fit(now) {
                 return Ok(Ok(lease));
             }
             self.held = Some(lease);

@@ -133,7 +133,7 @@ impl Client {
                     continue;
                 }
             };
-            let lease = match self.connection(job, server).await? {
+            let lease = match self.connection(job, server, started).await? {
                 Ok(lease) => lease,
                 Err(failure) => {
                     match failure {
@@ -482,13 +482,14 @@ impl Client {
     }
 
     /// Keeps the connection while a pin holds, else gives it back.
-    fn settle(&mut self, lease: Lease, now: Instant) {
+    fn settle(&mut self, mut lease: Lease, now: Instant) {
         self.last = Some((lease.server, lease.thread_id, lease.serial));
         if lease.locks_unseen == Some(self.entry.id) {
             self.unseen_on = self.last;
         }
         // The client is no longer seen on the connection before somebody else may be: a KILL looks in this order.
         if self.session.pins.any() {
+            lease.idle_since = now;
             self.held = Some(lease);
             self.show_idle_since(now);
         } else {

@@ -145,6 +145,29 @@ mod tests {
         }
     }
 
+    /// A reply that is longer than one of the ring's buffers is passed on in one piece all the same.
+    #[test]
+    fn what_is_there_comes_in_one_piece() {
+        use std::io::Write;
+        for on_ring in BOTH {
+            on_a_worker(on_ring, async {
+                let (mut ours, mut peer) = pair();
+                let mut buffer = Buffer::new();
+                for len in [4096, 4097, 12_000, STANDARD_LEN, STANDARD_LEN + 1] {
+                    peer.write_all(&bytes(len)).unwrap();
+                    assert_eq!(buffer.fill(&mut ours).await.unwrap(), len.min(STANDARD_LEN), "{len}");
+                    while buffer.len() < len {
+                        buffer.fill(&mut ours).await.unwrap();
+                    }
+                    assert!(buffer.filled() == bytes(len), "{len}");
+                    buffer.consume(len);
+                }
+                drop(peer);
+                assert_eq!(buffer.fill(&mut ours).await.unwrap(), 0, "the end");
+            });
+        }
+    }
+
     #[test]
     fn many_short_ones_come_in_order() {
         use std::io::{Read, Write};
