@@ -18,5 +18,5 @@ mod request;
 mod ring;
 mod socket;
 
-pub use ring::{breathe, is_here, set_nudge, start, turn};
+pub use ring::{breathe, is_here, start, turn};
 pub use socket::{Seen, Socket};

@@ -60,7 +60,6 @@ pub(crate) struct Ring {
     /// The descriptor of the thread's own reactor, which is watched while the ring waits.
     reactor: RawFd,
     watches_reactor: bool,
-    nudge: Option<Waker>,
     /// Calls of [`breathe`] since it last turned.
     breaths: u32,
     wakers: Vec<Waker>,
@@ -101,20 +100,12 @@ pub fn is_here() -> bool {
     here(|_| ()).is_some()
 }
 
-/// Whom [`turn`] wakes when it has nobody else to wake, so that it never leaves a thread with nothing to do: the runtime would wait on its
-/// reactor alone then, which knows nothing of the ring. Until it is named, `turn` does not wait.
-pub fn set_nudge(waker: &Waker) {
-    here(|ring| {
-        if !ring.nudge.as_ref().is_some_and(|nudge| nudge.will_wake(waker)) {
-            ring.nudge = Some(waker.clone());
-        }
-    });
-}
-
-/// Hands over what was asked for, waits until something is done or the reactor has something to tell, and wakes whom it is for. To be called when
-/// the thread has nothing else to do. Without a ring it returns at once.
-pub fn turn() {
-    wake(here(|ring| ring.turn(true)), true);
+/// Hands over what was asked for and wakes whom what is done is for. `may_wait`, when the thread has nothing else to do: waits until something is done, or
+/// the reactor has something to tell. Whether that one has: its runtime is to look at it then, without waiting. Without a ring it always has.
+pub fn turn(may_wait: bool) -> bool {
+    let Some((woken, reactor)) = here(|ring| ring.turn(may_wait)) else { return true };
+    wake(woken);
+    reactor
 }
 
 /// Called with each piece of work that may follow another without the thread ever coming to rest: now and then it has the ring go on meanwhile.
@@ -123,22 +114,24 @@ pub fn breathe() {
         ring.breaths += 1;
         (ring.breaths >= BREATHS).then(|| ring.turn(false))
     });
-    wake(due.flatten(), false);
+    if let Some((woken, reactor)) = due.flatten() {
+        // It is asked for anew, and tells so again.
+        _ = reactor;
+        wake(woken);
+    }
 }
 
 /// See [`Ring::take_back`]. `None` without a ring.
 pub(crate) fn take_back(ticket: Ticket) -> Option<Standing> {
     let standing = here(|ring| ring.take_back(ticket));
     // Whoever was to be woken by what was done meanwhile.
-    wake(here(|ring| std::mem::take(&mut ring.wakers)), false);
+    wake(here(|ring| std::mem::take(&mut ring.wakers)).unwrap_or_default());
     standing
 }
 
-fn wake(woken: Option<Vec<Waker>>, or_nudge: bool) {
-    let Some(mut wakers) = woken else { return };
-    let nudge = if or_nudge && wakers.is_empty() { here(|ring| ring.nudge.clone()).flatten() } else { None };
+fn wake(mut wakers: Vec<Waker>) {
     // They may ask for more: the ring is not borrowed any more.
-    wakers.drain(..).chain(nudge).for_each(Waker::wake);
+    wakers.drain(..).for_each(Waker::wake);
     here(|ring| ring.wakers = wakers);
 }
 
@@ -168,7 +161,6 @@ impl Ring {
             sends: Vec::new(),
             reactor,
             watches_reactor: false,
-            nudge: None,
             breaths: 0,
             wakers: Vec::new(),
             results: Vec::new(),
@@ -337,7 +329,7 @@ impl Ring {
         }
     }
 
-    fn turn(&mut self, may_wait: bool) -> Vec<Waker> {
+    fn turn(&mut self, may_wait: bool) -> (Vec<Waker>, bool) {
         self.breaths = 0;
         loop {
             if !self.watches_reactor {
@@ -348,12 +340,12 @@ impl Ring {
             }
             // Without the watch nothing might end the wait. And of a send that is done nothing is told that would.
             let sent_soon = self.sends.iter().any(|send| self.places[send.place()].waker.is_some());
-            let waits = may_wait && self.watches_reactor && self.nudge.is_some() && !sent_soon;
+            let waits = may_wait && self.watches_reactor && !sent_soon;
             let (entered, reactor) = self.enter(waits);
             // Interrupted, or told of nothing that anybody waits for: the wait goes on.
             let goes_on = waits && !reactor && self.wakers.is_empty();
             if !goes_on || entered.is_err_and(|e| e.kind() != io::ErrorKind::Interrupted) {
-                return std::mem::take(&mut self.wakers);
+                return (std::mem::take(&mut self.wakers), reactor);
             }
         }
     }

@@ -11,7 +11,6 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::task::coop::consume_budget;
 
 use crate::auth::Credential;
 use crate::auth::attributes::Attribute;
@@ -26,6 +25,7 @@ use crate::frontend::relay::patience;
 use crate::frontend::shared::Shared;
 use crate::frontend::upload::{STREAMED_FROM, Upload, is_streamed};
 use crate::frontend::written::SharedWrite;
+use crate::net::tasks::consume_budget;
 use crate::net::{Buffer, Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;

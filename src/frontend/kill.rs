@@ -15,6 +15,7 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Job, Payload};
 use crate::frontend::registry::{ClientEntry, ClientState};
 use crate::frontend::shared::Shared;
+use crate::net::tasks::beside;
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::errno::{self, Errno};
@@ -69,7 +70,9 @@ impl Shared {
         }
         if let Some(pool) = self.pools.get(lease.server.index()).cloned() {
             let (account, thread_id) = (account.clone(), lease.thread_id);
-            tokio::spawn(async move { kill(&pool, account.any_connection(), &format!("KILL CONNECTION {thread_id}")).await });
+            beside(async move {
+                _ = kill(&pool, account.any_connection(), &format!("KILL CONNECTION {thread_id}")).await;
+            });
         }
     }
 

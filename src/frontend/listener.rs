@@ -211,11 +211,11 @@ pub async fn serve(shared: Arc<Shared>, listener: Listener, workers: Arc<Workers
 fn client(registered: Registered, socket: Accepted, peer: Peer) -> impl Future<Output = ()> + Send + 'static {
     let arriving = Box::pin(arrive(registered.shared.clone(), registered.entry.clone(), socket, peer));
     async move {
-        let _registered = registered;
         let mut logged_in = arriving.await;
         if let Some(client) = &mut logged_in {
             client.run().await;
         }
+        drop((logged_in, registered));
     }
 }
 

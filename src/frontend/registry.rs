@@ -10,9 +10,9 @@ use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::task::AbortHandle;
 
 use crate::frontend::client::Account;
+use crate::frontend::workers::Ender;
 use crate::session::pin::Pins;
 use crate::sql::classify::Classified;
 use crate::topology::ServerId;
@@ -95,14 +95,14 @@ pub struct ClientEntry {
     /// How its connections log in; set once it is logged in.
     pub account: Mutex<Option<Account>>,
     /// Its task, from right after it was started.
-    task: OnceLock<AbortHandle>,
+    task: OnceLock<Ender>,
     /// Wakes its task, from the end of its login on.
     waker: OnceLock<Waker>,
 }
 
 impl ClientEntry {
     /// Tells which task serves the client.
-    pub fn served_by(&self, task: AbortHandle) {
+    pub fn served_by(&self, task: Ender) {
         // A second task for the same client does not exist.
         let _ = self.task.set(task);
     }
@@ -125,7 +125,7 @@ impl ClientEntry {
     /// Ends the client wherever it stands. Its server connection, if it holds one, is closed.
     pub fn end(&self) {
         if let Some(task) = self.task.get() {
-            task.abort();
+            task.end();
         }
     }
 

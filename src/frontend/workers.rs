@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use crate::net::tasks::{self, Alive, Tasks};
 use crate::net::{Worker as Home, ring, timer};
 
 /// Tasks that run before a worker looks for events again. Tokio's own default is 61: with many busy clients their replies
@@ -29,6 +30,9 @@ pub struct Workers {
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
+    /// What runs on it where its sockets are on a ring.
+    tasks: Tasks,
+    /// Its clients where they are not.
     clients: Arc<AtomicUsize>,
     /// Whether its sockets are on a ring, or why they cannot be.
     on_ring: io::Result<bool>,
@@ -37,11 +41,37 @@ struct Worker {
 }
 
 /// One client of a worker, counted for as long as this lives.
-pub struct Counted(Arc<AtomicUsize>);
+pub enum Counted {
+    /// On a ring.
+    Task(Alive),
+    /// On the reactor.
+    Client(Arc<AtomicUsize>),
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if let Counted::Client(clients) = self {
+            clients.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ends a client from outside.
+#[derive(Debug)]
+pub enum Ender {
+    /// On a ring.
+    Task(tasks::Ender),
+    /// On the reactor.
+    Client(AbortHandle),
+}
+
+impl Ender {
+    /// Ends it wherever it stands, if it has not ended.
+    pub fn end(&self) {
+        match self {
+            Ender::Task(task) => task.end(),
+            Ender::Client(task) => task.abort(),
+        }
     }
 }
 
@@ -64,7 +94,7 @@ impl Workers {
             Some(e) => {
                 tracing::info!(threads, "the sockets are on epoll, since io_uring cannot be had ({e}): it would take less CPU")
             }
-            None if self.all.iter().all(|worker| matches!(worker.on_ring, Ok(true))) => {
+            None if self.all.iter().all(Worker::is_on_ring) => {
                 tracing::info!(threads, "the sockets are on io_uring")
             }
             None => tracing::info!(threads, "the sockets are on epoll (proxy.io_uring = false)"),
@@ -73,20 +103,23 @@ impl Workers {
 
     /// Runs a client's task on the worker with the fewest clients. The task keeps what it is given to its end: a task around it would
     /// hold the client twice, as it came and as it runs.
-    pub fn spawn<F>(&self, client: impl FnOnce(Counted) -> F) -> AbortHandle
+    pub fn spawn<F>(&self, client: impl FnOnce(Counted) -> F) -> Ender
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let worker = self.all.iter().min_by_key(|w| w.clients.load(Ordering::Relaxed)).expect("there is at least one worker");
+        let worker = self.all.iter().min_by_key(|worker| worker.clients()).expect("there is at least one worker");
+        if worker.is_on_ring() {
+            return Ender::Task(worker.tasks.spawn(|alive| client(Counted::Task(alive))));
+        }
         worker.clients.fetch_add(1, Ordering::Relaxed);
-        worker.runtime.spawn(client(Counted(worker.clients.clone()))).abort_handle()
+        Ender::Client(worker.runtime.spawn(client(Counted::Client(worker.clients.clone()))).abort_handle())
     }
 }
 
 impl Worker {
     fn start(number: u16, on_ring: bool) -> io::Result<Worker> {
         let mut builder = Builder::new_current_thread();
-        builder.enable_io().event_interval(EVENT_INTERVAL).on_thread_park(ring::turn);
+        builder.enable_io().event_interval(EVENT_INTERVAL);
         let clock = Handle::try_current().ok();
         if clock.is_none() {
             builder.enable_time();
@@ -97,20 +130,37 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (until, told) = oneshot::channel::<()>();
         let (tell, started) = mpsc::channel();
+        let tasks = Tasks::default();
+        let run = tasks.clone();
         thread::Builder::new().name(format!("sluice-{number}")).spawn(move || {
             Home::new(number).settle();
             if let Some(clock) = clock {
                 timer::set_clock(clock);
             }
             runtime.block_on(async {
-                let begun = on_ring.then(ring::start).transpose();
-                _ = tell.send(begun.map(|begun| begun.is_some()));
-                // An error is the sender's end, which is what is waited for.
-                _ = ring::nudged(told).await;
+                let begun = on_ring.then(ring::start).transpose().map(|begun| begun.is_some());
+                let has_ring = matches!(begun, Ok(true));
+                _ = tell.send(begun);
+                // Of the worker's end, an error is what is waited for.
+                match has_ring {
+                    true => run.run(told).await,
+                    false => _ = told.await,
+                }
             });
         })?;
         let on_ring = started.recv().map_err(|_| io::Error::other("a worker's thread ended at once"))?;
-        Ok(Worker { runtime: handle, clients: Arc::default(), on_ring, _until: until })
+        Ok(Worker { runtime: handle, tasks, clients: Arc::default(), on_ring, _until: until })
+    }
+
+    fn is_on_ring(&self) -> bool {
+        matches!(self.on_ring, Ok(true))
+    }
+
+    fn clients(&self) -> usize {
+        match self.is_on_ring() {
+            true => self.tasks.count(),
+            false => self.clients.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -125,9 +175,10 @@ mod tests {
         let homes: Vec<Home> = (0..4)
             .map(|_| {
                 let tell = tell.clone();
-                workers.spawn(async move |_counted| {
+                workers.spawn(|counted| async move {
                     tell.send(Home::here()).unwrap();
                     std::future::pending::<()>().await;
+                    drop(counted);
                 });
                 told.recv().unwrap()
             })
@@ -141,14 +192,15 @@ mod tests {
     fn a_client_that_ended_is_counted_no_more() {
         let workers = Workers::start(1, true).unwrap();
         let (tell, told) = mpsc::channel();
-        let task = workers.spawn(async move |_counted| {
+        let task = workers.spawn(|counted| async move {
             tell.send(()).unwrap();
             std::future::pending::<()>().await;
+            drop(counted);
         });
         told.recv().unwrap();
-        assert_eq!(workers.all[0].clients.load(Ordering::Relaxed), 1);
-        task.abort();
-        while workers.all[0].clients.load(Ordering::Relaxed) > 0 {
+        assert_eq!(workers.all[0].clients(), 1);
+        task.end();
+        while workers.all[0].clients() > 0 {
             std::thread::yield_now();
         }
     }

@@ -8,6 +8,7 @@ pub mod packed;
 pub mod ring;
 pub mod socket;
 pub mod stream;
+pub mod tasks;
 pub mod timer;
 pub mod watch;
 

@@ -1,39 +1,23 @@
 //! Workers' sockets on io_uring, where the kernel lets us: see [`sluice_ring`].
 //!
-//! A worker runs its tasks on a runtime whose reactor waits with epoll. Before it would wait, the ring does so in its place: it hands over what its
-//! sockets have to send and want to receive, and waits for them and for the reactor. What the reactor is still needed for: other threads that
-//! wake a task, unix sockets, connections that are being opened.
+//! When a worker has run what there was to run ([`tasks`](crate::net::tasks)), its ring hands over what its sockets have to send and want to receive, and
+//! waits for them and for the reactor of the runtime underneath. What that one, which waits with epoll, is still needed for: other threads that wake a
+//! task, unix sockets, connections that are being opened.
 
 use std::fs;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::pin;
-use std::task::Poll;
 
 use tokio::net::UnixStream;
 
 pub use sluice_ring::turn;
 
-/// Gives this thread, whose runtime calls [`turn`] before it waits, a ring.
+/// Gives this thread, which runs [`tasks`](crate::net::tasks), a ring.
 ///
 /// # Errors
 /// Those of the system: io_uring is not there or forbidden; `/proc` is not mounted. Sockets are the reactor's then.
 pub fn start() -> io::Result<()> {
     sluice_ring::start(reactor()?)
-}
-
-/// Runs the worker's own future, which is woken when nobody else is: see [`sluice_ring::set_nudge`].
-pub async fn nudged<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        sluice_ring::set_nudge(cx.waker());
-        match future.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(done),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 /// The epoll descriptor of this thread's runtime, which tokio does not tell: the one that a socket of ours is registered with. Source: proc_pid_fdinfo(5).
@@ -55,18 +39,20 @@ fn reactor() -> io::Result<RawFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
+    use std::future::{Future, poll_fn};
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::runtime::Builder;
-    use tokio::task::JoinHandle;
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::net::buffer::STANDARD_LEN;
+    use crate::net::tasks::{Tasks, beside, consume_budget};
     use crate::net::{Buffer, Idle, Socket, Stream, timer};
 
     /// What drives a thread's sockets. The same must hold of both; where the machine has no io_uring, of the one twice.
@@ -77,18 +63,28 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     /// Runs a task as a worker does, with its timers on another runtime's clock.
-    fn on_a_worker<F: Future<Output = ()> + Send>(on_ring: bool, task: F) {
+    fn on_a_worker<F: Future<Output = ()> + Send + 'static>(on_ring: bool, task: F) {
         let clock = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let clock_handle = clock.handle().clone();
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| {
-                let runtime = Builder::new_current_thread().enable_io().on_thread_park(turn).build().unwrap();
+                let runtime = Builder::new_current_thread().enable_io().build().unwrap();
                 timer::set_clock(clock_handle);
                 runtime.block_on(async {
-                    if on_ring && let Err(e) = start() {
+                    if !on_ring {
+                        return timer::timeout(LONG, task).await.expect("it comes to its end");
+                    }
+                    if let Err(e) = start() {
                         eprintln!("this machine gives no io_uring: {e}");
                     }
-                    nudged(timer::timeout(LONG, task)).await.expect("it comes to its end");
+                    let tasks = Tasks::default();
+                    let (tell, ended) = oneshot::channel();
+                    tasks.spawn(|alive| async move {
+                        tell.send(timer::timeout(LONG, task).await).unwrap();
+                        drop(alive);
+                    });
+                    let ended = async move { ended.await.expect("it does not panic").expect("it comes to its end") };
+                    tasks.run(ended).await;
                 });
             });
             worker.join().unwrap();
@@ -107,10 +103,11 @@ mod tests {
         (Socket::of_std(ours).unwrap().into(), peer)
     }
 
-    fn aside<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
-        let (tell, told) = tokio::sync::oneshot::channel();
+    /// Work on a thread of its own, begun at once; its result.
+    fn aside<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> impl Future<Output = R> {
+        let (tell, told) = oneshot::channel();
         std::thread::spawn(move || tell.send(work()).ok());
-        tokio::spawn(async { told.await.unwrap() })
+        async { told.await.expect("it does not panic") }
     }
 
     fn bytes(len: usize) -> Vec<u8> {
@@ -138,7 +135,7 @@ mod tests {
                         buffer.consume(buffer.len());
                     }
                     assert!(came == bytes(len), "{len}");
-                    assert!(echo.await.unwrap(), "{len}");
+                    assert!(echo.await, "{len}");
                     assert_eq!(buffer.fill(&mut ours).await.unwrap(), 0, "{len}: the end");
                 }
             });
@@ -196,7 +193,7 @@ mod tests {
                         assert_eq!(u32::from_le_bytes(piece), n);
                     }
                 }
-                echo.await.unwrap();
+                echo.await;
             });
         }
     }
@@ -237,7 +234,15 @@ mod tests {
                     assert!(poll_fn(|cx| Poll::Ready(ours.poll_readable(cx))).await.is_pending());
                     ours.send_all(b"farewell").await.unwrap();
                     if round % 2 == 0 {
-                        tokio::task::yield_now().await;
+                        // Others have their turn.
+                        let mut turns = 0..1;
+                        poll_fn(|cx| {
+                            turns.next().map_or(Poll::Ready(()), |_| {
+                                cx.waker().wake_by_ref();
+                                Poll::Pending
+                            })
+                        })
+                        .await;
                     }
                     match round % 3 {
                         0 => std::thread::spawn(move || drop(ours)).join().unwrap(),
@@ -247,7 +252,7 @@ mod tests {
                         let mut all = Vec::new();
                         peer.read_to_end(&mut all).map(|_| all)
                     });
-                    let seen = seen.await.unwrap();
+                    let seen = seen.await;
                     // On another thread nothing of it may have gone out yet.
                     if round % 3 != 0 {
                         assert_eq!(seen.unwrap(), b"farewell");
@@ -273,7 +278,7 @@ mod tests {
                     peer.read_exact(&mut answer).unwrap();
                     peer
                 });
-                let peer = answered.await.unwrap();
+                let peer = answered.await;
                 while !ours.come_to_rest() {
                     timer::sleep(MOMENT).await;
                 }
@@ -330,9 +335,10 @@ mod tests {
         for on_ring in BOTH {
             on_a_worker(on_ring, async {
                 let (ours, peer) = pair();
-                let waits = tokio::spawn(async move { ours.closed().await });
+                let (tell, waits) = oneshot::channel();
+                beside(async move { tell.send(ours.closed().await).unwrap() });
                 for _ in 0..20 {
-                    aside(|| std::thread::sleep(MOMENT / 50)).await.unwrap();
+                    aside(|| std::thread::sleep(MOMENT / 50)).await;
                 }
                 drop(peer);
                 waits.await.unwrap();
@@ -370,7 +376,7 @@ mod tests {
             ours.send_all(b"short").await.unwrap();
             let mut piece = [0; 5];
             ours.read_exact(&mut piece).await.unwrap();
-            echo.await.unwrap();
+            echo.await;
         }
     }
 
@@ -381,7 +387,7 @@ mod tests {
             on_a_worker(on_ring, async {
                 let (mut ours, mut peer) = pair();
                 std::thread::spawn(move || while peer.write_all(&[b'x'; 65_536]).is_ok() {});
-                let endless = tokio::spawn(async move {
+                beside(async move {
                     let mut buffer = Buffer::new();
                     while buffer.fill(&mut ours).await.is_ok_and(|n| n > 0) {
                         // Slower than they come.
@@ -391,8 +397,6 @@ mod tests {
                     }
                 });
                 others_are_served().await;
-                endless.abort();
-                _ = endless.await;
             });
         }
     }
@@ -409,7 +413,7 @@ mod tests {
                 std::thread::spawn(move || while hears.read(&mut [0; 65_536]).is_ok_and(|n| n > 0) {});
                 let answered = Arc::new(AtomicUsize::new(0));
                 let counted = answered.clone();
-                let answers = tokio::spawn(async move {
+                beside(async move {
                     let mut buffer = Buffer::new();
                     while buffer.fill(&mut ours).await.is_ok_and(|n| n > 0) {
                         for _ in 0..buffer.len() {
@@ -418,15 +422,13 @@ mod tests {
                             }
                             counted.fetch_add(1, Ordering::Relaxed);
                             // As a client's commands that were sent ahead do.
-                            tokio::task::consume_budget().await;
+                            consume_budget().await;
                         }
                         buffer.consume(buffer.len());
                     }
                 });
                 others_are_served().await;
                 let meanwhile = answered.load(Ordering::Relaxed);
-                answers.abort();
-                _ = answers.await;
                 assert!(meanwhile < OTHERS * STANDARD_LEN, "{meanwhile} answers while {OTHERS} others were served");
             });
         }
@@ -450,7 +452,7 @@ mod tests {
                 ours.send_all(last).await.unwrap();
                 ours.all_sent().await.unwrap();
                 drop(ours);
-                let all = reads.await.unwrap();
+                let all = reads.await;
                 assert_eq!(all.len(), len + last.len());
                 assert!(all.ends_with(last));
             });

@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker, ready};
 use sluice_ring::{Seen, breathe};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::coop::poll_proceed;
 
 use crate::net::stream::Idle;
+use crate::net::tasks::poll_proceed;
 
 /// See the module.
 #[derive(Debug)]
@@ -192,8 +192,11 @@ impl AsyncRead for Socket {
                 Poll::Ready(Ok(()))
             }
             Socket::Unix(s) => {
+                let turn = ready!(poll_proceed(cx));
                 breathe();
-                Pin::new(s).poll_read(cx, buf)
+                ready!(Pin::new(s).poll_read(cx, buf))?;
+                turn.made_progress();
+                Poll::Ready(Ok(()))
             }
             Socket::Lost => Poll::Ready(Err(lost())),
         }

@@ -1,0 +1,266 @@
+//! The tasks of a worker whose sockets are on a [`ring`]: one future for each of its clients.
+//!
+//! A runtime of tokio's stays underneath, for its reactor. It would do for the tasks as well, and does where there is no ring, but each time it
+//! has run what there was to run it asks the reactor, with a system call, for what nearly always the ring alone can tell. Here the ring says
+//! whether the reactor has something, and it gets its turn then.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+
+use async_task::{Runnable, Task};
+use parking_lot::Mutex;
+use tokio::task::{coop, unconstrained, yield_now};
+
+use crate::net::ring;
+
+/// Tasks that run before the ring and the reactor are asked again, however many more could. Tokio's number for the same.
+const RUN_MAX: usize = 61;
+/// Pieces of work a task may do before others have their turn, though it could go on. Tokio's number for the same.
+const BUDGET: u32 = 128;
+
+/// The tasks of one thread, for whoever gives it more.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    lives: Mutex<Lives>,
+    /// Tasks that other threads have woken.
+    woken: Mutex<Woken>,
+    any_woken: AtomicBool,
+    /// Wakes the thread.
+    thread: Mutex<Option<Waker>>,
+}
+
+#[derive(Debug, Default)]
+struct Lives {
+    tasks: HashMap<u64, Task<()>>,
+    last: u64,
+}
+
+#[derive(Debug, Default)]
+struct Woken {
+    tasks: Vec<Runnable>,
+    /// There is no thread any more that would run them.
+    ended: bool,
+}
+
+/// What belongs to the thread alone.
+struct Here {
+    tasks: Tasks,
+    ready: VecDeque<Runnable>,
+}
+
+thread_local! {
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+    /// What is left of the budget of the task that runs; `None` where tokio's holds.
+    static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Kept by a task for as long as it lives: it is counted until then.
+#[derive(Debug)]
+pub struct Alive {
+    tasks: Tasks,
+    number: u64,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.tasks.forget(self.number);
+    }
+}
+
+/// Ends a task from outside.
+#[derive(Debug)]
+pub struct Ender {
+    tasks: Tasks,
+    number: u64,
+}
+
+impl Ender {
+    /// Ends the task where it stands, if it has not ended.
+    pub fn end(&self) {
+        self.tasks.forget(self.number);
+    }
+}
+
+impl Tasks {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.lives.lock().tasks.len()
+    }
+
+    /// Starts a task, which keeps what it is given.
+    pub fn spawn<F>(&self, make: impl FnOnce(Alive) -> F) -> Ender
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut lives = self.0.lives.lock();
+        lives.last += 1;
+        let number = lives.last;
+        drop(lives);
+        let tasks = self.clone();
+        let schedule = move |runnable| tasks.schedule(runnable);
+        let (runnable, task) = async_task::spawn(make(Alive { tasks: self.clone(), number }), schedule);
+        self.0.lives.lock().tasks.insert(number, task);
+        runnable.schedule();
+        Ender { tasks: self.clone(), number }
+    }
+
+    /// Runs the tasks on this thread, whose ring has been started, until `until` is done; then ends those that are left. It is what the thread's runtime is
+    /// told to block on: the waker of that interrupts the reactor's waiting, and thereby the ring's, whatever the thread is doing.
+    pub async fn run(self, until: impl Future + Send + 'static) {
+        poll_fn(|cx| {
+            *self.0.thread.lock() = Some(cx.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
+        // The runtime's own waiting is behind that of a task of its own.
+        _ = tokio::spawn(self.run_all(until)).await;
+    }
+
+    async fn run_all(self, until: impl Future + Send + 'static) {
+        HERE.set(Some(Here { tasks: self.clone(), ready: VecDeque::new() }));
+        // One of the tasks itself: what is woken on this thread otherwise is not seen before it is the reactor's turn.
+        let until = async move { _ = until.await };
+        let tasks = self.clone();
+        let (runnable, until) = async_task::spawn(until, move |runnable| tasks.schedule(runnable));
+        runnable.schedule();
+        // Tokio would give all of them together what it gives one of its own.
+        unconstrained(poll_fn(|cx| self.go_on(&until, cx))).await;
+        self.end();
+    }
+
+    /// Runs what can run. Pending when it is the reactor's turn.
+    fn go_on(&self, until: &Task<()>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.take_woken();
+            let none_left = (0..RUN_MAX).any(|_| !run_next());
+            if until.is_finished() {
+                return Poll::Ready(());
+            }
+            if ring::turn(none_left && !self.0.any_woken.load(Ordering::Acquire)) {
+                // The runtime looks at its reactor, and does not wait there.
+                return pin!(yield_now()).poll(cx);
+            }
+        }
+    }
+
+    fn take_woken(&self) {
+        if self.0.any_woken.swap(false, Ordering::AcqRel) {
+            let woken = mem::take(&mut self.0.woken.lock().tasks);
+            HERE.with_borrow_mut(|here| here.as_mut().map(|here| here.ready.extend(woken)));
+        }
+    }
+
+    /// Has a task run that was woken, on whichever thread.
+    fn schedule(&self, runnable: Runnable) {
+        let mut runnable = Some(runnable);
+        _ = HERE.try_with(|here| {
+            if let Ok(mut here) = here.try_borrow_mut()
+                && let Some(here) = here.as_mut().filter(|here| Arc::ptr_eq(&here.tasks.0, &self.0))
+            {
+                here.ready.extend(runnable.take());
+            }
+        });
+        let Some(runnable) = runnable else { return };
+        let mut woken = self.0.woken.lock();
+        if woken.ended {
+            // Dropped behind the lock, it ends here.
+            drop(woken);
+            return drop(runnable);
+        }
+        woken.tasks.push(runnable);
+        drop(woken);
+        if !self.0.any_woken.swap(true, Ordering::AcqRel)
+            && let Some(thread) = &*self.0.thread.lock()
+        {
+            thread.wake_by_ref();
+        }
+    }
+
+    fn forget(&self, number: u64) {
+        // Dropped behind the lock: that may wake it, for the last time.
+        let task = self.0.lives.lock().tasks.remove(&number);
+        drop(task);
+    }
+
+    fn end(&self) {
+        let tasks = mem::take(&mut self.0.lives.lock().tasks);
+        // Each is woken once more, to be dropped on this thread.
+        drop(tasks);
+        let mut woken = self.0.woken.lock();
+        woken.ended = true;
+        let left = mem::take(&mut woken.tasks);
+        drop(woken);
+        HERE.with_borrow_mut(|here| here.as_mut().map(|here| here.ready.extend(left)));
+        while run_next() {}
+        HERE.set(None);
+    }
+}
+
+/// Runs the task whose turn it is; `false` when there is none.
+fn run_next() -> bool {
+    let next = HERE.with_borrow_mut(|here| here.as_mut().and_then(|here| here.ready.pop_front()));
+    let Some(runnable) = next else { return false };
+    LEFT.set(Some(BUDGET));
+    // A panic ends the task that it happened in. The panic hook has told of it.
+    _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
+    LEFT.set(None);
+    true
+}
+
+/// Starts something beside the task that runs, on the same thread.
+pub fn beside(work: impl Future<Output = ()> + Send + 'static) {
+    let here = HERE.try_with(|here| here.borrow().as_ref().map(|here| here.tasks.clone()));
+    match here.ok().flatten() {
+        Some(tasks) => {
+            _ = tasks.spawn(|alive| async move {
+                work.await;
+                drop(alive);
+            });
+        }
+        None => _ = tokio::spawn(work),
+    }
+}
+
+/// Whether the task that runs may do one more piece of work; it is woken at once when it may not, behind the others that wait.
+pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<Proceeds> {
+    match LEFT.get() {
+        None => coop::poll_proceed(cx).map(|proceeds| Proceeds(Some(proceeds))),
+        Some(0) => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Some(_) => Poll::Ready(Proceeds(None)),
+    }
+}
+
+/// A piece of work that the task may do. It counts when it was done.
+pub struct Proceeds(Option<coop::RestoreOnPending>);
+
+impl Proceeds {
+    /// It was done.
+    pub fn made_progress(self) {
+        match self.0 {
+            Some(tokios) => tokios.made_progress(),
+            None => LEFT.set(LEFT.get().map(|left| left.saturating_sub(1))),
+        }
+    }
+}
+
+/// A piece of work that needs no waiting: others have their turn when there was enough of it.
+pub async fn consume_budget() {
+    poll_fn(|cx| {
+        ready!(poll_proceed(cx)).made_progress();
+        Poll::Ready(())
+    })
+    .await;
+}
