@@ -35,7 +35,8 @@
 //! ```text
 //! frontend::listener   accepts on the main thread, and hands the socket to
 //! frontend::workers    a thread for each core; a client stays on its own, with a connection of that thread where there is one;
-//!                      net::ring sends and receives for all of the thread when nothing else is to be done
+//!                      net::tasks runs them where the thread has a net::ring, which sends and receives for all of them when nothing
+//!                      else is to be done
 //! frontend::login      drives auth::exchange: greeting, TLS, challenge; a server is asked about users not known yet
 //! frontend::enter      the account's key in the pools, the session's first state, its schema tried at a server
 //! frontend::client     waits without a buffer; bytes -> protocol::frame -> a command
