@@ -123,9 +123,10 @@ fn pure_rooms_do_nothing() {
 /// tokio's waits for the reactor's turn. What is named behind the last is never run on a worker.
 #[test]
 fn what_runs_on_workers_uses_their_own_timers_and_tasks() {
-    const TOKIOS: [(&str, &str, &[&str]); 5] = [
+    const TOKIOS: [(&str, &str, &[&str]); 6] = [
         ("tokio::time", "`crate::net::timer`", &["net/timer.rs"]),
         ("tokio::spawn", "`crate::net::tasks::beside`", &["net/tasks.rs", "frontend/listener.rs", "frontend/bounds.rs"]),
+        ("runtime::Handle", "`crate::net::tasks`", &["net/tasks.rs", "net/timer.rs", "frontend/workers.rs"]),
         ("yield_now", "`crate::net::tasks::consume_budget`", &["net/tasks.rs"]),
         ("coop::", "`crate::net::tasks`", &["net/tasks.rs"]),
         ("tokio::task::consume_budget", "`crate::net::tasks`", &[]),

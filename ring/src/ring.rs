@@ -344,8 +344,10 @@ impl Ring {
             let (entered, reactor) = self.enter(waits);
             // Interrupted, or told of nothing that anybody waits for: the wait goes on.
             let goes_on = waits && !reactor && self.wakers.is_empty();
-            if !goes_on || entered.is_err_and(|e| e.kind() != io::ErrorKind::Interrupted) {
-                return (std::mem::take(&mut self.wakers), reactor);
+            let failed = entered.is_err_and(|e| e.kind() != io::ErrorKind::Interrupted);
+            if !goes_on || failed {
+                // Where nobody watches it, it may have something at any time.
+                return (std::mem::take(&mut self.wakers), reactor || failed || !self.watches_reactor);
             }
         }
     }

@@ -210,7 +210,8 @@ impl Socket {
         }
     }
 
-    /// Reads what did not fit into the ring's buffer, so that it is passed on in one piece with what did. An end or an error is the next read's.
+    /// Reads what did not fit into the ring's buffer, so that it is passed on in one piece with what did. The end is the next read's, and so is an error,
+    /// as an end: recv(2) tells of an error once.
     fn read_on(&mut self, room: &mut [u8]) -> usize {
         let read = if room.is_empty() { Ok(0) } else { self.receive_now(room) };
         *self.has_more.get_mut() = match &read {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::frontend::client::Client;
+use crate::frontend::errors::Source;
 use crate::frontend::query::{Job, Payload};
 use crate::frontend::relay::Told;
 use crate::metrics;
@@ -47,6 +48,18 @@ fn target(target: Target) -> metrics::Target {
 const SLOW_MIN: Duration = Duration::from_millis(1);
 
 impl Client {
+    /// A client that stood still for too long is closed, so that it keeps no server's connection from others.
+    pub(super) fn note_stalled(&self, error: &std::io::Error) {
+        if error.kind() == std::io::ErrorKind::TimedOut {
+            self.shared.metrics.errors(Source::Client).inc();
+            tracing::warn!(
+                client = self.entry.id,
+                user = %self.account.key.user,
+                "closed: it read nothing of a reply, or said nothing in the middle of a command or of the file that LOAD DATA LOCAL reads, for longer than net_write_timeout or net_read_timeout"
+            );
+        }
+    }
+
     /// Counts one statement that took `elapsed` in all. `ran`: the server it ran on and when it was sent there. `told`: what
     /// came back, and when.
     pub(super) fn count(

@@ -24,6 +24,7 @@ use crate::routing::balance::Load;
 use crate::routing::decide::{Consistency, Question, decide};
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::session::LastWrite;
+use crate::session::replay::may_commit;
 use crate::sql::classify::Class;
 use crate::topology::observation::Failure;
 use crate::topology::{ServerId, State};
@@ -176,7 +177,12 @@ impl Client {
         now: Instant,
     ) -> Result<Result<Lease, Failed>, Gone> {
         if let Some(lease) = self.held.take() {
-            if lease.is_still_fit(now) {
+            // What may commit is not sent to a server that has gone: nobody could tell then what has become of it.
+            let fit = match may_commit(job.statement, job.statement.class == Class::Read, self.session.in_transaction()) {
+                true => lease.is_quiet(),
+                false => lease.is_still_fit(now),
+            };
+            if fit {
                 return Ok(Ok(lease));
             }
             self.held = Some(lease);

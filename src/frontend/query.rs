@@ -94,8 +94,10 @@ impl Client {
         {
             return Ok(answered);
         }
+        let mut now = Some(started);
         if self.may_leave_replica() {
             Box::pin(self.leave_replica(job)).await;
+            now = None;
         }
         loop {
             let decision = self.decide(job, &failed);
@@ -130,10 +132,11 @@ impl Client {
                         timer::sleep(RETRY_PAUSE).await;
                     }
                     failed.clear();
+                    now = None;
                     continue;
                 }
             };
-            let lease = match self.connection(job, server, started).await? {
+            let lease = match self.connection(job, server, now.take().unwrap_or_else(Instant::now)).await? {
                 Ok(lease) => lease,
                 Err(failure) => {
                     match failure {
@@ -176,7 +179,10 @@ impl Client {
                 },
                 Admitted::Answered => return Ok(ANSWERED),
             };
-            match self.attempt(job, lease, &decision, started).await? {
+            let attempted = self.attempt(job, lease, &decision, started).await?;
+            // Of a transaction whose statement never went out it is certain that it is lost with its connection, and nothing more.
+            let sent = !(matches!(attempted, Err(Failed::Before(_))) && self.session.in_transaction());
+            match attempted {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered | Failed::HeldLost) => return Ok(ANSWERED),
                 Err(Failed::Behind) => failed.push(server),
@@ -212,7 +218,7 @@ impl Client {
                     last_error = Some(error);
                 }
                 Err(Failed::Before(error) | Failed::Unknown(error)) => {
-                    match Box::pin(self.recover(job, server, true)).await? {
+                    match Box::pin(self.recover(job, server, sent)).await? {
                         Recovered::Yes => {
                             failed.clear();
                             continue;
@@ -467,18 +473,6 @@ impl Client {
     async fn write_last(&mut self, buffer: &mut Buffer, pending: &mut Pending, configured: Duration) -> Result<(), Gone> {
         let written = write_pending(&mut self.stream, (&self.session.state, configured), buffer, pending).await;
         written.inspect_err(|error| self.note_stalled(error)).map_err(Gone::from)
-    }
-
-    /// A client that stood still for too long is closed, so that it keeps no server's connection from others.
-    pub(super) fn note_stalled(&self, error: &std::io::Error) {
-        if error.kind() == std::io::ErrorKind::TimedOut {
-            self.shared.metrics.errors(Source::Client).inc();
-            tracing::warn!(
-                client = self.entry.id,
-                user = %self.account.key.user,
-                "closed: it read nothing of a reply, or said nothing in the middle of a command or of the file that LOAD DATA LOCAL reads, for longer than net_write_timeout or net_read_timeout"
-            );
-        }
     }
 
     /// Keeps the connection while a pin holds, else gives it back.

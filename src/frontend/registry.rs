@@ -12,7 +12,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::frontend::client::Account;
-use crate::frontend::workers::Ender;
+use crate::frontend::workers::ClientEnder;
 use crate::session::pin::Pins;
 use crate::sql::classify::Classified;
 use crate::topology::ServerId;
@@ -95,14 +95,14 @@ pub struct ClientEntry {
     /// How its connections log in; set once it is logged in.
     pub account: Mutex<Option<Account>>,
     /// Its task, from right after it was started.
-    task: OnceLock<Ender>,
+    task: OnceLock<ClientEnder>,
     /// Wakes its task, from the end of its login on.
     waker: OnceLock<Waker>,
 }
 
 impl ClientEntry {
     /// Tells which task serves the client.
-    pub fn served_by(&self, task: Ender) {
+    pub fn served_by(&self, task: ClientEnder) {
         // A second task for the same client does not exist.
         let _ = self.task.set(task);
     }

@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use crate::net::tasks::{self, Alive, Tasks};
 use crate::net::{Worker as Home, ring, timer};
 
-/// Tasks that run before a worker looks for events again. Tokio's own default is 61: with many busy clients their replies
+/// Tasks that run before a worker without a ring looks for events again. Tokio's own default is 61: with many busy clients their replies
 /// would wait behind a long queue, with fewer the system call would cost more than it finds.
 const EVENT_INTERVAL: u32 = 61;
 
@@ -29,10 +29,11 @@ pub struct Workers {
 
 #[derive(Debug)]
 struct Worker {
+    /// Has its reactor, and runs its clients where it has no ring.
     runtime: Handle,
-    /// What runs on it where its sockets are on a ring.
+    /// Its clients and what they start, where its sockets are on a ring.
     tasks: Tasks,
-    /// Its clients where they are not.
+    /// How many clients it has where they are not.
     clients: Arc<AtomicUsize>,
     /// Whether its sockets are on a ring, or why they cannot be.
     on_ring: io::Result<bool>,
@@ -43,14 +44,14 @@ struct Worker {
 /// One client of a worker, counted for as long as this lives.
 pub enum Counted {
     /// On a ring.
-    Task(Alive),
+    Ring(Alive),
     /// On the reactor.
-    Client(Arc<AtomicUsize>),
+    Reactor(Arc<AtomicUsize>),
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Counted::Client(clients) = self {
+        if let Counted::Reactor(clients) = self {
             clients.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -58,19 +59,19 @@ impl Drop for Counted {
 
 /// Ends a client from outside.
 #[derive(Debug)]
-pub enum Ender {
+pub enum ClientEnder {
     /// On a ring.
-    Task(tasks::Ender),
+    Ring(tasks::Ender),
     /// On the reactor.
-    Client(AbortHandle),
+    Reactor(AbortHandle),
 }
 
-impl Ender {
+impl ClientEnder {
     /// Ends it wherever it stands, if it has not ended.
     pub fn end(&self) {
         match self {
-            Ender::Task(task) => task.end(),
-            Ender::Client(task) => task.abort(),
+            ClientEnder::Ring(task) => task.end(),
+            ClientEnder::Reactor(task) => task.abort(),
         }
     }
 }
@@ -103,16 +104,16 @@ impl Workers {
 
     /// Runs a client's task on the worker with the fewest clients. The task keeps what it is given to its end: a task around it would
     /// hold the client twice, as it came and as it runs.
-    pub fn spawn<F>(&self, client: impl FnOnce(Counted) -> F) -> Ender
+    pub fn spawn<F>(&self, client: impl FnOnce(Counted) -> F) -> ClientEnder
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let worker = self.all.iter().min_by_key(|worker| worker.clients()).expect("there is at least one worker");
         if worker.is_on_ring() {
-            return Ender::Task(worker.tasks.spawn(|alive| client(Counted::Task(alive))));
+            return ClientEnder::Ring(worker.tasks.spawn(|alive| client(Counted::Ring(alive))));
         }
         worker.clients.fetch_add(1, Ordering::Relaxed);
-        Ender::Client(worker.runtime.spawn(client(Counted::Client(worker.clients.clone()))).abort_handle())
+        ClientEnder::Reactor(worker.runtime.spawn(client(Counted::Reactor(worker.clients.clone()))).abort_handle())
     }
 }
 
@@ -192,16 +193,17 @@ mod tests {
     fn a_client_that_ended_is_counted_no_more() {
         let workers = Workers::start(1, true).unwrap();
         let (tell, told) = mpsc::channel();
+        let (dropped, ended) = mpsc::channel::<()>();
         let task = workers.spawn(|counted| async move {
             tell.send(()).unwrap();
             std::future::pending::<()>().await;
-            drop(counted);
+            drop((counted, dropped));
         });
         told.recv().unwrap();
         assert_eq!(workers.all[0].clients(), 1);
         task.end();
-        while workers.all[0].clients() > 0 {
-            std::thread::yield_now();
-        }
+        // The other end goes with what the client had.
+        assert!(ended.recv_timeout(std::time::Duration::from_secs(20)) == Err(mpsc::RecvTimeoutError::Disconnected));
+        assert_eq!(workers.all[0].clients(), 0);
     }
 }

@@ -192,6 +192,7 @@ impl AsyncRead for Socket {
                 Poll::Ready(Ok(()))
             }
             Socket::Unix(s) => {
+                // Where tokio's budget holds, it counts twice.
                 let turn = ready!(poll_proceed(cx));
                 breathe();
                 ready!(Pin::new(s).poll_read(cx, buf))?;

@@ -3,6 +3,9 @@
 //! A runtime of tokio's stays underneath, for its reactor. It would do for the tasks as well, and does where there is no ring, but each time it
 //! has run what there was to run it asks the reactor, with a system call, for what nearly always the ring alone can tell. Here the ring says
 //! whether the reactor has something, and it gets its turn then.
+//!
+//! So what is woken on the thread itself must be one of its tasks: a task of tokio's would wait there until the reactor has something. A panic ends the
+//! task that it happens in, but one in the destructor of a task ends the process.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +19,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use async_task::{Runnable, Task};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::task::{coop, unconstrained, yield_now};
 
 use crate::net::ring;
@@ -64,7 +68,8 @@ thread_local! {
     static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
-/// Kept by a task for as long as it lives: it is counted until then.
+/// Kept by a task for as long as it lives, and dropped with it: a task that drops it ends where it waits next, and one that never had it is counted until
+/// the thread ends.
 #[derive(Debug)]
 pub struct Alive {
     tasks: Tasks,
@@ -92,7 +97,7 @@ impl Ender {
 }
 
 impl Tasks {
-    /// How many there are.
+    /// How many there are that have not been ended, those started [`beside`] others too.
     pub fn count(&self) -> usize {
         self.0.lives.lock().tasks.len()
     }
@@ -160,7 +165,8 @@ impl Tasks {
         }
     }
 
-    /// Has a task run that was woken, on whichever thread.
+    /// Has a task run that was woken, on whichever thread. From another one the runtime's waker is told, which writes to a descriptor that the reactor
+    /// watches; on this one it would not, and needs not.
     fn schedule(&self, runnable: Runnable) {
         let mut runnable = Some(runnable);
         _ = HERE.try_with(|here| {
@@ -193,15 +199,21 @@ impl Tasks {
     }
 
     fn end(&self) {
-        let tasks = mem::take(&mut self.0.lives.lock().tasks);
-        // Each is woken once more, to be dropped on this thread.
-        drop(tasks);
+        loop {
+            // Each is woken once more, to be dropped on this thread. It may start others.
+            let tasks = mem::take(&mut self.0.lives.lock().tasks);
+            if tasks.is_empty() {
+                break;
+            }
+            drop(tasks);
+            self.take_woken();
+            while run_next() {}
+        }
         let mut woken = self.0.woken.lock();
         woken.ended = true;
         let left = mem::take(&mut woken.tasks);
         drop(woken);
-        HERE.with_borrow_mut(|here| here.as_mut().map(|here| here.ready.extend(left)));
-        while run_next() {}
+        drop(left);
         HERE.set(None);
     }
 }
@@ -217,7 +229,7 @@ fn run_next() -> bool {
     true
 }
 
-/// Starts something beside the task that runs, on the same thread.
+/// Starts something beside the task that runs, on the same thread. Where no task runs and there is no runtime, it is not done.
 pub fn beside(work: impl Future<Output = ()> + Send + 'static) {
     let here = HERE.try_with(|here| here.borrow().as_ref().map(|here| here.tasks.clone()));
     match here.ok().flatten() {
@@ -227,7 +239,7 @@ pub fn beside(work: impl Future<Output = ()> + Send + 'static) {
                 drop(alive);
             });
         }
-        None => _ = tokio::spawn(work),
+        None => _ = Handle::try_current().map(|runtime| runtime.spawn(work)),
     }
 }
 
@@ -263,4 +275,174 @@ pub async fn consume_budget() {
         Poll::Ready(())
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+    use std::thread::{self, ThreadId};
+    use std::time::Duration;
+
+    use tokio::runtime::Builder;
+    use tokio::sync::{Notify, oneshot};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A thread that runs tasks until it is dropped.
+    struct Worker {
+        tasks: Tasks,
+        until: Option<oneshot::Sender<()>>,
+        thread: Option<thread::JoinHandle<()>>,
+    }
+
+    impl Worker {
+        fn new() -> Worker {
+            let tasks = Tasks::default();
+            let (until, told) = oneshot::channel::<()>();
+            let run = tasks.clone();
+            let thread = thread::spawn(move || {
+                let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+                runtime.block_on(async {
+                    if let Err(e) = ring::start() {
+                        eprintln!("this machine gives no io_uring: {e}");
+                    }
+                    run.run(told).await;
+                });
+            });
+            Worker { tasks, until: Some(until), thread: Some(thread) }
+        }
+    }
+
+    impl Drop for Worker {
+        fn drop(&mut self) {
+            drop(self.until.take());
+            self.thread.take().unwrap().join().unwrap();
+        }
+    }
+
+    /// Tells where it was dropped.
+    struct Dropped(mpsc::Sender<ThreadId>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            _ = self.0.send(thread::current().id());
+        }
+    }
+
+    #[test]
+    fn a_task_is_ended_where_it_waits_and_dropped_on_its_thread() {
+        let worker = Worker::new();
+        let its = worker.thread.as_ref().unwrap().thread().id();
+        let (tell, told) = mpsc::channel();
+        let (begin, begun) = mpsc::channel();
+        for ends_itself in [false, true] {
+            let (dropped, begin) = (Dropped(tell.clone()), begin.clone());
+            let (hand, handed) = mpsc::channel::<Ender>();
+            let task = worker.tasks.spawn(|alive| async move {
+                begin.send(()).unwrap();
+                if ends_itself {
+                    handed.recv().unwrap().end();
+                }
+                std::future::pending::<()>().await;
+                drop((alive, dropped));
+            });
+            begun.recv_timeout(LONG).unwrap();
+            assert!(told.try_recv().is_err());
+            match ends_itself {
+                true => hand.send(task).unwrap(),
+                false => task.end(),
+            }
+            assert_eq!(told.recv_timeout(LONG).unwrap(), its, "by itself: {ends_itself}");
+            assert_eq!(worker.tasks.count(), 0);
+        }
+        // And with the thread, also what a task starts as it ends.
+        struct StartsAnother(mpsc::Sender<ThreadId>);
+        impl Drop for StartsAnother {
+            fn drop(&mut self) {
+                let dropped = Dropped(self.0.clone());
+                beside(async move {
+                    std::future::pending::<()>().await;
+                    drop(dropped);
+                });
+            }
+        }
+        let ends = StartsAnother(tell);
+        worker.tasks.spawn(|alive| async move {
+            begin.send(()).unwrap();
+            std::future::pending::<()>().await;
+            drop((alive, ends));
+        });
+        begun.recv_timeout(LONG).unwrap();
+        drop(worker);
+        assert_eq!(told.recv_timeout(LONG).unwrap(), its);
+    }
+
+    #[test]
+    fn a_panic_ends_its_task_alone() {
+        let worker = Worker::new();
+        let (tell, told) = mpsc::channel();
+        let dropped = Dropped(tell);
+        worker.tasks.spawn(|alive| async move {
+            let _kept = (alive, dropped);
+            panic!("one that a test wants");
+        });
+        told.recv_timeout(LONG).unwrap();
+        let (tell, told) = mpsc::channel();
+        worker.tasks.spawn(|alive| async move {
+            tell.send(()).unwrap();
+            drop(alive);
+        });
+        told.recv_timeout(LONG).unwrap();
+    }
+
+    /// Each wake comes while the thread falls asleep, or just before or behind.
+    #[test]
+    fn no_wake_of_another_thread_is_lost() {
+        let worker = Worker::new();
+        let (ping, pong) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (heard, answers) = (ping.clone(), pong.clone());
+        worker.tasks.spawn(|alive| async move {
+            let _kept = alive;
+            loop {
+                heard.notified().await;
+                answers.notify_one();
+            }
+        });
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            for n in 0..20_000 {
+                ping.notify_one();
+                tokio::time::timeout(LONG, pong.notified()).await.unwrap_or_else(|_| panic!("no answer to {n}"));
+            }
+        });
+    }
+
+    #[test]
+    fn tasks_that_never_wait_take_turns() {
+        let worker = Worker::new();
+        let (tell, told) = mpsc::channel();
+        let done: [Arc<AtomicUsize>; 2] = Default::default();
+        for me in 0..2 {
+            let (done, tell) = (done.clone(), tell.clone());
+            worker.tasks.spawn(|alive| async move {
+                for _ in 0..BUDGET * 100 {
+                    done[me].fetch_add(1, Ordering::Relaxed);
+                    consume_budget().await;
+                    let [one, other] = [0, 1].map(|n| done[n].load(Ordering::Relaxed));
+                    // The first begins alone.
+                    if one.min(other) > 0 && one.abs_diff(other) > 2 * BUDGET as usize + 2 && one.max(other) < BUDGET as usize * 90
+                    {
+                        tell.send(Some((one, other))).unwrap();
+                    }
+                }
+                tell.send(None).unwrap();
+                drop(alive);
+            });
+        }
+        assert_eq!(told.recv_timeout(LONG).unwrap(), None);
+        assert_eq!(told.recv_timeout(LONG).unwrap(), None);
+    }
 }

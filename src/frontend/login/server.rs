@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::net::tasks::beside;
 use crate::net::timer::timeout;
 use crate::protocol::errno;
 
@@ -56,10 +57,8 @@ enum Found {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        if let Some((_, mut opening, _)) = self.0.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move {
+        if let Some((_, mut opening, _)) = self.0.take() {
+            beside(async move {
                 let _ = timeout(ABANDON_TIMEOUT, async {
                     opening.write(&[]).await.ok()?;
                     opening.read().await.ok()
