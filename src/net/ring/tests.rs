@@ -1,0 +1,487 @@
+//! The same of sockets on a ring and on a reactor.
+
+use std::future::{Future, poll_fn};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::net::buffer::STANDARD_LEN;
+use crate::net::tasks::{Tasks, beside, consume_budget};
+use crate::net::{Buffer, Idle, Socket, Stream, timer};
+
+/// What drives a thread's sockets. The same must hold of both; where the machine has no io_uring, of the one twice.
+const BOTH: [bool; 2] = [true, false];
+const MOMENT: Duration = Duration::from_millis(50);
+/// Clients that are served beside one that takes all there is.
+const OTHERS: usize = 10;
+const LONG: Duration = Duration::from_secs(20);
+
+/// Runs a task as a worker does, with its timers on another runtime's clock.
+fn on_a_worker<F: Future<Output = ()> + Send + 'static>(on_ring: bool, task: F) {
+    let clock = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let clock_handle = clock.handle().clone();
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+            timer::set_clock(clock_handle);
+            runtime.block_on(async {
+                if !on_ring {
+                    return timer::timeout(LONG, task).await.expect("it comes to its end");
+                }
+                if let Err(e) = start() {
+                    eprintln!("this machine gives no io_uring: {e}");
+                }
+                let tasks = Tasks::default();
+                let (tell, told) = mpsc::channel();
+                let (begin_end, end) = oneshot::channel::<()>();
+                tasks.spawn(|alive| async move {
+                    tell.send(timer::timeout(LONG, task).await).unwrap();
+                    drop((alive, begin_end));
+                });
+                tasks.run(end).await;
+                // Here, where a panic is the test's.
+                told.recv().expect("it does not panic").expect("it comes to its end");
+            });
+        });
+        worker.join().unwrap();
+    });
+}
+
+/// Two ends of a connection: ours, on what drives this thread's sockets, and a peer of the standard library.
+fn pair() -> (Stream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    peer.set_read_timeout(Some(LONG)).unwrap();
+    let ours = listener.accept().unwrap().0;
+    // Small ones go out at once, as everywhere.
+    ours.set_nodelay(true).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    (Socket::of_std(ours).unwrap().into(), peer)
+}
+
+/// Work on a thread of its own, begun at once; its result.
+fn aside<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> impl Future<Output = R> {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || tell.send(work()).ok());
+    async { told.await.expect("it does not panic") }
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n * 7 / 5) as u8).collect()
+}
+
+#[test]
+fn what_is_sent_comes_however_long_it_is() {
+    use std::io::{Read, Write};
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            for len in [1, 100, 4095, 4096, 4097, 16_384, 100_000, 20_000_000] {
+                let (mut ours, mut peer) = pair();
+                let echo = aside(move || {
+                    let mut all = vec![0; len];
+                    peer.read_exact(&mut all).unwrap();
+                    peer.write_all(&all).unwrap();
+                    all == bytes(len)
+                });
+                ours.send_all(&bytes(len)).await.unwrap();
+                let (mut came, mut buffer) = (Vec::new(), Buffer::new());
+                while came.len() < len {
+                    assert!(buffer.fill(&mut ours).await.unwrap() > 0, "{len}: the end after {}", came.len());
+                    came.extend_from_slice(buffer.filled());
+                    buffer.consume(buffer.len());
+                }
+                assert!(came == bytes(len), "{len}");
+                assert!(echo.await, "{len}");
+                assert_eq!(buffer.fill(&mut ours).await.unwrap(), 0, "{len}: the end");
+            }
+        });
+    }
+}
+
+/// A reply that is longer than one of the ring's buffers is passed on in one piece all the same.
+#[test]
+fn what_is_there_comes_in_one_piece() {
+    use std::io::Write;
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let (mut ours, mut peer) = pair();
+            let mut buffer = Buffer::new();
+            for len in [4096, 4097, 12_000, STANDARD_LEN, STANDARD_LEN + 1] {
+                peer.write_all(&bytes(len)).unwrap();
+                assert_eq!(buffer.fill(&mut ours).await.unwrap(), len.min(STANDARD_LEN), "{len}");
+                while buffer.len() < len {
+                    buffer.fill(&mut ours).await.unwrap();
+                }
+                assert!(buffer.filled() == bytes(len), "{len}");
+                buffer.consume(len);
+            }
+            drop(peer);
+            assert_eq!(buffer.fill(&mut ours).await.unwrap(), 0, "the end");
+        });
+    }
+}
+
+#[test]
+fn many_short_ones_come_in_order() {
+    use std::io::{Read, Write};
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let (mut ours, mut peer) = pair();
+            let echo = aside(move || {
+                let mut piece = [0; 4];
+                for n in 0..2000_u32 {
+                    peer.read_exact(&mut piece).unwrap();
+                    assert_eq!(u32::from_le_bytes(piece), n);
+                    if n % 4 == 3 {
+                        peer.write_all(&piece).unwrap();
+                    }
+                }
+            });
+            for n in 0..2000_u32 {
+                // Several before anybody waits.
+                ours.send_all(&n.to_le_bytes()).await.unwrap();
+                if n % 4 == 3 {
+                    let mut piece = [0; 4];
+                    // Byte by byte: what has come stays until it was read.
+                    for byte in &mut piece {
+                        *byte = ours.read_u8().await.unwrap();
+                    }
+                    assert_eq!(u32::from_le_bytes(piece), n);
+                }
+            }
+            echo.await;
+        });
+    }
+}
+
+#[test]
+fn more_sockets_may_have_bytes_than_there_are_buffers() {
+    use std::io::Write;
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let mut pairs: Vec<_> = (0..400).map(|_| pair()).collect();
+            for (ours, peer) in &mut pairs {
+                assert_eq!(ours.idle(), Idle::Quiet);
+                assert!(poll_fn(|cx| Poll::Ready(ours.poll_readable(cx))).await.is_pending());
+                peer.write_all(b"something").unwrap();
+            }
+            for (ours, _) in &mut pairs {
+                poll_fn(|cx| ours.poll_readable(cx)).await.unwrap();
+                assert_eq!(ours.idle(), Idle::Bytes);
+            }
+            for (ours, _) in &mut pairs {
+                let mut came = [0; 9];
+                ours.read_exact(&mut came).await.unwrap();
+                assert_eq!(&came, b"something");
+                assert!(ours.come_to_rest());
+            }
+        });
+    }
+}
+
+#[test]
+fn a_socket_that_is_dropped_is_closed_whatever_is_under_way() {
+    use std::io::Read;
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            for round in 0..200 {
+                let (mut ours, mut peer) = pair();
+                // The number of its descriptor is another's in the next round.
+                assert!(poll_fn(|cx| Poll::Ready(ours.poll_readable(cx))).await.is_pending());
+                ours.send_all(b"farewell").await.unwrap();
+                if round % 2 == 0 {
+                    // Others have their turn.
+                    let mut turns = 0..1;
+                    poll_fn(|cx| {
+                        turns.next().map_or(Poll::Ready(()), |_| {
+                            cx.waker().wake_by_ref();
+                            Poll::Pending
+                        })
+                    })
+                    .await;
+                }
+                match round % 3 {
+                    0 => std::thread::spawn(move || drop(ours)).join().unwrap(),
+                    _ => drop(ours),
+                }
+                let seen = aside(move || {
+                    let mut all = Vec::new();
+                    peer.read_to_end(&mut all).map(|_| all)
+                });
+                let seen = seen.await;
+                // On another thread nothing of it may have gone out yet.
+                if round % 3 != 0 {
+                    assert_eq!(seen.unwrap(), b"farewell");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn one_at_rest_goes_on_on_another_thread() {
+    use std::io::{Read, Write};
+    for (from, to) in [(true, true), (true, false), (false, true), (false, false)] {
+        let (tell, told) = std::sync::mpsc::channel::<(Stream, TcpStream)>();
+        on_a_worker(from, async move {
+            let (mut ours, mut peer) = pair();
+            peer.write_all(b"first").unwrap();
+            let mut came = [0; 5];
+            ours.read_exact(&mut came).await.unwrap();
+            ours.send_all(b"answer").await.unwrap();
+            let answered = aside(move || {
+                let mut answer = [0; 6];
+                peer.read_exact(&mut answer).unwrap();
+                peer
+            });
+            let peer = answered.await;
+            while !ours.come_to_rest() {
+                timer::sleep(MOMENT).await;
+            }
+            tell.send((ours, peer)).unwrap();
+        });
+        let (mut ours, mut peer) = told.recv().unwrap();
+        on_a_worker(to, async move {
+            assert_eq!(ours.idle(), Idle::Quiet);
+            ours.move_here().unwrap();
+            peer.write_all(b"second").unwrap();
+            let mut came = [0; 6];
+            ours.read_exact(&mut came).await.unwrap();
+            assert_eq!(&came, b"second");
+            ours.shutdown().await.unwrap();
+            assert_eq!(peer.read(&mut came).unwrap(), 0);
+        });
+    }
+}
+
+/// Bug: TLS reads to the end of what there is, and a connection that had a receive under way was closed instead of going to the pool.
+#[test]
+fn one_that_is_listened_to_comes_to_rest_unless_something_has_come() {
+    use std::io::Write;
+    for on_ring in BOTH {
+        for says in [&b""[..], b"something"] {
+            let (tell, told) = std::sync::mpsc::channel::<(Stream, TcpStream)>();
+            on_a_worker(on_ring, async move {
+                let (ours, mut peer) = pair();
+                assert!(poll_fn(|cx| Poll::Ready(ours.poll_readable(cx))).await.is_pending());
+                if !says.is_empty() {
+                    peer.write_all(says).unwrap();
+                    timer::sleep(MOMENT).await;
+                }
+                let rests = !sluice_ring::is_here() || says.is_empty();
+                assert_eq!(ours.come_to_rest(), rests);
+                if rests {
+                    tell.send((ours, peer)).unwrap();
+                }
+            });
+            let Ok((mut ours, mut peer)) = told.recv() else { continue };
+            on_a_worker(on_ring, async move {
+                ours.move_here().unwrap();
+                peer.write_all(b"more").unwrap();
+                let mut came = vec![0; says.len() + 4];
+                ours.read_exact(&mut came).await.unwrap();
+                assert_eq!(came, [says, b"more"].concat());
+            });
+        }
+    }
+}
+
+#[test]
+fn another_thread_wakes_a_worker_that_waits() {
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let (ours, peer) = pair();
+            let (tell, waits) = oneshot::channel();
+            beside(async move { tell.send(ours.closed().await).unwrap() });
+            for _ in 0..20 {
+                aside(|| std::thread::sleep(MOMENT / 50)).await;
+            }
+            drop(peer);
+            waits.await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_peer_that_says_something_before_it_goes_is_seen_to_go() {
+    use std::io::Write;
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let (mut ours, mut peer) = pair();
+            peer.write_all(b"farewell").unwrap();
+            assert!(timer::timeout(MOMENT, ours.closed()).await.is_err(), "it is still there");
+            drop(peer);
+            ours.closed().await;
+            let mut came = Vec::new();
+            ours.read_to_end(&mut came).await.unwrap();
+            assert_eq!(came, b"farewell", "what it said is left alone");
+        });
+    }
+}
+
+/// Others are served meanwhile.
+async fn others_are_served() {
+    use std::io::{Read, Write};
+    for _ in 0..OTHERS {
+        let (mut ours, mut peer) = pair();
+        let echo = aside(move || {
+            let mut piece = [0; 5];
+            peer.read_exact(&mut piece).unwrap();
+            peer.write_all(&piece).unwrap();
+        });
+        ours.send_all(b"short").await.unwrap();
+        let mut piece = [0; 5];
+        ours.read_exact(&mut piece).await.unwrap();
+        echo.await;
+    }
+}
+
+#[test]
+fn a_stream_that_never_ends_leaves_room_for_others() {
+    use std::io::Write;
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let (mut ours, mut peer) = pair();
+            std::thread::spawn(move || while peer.write_all(&[b'x'; 65_536]).is_ok() {});
+            beside(async move {
+                let mut buffer = Buffer::new();
+                while buffer.fill(&mut ours).await.is_ok_and(|n| n > 0) {
+                    // Slower than they come.
+                    let sum: u64 = (0..20).flat_map(|_| buffer.filled()).map(|byte| u64::from(*byte)).sum();
+                    std::hint::black_box(sum);
+                    buffer.consume(buffer.len());
+                }
+            });
+            others_are_served().await;
+        });
+    }
+}
+
+/// Bug: a turn of the ring that did not wait took nothing of what had come, and a client whose answers followed each other left no other turns.
+#[test]
+fn a_client_that_is_always_answered_leaves_room_for_others() {
+    use std::io::{Read, Write};
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let (mut ours, mut peer) = pair();
+            let mut hears = peer.try_clone().unwrap();
+            std::thread::spawn(move || while peer.write_all(&[b'x'; 65_536]).is_ok() {});
+            std::thread::spawn(move || while hears.read(&mut [0; 65_536]).is_ok_and(|n| n > 0) {});
+            let answered = Arc::new(AtomicUsize::new(0));
+            let counted = answered.clone();
+            beside(async move {
+                let mut buffer = Buffer::new();
+                while buffer.fill(&mut ours).await.is_ok_and(|n| n > 0) {
+                    for _ in 0..buffer.len() {
+                        if ours.send_all(b"answer").await.is_err() {
+                            return;
+                        }
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        // As a client's commands that were sent ahead do.
+                        consume_budget().await;
+                    }
+                    buffer.consume(buffer.len());
+                }
+            });
+            others_are_served().await;
+            let meanwhile = answered.load(Ordering::Relaxed);
+            assert!(meanwhile < OTHERS * STANDARD_LEN, "{meanwhile} answers while {OTHERS} others were served");
+        });
+    }
+}
+
+/// Bug: what a peer had not taken yet was lost when the socket was dropped behind it.
+#[test]
+fn a_peer_that_reads_late_gets_all_that_was_sent_before_the_end() {
+    use std::io::Read;
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let (mut ours, mut peer) = pair();
+            let (len, last) = (20_000_000, b"the last words");
+            let reads = aside(move || {
+                std::thread::sleep(MOMENT * 4);
+                let mut all = Vec::new();
+                peer.read_to_end(&mut all).unwrap();
+                all
+            });
+            ours.send_all(&bytes(len)).await.unwrap();
+            ours.send_all(last).await.unwrap();
+            ours.all_sent().await.unwrap();
+            drop(ours);
+            let all = reads.await;
+            assert_eq!(all.len(), len + last.len());
+            assert!(all.ends_with(last));
+        });
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_not_waited_for() {
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let (mut ours, peer) = pair();
+            let sent = ours.send_all_unless_stalled(&vec![1; 20_000_000], || MOMENT * 4).await;
+            assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            drop(peer);
+        });
+    }
+}
+
+/// The two ends of a TLS connection.
+async fn tls_pair() -> (Stream, Stream) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let server = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let server = server.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client = client.with_root_certificates(roots).with_no_client_auth();
+    let (ours, peer) = pair();
+    peer.set_nonblocking(true).unwrap();
+    let theirs = Stream::from(Socket::of_std(peer).unwrap());
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let connected = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, ours.into_plain().unwrap());
+    let accepted = tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(theirs.into_plain().unwrap());
+    let (connected, accepted) = tokio::join!(connected, accepted);
+    (Stream::Tls(Box::new(connected.unwrap().into())), Stream::Tls(Box::new(accepted.unwrap().into())))
+}
+
+/// A read that finds something asks for no more: what is under way must be taken back before a connection goes to its pool.
+#[test]
+fn a_read_in_tls_leaves_nothing_under_way() {
+    for on_ring in BOTH {
+        on_a_worker(on_ring, async {
+            let (mut ours, mut theirs) = tls_pair().await;
+            let mut buffer = Buffer::new();
+            // The tickets for a next session come with the first answer.
+            for len in [1, 100, 5000, STANDARD_LEN, 100_000] {
+                for _ in 0..3 {
+                    let sent = bytes(len);
+                    let send = async { theirs.send_all(&sent).await.unwrap() };
+                    let read = async {
+                        while buffer.len() < len {
+                            assert!(buffer.fill(&mut ours).await.unwrap() > 0);
+                        }
+                    };
+                    tokio::join!(send, read);
+                    assert!(buffer.filled() == bytes(len), "{len}");
+                    buffer.consume(len);
+                    if let Some(Socket::Ring(socket)) = ours.socket() {
+                        assert!(socket.is_at_rest(), "{len}");
+                    }
+                }
+            }
+            drop(theirs);
+            assert_eq!(buffer.fill(&mut ours).await.unwrap_or(0), 0, "the end");
+        });
+    }
+}
