@@ -127,7 +127,7 @@ impl Tasks {
             Poll::Ready(())
         })
         .await;
-        // The runtime's own waiting is behind that of a task of its own.
+        // As a task of the runtime's, it comes back behind the reactor's turn without a system call; what the runtime blocks on would take one.
         _ = tokio::spawn(self.run_all(until)).await;
     }
 
