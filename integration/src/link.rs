@@ -110,6 +110,13 @@ impl Link {
         self.state.close_all();
     }
 
+    /// Ends all connections with a reset; new ones work. Source: connect(2), `AF_UNSPEC`.
+    pub fn reset(&self) {
+        for stream in self.state.streams.lock().expect("never poisoned").drain(..) {
+            let _ = rustix::net::connect_unspec(&stream);
+        }
+    }
+
     /// Of the next connection on which the target sends `marker`, in one piece of data, what comes behind it is spoiled.
     pub fn spoil(&self, marker: &[u8], how: Spoil) {
         *self.state.spoil.lock().expect("never poisoned") = Some((marker.to_vec(), how));

@@ -451,22 +451,6 @@ impl Client {
         self.record = None;
     }
 
-    /// The pinned connection broke between two statements.
-    pub(super) async fn lost_pinned(&mut self) -> Result<(), Gone> {
-        let server = self.held.take().map(|lease| self.shared.name(lease.server));
-        let why = self.session.pins.first().map_or("unknown", |p| p.as_str());
-        let fatal = self.session.pins.beyond_transaction();
-        self.session.connection_lost();
-        self.statements.connection_lost();
-        let text = format!(
-            "lost the connection to {} that this session was pinned to ({why}); {}",
-            server.as_deref().unwrap_or("a server"),
-            if fatal { "what it held is gone, reconnect" } else { "its transaction was rolled back, begin it again" }
-        );
-        let error = ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text);
-        self.refuse(if fatal { error.fatal() } else { error }).await
-    }
-
     /// Notes in the registry that the client is between statements.
     pub(super) fn show_idle(&self) {
         self.show_idle_since(Instant::now());

@@ -180,8 +180,9 @@ impl Client {
                 Admitted::Answered => return Ok(ANSWERED),
             };
             let attempted = self.attempt(job, lease, &decision, started).await?;
-            // Of a transaction whose statement never went out it is certain that it is lost with its connection, and nothing more.
-            let sent = !(matches!(attempted, Err(Failed::Before(_))) && self.session.in_transaction());
+            // Where nothing went out it is certain what is lost: what the session had on the connection.
+            let had = self.session.in_transaction() || self.session.pins.beyond_transaction();
+            let sent = !(had && matches!(attempted, Err(Failed::Before(_))));
             match attempted {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered | Failed::HeldLost) => return Ok(ANSWERED),
@@ -225,6 +226,11 @@ impl Client {
                         }
                         Recovered::No => {}
                         Recovered::Told => return Ok(ANSWERED),
+                    }
+                    if !sent {
+                        self.lost_pinned_to(Some(server)).await?;
+                        self.show_idle();
+                        return Ok(ANSWERED);
                     }
                     let fatal = self.session.pins.beyond_transaction();
                     self.session.connection_lost();

@@ -129,6 +129,28 @@ impl Client {
         Ok(Recovered::No)
     }
 
+    /// The pinned connection broke between two statements.
+    pub(super) async fn lost_pinned(&mut self) -> Result<(), Gone> {
+        let server = self.held.take().map(|lease| lease.server);
+        self.lost_pinned_to(server).await
+    }
+
+    /// The same of one that is not held any more.
+    pub(super) async fn lost_pinned_to(&mut self, server: Option<ServerId>) -> Result<(), Gone> {
+        let server = server.map(|server| self.shared.name(server));
+        let why = self.session.pins.first().map_or("unknown", |p| p.as_str());
+        let fatal = self.session.pins.beyond_transaction();
+        self.session.connection_lost();
+        self.statements.connection_lost();
+        let text = format!(
+            "lost the connection to {} that this session was pinned to ({why}); {}",
+            server.as_deref().unwrap_or("a server"),
+            if fatal { "what it held is gone, reconnect" } else { "its transaction was rolled back, begin it again" }
+        );
+        let error = ClientError::new(Source::Server, errno::ER_NET_READ_ERROR, text);
+        self.refuse(if fatal { error.fatal() } else { error }).await
+    }
+
     /// The connection to `old` was lost, with the statement on it when it was `sent`.
     pub(super) async fn recover(&mut self, job: &Job<'_>, old: ServerId, sent: bool) -> Result<Recovered, Gone> {
         let knowing = self.sent_knowing.take();

@@ -6,7 +6,7 @@ use integration::fake_server::{FakeServer, OK, Step, greeting, packet};
 use integration::link::{Link, Spoil};
 use integration::proxy::Proxy;
 use integration::raw::{RawClient, Reply};
-use integration::wait::until_true;
+use integration::wait::{until, until_true};
 use mysql_async::prelude::Queryable;
 use sluice::protocol::Capabilities;
 
@@ -265,6 +265,52 @@ async fn a_server_that_is_silent_after_the_login() {
     let (ended, ()) = tokio::join!(checkout(&patient), given_up);
     assert!(matches!(ended, CheckoutError::Setup(_)), "{ended}");
     assert_eq!(patient.counts().used, 0);
+}
+
+/// Whether its connection is found to be gone before a statement, as it is sent, or when nothing is answered: whoever had a transaction is told that it
+/// was rolled back, and is in none. Once "before a statement was sent" was all that he was told when the connection was reset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_whose_connection_is_lost_is_told_to_be_rolled_back() {
+    let schema = schema("lost_transaction").await;
+    cluster()
+        .server("db1")
+        .run(&[&format!("CREATE TABLE {schema}.t (n INT NOT NULL)"), &format!("INSERT INTO {schema}.t VALUES (0)")])
+        .await
+        .unwrap();
+    let link = Link::to(&cluster().server("db1").address()).unwrap();
+    let plain = Proxy::before_address("db1", &link.address()).every_server("tls", "{ mode = \"disabled\" }");
+    let patient = plain.set("monitor.heartbeat_timeout", "\"30s\"").set("failover.mode", "\"off\"");
+    let proxy = patient.start().await.unwrap();
+    let begun = async || {
+        let mut conn = proxy.connect(&schema).await?;
+        conn.query_drop("BEGIN").await?;
+        conn.query_drop("UPDATE t SET n = n + 1").await?;
+        anyhow::Ok(conn)
+    };
+    for round in 0..40 {
+        let mut conn = until("a client is served", Duration::from_secs(20), async || Ok(begun().await.ok())).await.unwrap();
+        let lost = async {
+            loop {
+                // Of what is lost nothing must be found.
+                if let Err(error) = conn.query_drop("UPDATE t SET n = n + 1").await {
+                    return error.to_string();
+                }
+            }
+        };
+        let hang_up = async {
+            tokio::time::sleep(Duration::from_micros(round * 150)).await;
+            match round % 2 {
+                0 => link.hang_up(),
+                _ => link.reset(),
+            }
+        };
+        let (error, ()) = tokio::join!(lost, hang_up);
+        assert!(error.contains("rolled back"), "{round}: {error}");
+        let left = until("it goes on", Duration::from_secs(20), async || {
+            Ok(conn.query_first::<u8, _>("SELECT COUNT(*) FROM t WHERE n = 0").await.ok())
+        });
+        assert_eq!(left.await.unwrap(), Some(1), "{round}");
+    }
 }
 
 /// A server's reply ends or turns into nonsense in the middle of a row, or of what comes before and behind the rows. That statement

@@ -299,7 +299,10 @@ fn another_thread_wakes_a_worker_that_waits() {
         on_a_worker(on_ring, async {
             let (ours, peer) = pair();
             let (tell, waits) = oneshot::channel();
-            beside(async move { tell.send(ours.closed().await).unwrap() });
+            beside(async move {
+                ours.closed().await;
+                tell.send(()).unwrap();
+            });
             for _ in 0..20 {
                 aside(|| std::thread::sleep(MOMENT / 50)).await;
             }
