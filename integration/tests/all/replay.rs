@@ -65,6 +65,27 @@ async fn a_write_behind_the_failover_goes_on_at_the_new_master() {
     assert_eq!(marks(&cluster, "db2").await, [1, 2, 7]);
 }
 
+/// The connection is reset in the moment before the statement, which then does not go out: that it is lost is certain, and so is what is lost with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_statement_that_never_went_out_goes_on_at_the_new_master() {
+    let cluster = Cluster::start(flavour()).await.unwrap();
+    let db1 = cluster.server("db1");
+    db1.run(&["CREATE TABLE shop.marks (id INT UNSIGNED NOT NULL)"]).await.unwrap();
+    let link = Link::to(&db1.address()).unwrap();
+    let proxy = Proxy::before(&cluster).set("failover.transaction_replay", "true").reach("db1", &link.address());
+    let proxy = proxy.start().await.unwrap();
+    let mut conn = proxy.connect("shop").await.unwrap();
+    conn.query_drop("BEGIN").await.unwrap();
+    cluster.settle().await.unwrap();
+    conn.query_drop("INSERT INTO marks VALUES (1)").await.unwrap();
+    link.reset();
+    let (insert, killed) = tokio::join!(conn.query_drop("INSERT INTO marks VALUES (2)"), async { db1.kill().map(|()| link.cut()) });
+    killed.unwrap();
+    insert.unwrap_or_else(|e| panic!("{e}"));
+    conn.query_drop("COMMIT").await.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(marks(&cluster, "db2").await, [1, 2], "{}", events(&proxy).await);
+}
+
 /// Bug: the statement was run again on one that others had executed with other types there, and MySQL read its parameter by those.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn parameters_are_read_for_what_they_are_when_it_is_run_again() {
