@@ -18,7 +18,7 @@
 //!  clock      the one place that reads the wall clock for logs and tables  DO (I/O)
 //!  metrics    counters, statement statistics, the log of events, spans
 //!  net        a socket, on epoll or io_uring (the package `ring/`, which has all unsafe code), plain, TLS or compressed; the buffer to
-//!             read it with, and whose thread it belongs to
+//!             read it with, whose thread it belongs to, and that thread's tasks
 //!  stores     Redis or memcached, where several proxies keep the cache's results in one place
 //!  backend    logging in at servers, connections, their pools, KILL
 //!  monitor    heartbeats; feeds topology and publishes its snapshot; carries out what topology::failover says

@@ -114,9 +114,8 @@ pub fn breathe() {
         ring.breaths += 1;
         (ring.breaths >= BREATHS).then(|| ring.turn(false))
     });
-    if let Some((woken, reactor)) = due.flatten() {
-        // It is asked for anew, and tells so again.
-        _ = reactor;
+    // The reactor is watched anew, and has its turn in the next one that is asked for it.
+    if let Some((woken, _reactor)) = due.flatten() {
         wake(woken);
     }
 }

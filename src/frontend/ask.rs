@@ -187,7 +187,7 @@ impl Client {
             return Ok(None);
         }
         self.held = Some(lease);
-        match self.held_lost(job).await? {
+        match self.held_lost(job, None).await? {
             Recovered::Yes => Ok(None),
             Recovered::No | Recovered::Told => Ok(Some(())),
         }

@@ -104,7 +104,7 @@ impl Client {
             self.note_decision(&decision);
             match decision.target {
                 // A write in a transaction whose master has been replaced.
-                Target::Deny if self.has_left_master(&decision) => match self.held_lost(job).await? {
+                Target::Deny if self.has_left_master(&decision) => match self.held_lost(job, None).await? {
                     Recovered::Yes => continue,
                     Recovered::No | Recovered::Told => return Ok(ANSWERED),
                 },
@@ -141,7 +141,7 @@ impl Client {
                 Err(failure) => {
                     match failure {
                         Failed::Answered => return Ok(ANSWERED),
-                        Failed::HeldLost => match self.held_lost(job).await? {
+                        Failed::HeldLost => match self.held_lost(job, None).await? {
                             Recovered::Yes => continue,
                             Recovered::No | Recovered::Told => return Ok(ANSWERED),
                         },
@@ -173,17 +173,13 @@ impl Client {
             let lease = match self.admit(job, lease, &decision, started, &mut last_error).await? {
                 Admitted::Go(lease) => lease,
                 Admitted::Again => continue,
-                Admitted::HeldLost => match self.held_lost(job).await? {
+                Admitted::HeldLost => match self.held_lost(job, None).await? {
                     Recovered::Yes => continue,
                     Recovered::No | Recovered::Told => return Ok(ANSWERED),
                 },
                 Admitted::Answered => return Ok(ANSWERED),
             };
-            let attempted = self.attempt(job, lease, &decision, started).await?;
-            // Where nothing went out it is certain what is lost: what the session had on the connection.
-            let had = self.session.in_transaction() || self.session.pins.beyond_transaction();
-            let sent = !(had && matches!(attempted, Err(Failed::Before(_))));
-            match attempted {
+            match self.attempt(job, lease, &decision, started).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered | Failed::HeldLost) => return Ok(ANSWERED),
                 Err(Failed::Behind) => failed.push(server),
@@ -218,19 +214,21 @@ impl Client {
                     timer::sleep(RETRY_PAUSE).await;
                     last_error = Some(error);
                 }
+                // Nothing of it was sent: what is lost is what the session had there.
+                Err(Failed::Before(_)) if self.session.in_transaction() || self.session.pins.beyond_transaction() => {
+                    match self.held_lost(job, Some(server)).await? {
+                        Recovered::Yes => failed.clear(),
+                        Recovered::No | Recovered::Told => return Ok(ANSWERED),
+                    }
+                }
                 Err(Failed::Before(error) | Failed::Unknown(error)) => {
-                    match Box::pin(self.recover(job, server, sent)).await? {
+                    match Box::pin(self.recover(job, server, true)).await? {
                         Recovered::Yes => {
                             failed.clear();
                             continue;
                         }
                         Recovered::No => {}
                         Recovered::Told => return Ok(ANSWERED),
-                    }
-                    if !sent {
-                        self.lost_pinned_to(Some(server)).await?;
-                        self.show_idle();
-                        return Ok(ANSWERED);
                     }
                     let fatal = self.session.pins.beyond_transaction();
                     self.session.connection_lost();

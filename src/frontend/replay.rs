@@ -117,14 +117,16 @@ impl Client {
         matches!(decision.reason, Reason::PinnedElsewhere(_)) && self.held.as_ref().is_some_and(|lease| lease.writes)
     }
 
-    /// The connection that the session is pinned to is gone, and nothing was sent on it.
-    pub(super) async fn held_lost(&mut self, job: &Job<'_>) -> Result<Recovered, Gone> {
-        if let Some(server) = self.held.as_ref().map(|lease| lease.server)
+    /// The connection that the session is pinned to is gone, and nothing was sent on it. `server`: to which it was, where it is not held any more.
+    pub(super) async fn held_lost(&mut self, job: &Job<'_>, server: Option<ServerId>) -> Result<Recovered, Gone> {
+        let server = server.or_else(|| self.held.as_ref().map(|lease| lease.server));
+        if let Some(server) = server
             && let recovered @ (Recovered::Yes | Recovered::Told) = Box::pin(self.recover(job, server, false)).await?
         {
             return Ok(recovered);
         }
-        self.lost_pinned().await?;
+        self.held = None;
+        self.lost_pinned_to(server).await?;
         self.show_idle();
         Ok(Recovered::No)
     }
@@ -136,7 +138,7 @@ impl Client {
     }
 
     /// The same of one that is not held any more.
-    pub(super) async fn lost_pinned_to(&mut self, server: Option<ServerId>) -> Result<(), Gone> {
+    async fn lost_pinned_to(&mut self, server: Option<ServerId>) -> Result<(), Gone> {
         let server = server.map(|server| self.shared.name(server));
         let why = self.session.pins.first().map_or("unknown", |p| p.as_str());
         let fatal = self.session.pins.beyond_transaction();
