@@ -1,6 +1,7 @@
 //! A stream whose bytes are compressed: [`protocol::compress`](crate::protocol::compress) over a socket or TLS.
 //!
-//! Holds a read buffer only while bytes stand in it, and at most one packed piece that could not be written yet.
+//! Holds a read buffer only while bytes stand in it, at most one packed piece that could not be written yet, and what has come of a packet for a client, see
+//! [`Assembly`].
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::buffer::Buffer;
 use crate::net::stream::Stream;
-use crate::protocol::compress::{Algorithm, Numbering, PIECE_MAX, Packer, Step, Unpacker};
+use crate::protocol::compress::{Algorithm, Assembly, Numbering, Packer, Step, Unpacker};
 use crate::protocol::frame::Header;
 
 /// A write buffer larger than this is not kept while there is nothing to write.
@@ -31,8 +32,10 @@ pub struct Packed {
     inner: Stream,
     unpacker: Unpacker,
     packer: Packer,
-    /// Numbers what a client is sent.
-    numbering: Option<Numbering>,
+    /// Cuts and numbers what a client is sent.
+    numbering: Option<(Assembly, Numbering)>,
+    /// Something was read since something was written: what is written next answers it.
+    answers: bool,
     /// What was read and not unpacked yet.
     input: Option<Buffer>,
     /// What was packed and not written yet, from `sent` on.
@@ -46,7 +49,8 @@ impl Packed {
             inner,
             unpacker: Unpacker::new(algorithm, peer == Peer::Client),
             packer: Packer::new(algorithm),
-            numbering: (peer == Peer::Client).then(Numbering::default),
+            numbering: (peer == Peer::Client).then(Default::default),
+            answers: false,
             input: None,
             output: Vec::new(),
             sent: 0,
@@ -115,6 +119,7 @@ impl AsyncRead for Packed {
                 }
             }
             if step.given > 0 {
+                this.answers = true;
                 buf.advance(step.given);
                 return Poll::Ready(Ok(()));
             }
@@ -148,10 +153,15 @@ impl AsyncWrite for Packed {
         }
         let seq = this.unpacker.next_seq();
         let taken = match &mut this.numbering {
-            Some(numbering) => {
-                let mut piece = buf.get(..PIECE_MAX).unwrap_or(buf).to_vec();
-                numbering.pass(&mut piece, seq);
-                this.packer.pack(&piece, seq, &mut this.output)
+            Some((assembly, numbering)) => {
+                let (taken, mut piece) = assembly.take(buf);
+                if piece.is_empty() {
+                    return Poll::Ready(Ok(taken));
+                }
+                numbering.pass(&mut piece, seq, this.answers || assembly.is_between());
+                this.answers = false;
+                this.packer.pack_all(&piece, seq, &mut this.output);
+                taken
             }
             None => this.packer.pack(buf, seq, &mut this.output),
         };

@@ -9,6 +9,7 @@
 //!
 //! Sources: MySQL manual, "Compression", "Compressed Packet Header"; MariaDB knowledge base, "Compressed packet".
 
+mod assembly;
 mod numbering;
 mod pack;
 mod unpack;
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 use super::Capabilities;
 
+pub use assembly::Assembly;
 pub use numbering::Numbering;
 pub use pack::{PIECE_MAX, Packer};
 pub use unpack::{Step, Unpacker};

@@ -1,5 +1,5 @@
 //! The numbers of packets inside of compressed pieces, as a server has them: it numbers on from a piece's number wherever it has
-//! sent everything out. Clients that look at them expect that, or numbers in a row.
+//! sent everything out. Clients that look at them expect that, or numbers in a row; of a packet that ends in a later piece numbers in a row.
 
 use crate::protocol::frame::HEADER_LEN;
 
@@ -15,9 +15,10 @@ pub struct Numbering {
 }
 
 impl Numbering {
-    /// The plain bytes of the piece with the number `seq`.
-    pub fn pass(&mut self, mut piece: &mut [u8], seq: u8) {
-        if self.skip == 0 && self.header_len == 0 {
+    /// The plain bytes of the piece with the number `seq`. Where it `begins_anew`, since it begins an answer or holds nothing but whole packets, its first packet
+    /// takes that number.
+    pub fn pass(&mut self, mut piece: &mut [u8], seq: u8, begins_anew: bool) {
+        if begins_anew && self.skip == 0 && self.header_len == 0 {
             self.next = seq;
         }
         while !piece.is_empty() {
@@ -64,12 +65,26 @@ mod tests {
             for (seq, cut) in cuts.iter().enumerate() {
                 let (piece, later) = rest.split_at(*cut);
                 let mut piece = piece.to_vec();
-                numbering.pass(&mut piece, seq as u8 + 1);
+                numbering.pass(&mut piece, seq as u8 + 1, true);
                 out.extend(piece);
                 rest = later;
             }
             assert_eq!([out[3], out[9], out[13]], numbers, "{cuts:?}");
             assert_eq!((&out[4..6], out[14]), (&b"ab"[..], b'c'), "payloads stay");
         }
+    }
+
+    #[test]
+    fn a_packet_that_ends_in_a_later_piece_is_numbered_on() {
+        let mut numbering = Numbering::default();
+        let mut numbers = Vec::new();
+        for (piece, seq, begins_anew) in
+            [(&[1, 0, 0, 0, 9][..], 1, true), (&[6, 0, 0, 0, 9], 2, false), (&[9; 5], 3, true), (&[0, 0, 0, 0], 4, true)]
+        {
+            let mut piece = piece.to_vec();
+            numbering.pass(&mut piece, seq, begins_anew);
+            numbers.push(piece[3]);
+        }
+        assert_eq!(numbers, [1, 2, 9, 4]);
     }
 }

@@ -38,9 +38,14 @@ impl Packer {
     }
 
     /// Appends one piece of the first bytes of `plain`, numbered `seq`, to `out`; how many bytes those are, at most [`PIECE_MAX`].
-    /// What does not become shorter is not packed.
     pub fn pack(&self, plain: &[u8], seq: u8, out: &mut Vec<u8>) -> usize {
         let piece = plain.get(..PIECE_MAX).unwrap_or(plain);
+        self.pack_all(piece, seq, out);
+        piece.len()
+    }
+
+    /// The same of a whole piece, of less than 16 MiB. What does not become shorter is not packed.
+    pub fn pack_all(&self, piece: &[u8], seq: u8, out: &mut Vec<u8>) {
         let start = out.len();
         out.resize(start + PIECE_HEADER_LEN + piece.len(), 0);
         let packed = match out.get_mut(start + PIECE_HEADER_LEN..) {
@@ -61,7 +66,6 @@ impl Packer {
         if let Some(header) = out.get_mut(start..start + PIECE_HEADER_LEN) {
             header.copy_from_slice(&[a, b, c, seq, d, e, f]);
         }
-        piece.len()
     }
 
     /// The packed length; `None` when it does not become shorter, or the library fails.
