@@ -14,6 +14,7 @@
 //! number is not used again while a request names it), bytes to be sent, buffers for what comes.
 
 mod buffers;
+mod receive;
 mod request;
 mod ring;
 mod socket;

@@ -60,9 +60,14 @@ pub(crate) struct Place {
     pub(crate) socket: Option<Arc<TcpStream>>,
     pub(crate) waker: Option<Waker>,
     pub(crate) done: Option<(i32, u32)>,
-    /// How many bytes of a receive's buffer have been read.
+    /// A receive that brings one after the other: the kernel has it as long as it `stays`.
+    pub(crate) keeps: bool,
+    pub(crate) stays: bool,
+    /// It was asked to end.
+    pub(crate) asked_to_end: bool,
+    /// How many bytes of what a receive has brought have been read.
     pub(crate) taken: usize,
-    /// A send's bytes.
+    /// A send's bytes; those of a receive that has brought more than one buffer before anybody read it.
     pub(crate) bytes: Vec<u8>,
     /// How many of them are sent.
     pub(crate) sent: usize,
@@ -104,9 +109,14 @@ pub(crate) struct Home {
 /// What is left of a receive when bytes of it were taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Taken {
+    /// There is more of it.
     Part,
+    /// That was all, and the request is forgotten.
     All,
+    /// The same, and the socket may have more.
     AllAndMoreWaits,
+    /// That was all so far: the kernel still has the request.
+    AllAndStays,
 }
 
 impl Home {

@@ -11,29 +11,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Waker;
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::{IoUring, cqueue, opcode, types};
+use io_uring::{IoUring, opcode, types};
 
-use crate::buffers::{Buffers, GROUP};
-use crate::request::{Home, Mailbox, Place, Standing, TURNS, Taken, Ticket};
+use crate::buffers::Buffers;
+use crate::request::{Home, Mailbox, Place, Standing, TURNS, Ticket};
 
 /// Requests that may wait to be handed over; more are handed over in between.
 const SUBMISSIONS: u32 = 1024;
 /// Results that may wait to be taken. The kernel keeps more aside.
 const COMPLETIONS: u32 = 8192;
-/// How often the ring is entered for one request to be taken back: others may be done first.
-const TRIES_MAX: usize = 64;
 /// Pieces of work after which the ring goes on, see [`breathe`].
 const BREATHS: u32 = 32;
-/// Buffers for sending that are kept.
-const STOCK_MAX: usize = 64;
 
 /// The reactor has something to do.
 const REACTOR: u64 = u64::MAX;
 /// What nobody waits for.
 const IGNORED: u64 = u64::MAX - 1;
-
-/// From `linux/io_uring.h`: wait before trying, since nothing has come most likely.
-const POLL_FIRST: u16 = 1;
 
 /// From `linux/socket.h` (asm-generic): all of it, and no signal when the peer has gone.
 const MSG_WAITALL: i32 = 0x100;
@@ -43,7 +36,7 @@ const MSG_DONTWAIT: i32 = 0x40;
 
 /// Nothing can be sent now; a signal came; the request was taken back.
 const AGAIN: i32 = rustix::io::Errno::AGAIN.raw_os_error();
-const CANCELED: i32 = rustix::io::Errno::CANCELED.raw_os_error();
+pub(crate) const CANCELED: i32 = rustix::io::Errno::CANCELED.raw_os_error();
 const INTR: i32 = rustix::io::Errno::INTR.raw_os_error();
 
 #[derive(Debug)]
@@ -51,10 +44,10 @@ pub(crate) struct Ring {
     home: Arc<Home>,
     // Before what it uses: dropped first.
     uring: Uring,
-    buffers: Buffers,
-    places: Vec<Place>,
+    pub(crate) buffers: Buffers,
+    pub(crate) places: Vec<Place>,
     free: Vec<usize>,
-    stock: Vec<Vec<u8>>,
+    pub(crate) stock: Vec<Vec<u8>>,
     /// Sends that are not handed over yet. Those of which nothing is told when they are, are done.
     sends: Vec<Ticket>,
     /// The descriptor of the thread's own reactor, which is watched while the ring waits.
@@ -62,7 +55,7 @@ pub(crate) struct Ring {
     watches_reactor: bool,
     /// Calls of [`breathe`] since it last turned.
     breaths: u32,
-    wakers: Vec<Waker>,
+    pub(crate) wakers: Vec<Waker>,
     results: Vec<(u64, i32, u32)>,
 }
 
@@ -170,14 +163,6 @@ impl Ring {
         &self.home
     }
 
-    /// Asks for the next bytes of a socket.
-    pub(crate) fn receive(&mut self, socket: &Arc<TcpStream>, waker: &Waker) -> io::Result<Ticket> {
-        let (ticket, fd) = self.place(socket, Some(waker.clone()), Vec::new());
-        // The buffer is chosen when bytes have come.
-        let entry = opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(GROUP).ioprio(POLL_FIRST).build();
-        self.push_for(ticket, entry.flags(Flags::BUFFER_SELECT))
-    }
-
     /// Has bytes sent, all of them, without anybody waiting for it yet. Nearly always the socket takes them when they are handed over, and nothing
     /// is told of that: a result of each would end the wait that follows.
     pub(crate) fn send(&mut self, socket: &Arc<TcpStream>, bytes: &[u8]) -> io::Result<Ticket> {
@@ -217,7 +202,7 @@ impl Ring {
         self.push(&entry)
     }
 
-    fn place(&mut self, socket: &Arc<TcpStream>, waker: Option<Waker>, bytes: Vec<u8>) -> (Ticket, types::Fd) {
+    pub(crate) fn place(&mut self, socket: &Arc<TcpStream>, waker: Option<Waker>, bytes: Vec<u8>) -> (Ticket, types::Fd) {
         let at = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             self.places.len() - 1
@@ -228,7 +213,7 @@ impl Ring {
         (Ticket::new(at, place.turn), types::Fd(socket.as_raw_fd()))
     }
 
-    fn push_for(&mut self, ticket: Ticket, entry: Entry) -> io::Result<Ticket> {
+    pub(crate) fn push_for(&mut self, ticket: Ticket, entry: Entry) -> io::Result<Ticket> {
         match self.push(&entry.user_data(ticket.bits())) {
             Ok(()) => Ok(ticket),
             Err(e) => {
@@ -238,7 +223,7 @@ impl Ring {
         }
     }
 
-    fn push(&mut self, entry: &Entry) -> io::Result<()> {
+    pub(crate) fn push(&mut self, entry: &Entry) -> io::Result<()> {
         loop {
             // SAFETY: what an entry points to is a descriptor and memory that its place keeps until the request is done (the reactor's descriptor
             // lives as long as the thread's runtime), and places are not freed before.
@@ -252,7 +237,7 @@ impl Ring {
         }
     }
 
-    fn find(&mut self, ticket: Ticket) -> Option<&mut Place> {
+    pub(crate) fn find(&mut self, ticket: Ticket) -> Option<&mut Place> {
         self.places
             .get_mut(ticket.place())
             .filter(|place| ticket != Ticket::NONE && place.turn == ticket.turn() && place.socket.is_some())
@@ -274,25 +259,6 @@ impl Ring {
         }
     }
 
-    /// Takes bytes of a receive that is done. `None` when it has brought none, else how many; and whether this was the last of them, behind which the
-    /// request is forgotten, and whether the socket has more.
-    pub(crate) fn take(&mut self, ticket: Ticket, into: &mut [u8]) -> Option<(usize, Taken)> {
-        let at = ticket.place();
-        let (result, flags) = self.find(ticket)?.done?;
-        let len = usize::try_from(result).ok()?;
-        let id = cqueue::buffer_select(flags)?;
-        let place = &mut self.places[at];
-        let rest = self.buffers.filled(id, len).get(place.taken..).unwrap_or_default();
-        let n = rest.len().min(into.len());
-        into[..n].copy_from_slice(&rest[..n]);
-        if n < rest.len() {
-            place.taken += n;
-            return Some((n, Taken::Part));
-        }
-        self.free(ticket);
-        Some((n, if cqueue::sock_nonempty(flags) { Taken::AllAndMoreWaits } else { Taken::All }))
-    }
-
     /// Forgets a request that is done, with whatever it has brought.
     pub(crate) fn free(&mut self, ticket: Ticket) {
         let at = ticket.place();
@@ -300,14 +266,8 @@ impl Ring {
         place.waker = None;
         place.socket = None;
         let done = place.done.take();
-        let mut bytes = std::mem::take(&mut place.bytes);
-        if bytes.capacity() > 0 && self.stock.len() < STOCK_MAX {
-            bytes.clear();
-            self.stock.push(bytes);
-        }
-        if let Some(id) = done.and_then(|(_, flags)| cqueue::buffer_select(flags)) {
-            self.buffers.give_back(id);
-        }
+        let bytes = std::mem::take(&mut place.bytes);
+        self.recycle(done, bytes);
         self.free.push(at);
     }
 
@@ -315,11 +275,15 @@ impl Ring {
     /// without waiting.
     pub(crate) fn abandon(&mut self, ticket: Ticket) {
         let Some(place) = self.find(ticket) else { return };
-        if place.done.is_some() {
+        if place.done.is_some() && !place.stays {
             return self.free(ticket);
         }
         place.orphan = true;
         place.waker = None;
+        if let done @ Some(_) = place.done.take() {
+            let bytes = std::mem::take(&mut place.bytes);
+            self.recycle(done, bytes);
+        }
         // Where it cannot be handed over, the request ends with its socket.
         if self.push(&cancel(ticket)).is_err()
             && let Some(socket) = self.find(ticket).and_then(|place| place.socket.as_ref())
@@ -352,7 +316,7 @@ impl Ring {
     }
 
     /// Hands over, waits for something to be done when it says so, and takes what is. Whether the reactor has something to tell.
-    fn enter(&mut self, waits: bool) -> (io::Result<usize>, bool) {
+    pub(crate) fn enter(&mut self, waits: bool) -> (io::Result<usize>, bool) {
         let entered = self.uring.0.submit_and_wait(usize::from(waits));
         // Of sends that were handed over all is told that will be, unless the kernel keeps results aside.
         let queue = self.uring.0.submission();
@@ -365,21 +329,6 @@ impl Ring {
             self.settle_sends();
         }
         (entered, reactor)
-    }
-
-    /// Takes a receive back that waits. What has come of it by then is there: [`Standing::None`] when nothing has.
-    fn take_back(&mut self, ticket: Ticket) -> Standing {
-        if self.push(&cancel(ticket)).is_ok() {
-            for _ in 0..TRIES_MAX {
-                match self.standing(ticket, None) {
-                    // It is done one way or the other, so the wait ends.
-                    Standing::Waits => _ = self.enter(true),
-                    Standing::Done(result) if result == -CANCELED => self.free(ticket),
-                    standing => return standing,
-                }
-            }
-        }
-        self.standing(ticket, None)
     }
 
     fn read_mailbox(&mut self) {
@@ -404,6 +353,9 @@ impl Ring {
 
     fn done(&mut self, ticket: Ticket, result: i32, flags: u32) {
         let Some(place) = self.find(ticket) else { return };
+        if place.keeps {
+            return self.brought(ticket, result, flags);
+        }
         if !place.bytes.is_empty() && !place.orphan {
             // A send tells of itself when it could not be done at once, or was done later.
             place.sent += usize::try_from(result).unwrap_or(0);
@@ -447,7 +399,7 @@ impl Ring {
 }
 
 /// Takes a request back. Where there is none any more, that is told to nobody.
-fn cancel(ticket: Ticket) -> Entry {
+pub(crate) fn cancel(ticket: Ticket) -> Entry {
     opcode::AsyncCancel::new(ticket.bits()).build().user_data(IGNORED).flags(Flags::SKIP_SUCCESS)
 }
 

@@ -42,6 +42,10 @@ pub struct Socket {
     sends: Slot,
     /// The last read left bytes in the kernel, most likely: they are asked for without waiting first.
     has_more: AtomicBool,
+    /// See [`Socket::keep_receiving`].
+    keeps: bool,
+    /// Much comes at once: a receive that kept on would fill one buffer after the other.
+    in_bulk: bool,
 }
 
 /// The ticket of a request. It changes behind a shared reference, on one thread.
@@ -73,9 +77,17 @@ impl Socket {
                 receives: Slot::default(),
                 sends: Slot::default(),
                 has_more: AtomicBool::new(false),
+                keeps: false,
+                in_bulk: false,
             }),
             None => Err(socket),
         }
+    }
+
+    /// From now on a receive goes on behind what it brings: a peer that sends little by little, as clients do, costs one request in all. A socket that
+    /// leaves its thread ([`Socket::come_to_rest`]) pays for having it taken back.
+    pub fn keep_receiving(&mut self) {
+        self.keeps = true;
     }
 
     /// The socket underneath, for its addresses and options.
@@ -141,7 +153,7 @@ impl Socket {
             Standing::Done(result) if result >= 0 || self.look() != Seen::Quiet => Ok(true),
             Standing::Done(_) | Standing::None => {
                 ring.free(self.receives.get());
-                self.receives.set(ring.receive(&self.socket, cx.waker())?);
+                self.receives.set(ring.receive(&self.socket, cx.waker(), self.keeps && !self.in_bulk)?);
                 Ok(false)
             }
         });
@@ -166,6 +178,7 @@ impl Socket {
                     Ok(n) => {
                         breathe();
                         *self.has_more.get_mut() = n == into.len();
+                        self.in_bulk |= n == into.len();
                         return Poll::Ready(Ok(n));
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -175,7 +188,7 @@ impl Socket {
             let ticket = self.receives.get();
             let step = self.here(|ring| match ring.standing(ticket, Some(cx.waker())) {
                 Standing::Waits => Step::Wait,
-                Standing::None => match ring.receive(&self.socket, cx.waker()) {
+                Standing::None => match ring.receive(&self.socket, cx.waker(), self.keeps && !self.in_bulk) {
                     Ok(ticket) => {
                         self.receives.set(ticket);
                         Step::Wait
@@ -184,10 +197,10 @@ impl Socket {
                 },
                 Standing::Done(_) => match ring.take(ticket, into) {
                     Some((n, taken)) => {
-                        if taken != Taken::Part {
+                        if !matches!(taken, Taken::Part | Taken::AllAndStays) {
                             self.receives.set(Ticket::NONE);
                         }
-                        Step::Read(n, taken == Taken::AllAndMoreWaits)
+                        Step::Read(n, taken)
                     }
                     None => {
                         let result = ring.standing(ticket, None);
@@ -199,8 +212,10 @@ impl Socket {
             });
             match step {
                 Ok(Step::Wait) => return Poll::Pending,
-                Ok(Step::Read(n, more)) => {
-                    let more = if more { self.read_on(into.get_mut(n..).unwrap_or_default()) } else { 0 };
+                Ok(Step::Read(n, taken)) => {
+                    self.in_bulk &= taken != Taken::All;
+                    let more =
+                        if taken == Taken::AllAndMoreWaits { self.read_on(into.get_mut(n..).unwrap_or_default()) } else { 0 };
                     return Poll::Ready(Ok(n + more));
                 }
                 // It could not be read that way: all buffers were taken, or a signal came.
@@ -305,6 +320,11 @@ impl Socket {
         standing.ok().flatten().unwrap_or_else(|| self.look())
     }
 
+    /// Whether what has come stands in a buffer of the ring: when none is left it is read with a system call.
+    pub fn has_buffer(&self) -> bool {
+        self.here(|ring| matches!(ring.standing(self.receives.get(), None), Standing::Done(1..))).unwrap_or(false)
+    }
+
     /// Whether the peer will send nothing more, behind whatever has come and was not read yet.
     pub fn is_read_closed(&self) -> bool {
         let wanted = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
@@ -363,7 +383,7 @@ impl Socket {
 
 enum Step {
     Wait,
-    Read(usize, bool),
+    Read(usize, Taken),
     Again,
     Failed(io::Error),
 }
@@ -373,9 +393,9 @@ impl Step {
     fn of(standing: Standing) -> Step {
         use rustix::io::Errno;
         match standing {
-            Standing::Done(0) => Step::Read(0, false),
+            Standing::Done(0) => Step::Read(0, Taken::All),
             Standing::Done(result) => match Errno::from_raw_os_error(-result) {
-                Errno::NOBUFS | Errno::AGAIN | Errno::INTR => Step::Again,
+                Errno::NOBUFS | Errno::AGAIN | Errno::INTR | Errno::CANCELED => Step::Again,
                 _ => Step::Failed(io::Error::from_raw_os_error(-result)),
             },
             Standing::None | Standing::Waits => Step::Again,

@@ -59,6 +59,13 @@ impl Socket {
         Ok(())
     }
 
+    /// See [`Stream::keep_receiving`](crate::net::Stream::keep_receiving).
+    pub(super) fn keep_receiving(&mut self) {
+        if let Socket::Ring(s) = self {
+            s.keep_receiving();
+        }
+    }
+
     /// See [`Stream::come_to_rest`](crate::net::Stream::come_to_rest).
     pub(super) fn come_to_rest(&self) -> bool {
         match self {

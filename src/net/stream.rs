@@ -185,20 +185,31 @@ impl Stream {
         .await
     }
 
+    /// Whoever has it will read what comes for as long as it lives, on this thread: where it is on a ring, what comes needs not be asked for each time.
+    pub fn keep_receiving(&mut self) {
+        if let Some(socket) = self.socket_mut() {
+            socket.keep_receiving();
+        }
+    }
+
+    fn socket_mut(&mut self) -> Option<&mut Socket> {
+        match self {
+            Stream::Plain(s) => Some(s),
+            Stream::Tls(tls) => Some(match &mut **tls {
+                TlsStream::Client(tls) => tls.get_mut().0,
+                TlsStream::Server(tls) => tls.get_mut().0,
+            }),
+            Stream::Packed(s) => s.inner_mut().socket_mut(),
+            Stream::Gone => None,
+        }
+    }
+
     /// Has what drives the sockets of this thread drive this one.
     ///
     /// # Errors
     /// Those of the system, and that something is under way on its ring; the stream is lost then.
     pub fn move_here(&mut self) -> io::Result<()> {
-        match self {
-            Stream::Plain(socket) => socket.move_here(),
-            Stream::Tls(tls) => match &mut **tls {
-                TlsStream::Client(tls) => tls.get_mut().0.move_here(),
-                TlsStream::Server(tls) => tls.get_mut().0.move_here(),
-            },
-            Stream::Packed(packed) => packed.inner_mut().move_here(),
-            Stream::Gone => Ok(()),
-        }
+        self.socket_mut().map_or(Ok(()), Socket::move_here)
     }
 
     /// Puts a stream that was opened on the reactor of this thread on its ring, where it has one.

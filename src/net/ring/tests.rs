@@ -1,5 +1,6 @@
 //! The same of sockets on a ring and on a reactor.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,15 +17,28 @@ use crate::net::buffer::STANDARD_LEN;
 use crate::net::tasks::{Tasks, beside, consume_budget};
 use crate::net::{Buffer, Idle, Socket, Stream, timer};
 
-/// What drives a thread's sockets. The same must hold of both; where the machine has no io_uring, of the one twice.
-const BOTH: [bool; 2] = [true, false];
+/// What drives a thread's sockets. The same must hold of all; where the machine has no io_uring, of the reactor thrice.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Driver {
+    Ring,
+    /// With receives that stay, as those of clients do.
+    KeepingRing,
+    Reactor,
+}
+
+const ALL: [Driver; 3] = [Driver::Ring, Driver::KeepingRing, Driver::Reactor];
+
+thread_local! {
+    static HERE: Cell<Driver> = const { Cell::new(Driver::Reactor) };
+}
+
 const MOMENT: Duration = Duration::from_millis(50);
 /// Clients that are served beside one that takes all there is.
 const OTHERS: usize = 10;
 const LONG: Duration = Duration::from_secs(20);
 
 /// Runs a task as a worker does, with its timers on another runtime's clock.
-fn on_a_worker<F: Future<Output = ()> + Send + 'static>(on_ring: bool, task: F) {
+fn on_a_worker<F: Future<Output = ()> + Send + 'static>(driver: Driver, task: F) {
     let clock = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let clock_handle = clock.handle().clone();
     std::thread::scope(|scope| {
@@ -32,7 +46,8 @@ fn on_a_worker<F: Future<Output = ()> + Send + 'static>(on_ring: bool, task: F) 
             let runtime = Builder::new_current_thread().enable_io().build().unwrap();
             timer::set_clock(clock_handle);
             runtime.block_on(async {
-                if !on_ring {
+                HERE.set(driver);
+                if driver == Driver::Reactor {
                     return timer::timeout(LONG, task).await.expect("it comes to its end");
                 }
                 if let Err(e) = start() {
@@ -63,7 +78,11 @@ fn pair() -> (Stream, TcpStream) {
     // Small ones go out at once, as everywhere.
     ours.set_nodelay(true).unwrap();
     ours.set_nonblocking(true).unwrap();
-    (Socket::of_std(ours).unwrap().into(), peer)
+    let mut ours = Stream::from(Socket::of_std(ours).unwrap());
+    if HERE.get() == Driver::KeepingRing {
+        ours.keep_receiving();
+    }
+    (ours, peer)
 }
 
 /// Work on a thread of its own, begun at once; its result.
@@ -80,8 +99,8 @@ fn bytes(len: usize) -> Vec<u8> {
 #[test]
 fn what_is_sent_comes_however_long_it_is() {
     use std::io::{Read, Write};
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             for len in [1, 100, 4095, 4096, 4097, 16_384, 100_000, 20_000_000] {
                 let (mut ours, mut peer) = pair();
                 let echo = aside(move || {
@@ -109,8 +128,8 @@ fn what_is_sent_comes_however_long_it_is() {
 #[test]
 fn what_is_there_comes_in_one_piece() {
     use std::io::Write;
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             let (mut ours, mut peer) = pair();
             let mut buffer = Buffer::new();
             for len in [4096, 4097, 12_000, STANDARD_LEN, STANDARD_LEN + 1] {
@@ -131,8 +150,8 @@ fn what_is_there_comes_in_one_piece() {
 #[test]
 fn many_short_ones_come_in_order() {
     use std::io::{Read, Write};
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             let (mut ours, mut peer) = pair();
             let echo = aside(move || {
                 let mut piece = [0; 4];
@@ -164,8 +183,8 @@ fn many_short_ones_come_in_order() {
 #[test]
 fn more_sockets_may_have_bytes_than_there_are_buffers() {
     use std::io::Write;
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             let mut pairs: Vec<_> = (0..400).map(|_| pair()).collect();
             for (ours, peer) in &mut pairs {
                 assert_eq!(ours.idle(), Idle::Quiet);
@@ -186,11 +205,68 @@ fn more_sockets_may_have_bytes_than_there_are_buffers() {
     }
 }
 
+/// Nobody reads for a while: what comes in many pieces is there afterwards, whole and in order, and so is the end behind it.
+#[test]
+fn what_comes_before_anybody_reads_is_there_afterwards() {
+    use std::io::Write;
+    for driver in ALL {
+        on_a_worker(driver, async {
+            for (pieces, len) in [(1, 9), (2, 5000), (300, 7), (50, 4096), (40, 100_000)] {
+                let (mut ours, mut peer) = pair();
+                assert!(poll_fn(|cx| Poll::Ready(ours.poll_readable(cx))).await.is_pending());
+                let sent = bytes(pieces * len);
+                let says = sent.clone();
+                let said = aside(move || {
+                    for piece in says.chunks(len) {
+                        peer.write_all(piece).unwrap();
+                        std::thread::sleep(MOMENT / 500);
+                    }
+                });
+                timer::sleep(MOMENT * 2).await;
+                assert_eq!(ours.idle(), Idle::Bytes);
+                let mut came = vec![0; sent.len()];
+                for piece in came.chunks_mut(3000) {
+                    ours.read_exact(piece).await.unwrap();
+                }
+                assert!(came == sent, "{pieces} pieces of {len}");
+                said.await;
+                assert_eq!(ours.read(&mut [0; 10]).await.unwrap(), 0, "the end");
+            }
+        });
+    }
+}
+
+/// Buffers of receives that nobody waits for any more are there for others.
+#[test]
+fn those_that_are_dropped_unread_leave_no_buffer_behind() {
+    use std::io::Write;
+    for driver in ALL {
+        on_a_worker(driver, async {
+            for round in 0..1000 {
+                let (ours, mut peer) = pair();
+                assert!(poll_fn(|cx| Poll::Ready(ours.poll_readable(cx))).await.is_pending());
+                peer.write_all(b"unread").unwrap();
+                if round % 2 == 0 {
+                    poll_fn(|cx| ours.poll_readable(cx)).await.unwrap();
+                    peer.write_all(b"unread, too").unwrap();
+                }
+            }
+            let (ours, mut peer) = pair();
+            assert!(poll_fn(|cx| Poll::Ready(ours.poll_readable(cx))).await.is_pending());
+            peer.write_all(b"something").unwrap();
+            poll_fn(|cx| ours.poll_readable(cx)).await.unwrap();
+            if let Some(Socket::Ring(socket)) = ours.socket() {
+                assert!(socket.has_buffer(), "all buffers are taken");
+            }
+        });
+    }
+}
+
 #[test]
 fn a_socket_that_is_dropped_is_closed_whatever_is_under_way() {
     use std::io::Read;
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             for round in 0..200 {
                 let (mut ours, mut peer) = pair();
                 // The number of its descriptor is another's in the next round.
@@ -228,7 +304,7 @@ fn a_socket_that_is_dropped_is_closed_whatever_is_under_way() {
 #[test]
 fn one_at_rest_goes_on_on_another_thread() {
     use std::io::{Read, Write};
-    for (from, to) in [(true, true), (true, false), (false, true), (false, false)] {
+    for (from, to) in ALL.into_iter().flat_map(|from| ALL.map(|to| (from, to))) {
         let (tell, told) = std::sync::mpsc::channel::<(Stream, TcpStream)>();
         on_a_worker(from, async move {
             let (mut ours, mut peer) = pair();
@@ -265,10 +341,10 @@ fn one_at_rest_goes_on_on_another_thread() {
 #[test]
 fn one_that_is_listened_to_comes_to_rest_unless_something_has_come() {
     use std::io::Write;
-    for on_ring in BOTH {
+    for driver in ALL {
         for says in [&b""[..], b"something"] {
             let (tell, told) = std::sync::mpsc::channel::<(Stream, TcpStream)>();
-            on_a_worker(on_ring, async move {
+            on_a_worker(driver, async move {
                 let (ours, mut peer) = pair();
                 assert!(poll_fn(|cx| Poll::Ready(ours.poll_readable(cx))).await.is_pending());
                 if !says.is_empty() {
@@ -282,7 +358,7 @@ fn one_that_is_listened_to_comes_to_rest_unless_something_has_come() {
                 }
             });
             let Ok((mut ours, mut peer)) = told.recv() else { continue };
-            on_a_worker(on_ring, async move {
+            on_a_worker(driver, async move {
                 ours.move_here().unwrap();
                 peer.write_all(b"more").unwrap();
                 let mut came = vec![0; says.len() + 4];
@@ -295,8 +371,8 @@ fn one_that_is_listened_to_comes_to_rest_unless_something_has_come() {
 
 #[test]
 fn another_thread_wakes_a_worker_that_waits() {
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             let (ours, peer) = pair();
             let (tell, waits) = oneshot::channel();
             beside(async move {
@@ -315,8 +391,8 @@ fn another_thread_wakes_a_worker_that_waits() {
 #[test]
 fn a_peer_that_says_something_before_it_goes_is_seen_to_go() {
     use std::io::Write;
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             let (mut ours, mut peer) = pair();
             peer.write_all(b"farewell").unwrap();
             assert!(timer::timeout(MOMENT, ours.closed()).await.is_err(), "it is still there");
@@ -349,8 +425,8 @@ async fn others_are_served() {
 #[test]
 fn a_stream_that_never_ends_leaves_room_for_others() {
     use std::io::Write;
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             let (mut ours, mut peer) = pair();
             std::thread::spawn(move || while peer.write_all(&[b'x'; 65_536]).is_ok() {});
             beside(async move {
@@ -371,8 +447,8 @@ fn a_stream_that_never_ends_leaves_room_for_others() {
 #[test]
 fn a_client_that_is_always_answered_leaves_room_for_others() {
     use std::io::{Read, Write};
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             let (mut ours, mut peer) = pair();
             let mut hears = peer.try_clone().unwrap();
             std::thread::spawn(move || while peer.write_all(&[b'x'; 65_536]).is_ok() {});
@@ -404,8 +480,8 @@ fn a_client_that_is_always_answered_leaves_room_for_others() {
 #[test]
 fn a_peer_that_reads_late_gets_all_that_was_sent_before_the_end() {
     use std::io::Read;
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             let (mut ours, mut peer) = pair();
             let (len, last) = (20_000_000, b"the last words");
             let reads = aside(move || {
@@ -427,8 +503,8 @@ fn a_peer_that_reads_late_gets_all_that_was_sent_before_the_end() {
 
 #[test]
 fn a_peer_that_does_not_read_is_not_waited_for() {
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async {
             let (mut ours, peer) = pair();
             let sent = ours.send_all_unless_stalled(&vec![1; 20_000_000], || MOMENT * 4).await;
             assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
@@ -461,8 +537,8 @@ async fn tls_pair() -> (Stream, Stream) {
 /// A read that finds something asks for no more: what is under way must be taken back before a connection goes to its pool.
 #[test]
 fn a_read_in_tls_leaves_nothing_under_way() {
-    for on_ring in BOTH {
-        on_a_worker(on_ring, async {
+    for driver in ALL {
+        on_a_worker(driver, async move {
             let (mut ours, mut theirs) = tls_pair().await;
             let mut buffer = Buffer::new();
             // The tickets for a next session come with the first answer.
@@ -478,7 +554,9 @@ fn a_read_in_tls_leaves_nothing_under_way() {
                     tokio::join!(send, read);
                     assert!(buffer.filled() == bytes(len), "{len}");
                     buffer.consume(len);
-                    if let Some(Socket::Ring(socket)) = ours.socket() {
+                    if driver == Driver::Ring
+                        && let Some(Socket::Ring(socket)) = ours.socket()
+                    {
                         assert!(socket.is_at_rest(), "{len}");
                     }
                 }

@@ -1,0 +1,141 @@
+//! Receives: asked for, brought, read, taken back.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::task::Waker;
+
+use io_uring::squeue::Flags;
+use io_uring::{cqueue, opcode};
+
+use crate::buffers::GROUP;
+use crate::request::{Standing, Taken, Ticket};
+use crate::ring::{CANCELED, Ring, cancel};
+
+/// From `linux/io_uring.h`: wait before trying, since nothing has come most likely.
+const POLL_FIRST: u16 = 1;
+/// How often the ring is entered for one request to be taken back: others may be done first.
+const TRIES_MAX: usize = 64;
+/// Buffers for sending that are kept, and how long they are at most.
+const STOCK_MAX: usize = 64;
+const STOCKED_MAX: usize = 16 * 1024;
+/// A receive that has brought more than this, which nobody has read, is ended.
+const ASIDE_MAX: usize = 64 * 1024;
+
+impl Ring {
+    /// Asks for the next bytes of a socket; when it `keeps` on, for those behind them, too, until it is taken back or cannot go on.
+    pub(crate) fn receive(&mut self, socket: &Arc<TcpStream>, waker: &Waker, keeps: bool) -> io::Result<Ticket> {
+        let (ticket, fd) = self.place(socket, Some(waker.clone()), Vec::new());
+        let place = &mut self.places[ticket.place()];
+        (place.keeps, place.stays) = (keeps, keeps);
+        // The buffer is chosen when bytes have come.
+        let entry = match keeps {
+            true => opcode::RecvMulti::new(fd, GROUP).build(),
+            false => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+                .buf_group(GROUP)
+                .ioprio(POLL_FIRST)
+                .build()
+                .flags(Flags::BUFFER_SELECT),
+        };
+        self.push_for(ticket, entry)
+    }
+
+    /// Takes bytes of a receive that is done. `None` when it has brought none, else how many; and whether this was the last of them, behind which the
+    /// request is forgotten, and whether the socket has more.
+    pub(crate) fn take(&mut self, ticket: Ticket, into: &mut [u8]) -> Option<(usize, Taken)> {
+        let at = ticket.place();
+        let (result, flags) = self.find(ticket)?.done?;
+        let place = &mut self.places[at];
+        let all = match place.bytes.is_empty() {
+            true => self.buffers.filled(cqueue::buffer_select(flags)?, usize::try_from(result).ok()?),
+            false => &place.bytes,
+        };
+        let rest = all.get(place.taken..).unwrap_or_default();
+        let n = rest.len().min(into.len());
+        into[..n].copy_from_slice(&rest[..n]);
+        if n < rest.len() {
+            place.taken += n;
+            return Some((n, Taken::Part));
+        }
+        if place.stays {
+            place.taken = 0;
+            let (done, bytes) = (place.done.take(), std::mem::take(&mut place.bytes));
+            self.recycle(done, bytes);
+            return Some((n, Taken::AllAndStays));
+        }
+        // Why one that was to keep on has ended, the socket tells.
+        let more = cqueue::sock_nonempty(flags) || place.keeps;
+        self.free(ticket);
+        Some((n, if more { Taken::AllAndMoreWaits } else { Taken::All }))
+    }
+
+    /// What a receive that keeps on has brought. One buffer is left where it is until it is read; of more the bytes are kept aside, and of many that nobody
+    /// reads it ends.
+    pub(crate) fn brought(&mut self, ticket: Ticket, result: i32, flags: u32) {
+        let Some(place) = self.find(ticket) else { return };
+        place.stays = cqueue::more(flags);
+        let waker = place.waker.take();
+        if place.orphan {
+            let ended = !place.stays;
+            self.recycle(Some((result, flags)), Vec::new());
+            if ended {
+                self.free(ticket);
+            }
+            return;
+        }
+        match place.done {
+            None => place.done = Some((result, flags)),
+            Some(_) if result > 0 => self.keep_aside(ticket, result, flags),
+            // The end or an error behind bytes that are not read yet: the socket tells it again, an error as the end.
+            Some(_) => {}
+        }
+        self.wakers.extend(waker);
+    }
+
+    /// Bytes that came before those in front of them were read.
+    fn keep_aside(&mut self, ticket: Ticket, result: i32, flags: u32) {
+        let at = ticket.place();
+        let more = |result, flags| Some((cqueue::buffer_select(flags)?, usize::try_from(result).ok()?));
+        let (place, stock) = (&mut self.places[at], &mut self.stock);
+        let Some((id, len)) = more(result, flags) else { return };
+        if let Some((first, first_len)) = place.done.and_then(|(result, flags)| more(result, flags)) {
+            let mut bytes = stock.pop().unwrap_or_default();
+            bytes.extend_from_slice(self.buffers.filled(first, first_len).get(place.taken..).unwrap_or_default());
+            self.buffers.give_back(first);
+            (place.bytes, place.taken) = (bytes, 0);
+        }
+        place.bytes.extend_from_slice(self.buffers.filled(id, len));
+        self.buffers.give_back(id);
+        place.done = Some((1, 0));
+        if place.stays && !place.asked_to_end && place.bytes.len() > ASIDE_MAX {
+            // Where that cannot be handed over, the next bytes try again.
+            self.places[at].asked_to_end = self.push(&cancel(ticket)).is_ok();
+        }
+    }
+
+    /// Gives back what a request had: a buffer, and bytes of its own.
+    pub(crate) fn recycle(&mut self, done: Option<(i32, u32)>, mut bytes: Vec<u8>) {
+        if bytes.capacity() > 0 && bytes.capacity() <= STOCKED_MAX && self.stock.len() < STOCK_MAX {
+            bytes.clear();
+            self.stock.push(bytes);
+        }
+        if let Some(id) = done.and_then(|(_, flags)| cqueue::buffer_select(flags)) {
+            self.buffers.give_back(id);
+        }
+    }
+
+    /// Takes a receive back that waits. What has come of it by then is there: [`Standing::None`] when nothing has.
+    pub(crate) fn take_back(&mut self, ticket: Ticket) -> Standing {
+        if self.push(&cancel(ticket)).is_ok() {
+            for _ in 0..TRIES_MAX {
+                match self.standing(ticket, None) {
+                    // It is done one way or the other, so the wait ends.
+                    Standing::Waits => _ = self.enter(true),
+                    Standing::Done(result) if result == -CANCELED => self.free(ticket),
+                    standing => return standing,
+                }
+            }
+        }
+        self.standing(ticket, None)
+    }
+}
