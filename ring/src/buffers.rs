@@ -16,6 +16,8 @@ use io_uring::types::BufRingEntry;
 const COUNT: u16 = 128;
 /// How long each is, bytes. Nearly every command and short reply fits; of more, the rest is read with a system call.
 const LEN: usize = 4096;
+/// From one to the next, bytes: at a multiple of a page all would begin in the same few places of the processor's cache.
+const STRIDE: usize = LEN + 3 * 64;
 /// The only group of buffers of a ring.
 pub(crate) const GROUP: u16 = 0;
 /// What the kernel wants the ring's entries to begin at.
@@ -34,7 +36,7 @@ impl Buffers {
     /// Gives a ring its buffers.
     pub(crate) fn register(ring: &IoUring) -> io::Result<Buffers> {
         let entries = zeroed(usize::from(COUNT) * size_of::<BufRingEntry>())?.cast::<BufRingEntry>();
-        let bytes = zeroed(usize::from(COUNT) * LEN)?;
+        let bytes = zeroed(usize::from(COUNT) * STRIDE)?;
         // SAFETY: the memory is as long as COUNT entries, begins at a page, and is never freed.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, COUNT, GROUP, 0)? };
         let mut buffers = Buffers { entries, bytes, tail: 0 };
@@ -44,7 +46,7 @@ impl Buffers {
 
     /// The first `len` bytes of a buffer that a receive has filled.
     pub(crate) fn filled(&self, id: u16, len: usize) -> &[u8] {
-        let at = usize::from(id % COUNT) * LEN;
+        let at = usize::from(id % COUNT) * STRIDE;
         // SAFETY: `at + LEN` lies within the allocation, which was zeroed and is never freed. The kernel writes to a buffer only between
         // `give_back` and the completion that names it, and the caller has that completion; `give_back` takes `&mut self`.
         unsafe { std::slice::from_raw_parts(self.bytes.add(at), len.min(LEN)) }
@@ -57,7 +59,7 @@ impl Buffers {
         // entries as buffers: one that is given back has a free entry.
         unsafe {
             let entry = &mut *self.entries.add(usize::from(self.tail % COUNT));
-            entry.set_addr(self.bytes.add(usize::from(id) * LEN) as u64);
+            entry.set_addr(self.bytes.add(usize::from(id) * STRIDE) as u64);
             entry.set_len(LEN as u32);
             entry.set_bid(id);
         }
