@@ -53,6 +53,8 @@ pub struct Start {
     pub known: Option<Arc<Credential>>,
     /// Whether a server must accept [`Start::known`] again before it counts.
     pub confirm: bool,
+    /// Whether [`Start::known`] was accepted with TLS and this client has none, or the other way round: only a server that accepts it makes it count.
+    pub borrowed: bool,
     /// Whether servers decide (`auth.source = "servers"`); else only [`Start::known`] does.
     pub ask_servers: bool,
 }

@@ -196,6 +196,56 @@ async fn a_user_that_must_use_tls_logs_in_over_tls_only() {
     }
 }
 
+/// Bug: who had logged in with TLS was asked for the password anew without it. Some clients (Connector/Python) cannot send it there, and a server, which
+/// remembers it, does not ask.
+#[tokio::test]
+async fn a_password_seen_in_tls_needs_not_be_sent_without() {
+    use integration::raw::{RawClient, Reply};
+    use sluice::auth::{caching_sha2, native_password};
+    use sluice::protocol::handshake::{Greeting, HandshakeResponse};
+
+    let proxy = integration::proxy::Proxy::before(cluster()).start().await.unwrap();
+    for account in [named_plugin(), accounts::TLS_ONLY] {
+        if account.name == accounts::TLS_ONLY.name && flavour() == Flavour::MariaDb {
+            continue; // as above
+        }
+        proxy.connect_with(tls(proxy.options(account))).await.unwrap();
+        let mut client = RawClient::dial(proxy.port()).await.unwrap();
+        let Reply::Packet(_, greeting) = client.receive().await.unwrap() else { panic!("closed") };
+        let greeting = Greeting::parse(&greeting).unwrap();
+        let password = account.password.as_bytes();
+        let auth = match flavour() {
+            Flavour::MariaDb => native_password::scramble(&native_password::stage1(password), &greeting.nonce).to_vec(),
+            Flavour::MySql => caching_sha2::scramble(password, &greeting.nonce).to_vec(),
+        };
+        let response = HandshakeResponse {
+            capabilities: integration::wire::BASE,
+            max_packet: 1 << 24,
+            collation: 45,
+            user: account.name.to_owned(),
+            auth,
+            schema: None,
+            plugin: greeting.plugin.clone(),
+            attributes: Vec::new(),
+            zstd_level: None,
+        };
+        let mut payload = Vec::new();
+        response.write(&mut payload);
+        client.send(1, &payload).await.unwrap();
+        let Reply::Packet(_, mut said) = client.receive().await.unwrap() else { panic!("closed") };
+        if account.name == accounts::TLS_ONLY.name {
+            assert!(said.starts_with(b"\xff\x15\x04"), "1045: {}", said.escape_ascii());
+            continue;
+        }
+        if flavour() == Flavour::MySql {
+            assert_eq!(said, [1, 3], "it is not asked for the password");
+            let Reply::Packet(_, next) = client.receive().await.unwrap() else { panic!("closed") };
+            said = next;
+        }
+        assert_eq!(said.first(), Some(&0), "{}", said.escape_ascii());
+    }
+}
+
 #[tokio::test]
 async fn a_compressed_connection_works() {
     let options = proxy().options(APP).compression(Compression::default()).db_name(Some("shop"));

@@ -211,6 +211,7 @@ impl Exchange {
             Verdict::Refused(error) if ABOUT_THE_ACCOUNT.contains(&Errno(error.code)) => {
                 Action::Refuse { error, ground: Ground::Stale }
             }
+            Verdict::Refused(_) | Verdict::Unreachable(_) if self.start.borrowed => self.refused_by(verdict),
             // The server is full, gone or out of order: that is no reason to doubt a password that was right a while ago.
             Verdict::Refused(_) | Verdict::Unreachable(_) => self.accept(Some(known), fast, false),
             // The account has another plugin now. After the fast exchange the full one can follow, a switch cannot.

@@ -65,6 +65,7 @@ fn stranger(plugin: &str, answer: Vec<u8>) -> Start {
         can_switch: true,
         known: None,
         confirm: false,
+        borrowed: false,
         ask_servers: true,
     }
 }
@@ -117,6 +118,25 @@ fn who_is_known_needs_no_server() {
         let known = start.known.clone();
         play(start, accept(known, fast, false), vec![]);
     }
+}
+
+/// Bug: a client without TLS that cannot send its password was refused although a server, which had seen it in TLS, would have let it in.
+#[test]
+fn what_was_learned_in_tls_counts_without_it_when_a_server_says_so() {
+    let start = |answer| Start { confirm: true, borrowed: true, ..acquaintance(SHA2, answer, password("x")) };
+    let fits = || start(sha2("x", &OURS));
+    let log_in = || Action::LogIn(password("x"));
+    play(fits(), log_in(), vec![(Event::Verdict(Verdict::Accepted), accept(Some(password("x")), true, true))]);
+    // The account may require TLS, and nobody says that it does not.
+    let refused = |ground| Action::Refuse { error: denied(), ground };
+    play(fits(), log_in(), vec![(Event::Verdict(Verdict::Refused(denied())), refused(Ground::Stale))]);
+    let full = ServerError::new(errno::ER_CON_COUNT_ERROR, "the server's own words");
+    let told = Action::Refuse { error: full.clone(), ground: Ground::Judged };
+    play(fits(), log_in(), vec![(Event::Verdict(Verdict::Refused(full)), told)]);
+    let (mut machine, _) = Exchange::begin(fits());
+    let action = machine.step(Event::Verdict(Verdict::Unreachable("why".to_owned())));
+    assert_eq!(code(&action), Some(errno::ER_SERVER_SHUTDOWN.0));
+    play(start(sha2("another", &OURS)), Action::Probe, vec![]);
 }
 
 #[test]

@@ -214,7 +214,12 @@ async fn exchange(
     let told = asked.peer.ip.filter(|_| room.tells_addresses);
     let name = remembered_as(&asked.user, is_secure(client), told);
     let learned = if ask_servers { room.credentials.get(&name) } else { None };
-    let known = accounts.configured(&asked.user).or(learned);
+    let mut known = accounts.configured(&asked.user).or(learned);
+    // A server that has seen the password in TLS knows it without, too, and a client may rely on it that cannot send it otherwise.
+    let borrowed = ask_servers && known.is_none();
+    if borrowed {
+        known = room.credentials.get(&remembered_as(&asked.user, !is_secure(client), told));
+    }
     let start = Start {
         user: asked.user.clone(),
         host: asked.peer.host.clone(),
@@ -225,7 +230,8 @@ async fn exchange(
         secure: is_secure(client),
         can_switch: asked.capabilities.has(Capabilities::PLUGIN_AUTH),
         known: known.as_ref().map(|k| k.credential.clone()),
-        confirm: ask_servers && known.as_ref().is_some_and(|k| k.is_due(now(), room.limits.confirm_after)),
+        confirm: ask_servers && known.as_ref().is_some_and(|k| borrowed || k.is_due(now(), room.limits.confirm_after)),
+        borrowed,
         ask_servers,
     };
     let mut at_servers =
