@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
-/// How many there are, a power of two. When all are taken a receive says so, and its socket is read with a system call.
+/// How many there are, a power of two. When all are taken and bytes come, a receive says so, and its socket is read with a system call.
 const COUNT: u16 = 128;
-/// How long each is, bytes. Nearly every command and short reply fits; of more, the rest is read with a system call.
+/// How long each is, bytes. Nearly every command and short reply fits; of more, the rest is read with a system call, or stands in further ones.
 const LEN: usize = 4096;
 /// From one to the next, bytes: at a multiple of a page all would begin in the same few places of the processor's cache.
 const STRIDE: usize = LEN + 3 * 64;
@@ -30,6 +30,8 @@ pub(crate) struct Buffers {
     entries: *mut BufRingEntry,
     bytes: *mut u8,
     tail: u16,
+    /// Those that the kernel has.
+    left: u16,
 }
 
 impl Buffers {
@@ -39,9 +41,19 @@ impl Buffers {
         let bytes = zeroed(usize::from(COUNT) * STRIDE)?;
         // SAFETY: the memory is as long as COUNT entries, begins at a page, and is never freed.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, COUNT, GROUP, 0)? };
-        let mut buffers = Buffers { entries, bytes, tail: 0 };
+        let mut buffers = Buffers { entries, bytes, tail: 0, left: 0 };
         (0..COUNT).for_each(|id| buffers.give_back(id));
         Ok(buffers)
+    }
+
+    /// A completion has brought one.
+    pub(crate) fn note_taken(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// Whether so few are left that those of bytes which nobody has read yet are to be given back.
+    pub(crate) fn are_few(&self) -> bool {
+        self.left < COUNT / 2
     }
 
     /// The first `len` bytes of a buffer that a receive has filled.
@@ -63,6 +75,7 @@ impl Buffers {
             entry.set_len(LEN as u32);
             entry.set_bid(id);
         }
+        self.left += 1;
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: the address of the first entry; the tail lies in what that entry does not use, is aligned, and only the kernel reads it beside us.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries).cast_mut()) };

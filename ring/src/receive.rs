@@ -12,15 +12,16 @@ use crate::buffers::GROUP;
 use crate::request::{Standing, Taken, Ticket};
 use crate::ring::{CANCELED, Ring, cancel};
 
-/// From `linux/io_uring.h`: wait before trying, since nothing has come most likely.
+/// From `linux/io_uring.h`: wait before trying, since nothing has come most likely; and bring one after the other.
 const POLL_FIRST: u16 = 1;
+const MULTISHOT: u16 = 1 << 1;
 /// How often the ring is entered for one request to be taken back: others may be done first.
 const TRIES_MAX: usize = 64;
-/// Buffers for sending that are kept, and how long they are at most.
+/// How many buffers of bytes, to be sent or kept aside, are kept for later, and how long they are at most.
 const STOCK_MAX: usize = 64;
 const STOCKED_MAX: usize = 16 * 1024;
-/// A receive that has brought more than this, which nobody has read, is ended.
-const ASIDE_MAX: usize = 64 * 1024;
+/// A receive that has brought more than this, which nobody has read, is ended. What comes until it is may be as much as there are buffers (512 KiB).
+const ASIDE_MAX: usize = 16 * 1024;
 
 impl Ring {
     /// Asks for the next bytes of a socket; when it `keeps` on, for those behind them, too, until it is taken back or cannot go on.
@@ -28,16 +29,10 @@ impl Ring {
         let (ticket, fd) = self.place(socket, Some(waker.clone()), Vec::new());
         let place = &mut self.places[ticket.place()];
         (place.keeps, place.stays) = (keeps, keeps);
-        // The buffer is chosen when bytes have come.
-        let entry = match keeps {
-            true => opcode::RecvMulti::new(fd, GROUP).build(),
-            false => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
-                .buf_group(GROUP)
-                .ioprio(POLL_FIRST)
-                .build()
-                .flags(Flags::BUFFER_SELECT),
-        };
-        self.push_for(ticket, entry)
+        // The buffer is chosen when bytes have come: tried at once, it would fail for want of one although there is nothing to be read, again and again.
+        let how = if keeps { POLL_FIRST | MULTISHOT } else { POLL_FIRST };
+        let entry = opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(GROUP).ioprio(how).build();
+        self.push_for(ticket, entry.flags(Flags::BUFFER_SELECT))
     }
 
     /// Takes bytes of a receive that is done. `None` when it has brought none, else how many; and whether this was the last of them, behind which the
@@ -69,9 +64,10 @@ impl Ring {
         Some((n, if more { Taken::AllAndMoreWaits } else { Taken::All }))
     }
 
-    /// What a receive that keeps on has brought. One buffer is left where it is until it is read; of more the bytes are kept aside, and of many that nobody
-    /// reads it ends.
+    /// What a receive that keeps on has brought. One buffer is left where it is until it is read, as long as there are enough for others; else the bytes are kept
+    /// aside, and when they are many that nobody reads it ends.
     pub(crate) fn brought(&mut self, ticket: Ticket, result: i32, flags: u32) {
+        let few = self.buffers.are_few();
         let Some(place) = self.find(ticket) else { return };
         place.stays = cqueue::more(flags);
         let waker = place.waker.take();
@@ -84,10 +80,11 @@ impl Ring {
             return;
         }
         match place.done {
-            None => place.done = Some((result, flags)),
-            Some(_) if result > 0 => self.keep_aside(ticket, result, flags),
-            // The end or an error behind bytes that are not read yet: the socket tells it again, an error as the end.
-            Some(_) => {}
+            None if result <= 0 || !few => place.done = Some((result, flags)),
+            _ if result > 0 => self.keep_aside(ticket, result, flags),
+            // The end or an error behind bytes that are not read yet: the socket tells it again, an error as the end. That it was ended, or had no buffer,
+            // needs not be told: whoever has read the bytes asks the socket.
+            _ => {}
         }
         self.wakers.extend(waker);
     }
@@ -99,11 +96,12 @@ impl Ring {
         let (place, stock) = (&mut self.places[at], &mut self.stock);
         let Some((id, len)) = more(result, flags) else { return };
         if let Some((first, first_len)) = place.done.and_then(|(result, flags)| more(result, flags)) {
-            let mut bytes = stock.pop().unwrap_or_default();
-            bytes.extend_from_slice(self.buffers.filled(first, first_len).get(place.taken..).unwrap_or_default());
+            place.bytes = stock.pop().unwrap_or_default();
+            place.bytes.extend_from_slice(self.buffers.filled(first, first_len));
             self.buffers.give_back(first);
-            (place.bytes, place.taken) = (bytes, 0);
         }
+        place.bytes.drain(..place.taken);
+        place.taken = 0;
         place.bytes.extend_from_slice(self.buffers.filled(id, len));
         self.buffers.give_back(id);
         place.done = Some((1, 0));

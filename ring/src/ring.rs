@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Waker;
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::{IoUring, opcode, types};
+use io_uring::{IoUring, cqueue, opcode, types};
 
 use crate::buffers::Buffers;
 use crate::request::{Home, Mailbox, Place, Standing, TURNS, Ticket};
@@ -341,6 +341,9 @@ impl Ring {
         results.extend(self.uring.0.completion().map(|done| (done.user_data(), done.result(), done.flags())));
         let mut reactor = false;
         for (ticket, result, flags) in results.drain(..) {
+            if cqueue::buffer_select(flags).is_some() {
+                self.buffers.note_taken();
+            }
             match ticket {
                 REACTOR => (self.watches_reactor, reactor) = (false, true),
                 IGNORED => {}

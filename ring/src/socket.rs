@@ -15,6 +15,8 @@ use crate::ring::{Ring, breathe, here, take_back};
 
 /// Up to so many bytes are copied and sent with the next turn of the ring; more are sent at once.
 const COPIED_MAX: usize = 4096;
+/// A system call that fills so much room has more behind it.
+const BULK_MIN: usize = 4096;
 /// So much of what a peer does not take at once is copied, to be sent when it does.
 const WAITING_MAX: usize = 16 * 1024;
 
@@ -178,7 +180,7 @@ impl Socket {
                     Ok(n) => {
                         breathe();
                         *self.has_more.get_mut() = n == into.len();
-                        self.in_bulk |= n == into.len();
+                        self.in_bulk |= n == into.len() && n >= BULK_MIN;
                         return Poll::Ready(Ok(n));
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -218,7 +220,7 @@ impl Socket {
                         if taken == Taken::AllAndMoreWaits { self.read_on(into.get_mut(n..).unwrap_or_default()) } else { 0 };
                     return Poll::Ready(Ok(n + more));
                 }
-                // It could not be read that way: all buffers were taken, or a signal came.
+                // It could not be read that way: all buffers were taken, it was ended, or a signal came.
                 Ok(Step::Again) => *self.has_more.get_mut() = true,
                 Ok(Step::Failed(e)) | Err(e) => return Poll::Ready(Err(e)),
             }
@@ -320,8 +322,9 @@ impl Socket {
         standing.ok().flatten().unwrap_or_else(|| self.look())
     }
 
-    /// Whether what has come stands in a buffer of the ring: when none is left it is read with a system call.
-    pub fn has_buffer(&self) -> bool {
+    /// Whether what has come was received by the ring. When it had no buffer left it is read with a system call. For tests.
+    #[doc(hidden)]
+    pub fn has_received(&self) -> bool {
         self.here(|ring| matches!(ring.standing(self.receives.get(), None), Standing::Done(1..))).unwrap_or(false)
     }
 

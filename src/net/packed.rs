@@ -154,14 +154,16 @@ impl AsyncWrite for Packed {
         let seq = this.unpacker.next_seq();
         let taken = match &mut this.numbering {
             Some((assembly, numbering)) => {
-                let (taken, mut piece) = assembly.take(buf);
-                if piece.is_empty() {
-                    return Poll::Ready(Ok(taken));
+                let mut cut = assembly.take(buf);
+                if cut.piece.is_empty() {
+                    return Poll::Ready(Ok(cut.taken));
                 }
-                numbering.pass(&mut piece, seq, this.answers || assembly.is_between());
+                numbering.pass(&mut cut.piece, seq, this.answers || cut.is_whole);
                 this.answers = false;
-                this.packer.pack_all(&piece, seq, &mut this.output);
-                taken
+                this.packer.pack_all(&cut.piece, seq, &mut this.output);
+                // Room was made for it as long as it was.
+                this.output.shrink_to(OUTPUT_KEPT);
+                cut.taken
             }
             None => this.packer.pack(buf, seq, &mut this.output),
         };

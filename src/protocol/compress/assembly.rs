@@ -4,10 +4,10 @@
 //! Connector/Python without its C extension reads one piece more than the one that a packet begins in.
 
 use super::PIECE_MAX;
-use crate::protocol::frame::{HEADER_LEN, Header};
+use crate::protocol::frame::{HEADER_LEN, Header, MAX_PAYLOAD};
 
 /// A packet up to so long goes out in one piece, bytes. Longer ones are passed on as they come.
-const ASSEMBLED_MAX: usize = 1024 * 1024;
+const ASSEMBLED_MAX: usize = 512 * 1024;
 
 /// Cuts one direction of a stream.
 #[derive(Debug, Default)]
@@ -16,20 +16,41 @@ pub struct Assembly {
     begun: Vec<u8>,
     /// What is to come of a packet that is too long to be kept.
     left: usize,
+    /// The last packet was as long as can be: the next one belongs to it.
+    goes_on: bool,
+}
+
+/// What became of bytes.
+#[derive(Debug, Default)]
+pub struct Cut {
+    /// How many were taken, at least one.
+    pub taken: usize,
+    /// The piece that is to be sent now. It is empty when its packet is not whole yet.
+    pub piece: Vec<u8>,
+    /// It holds nothing but whole packets, and belongs to none before it.
+    pub is_whole: bool,
 }
 
 impl Assembly {
-    /// Takes bytes from the front of `bytes`, which is not empty: how many, and the piece that is to be sent now. It is empty when the packet is not whole yet.
-    pub fn take(&mut self, bytes: &[u8]) -> (usize, Vec<u8>) {
+    /// Takes bytes from the front of `bytes`, which is not empty.
+    pub fn take(&mut self, bytes: &[u8]) -> Cut {
+        let is_long = |header: &Header| header.packet_len() > ASSEMBLED_MAX;
+        if self.left == 0
+            && self.begun.is_empty()
+            && let Some(header) = Header::parse(bytes).filter(is_long)
+        {
+            self.left = header.packet_len();
+            self.goes_on = header.len as usize == MAX_PAYLOAD;
+        }
         if self.left > 0 {
             let piece = bytes.get(..self.left.min(PIECE_MAX)).unwrap_or(bytes);
             self.left -= piece.len();
-            return (piece.len(), piece.to_vec());
+            return Cut { taken: piece.len(), piece: piece.to_vec(), is_whole: false };
         }
         if self.begun.is_empty() {
             let whole = whole(bytes, ASSEMBLED_MAX, PIECE_MAX);
             if whole > 0 {
-                return (whole, bytes.get(..whole).unwrap_or(bytes).to_vec());
+                return self.cut(whole, bytes.get(..whole).unwrap_or(bytes).to_vec());
             }
         }
         // Of a header that is not whole itself the rest comes first.
@@ -41,25 +62,26 @@ impl Assembly {
             let part = rest.get(..needed(&self.begun) - self.begun.len()).unwrap_or(rest);
             self.begun.extend_from_slice(part);
             taken += part.len();
-            if needed(&self.begun) > ASSEMBLED_MAX {
-                self.left = needed(&self.begun) - self.begun.len();
-                return (taken, std::mem::take(&mut self.begun));
+            if let Some(header) = Header::parse(&self.begun).filter(is_long) {
+                self.left = header.packet_len() - self.begun.len();
+                self.goes_on = header.len as usize == MAX_PAYLOAD;
+                return Cut { taken, piece: std::mem::take(&mut self.begun), is_whole: false };
             }
         }
         if Header::parse(&self.begun).is_none_or(|header| self.begun.len() < header.packet_len()) {
-            return (taken, Vec::new());
+            return Cut { taken, ..Cut::default() };
         }
         // Whole ones behind it go along.
         let behind = bytes.get(taken..).unwrap_or_default();
         let room = PIECE_MAX.saturating_sub(self.begun.len());
         let more = whole(behind, room, room);
         self.begun.extend_from_slice(behind.get(..more).unwrap_or_default());
-        (taken + more, std::mem::take(&mut self.begun))
+        let piece = std::mem::take(&mut self.begun);
+        self.cut(taken + more, piece)
     }
 
-    /// Whether the last piece ended where a packet does.
-    pub fn is_between(&self) -> bool {
-        self.left == 0
+    fn cut(&mut self, taken: usize, piece: Vec<u8>) -> Cut {
+        Cut { taken, piece, is_whole: !std::mem::take(&mut self.goes_on) }
     }
 }
 
@@ -93,10 +115,10 @@ mod tests {
         let wire: Vec<u8> = packets.iter().flat_map(|len| packet(*len)).collect();
         for mut bytes in wire.chunks(part) {
             while !bytes.is_empty() {
-                let (taken, piece) = assembly.take(bytes);
-                assert!(taken > 0, "it takes something");
-                bytes = &bytes[taken..];
-                pieces.extend(Some(piece).filter(|piece| !piece.is_empty()));
+                let cut = assembly.take(bytes);
+                assert!(cut.taken > 0, "it takes something");
+                bytes = &bytes[cut.taken..];
+                pieces.extend(Some(cut.piece).filter(|piece| !piece.is_empty()));
             }
         }
         assert!(pieces.concat() == wire, "nothing is lost, doubled or held back at the end");
@@ -130,6 +152,28 @@ mod tests {
             let pieces = pieces(&[2, len, 0, 9], part);
             assert!(pieces.iter().all(|piece| piece.len() <= PIECE_MAX), "parts of {part}");
             assert!(pieces.last().unwrap().len() <= 17, "parts of {part}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_a_packet_before_it_is_not_whole() {
+        for (packets, whole) in [
+            (&[3, 4][..], &[true][..]),
+            (&[MAX_PAYLOAD, 0, 9], &[false, true]),
+            (&[MAX_PAYLOAD, MAX_PAYLOAD, 2], &[false, false]),
+            (&[ASSEMBLED_MAX, 2], &[true]),
+        ] {
+            let mut assembly = Assembly::default();
+            let mut found = Vec::new();
+            for packet in packets.iter().map(|len| packet(*len)) {
+                let mut bytes = &packet[..];
+                while !bytes.is_empty() {
+                    let cut = assembly.take(bytes);
+                    bytes = &bytes[cut.taken..];
+                    found.push(cut.is_whole);
+                }
+            }
+            assert!(found.ends_with(whole), "{packets:?}: {found:?}");
         }
     }
 }

@@ -13,11 +13,16 @@ pub const PIECE_MAX: usize = 64 * 1024;
 const PACKED_FROM: usize = 50;
 /// zlib's level, the one servers use.
 const ZLIB_LEVEL: u32 = 6;
+/// Pieces above [`PIECE_MAX`] are packed quickly, whatever was agreed upon: the thread's other clients wait meanwhile.
+const FAST_ZLIB_LEVEL: u32 = 1;
+const FAST_ZSTD_LEVEL: u8 = 1;
 
 /// The libraries' states, one of each kind per thread: every piece is packed by itself and at once.
 #[derive(Default)]
 struct Library {
     zlib: Option<Compress>,
+    /// For long pieces.
+    fast_zlib: Option<Compress>,
     zstd: Option<(u8, Compressor<'static>)>,
 }
 
@@ -74,14 +79,24 @@ impl Packer {
         let room = room.get_mut(..room_len)?;
         match self.algorithm {
             Algorithm::Zlib => {
-                let zlib = library.zlib.get_or_insert_with(|| Compress::new(Compression::new(ZLIB_LEVEL), true));
+                let (zlib, level) = match piece.len() > PIECE_MAX {
+                    true => (&mut library.fast_zlib, FAST_ZLIB_LEVEL),
+                    false => (&mut library.zlib, ZLIB_LEVEL),
+                };
+                let zlib = zlib.get_or_insert_with(|| Compress::new(Compression::new(level), true));
                 zlib.reset();
                 let status = zlib.compress(piece, room, FlushCompress::Finish).ok()?;
                 (status == Status::StreamEnd).then_some(zlib.total_out() as usize)
             }
             Algorithm::Zstd { level } => {
-                if library.zstd.as_ref().is_none_or(|(made_for, _)| *made_for != level) {
-                    library.zstd = Some((level, Compressor::new(i32::from(level)).ok()?));
+                let level = if piece.len() > PIECE_MAX { level.min(FAST_ZSTD_LEVEL) } else { level };
+                match &mut library.zstd {
+                    Some((made_for, _)) if *made_for == level => {}
+                    Some((made_for, zstd)) => {
+                        zstd.set_compression_level(i32::from(level)).ok()?;
+                        *made_for = level;
+                    }
+                    none => *none = Some((level, Compressor::new(i32::from(level)).ok()?)),
                 }
                 library.zstd.as_mut()?.1.compress_to_buffer(piece, room).ok()
             }
