@@ -89,7 +89,7 @@ impl Ring {
         self.wakers.extend(waker);
     }
 
-    /// Bytes that came before those in front of them were read.
+    /// Bytes that came before those in front of them were read, or while buffers are few.
     fn keep_aside(&mut self, ticket: Ticket, result: i32, flags: u32) {
         let at = ticket.place();
         let more = |result, flags| Some((cqueue::buffer_select(flags)?, usize::try_from(result).ok()?));

@@ -67,7 +67,7 @@ pub(crate) struct Place {
     pub(crate) asked_to_end: bool,
     /// How many bytes of what a receive has brought have been read.
     pub(crate) taken: usize,
-    /// A send's bytes; those of a receive that has brought more than one buffer before anybody read it.
+    /// A send's bytes; those of a receive that were kept aside until somebody reads them.
     pub(crate) bytes: Vec<u8>,
     /// How many of them are sent.
     pub(crate) sent: usize,

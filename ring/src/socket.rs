@@ -215,9 +215,14 @@ impl Socket {
             match step {
                 Ok(Step::Wait) => return Poll::Pending,
                 Ok(Step::Read(n, taken)) => {
-                    self.in_bulk &= taken != Taken::All;
                     let more =
                         if taken == Taken::AllAndMoreWaits { self.read_on(into.get_mut(n..).unwrap_or_default()) } else { 0 };
+                    // It ends with the first read that leaves nothing behind.
+                    self.in_bulk &= match taken {
+                        Taken::All => false,
+                        Taken::AllAndMoreWaits => *self.has_more.get_mut(),
+                        Taken::Part | Taken::AllAndStays => true,
+                    };
                     return Poll::Ready(Ok(n + more));
                 }
                 // It could not be read that way: all buffers were taken, it was ended, or a signal came.

@@ -161,8 +161,6 @@ impl AsyncWrite for Packed {
                 numbering.pass(&mut cut.piece, seq, this.answers || cut.is_whole);
                 this.answers = false;
                 this.packer.pack_all(&cut.piece, seq, &mut this.output);
-                // Room was made for it as long as it was.
-                this.output.shrink_to(OUTPUT_KEPT);
                 cut.taken
             }
             None => this.packer.pack(buf, seq, &mut this.output),
@@ -171,7 +169,11 @@ impl AsyncWrite for Packed {
         // What does not go out now goes with the next write or flush.
         match this.poll_drain(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            _ => Poll::Ready(Ok(taken)),
+            _ => {
+                // While it waits, it has no more room than it needs: some was made for what it was before it was packed.
+                this.output.shrink_to(OUTPUT_KEPT);
+                Poll::Ready(Ok(taken))
+            }
         }
     }
 

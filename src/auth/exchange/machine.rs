@@ -198,7 +198,7 @@ impl Exchange {
     /// The client knows what is known.
     fn proved(&mut self, known: Arc<Credential>) -> Action {
         let fast = self.plugin == Some(Plugin::CachingSha2) && self.answer().is_some_and(|a| !a.is_empty());
-        if self.start.confirm {
+        if self.start.confirm || self.start.borrowed {
             self.state = State::Confirming { known: known.clone(), fast };
             return Action::LogIn(known);
         }

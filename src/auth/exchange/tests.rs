@@ -123,7 +123,7 @@ fn who_is_known_needs_no_server() {
 /// Bug: a client without TLS that cannot send its password was refused although a server, which had seen it in TLS, would have let it in.
 #[test]
 fn what_was_learned_in_tls_counts_without_it_when_a_server_says_so() {
-    let start = |answer| Start { confirm: true, borrowed: true, ..acquaintance(SHA2, answer, password("x")) };
+    let start = |answer| Start { borrowed: true, ..acquaintance(SHA2, answer, password("x")) };
     let fits = || start(sha2("x", &OURS));
     let log_in = || Action::LogIn(password("x"));
     play(fits(), log_in(), vec![(Event::Verdict(Verdict::Accepted), accept(Some(password("x")), true, true))]);

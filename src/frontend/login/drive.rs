@@ -230,7 +230,7 @@ async fn exchange(
         secure: is_secure(client),
         can_switch: asked.capabilities.has(Capabilities::PLUGIN_AUTH),
         known: known.as_ref().map(|k| k.credential.clone()),
-        confirm: ask_servers && known.as_ref().is_some_and(|k| borrowed || k.is_due(now(), room.limits.confirm_after)),
+        confirm: ask_servers && known.as_ref().is_some_and(|k| k.is_due(now(), room.limits.confirm_after)),
         borrowed,
         ask_servers,
     };

@@ -236,6 +236,32 @@ fn what_comes_before_anybody_reads_is_there_afterwards() {
     }
 }
 
+/// Bug: behind something long, a client whose commands are longer than one buffer had each receive asked for anew.
+#[test]
+fn a_receive_stays_again_behind_something_long() {
+    use std::io::Write;
+    for driver in ALL {
+        on_a_worker(driver, async move {
+            let (mut ours, mut peer) = pair();
+            let mut buffer = Buffer::new();
+            for len in [1_000_000, 5000, 5000, 5000] {
+                let mut says = peer.try_clone().unwrap();
+                let said = aside(move || says.write_all(&bytes(len)).unwrap());
+                let mut came = 0;
+                while came < len {
+                    came += buffer.fill(&mut ours).await.unwrap();
+                    buffer.consume(buffer.len());
+                }
+                said.await;
+            }
+            if let Some(Socket::Ring(socket)) = ours.socket() {
+                assert_eq!(socket.is_at_rest(), driver != Driver::KeepingRing);
+            }
+            peer.flush().unwrap();
+        });
+    }
+}
+
 /// Bug: a receive that was tried at once found no buffer, although nothing had come, and was asked for again and again.
 #[test]
 fn one_that_waits_is_left_in_peace_while_others_hold_all_buffers() {

@@ -39,8 +39,7 @@ impl Assembly {
             && self.begun.is_empty()
             && let Some(header) = Header::parse(bytes).filter(is_long)
         {
-            self.left = header.packet_len();
-            self.goes_on = header.len as usize == MAX_PAYLOAD;
+            self.pass_on(header, 0);
         }
         if self.left > 0 {
             let piece = bytes.get(..self.left.min(PIECE_MAX)).unwrap_or(bytes);
@@ -63,8 +62,7 @@ impl Assembly {
             self.begun.extend_from_slice(part);
             taken += part.len();
             if let Some(header) = Header::parse(&self.begun).filter(is_long) {
-                self.left = header.packet_len() - self.begun.len();
-                self.goes_on = header.len as usize == MAX_PAYLOAD;
+                self.pass_on(header, self.begun.len());
                 return Cut { taken, piece: std::mem::take(&mut self.begun), is_whole: false };
             }
         }
@@ -78,6 +76,12 @@ impl Assembly {
         self.begun.extend_from_slice(behind.get(..more).unwrap_or_default());
         let piece = std::mem::take(&mut self.begun);
         self.cut(taken + more, piece)
+    }
+
+    /// A packet is too long to be kept, of which so many bytes have been.
+    fn pass_on(&mut self, header: Header, kept: usize) {
+        self.left = header.packet_len() - kept;
+        self.goes_on = header.len as usize == MAX_PAYLOAD;
     }
 
     fn cut(&mut self, taken: usize, piece: Vec<u8>) -> Cut {
