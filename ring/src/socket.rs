@@ -86,10 +86,15 @@ impl Socket {
         }
     }
 
-    /// From now on a receive goes on behind what it brings: a peer that sends little by little, as clients do, costs one request in all. A socket that
-    /// leaves its thread ([`Socket::come_to_rest`]) pays for having it taken back.
-    pub fn keep_receiving(&mut self) {
-        self.keeps = true;
+    /// Whether receives that are asked for from now on go on behind what they bring: a peer that sends little by little costs one request in all then. A
+    /// socket that leaves its thread ([`Socket::come_to_rest`]) pays for having it taken back.
+    pub fn keep_receiving(&mut self, keeps: bool) {
+        self.keeps = keeps;
+    }
+
+    /// Whether the ring is waiting for its bytes: what has come is told then without asking the system. `false` on another thread.
+    pub fn is_watched(&self) -> bool {
+        self.here(|ring| ring.standing(self.receives.get(), None) == Standing::Waits).unwrap_or(false)
     }
 
     /// The socket underneath, for its addresses and options.
@@ -123,6 +128,37 @@ impl Socket {
         }
         self.receives.set(Ticket::NONE);
         self.is_at_rest()
+    }
+
+    /// Leaves it to itself on its ring, where it may wait for what comes as long as its owner is asked for nothing. On another thread it must be at rest. `false` when
+    /// something has come, or waits to be sent.
+    pub fn rest_here(&self) -> bool {
+        if !self.keeps {
+            return self.come_to_rest();
+        }
+        let receives = self.here(|ring| {
+            if ring.standing(self.sends.get(), None) != Standing::None {
+                return Standing::Done(0);
+            }
+            self.sends.set(Ticket::NONE);
+            match ring.standing(self.receives.get(), None) {
+                // It had no buffer, or was ended: the next read asks anew.
+                Standing::Done(result) if result < 0 && self.look() == Seen::Quiet => {
+                    ring.free(self.receives.get());
+                    Standing::None
+                }
+                standing => standing,
+            }
+        });
+        match receives {
+            Ok(Standing::Waits) => true,
+            Ok(Standing::None) => {
+                self.receives.set(Ticket::NONE);
+                true
+            }
+            Ok(Standing::Done(_)) => false,
+            Err(_) => self.is_at_rest(),
+        }
     }
 
     /// Takes the socket off the ring, on any thread. It is blocking.
@@ -313,15 +349,16 @@ impl Socket {
         }
     }
 
-    /// What it looks like, on any thread. Asks the system only when the ring is not waiting for its bytes.
-    pub fn seen(&self) -> Seen {
+    /// What it looks like, on any thread. Asks the system only when the ring is not waiting for its bytes, or when it is to be certain: the ring tells of
+    /// what had come when its thread turned last.
+    pub fn seen(&self, certain: bool) -> Seen {
         let standing = self.here(|ring| match ring.standing(self.receives.get(), None) {
             Standing::Done(result) if self.receives.get() != Ticket::NONE => Some(match result {
                 0 => Seen::Closed,
                 1.. => Seen::Bytes,
                 _ => self.look(),
             }),
-            Standing::Waits => Some(Seen::Quiet),
+            Standing::Waits if !certain => Some(Seen::Quiet),
             _ => None,
         });
         standing.ok().flatten().unwrap_or_else(|| self.look())

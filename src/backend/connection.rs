@@ -4,12 +4,14 @@
 mod begins;
 mod error;
 mod guard;
+mod home;
 mod reset;
 mod statements;
 
 pub use begins::{NET_TIMEOUTS, own, with};
 pub use error::CommandError;
 pub use guard::Guard;
+use home::Home;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::checkout::PoolSettings;
 use crate::backend::connect::Connected;
-use crate::net::{Buffer, Idle, Severer, Stream, Worker};
+use crate::net::{Buffer, Severer, Stream};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, Header};
@@ -170,8 +172,7 @@ pub struct Connection {
     pub idle_limit: Option<Duration>,
     /// How often its pool had been outdated when it was opened.
     pub outdated: u64,
-    /// The worker to whose reactor its socket belongs.
-    home: Worker,
+    home: Home,
     prepared: HashMap<Arc<PreparedText>, statements::ServerStatement, foldhash::fast::RandomState>,
     to_close: Vec<u32>,
     /// A user variable had a value here. That it has none any more can only be brought about by a reset.
@@ -215,12 +216,6 @@ pub fn put_query(out: &mut Vec<u8>, capabilities: Capabilities, sql: &[u8]) {
     }
 }
 
-/// For so long after its last use a connection is taken for as good as it was then, where looking costs a system call. A reactor's notes, which cost none,
-/// are as old.
-const JUST_USED: Duration = Duration::from_millis(1);
-/// Where it costs one, idle connections are looked at by the keeper of the pool only after so long; whoever takes one looks himself.
-const LOOKED_AT_AFTER: Duration = Duration::from_secs(30);
-
 impl Connection {
     /// A connection that has just been authenticated.
     /// It belongs to the worker whose thread this is.
@@ -239,7 +234,7 @@ impl Connection {
             idle_since: Instant::now(),
             idle_limit: None,
             outdated: 0,
-            home: Worker::here(),
+            home: Home::here(),
             prepared: HashMap::default(),
             to_close: Vec::new(),
             dirty_users: false,
@@ -254,32 +249,6 @@ impl Connection {
             guard: Guard::default(),
             tainted: false,
         }
-    }
-
-    /// Whether it is fit for the next statement: nothing came while it was idle, the server has not closed it. Costs no
-    /// system call when all is well.
-    pub fn is_quiet(&self) -> bool {
-        self.stream.idle() == Idle::Quiet
-    }
-
-    /// Whether it has ended while it was idle. Where looking costs a system call, it is looked at only when it has been idle for a while.
-    pub fn is_stale(&self, since: Instant, now: Instant) -> bool {
-        (!self.stream.asks_the_system() || now.duration_since(since) > LOOKED_AT_AFTER) && !self.is_quiet()
-    }
-
-    /// Whether its server may be about to close it because of its `wait_timeout`.
-    pub fn is_overdue(&self) -> bool {
-        self.idle_limit.is_some_and(|limit| self.idle_since.elapsed() > limit)
-    }
-
-    /// Whether it may be handed out on this thread, where it belongs from now on.
-    pub fn is_fit(&mut self) -> bool {
-        self.is_still_fit(Instant::now()) && !self.is_overdue() && self.come_home().is_ok()
-    }
-
-    /// Whether the session that holds it may go on with it.
-    pub fn is_still_fit(&self, now: Instant) -> bool {
-        self.stream.asks_the_system() && now.duration_since(self.idle_since) < JUST_USED || self.is_quiet()
     }
 
     /// Sends one command and waits for its OK, or for the EOF that `COM_SET_OPTION` is answered with.
@@ -466,33 +435,5 @@ impl Connection {
         PrepareOk::parse(payload)
             .map(|ok| ok.statement_id)
             .ok_or_else(|| CommandError::Nonsense("an unreadable answer to COM_STMT_PREPARE".to_owned()))
-    }
-
-    /// Moves its socket to the reactor of this thread, if it belongs to another worker.
-    ///
-    /// # Errors
-    /// Those of the system; it must be closed then.
-    pub fn come_home(&mut self) -> std::io::Result<()> {
-        if self.home != Worker::here() {
-            self.stream.move_here()?;
-            self.home = Worker::here();
-        }
-        Ok(())
-    }
-
-    /// How well it suits a session: `None` not at all, `u32::MAX` nothing needs to be sent and it belongs to this worker.
-    pub fn suits(&self, want: &Arc<State>, text: Option<&Arc<PreparedText>>) -> Option<u32> {
-        let same = Arc::ptr_eq(&self.have, want) || self.have == *want;
-        let prepared = text.is_none_or(|text| self.prepared.contains_key(text));
-        match (same, prepared) {
-            _ if self.have.role().is_some() && want.role().is_none() => None,
-            (true, true) if self.home == Worker::here() => Some(u32::MAX),
-            (true, true) => Some(4),
-            (false, true) if self.have.schema() == want.schema() => Some(3),
-            (true, false) => Some(2),
-            _ if self.have.schema().is_some() && want.schema().is_none() => None,
-            _ if self.have.schema() == want.schema() => Some(1),
-            _ => Some(0),
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! place, whatever happened to the task that held it.
 
 mod close;
+mod give_back;
 mod lease;
 mod room;
 
@@ -24,10 +25,10 @@ use crate::backend::aim::Aims;
 pub use crate::backend::checkout::{CheckoutError, PoolSettings, Wanted};
 use crate::backend::connect::{self, ConnectError, Connected, Login, ServerAddress};
 use crate::backend::connection::{ALWAYS_CAPABILITIES, CommandError, Connection, LAYOUT_CAPABILITIES, PoolKey};
-use crate::backend::pool_book::{Checkout, Counts, Given, PoolBook, Ticket};
+use crate::backend::pool_book::{Checkout, Counts, PoolBook, Ticket};
 use crate::backend::tls::ServerTls;
 use crate::metrics::histogram::AtomicHistogram;
-use crate::net::{Severer, timer};
+use crate::net::{Severer, Worker, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::compress::Algorithm;
 use crate::session::state::{Change, State};
@@ -40,7 +41,7 @@ type Handed = Option<Box<Connection>>;
 
 struct Inside {
     book: PoolBook<Arc<PoolKey>, Box<Connection>>,
-    waiters: HashMap<Ticket, oneshot::Sender<Handed>>,
+    waiters: HashMap<Ticket, (oneshot::Sender<Handed>, Worker)>,
     /// Checkouts served by an idle connection.
     reused: u64,
 }
@@ -204,7 +205,7 @@ impl ServerPool {
             (closed, served.into_iter().filter_map(|ticket| inside.waiters.remove(&ticket)).collect::<Vec<_>>())
         };
         self.count_closed(closed.len());
-        for sender in served {
+        for (sender, _) in served {
             // A waiter that left meanwhile finds the place when what it was given is dropped.
             let _ = sender.send(None);
         }
@@ -219,7 +220,8 @@ impl ServerPool {
         loop {
             let connection = {
                 let mut inside = self.inside.lock();
-                let connection = inside.book.take_idle(wanted.key, |c| c.suits(wanted.state, wanted.text))?;
+                let connection =
+                    inside.book.take_idle_if(wanted.key, |c| c.suits(wanted.state, wanted.text), |c| c.goes_on_here())?;
                 inside.reused += 1;
                 connection
             };
@@ -247,7 +249,7 @@ impl ServerPool {
                 match checkout {
                     Checkout::Wait(ticket) => {
                         let (sender, receiver) = oneshot::channel();
-                        inside.waiters.insert(ticket, sender);
+                        inside.waiters.insert(ticket, (sender, Worker::here()));
                         Err(Waiting { pool: self.clone(), ticket, receiver, served: false })
                     }
                     other => Ok(other),
@@ -255,8 +257,10 @@ impl ServerPool {
             };
             match checkout {
                 Ok(Checkout::Use(connection)) => {
-                    let mut lease = Lease::of(connection, self.clone());
-                    if lease.is_fit() {
+                    let lease = Lease::of(connection, self.clone()).brought_over().await;
+                    if let Some(mut lease) = lease
+                        && lease.is_fit()
+                    {
                         lease.serial += 1;
                         self.inside.lock().reused += 1;
                         return Ok(lease);
@@ -278,7 +282,8 @@ impl ServerPool {
 
     /// The connection that was given back as (`thread_id`, `serial`), if nobody has used it since and it is idle.
     pub fn retake(self: &Arc<Self>, key: &Arc<PoolKey>, thread_id: u64, serial: u64) -> Option<Lease> {
-        let connection = self.inside.lock().book.retake(key, |c| c.thread_id == thread_id && c.serial == serial)?;
+        let connection =
+            self.inside.lock().book.retake(key, |c| c.thread_id == thread_id && c.serial == serial && c.goes_on_here())?;
         let mut lease = Lease::of(connection, self.clone());
         lease.is_fit().then_some(lease)
     }
@@ -297,7 +302,10 @@ impl ServerPool {
         drop(waiting);
         let place = match handed {
             Some(connection) => {
-                let mut lease = Lease::of(connection, self.clone());
+                // Given by a thread that ends.
+                let Some(mut lease) = Lease::of(connection, self.clone()).brought_over().await else {
+                    return Err(CheckoutError::Exhausted { waited: started.elapsed(), counts: self.counts() });
+                };
                 let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_fit();
                 if suits {
                     self.note_wait(started);
@@ -428,68 +436,6 @@ impl ServerPool {
         self.wait_us.record(waited);
         if let Some(histogram) = self.waits.get() {
             histogram.observe(waited.as_secs_f64());
-        }
-    }
-
-    fn take_back(self: Arc<Self>, mut connection: Box<Connection>, now: Instant) {
-        connection.idle_since = now;
-        let unfit = connection.tainted || now > connection.expires || self.aims.has(connection.thread_id);
-        // What is under way on this thread's ring cannot be waited for on another.
-        if unfit || !connection.stream.come_to_rest() {
-            return self.discard(connection);
-        }
-        let mut inside = self.inside.lock();
-        // Looked at under the lock, or it might be put among the idle ones right behind their closing.
-        if connection.outdated != self.outdated.load(Ordering::Acquire) {
-            drop(inside);
-            return self.discard(connection);
-        }
-        let given = inside.book.give_back(|connection| &connection.key, connection, now);
-        let given = Self::sender(&mut inside, given);
-        drop(inside);
-        self.pass_on(given);
-    }
-
-    fn discard(&self, connection: Box<Connection>) {
-        self.count_closed(1);
-        drop(connection);
-        self.place_free();
-    }
-
-    fn place_free(&self) {
-        let given = {
-            let mut inside = self.inside.lock();
-            let given = inside.book.lost();
-            Self::sender(&mut inside, given)
-        };
-        self.pass_on(given);
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn sender(
-        inside: &mut Inside,
-        given: Given<Box<Connection>>,
-    ) -> (Option<(oneshot::Sender<Handed>, Handed)>, Option<Box<Connection>>) {
-        match given {
-            Given::Kept => (None, None),
-            Given::Close(connection) => (None, Some(connection)),
-            Given::To(ticket, connection) => match inside.waiters.remove(&ticket) {
-                Some(sender) => (Some((sender, Some(connection))), None),
-                None => (None, Some(connection)),
-            },
-            Given::Place(ticket, close) => (inside.waiters.remove(&ticket).map(|sender| (sender, None)), close),
-        }
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn pass_on(&self, (to, close): (Option<(oneshot::Sender<Handed>, Handed)>, Option<Box<Connection>>)) {
-        if close.is_some() {
-            self.count_closed(1);
-        }
-        drop(close);
-        if let Some((sender, handed)) = to {
-            // A waiter that left meanwhile finds what it was given when it is dropped.
-            let _ = sender.send(handed);
         }
     }
 }

@@ -92,9 +92,19 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
 
     /// An idle connection, the one that `score` likes best, as [`PoolBook::checkout`] would give it.
     pub fn take_idle(&mut self, key: &K, score: impl Fn(&C) -> Option<u32>) -> Option<C> {
-        let connection = self.take_best(key, score)?;
+        self.take_idle_if(key, score, |_| true)
+    }
+
+    /// The same, unless that one cannot be used `here`: it stays idle then.
+    pub fn take_idle_if(&mut self, key: &K, score: impl Fn(&C) -> Option<u32>, here: impl Fn(&C) -> bool) -> Option<C> {
+        let connection = self.take_best(key, score, here)?;
         self.used += 1;
         Some(connection)
+    }
+
+    /// Who is served next.
+    pub fn next_waiter(&self) -> Option<Ticket> {
+        self.waiting.front().map(|(ticket, _)| *ticket)
     }
 
     /// Asks for a connection. `score` judges an idle one: `None` may not be used, otherwise the highest wins; `u32::MAX` ends the search.
@@ -124,7 +134,7 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
         self.take_idle(key, |c| is(c).then_some(u32::MAX))
     }
 
-    fn take_best(&mut self, key: &K, score: impl Fn(&C) -> Option<u32>) -> Option<C> {
+    fn take_best(&mut self, key: &K, score: impl Fn(&C) -> Option<u32>, here: impl Fn(&C) -> bool) -> Option<C> {
         let list = self.idle.get_mut(key)?;
         let mut best: Option<(usize, u32)> = None;
         for (index, idle) in list.iter().enumerate().rev().take(LOOKED_AT_MAX) {
@@ -137,7 +147,7 @@ impl<K: Hash + Eq + Clone, C> PoolBook<K, C> {
                 }
             }
         }
-        let (index, _) = best?;
+        let (index, _) = best.filter(|(index, _)| list.get(*index).is_some_and(|idle| here(&idle.connection)))?;
         let taken = list.remove(index);
         // An emptied list stays for the connection that comes back; `retire` removes it when none does.
         self.idle_count -= 1;

@@ -179,7 +179,7 @@ impl Client {
             Poll::Ready(())
         })
         .await;
-        self.stream.keep_receiving();
+        self.stream.keep_receiving(true);
         'served: while let Ok(mut buffer) = self.next_bytes_in_time().await {
             loop {
                 match self.next_command(&mut buffer).await {

@@ -179,7 +179,7 @@ impl Client {
         if let Some(lease) = self.held.take() {
             // What may commit is not sent to a server that has gone: nobody could tell then what has become of it.
             let fit = match may_commit(job.statement, job.statement.class == Class::Read, self.session.in_transaction()) {
-                true => lease.is_quiet(),
+                true => lease.is_quiet_for_certain(),
                 false => lease.is_still_fit(now),
             };
             if fit {

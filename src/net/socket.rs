@@ -60,10 +60,23 @@ impl Socket {
     }
 
     /// See [`Stream::keep_receiving`](crate::net::Stream::keep_receiving).
-    pub(super) fn keep_receiving(&mut self) {
+    pub(super) fn keep_receiving(&mut self, keeps: bool) {
         if let Socket::Ring(s) = self {
-            s.keep_receiving();
+            s.keep_receiving(keeps);
         }
+    }
+
+    /// See [`Stream::rest_here`](crate::net::Stream::rest_here).
+    pub(super) fn rest_here(&self) -> bool {
+        match self {
+            Socket::Ring(s) => s.rest_here(),
+            Socket::Tcp(_) | Socket::Unix(_) | Socket::Lost => true,
+        }
+    }
+
+    /// See [`Stream::is_at_rest`](crate::net::Stream::is_at_rest).
+    pub(super) fn is_at_rest(&self) -> bool {
+        !matches!(self, Socket::Ring(s) if !s.is_at_rest())
     }
 
     /// See [`Stream::come_to_rest`](crate::net::Stream::come_to_rest).
@@ -86,12 +99,12 @@ impl Socket {
     }
 
     /// See [`Stream::idle`](crate::net::Stream::idle).
-    pub(super) fn idle(&self) -> Idle {
+    pub(super) fn idle(&self, certain: bool) -> Idle {
         let peek = |socket: socket2::SockRef<'_>| socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
         match self {
             Socket::Tcp(s) => noted(|seen| s.try_io(Interest::READABLE, || seen(peek(s.into())))),
             Socket::Unix(s) => noted(|seen| s.try_io(Interest::READABLE, || seen(peek(s.into())))),
-            Socket::Ring(s) => match s.seen() {
+            Socket::Ring(s) => match s.seen(certain) {
                 Seen::Quiet => Idle::Quiet,
                 Seen::Bytes => Idle::Bytes,
                 Seen::Closed => Idle::Closed,

@@ -185,10 +185,10 @@ impl Stream {
         .await
     }
 
-    /// Whoever has it will read what comes for as long as it lives, on this thread: where it is on a ring, what comes needs not be asked for each time.
-    pub fn keep_receiving(&mut self) {
+    /// Whether whoever has it will read what comes for a long time, on this thread: where it is on a ring, what comes needs not be asked for each time then.
+    pub fn keep_receiving(&mut self, keeps: bool) {
         if let Some(socket) = self.socket_mut() {
-            socket.keep_receiving();
+            socket.keep_receiving(keeps);
         }
     }
 
@@ -225,9 +225,18 @@ impl Stream {
     /// Looks at an idle stream without waiting. Without a system call as long as the kernel has reported nothing, where the socket is one
     /// that the kernel reports of.
     pub fn idle(&self) -> Idle {
+        self.seen(false)
+    }
+
+    /// The same, where it must be certain that the peer has not closed it by now: a ring's socket asks the system.
+    pub fn idle_for_certain(&self) -> Idle {
+        self.seen(true)
+    }
+
+    fn seen(&self, certain: bool) -> Idle {
         match self {
             Stream::Packed(packed) if packed.has_bytes() => Idle::Bytes,
-            other => other.socket().map_or(Idle::Closed, Socket::idle),
+            other => other.socket().map_or(Idle::Closed, |socket| socket.idle(certain)),
         }
     }
 
@@ -246,7 +255,18 @@ impl Stream {
 
     /// Whether [`Stream::idle`] costs a system call.
     pub fn asks_the_system(&self) -> bool {
-        matches!(self.socket(), Some(Socket::Ring(_)))
+        matches!(self.socket(), Some(Socket::Ring(s)) if !s.is_watched())
+    }
+
+    /// Leaves it to itself on this thread, until it is used again: here, or elsewhere when it [is at rest](Stream::is_at_rest). `false` when something has
+    /// come, or waits to be sent.
+    pub fn rest_here(&self) -> bool {
+        self.socket().is_none_or(Socket::rest_here)
+    }
+
+    /// Whether it may go on on any thread. Told on the thread whose ring it is on, or when it was left to itself there.
+    pub fn is_at_rest(&self) -> bool {
+        self.socket().is_none_or(Socket::is_at_rest)
     }
 
     /// Brings it to where nothing is under way on its thread's ring, called there: it may go on on any thread then. `false` when something has come, or waits to

@@ -97,6 +97,11 @@ impl Ender {
 }
 
 impl Tasks {
+    /// Those of this thread, where it runs any.
+    pub fn here() -> Option<Tasks> {
+        HERE.try_with(|here| here.borrow().as_ref().map(|here| here.tasks.clone())).ok().flatten()
+    }
+
     /// How many there are that have not been ended, those started [`beside`] others too.
     pub fn count(&self) -> usize {
         self.0.lives.lock().tasks.len()
@@ -231,8 +236,7 @@ fn run_next() -> bool {
 
 /// Starts something beside the task that runs, on the same thread. Where no task runs and there is no runtime, it is not done.
 pub fn beside(work: impl Future<Output = ()> + Send + 'static) {
-    let here = HERE.try_with(|here| here.borrow().as_ref().map(|here| here.tasks.clone()));
-    match here.ok().flatten() {
+    match Tasks::here() {
         Some(tasks) => {
             _ = tasks.spawn(|alive| async move {
                 work.await;

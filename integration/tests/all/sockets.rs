@@ -68,3 +68,51 @@ async fn shared_by_few(cluster: &Cluster, io_uring: &str, tls: &str) -> Proxy {
     let proxy = Proxy::before(cluster).every_server("max_connections", "2").every_server("tls", &format!("{{ mode = \"{tls}\" }}"));
     proxy.set("proxy.worker_threads", "3").set("proxy.io_uring", io_uring).start().await.unwrap()
 }
+
+/// More often than a connection must be wanted by one thread before it stays there.
+const OFTEN: usize = 20;
+
+/// A connection that is at home with the clients of one thread goes to those of another, and one that its server has closed there is not used.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_goes_to_another_thread_when_it_is_wanted_there() {
+    let master = cluster().server("db1");
+    let schema = schema("sockets_home").await;
+    master
+        .run(&[&format!("CREATE TABLE {schema}.t (n INT PRIMARY KEY)"), &format!("INSERT INTO {schema}.t VALUES (7)")])
+        .await
+        .unwrap();
+    let ours = format!("SELECT id FROM information_schema.processlist WHERE db = '{schema}'");
+    let mut direct = master.root().await.unwrap();
+    for tls in ["disabled", "preferred"] {
+        let proxy = shared_by_few(cluster(), "true", tls).await;
+        // Each goes to the thread that has fewest.
+        let mut clients = [proxy.connect(&schema).await.unwrap(), proxy.connect(&schema).await.unwrap()];
+        let mut used: Vec<u64> = Vec::new();
+        for round in 0..4 {
+            for client in &mut clients {
+                for _ in 0..OFTEN {
+                    let n: Option<u64> = client.query_first("/* sluice: master */ SELECT n FROM t").await.unwrap();
+                    assert_eq!(n, Some(7));
+                }
+                client.query_drop("BEGIN").await.unwrap();
+                for n in 0..OFTEN {
+                    let sum: Option<usize> = client.query_first(format!("SELECT n + {n} FROM t")).await.unwrap();
+                    assert_eq!(sum, Some(7 + n));
+                }
+                client.query_drop("COMMIT").await.unwrap();
+                used.extend(direct.query::<u64, _>(&ours).await.unwrap());
+            }
+            used.dedup();
+            if round == 1 {
+                assert_eq!(used.len(), 1, "{tls}: one connection serves both: {used:?}");
+                // Idle, it is closed by its server.
+                direct.query_drop(format!("KILL {}", used[0])).await.unwrap();
+                while direct.query::<u64, _>(&ours).await.unwrap().contains(&used[0]) {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            }
+        }
+        assert_eq!(used.len(), 2, "{tls}: one after the other: {used:?}");
+        drop((clients, proxy));
+    }
+}

@@ -80,7 +80,7 @@ fn pair() -> (Stream, TcpStream) {
     ours.set_nonblocking(true).unwrap();
     let mut ours = Stream::from(Socket::of_std(ours).unwrap());
     if HERE.get() == Driver::KeepingRing {
-        ours.keep_receiving();
+        ours.keep_receiving(true);
     }
     (ours, peer)
 }
@@ -429,6 +429,59 @@ fn one_that_is_listened_to_comes_to_rest_unless_something_has_come() {
                 assert_eq!(came, [says, b"more"].concat());
             });
         }
+    }
+}
+
+/// One that keeps receiving does so while it is left to itself: what comes then is told of. Another thread has it when it was brought to rest.
+#[test]
+fn one_that_is_left_to_itself_tells_of_what_comes() {
+    use std::io::{Read, Write};
+    for driver in ALL {
+        let (tell, told) = std::sync::mpsc::channel::<(Stream, TcpStream)>();
+        on_a_worker(driver, async move {
+            let (mut ours, mut peer) = pair();
+            for _ in 0..3 {
+                ours.send_all(b"question").await.unwrap();
+                let answers = aside(move || {
+                    peer.read_exact(&mut [0; 8]).unwrap();
+                    peer.write_all(b"answer").unwrap();
+                    peer
+                });
+                ours.read_exact(&mut [0; 6]).await.unwrap();
+                peer = answers.await;
+                while !ours.rest_here() {
+                    timer::sleep(MOMENT).await;
+                }
+                assert_eq!([ours.idle(), ours.idle_for_certain()], [Idle::Quiet; 2]);
+                let watched = sluice_ring::is_here() && driver == Driver::KeepingRing;
+                assert_eq!(ours.is_at_rest(), !watched);
+                assert_eq!(ours.asks_the_system(), sluice_ring::is_here() && !watched);
+            }
+            let (mut told_of, mut left) = pair();
+            poll_fn(|cx| Poll::Ready(told_of.poll_readable(cx))).await.is_pending().then_some(()).unwrap();
+            assert!(told_of.rest_here());
+            left.write_all(b"a farewell").unwrap();
+            // The system knows at once, the ring when it has turned.
+            while told_of.idle_for_certain() == Idle::Quiet {
+                timer::sleep(MOMENT).await;
+            }
+            timer::sleep(MOMENT).await;
+            assert_eq!(told_of.idle(), Idle::Bytes);
+            drop(left);
+            told_of.read_exact(&mut [0; 10]).await.unwrap();
+            while told_of.idle_for_certain() != Idle::Closed {
+                timer::sleep(MOMENT).await;
+            }
+            assert!(ours.come_to_rest() && ours.is_at_rest());
+            tell.send((ours, peer)).unwrap();
+        });
+        let (mut ours, mut peer) = told.recv().unwrap();
+        on_a_worker(driver, async move {
+            assert!(ours.is_at_rest());
+            ours.move_here().unwrap();
+            peer.write_all(b"more").unwrap();
+            ours.read_exact(&mut [0; 4]).await.unwrap();
+        });
     }
 }
 
