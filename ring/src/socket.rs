@@ -92,9 +92,10 @@ impl Socket {
         self.keeps = keeps;
     }
 
-    /// Whether the ring is waiting for its bytes: what has come is told then without asking the system. `false` on another thread.
+    /// Whether [`Socket::seen`] tells without asking the system: the ring waits for its bytes, or has brought some. `false` on another thread.
     pub fn is_watched(&self) -> bool {
-        self.here(|ring| ring.standing(self.receives.get(), None) == Standing::Waits).unwrap_or(false)
+        let standing = self.here(|ring| ring.standing(self.receives.get(), None));
+        matches!(standing, Ok(Standing::Waits | Standing::Done(0..)))
     }
 
     /// The socket underneath, for its addresses and options.
@@ -102,7 +103,8 @@ impl Socket {
         &self.socket
     }
 
-    /// Whether the ring has nothing to do for it and nothing for its owner: it may be taken off. Called on its thread.
+    /// Whether the ring has nothing to do for it and nothing for its owner: it may be taken off. On another thread it tells what was found when its own asked
+    /// last.
     pub fn is_at_rest(&self) -> bool {
         let standings = self.here(|ring| [&self.receives, &self.sends].map(|slot| ring.standing(slot.get(), None)));
         match standings {
@@ -116,49 +118,53 @@ impl Socket {
         }
     }
 
-    /// Brings it to rest, where only a receive is under way that nothing has come for: who reads to the end of what there is, as TLS does, leaves one. Costs a
-    /// system call then. Whether it is at rest, see [`Socket::is_at_rest`].
+    /// Brings it to rest, where nothing has come: a receive that is under way is taken back, which costs a system call. Called on its thread, or when it is
+    /// at rest.
     pub fn come_to_rest(&self) -> bool {
-        if self.is_at_rest() {
-            return true;
+        match self.unused_receive() {
+            Ok(Standing::None) => {}
+            Ok(Standing::Waits) => {
+                // Something may have come that it was about to bring.
+                if take_back(self.receives.get()) != Some(Standing::None) || self.look() != Seen::Quiet {
+                    return false;
+                }
+                self.receives.set(Ticket::NONE);
+            }
+            Ok(Standing::Done(_)) => return false,
+            Err(_) => {}
         }
-        let waits = self.here(|ring| ring.standing(self.receives.get(), None) == Standing::Waits);
-        if !matches!(waits, Ok(true)) || take_back(self.receives.get()) != Some(Standing::None) {
-            return false;
-        }
-        self.receives.set(Ticket::NONE);
         self.is_at_rest()
     }
 
-    /// Leaves it to itself on its ring, where it may wait for what comes as long as its owner is asked for nothing. On another thread it must be at rest. `false` when
-    /// something has come, or waits to be sent.
+    /// Leaves it to itself on its ring, where it may wait for what comes as long as its owner is asked for nothing. Called on its thread, or when it is
+    /// at rest. `false` when something has come, or waits to be sent.
     pub fn rest_here(&self) -> bool {
-        if !self.keeps {
-            return self.come_to_rest();
+        if self.keeps && matches!(self.unused_receive(), Ok(Standing::Waits)) {
+            return self.here(|ring| ring.standing(self.sends.get(), None) == Standing::None).unwrap_or(false);
         }
-        let receives = self.here(|ring| {
-            if ring.standing(self.sends.get(), None) != Standing::None {
-                return Standing::Done(0);
-            }
-            self.sends.set(Ticket::NONE);
-            match ring.standing(self.receives.get(), None) {
-                // It had no buffer, or was ended: the next read asks anew.
-                Standing::Done(result) if result < 0 && self.look() == Seen::Quiet => {
-                    ring.free(self.receives.get());
-                    Standing::None
-                }
-                standing => standing,
-            }
-        });
-        match receives {
-            Ok(Standing::Waits) => true,
-            Ok(Standing::None) => {
+        self.come_to_rest()
+    }
+
+    /// How the receive of a socket stands of which all was read: waiting, or none. One that had no buffer, or was ended, is forgotten: the next read asks
+    /// anew.
+    fn unused_receive(&self) -> io::Result<Standing> {
+        let looks_quiet = || self.look() == Seen::Quiet;
+        let standing = self.here(|ring| match ring.standing(self.receives.get(), None) {
+            Standing::Done(result) if result < 0 && looks_quiet() => {
+                ring.free(self.receives.get());
                 self.receives.set(Ticket::NONE);
-                true
+                Standing::None
             }
-            Ok(Standing::Done(_)) => false,
-            Err(_) => self.is_at_rest(),
+            standing => standing,
+        })?;
+        // Of an end that was found behind the last bytes nothing else tells.
+        if standing == Standing::None && self.has_more.load(Ordering::Relaxed) {
+            if !looks_quiet() {
+                return Ok(Standing::Done(0));
+            }
+            self.has_more.store(false, Ordering::Relaxed);
         }
+        Ok(standing)
     }
 
     /// Takes the socket off the ring, on any thread. It is blocking.
@@ -350,7 +356,7 @@ impl Socket {
     }
 
     /// What it looks like, on any thread. Asks the system only when the ring is not waiting for its bytes, or when it is to be certain: the ring tells of
-    /// what had come when its thread turned last.
+    /// what it had brought when its thread turned last.
     pub fn seen(&self, certain: bool) -> Seen {
         let standing = self.here(|ring| match ring.standing(self.receives.get(), None) {
             Standing::Done(result) if self.receives.get() != Ticket::NONE => Some(match result {
@@ -454,7 +460,16 @@ impl Drop for Socket {
         if tickets == [Ticket::NONE; 2] {
             return;
         }
-        if self.here(|ring| tickets.into_iter().for_each(|ticket| ring.abandon(ticket))).is_err() {
+        let abandoned = self.here(|ring| {
+            // The peer is to see the end now, and not when a receive that stays has been taken back.
+            if ring.standing(self.sends.get(), None) == Standing::None
+                && ring.standing(self.receives.get(), None) == Standing::Waits
+            {
+                let _ = self.socket.shutdown(Shutdown::Both);
+            }
+            tickets.into_iter().for_each(|ticket| ring.abandon(ticket));
+        });
+        if abandoned.is_err() {
             // Its own thread lets go of it when it turns, which the end of the socket makes it do if something is under way.
             tickets.into_iter().filter(|ticket| *ticket != Ticket::NONE).for_each(|ticket| self.home.mailbox.put(ticket));
             let _ = self.socket.shutdown(Shutdown::Both);

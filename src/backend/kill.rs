@@ -85,7 +85,7 @@ pub async fn aside(pool: &Arc<ServerPool>, by: Wanted<'_>, sql: &str) -> Result<
 }
 
 async fn reply_aside(pool: &Arc<ServerPool>, by: Wanted<'_>, sql: &str) -> Result<Aside, KillError> {
-    if let Some(mut lease) = pool.take_idle(by) {
+    if let Some(mut lease) = pool.take_any_idle(by).await {
         // One that had broken while it was idle is dropped.
         if let Ok(reply) = lease.raw_reply(sql.as_bytes()).await {
             let answer = Aside { reply, capabilities: lease.capabilities, thread_id: lease.thread_id };

@@ -37,6 +37,9 @@ use crate::topology::{Flavor, ServerId};
 /// Connections are not idle for longer than `pool.idle_timeout` and this: see [`ServerPool::retire`].
 const RETIRED_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a thread is waited for that has an idle connection: one that has so much to do is left alone.
+const BROUGHT_WITHIN: Duration = Duration::from_secs(1);
+
 type Handed = Option<Box<Connection>>;
 
 struct Inside {
@@ -234,6 +237,26 @@ impl ServerPool {
         }
     }
 
+    /// The same, brought over from another thread if need be.
+    pub async fn take_any_idle(self: &Arc<Self>, wanted: Wanted<'_>) -> Option<Lease> {
+        if let Some(lease) = self.take_idle(wanted) {
+            return Some(lease);
+        }
+        let connection = self.inside.lock().book.take_idle(wanted.key, |c| c.suits(wanted.state, wanted.text))?;
+        self.hand_out(connection).await
+    }
+
+    /// An idle connection, taken from the books. `None`: it was not fit and is closed, or its thread does not let go of it now and gives it back later.
+    async fn hand_out(self: &Arc<Self>, connection: Box<Connection>) -> Option<Lease> {
+        let lease = Lease::of(connection, self.clone()).brought_over();
+        let mut lease = timer::timeout(BROUGHT_WITHIN, lease).await.ok()??;
+        lease.is_fit().then(|| {
+            lease.serial += 1;
+            self.inside.lock().reused += 1;
+            lease
+        })
+    }
+
     /// A connection for `wanted`: idle, else new, else the first that comes back.
     ///
     /// # Errors
@@ -257,15 +280,9 @@ impl ServerPool {
             };
             match checkout {
                 Ok(Checkout::Use(connection)) => {
-                    let lease = Lease::of(connection, self.clone()).brought_over().await;
-                    if let Some(mut lease) = lease
-                        && lease.is_fit()
-                    {
-                        lease.serial += 1;
-                        self.inside.lock().reused += 1;
+                    if let Some(lease) = self.hand_out(connection).await {
                         return Ok(lease);
                     }
-                    // The server closed it while it was idle; dropping the lease frees the place.
                 }
                 Ok(Checkout::Open { evict }) => {
                     if evict.is_some() {
@@ -275,7 +292,11 @@ impl ServerPool {
                     return Box::pin(self.open(Place(Some(self.clone())), wanted, Instant::now())).await;
                 }
                 Ok(Checkout::Wait(_)) => unreachable!("made into a waiter above"),
-                Err(waiting) => return Box::pin(self.wait(waiting, wanted)).await,
+                Err(waiting) => {
+                    if let Some(lease) = Box::pin(self.wait(waiting, wanted)).await? {
+                        return Ok(lease);
+                    }
+                }
             }
         }
     }
@@ -288,7 +309,8 @@ impl ServerPool {
         lease.is_fit().then_some(lease)
     }
 
-    async fn wait(self: &Arc<Self>, mut waiting: Waiting, wanted: Wanted<'_>) -> Result<Lease, CheckoutError> {
+    /// `None`: what was given was lost, and is to be asked for again.
+    async fn wait(self: &Arc<Self>, mut waiting: Waiting, wanted: Wanted<'_>) -> Result<Option<Lease>, CheckoutError> {
         let started = Instant::now();
         let limit = self.settings.lock().checkout_timeout;
         let handed = match timer::timeout(limit, &mut waiting.receiver).await {
@@ -302,23 +324,22 @@ impl ServerPool {
         drop(waiting);
         let place = match handed {
             Some(connection) => {
-                // Given by a thread that ends.
-                let Some(mut lease) = Lease::of(connection, self.clone()).brought_over().await else {
-                    return Err(CheckoutError::Exhausted { waited: started.elapsed(), counts: self.counts() });
-                };
+                // It may have been given by a thread that did not see who waits.
+                let lease = timer::timeout(BROUGHT_WITHIN, Lease::of(connection, self.clone()).brought_over());
+                let Some(mut lease) = lease.await.ok().flatten() else { return Ok(None) };
                 let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_fit();
                 if suits {
                     self.note_wait(started);
                     lease.serial += 1;
                     self.inside.lock().reused += 1;
-                    return Ok(lease);
+                    return Ok(Some(lease));
                 }
                 // It was his turn: whoever began to wait after him waits on.
                 lease.close()
             }
             None => self.clone(),
         };
-        self.open(Place(Some(place)), wanted, started).await
+        self.open(Place(Some(place)), wanted, started).await.map(Some)
     }
 
     async fn open(self: &Arc<Self>, place: Place, wanted: Wanted<'_>, started: Instant) -> Result<Lease, CheckoutError> {

@@ -4,7 +4,7 @@
 //! * a client comes in: [`listener`], [`workers`], [`login`] ([`tls`], [`refusals`]), [`beginnings`], [`enter`], [`registry`], [`client`];
 //! * the way of a statement: [`query`], `job`, `reading` (1), `cached`, [`flight`], [`capture`] and `shared_cache` (4), `place` (5, 6),
 //!   `admit`, `changed`, `send` (7), [`relay`] (8), `learn`, [`written`] (9), `leave`, `count` (10);
-//! * other ways: [`prepared`], `long` and [`upload`], [`answers`], `ask`, `ask_first`, `numbers`, `processlist`, [`kill`];
+//! * other ways: [`prepared`], `long` and [`upload`], [`answers`], `ask`, `ask_first`, `numbers`, `processlist`, `status`, [`kill`];
 //! * what can go wrong: [`errors`], `refused`, `lost`, `replay`, `schemaless`, [`unrestored`], `bounds`;
 //! * what all of them use: [`shared`], `boxed`.
 
@@ -46,6 +46,7 @@ mod schemaless;
 mod send;
 pub mod shared;
 mod shared_cache;
+mod status;
 pub mod tls;
 pub mod unrestored;
 pub mod upload;

@@ -30,6 +30,7 @@ pub enum Peer {
 #[derive(Debug)]
 pub struct Packed {
     inner: Stream,
+    pub(super) algorithm: Algorithm,
     unpacker: Unpacker,
     packer: Packer,
     /// Cuts and numbers what a client is sent.
@@ -47,6 +48,7 @@ impl Packed {
     pub(super) fn new(inner: Stream, algorithm: Algorithm, peer: Peer) -> Packed {
         Packed {
             inner,
+            algorithm,
             unpacker: Unpacker::new(algorithm, peer == Peer::Client),
             packer: Packer::new(algorithm),
             numbering: (peer == Peer::Client).then(Default::default),

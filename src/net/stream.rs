@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustls::CommonState;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -71,6 +72,23 @@ impl Stream {
         match self {
             Stream::Packed(s) => s.inner().is_tls(),
             other => matches!(other, Stream::Tls(_)),
+        }
+    }
+
+    /// What was agreed upon in TLS, where it is on.
+    pub fn tls_session(&self) -> Option<&CommonState> {
+        match self {
+            Stream::Packed(s) => s.inner().tls_session(),
+            Stream::Tls(tls) => Some(tls.get_ref().1),
+            Stream::Plain(_) | Stream::Gone => None,
+        }
+    }
+
+    /// How it is compressed, if it is.
+    pub fn compression(&self) -> Option<Algorithm> {
+        match self {
+            Stream::Packed(packed) => Some(packed.algorithm),
+            _ => None,
         }
     }
 
@@ -228,7 +246,8 @@ impl Stream {
         self.seen(false)
     }
 
-    /// The same, where it must be certain that the peer has not closed it by now: a ring's socket asks the system.
+    /// The same, where it must be as certain as can be that the peer has not closed it by now: a ring's socket asks the system. Others have their reactor's
+    /// notes.
     pub fn idle_for_certain(&self) -> Idle {
         self.seen(true)
     }
@@ -264,7 +283,7 @@ impl Stream {
         self.socket().is_none_or(Socket::rest_here)
     }
 
-    /// Whether it may go on on any thread. Told on the thread whose ring it is on, or when it was left to itself there.
+    /// Whether it may go on on any thread, as its own thread has found when it was left to itself there.
     pub fn is_at_rest(&self) -> bool {
         self.socket().is_none_or(Socket::is_at_rest)
     }

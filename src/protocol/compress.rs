@@ -23,7 +23,7 @@ use super::Capabilities;
 
 pub use assembly::Assembly;
 pub use numbering::Numbering;
-pub use pack::{PIECE_MAX, Packer};
+pub use pack::{PIECE_MAX, Packer, ZLIB_LEVEL};
 pub use unpack::{Step, Unpacker};
 
 /// Bytes of a piece's header.

@@ -388,7 +388,9 @@ async fn compressed_servers() {
         let mut conn = proxy.connect("shop").await.unwrap();
         let (_, mut direct) = pair("shop").await;
         busy(&mut conn, &mut direct, &schema, way).await;
-        let on: (String, String) = conn.query_first("SHOW SESSION STATUS LIKE 'Compression'").await.unwrap().unwrap();
+        // Asked so, a server tells of its own connection.
+        let on = "SHOW SESSION STATUS WHERE Variable_name = 'Compression'";
+        let on: (String, String) = conn.query_first(on).await.unwrap().unwrap();
         let offered = way == "zlib" || flavour() == Flavour::MySql;
         assert_eq!(on.1, if offered { "ON" } else { "OFF" }, "{way}");
         // Plain clients check the numbers of packets; the servers number those of compressed replies otherwise.
@@ -462,4 +464,30 @@ async fn a_result_of_more_columns_than_sixteen_bits_count() {
         told.push(format!("{:?}", wire.query("SELECT 1").await.unwrap()));
     }
     assert!(told[0] == told[2] && told[1] == told[3], "{}", &told[2][..told[2].len().min(500)]);
+}
+
+/// A client is told of its own connection, not of the one between Sluice and the server: a driver asks so whether it is safe.
+#[tokio::test]
+async fn a_client_is_told_whether_its_own_connection_has_tls_and_is_compressed() {
+    let mysql = flavour() == Flavour::MySql;
+    for (tls, compressed) in [(false, false), (true, false), (false, true), (true, true)] {
+        let ssl = SslOpts::default().with_danger_accept_invalid_certs(true);
+        let options = proxy().options(APP).db_name(Some("shop")).ssl_opts(tls.then_some(ssl));
+        let options = if compressed { options.compression(Compression::default()) } else { options };
+        let mut conn = proxy().connect_with(options).await.unwrap();
+        let mut told = async |pattern: &str| -> Vec<(String, String)> {
+            conn.query(format!("SHOW SESSION STATUS LIKE '{pattern}'")).await.unwrap()
+        };
+        let row = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        assert_eq!(told("ssl_version").await, row("Ssl_version", if tls { "TLSv1.3" } else { "" }));
+        let cipher = told("Ssl_cipher").await;
+        assert_eq!((cipher.len(), cipher[0].0.as_str(), cipher[0].1.starts_with("TLS_")), (1, "Ssl_cipher", tls), "{cipher:?}");
+        assert!(told("ssl%").await.contains(&cipher[0]));
+        let (on, algorithm) = if compressed { ("ON", "zlib") } else { ("OFF", "") };
+        assert_eq!(told("compression").await, row("Compression", on));
+        if mysql {
+            assert_eq!(told("compression_algorithm").await, row("Compression_algorithm", algorithm));
+            assert_eq!(told("compression_level").await, row("Compression_level", if compressed { "6" } else { "0" }));
+        }
+    }
 }

@@ -50,7 +50,7 @@ impl Connection {
         self.stream.idle() == Idle::Quiet
     }
 
-    /// The same, where it must be certain.
+    /// The same, as certain as can be.
     pub fn is_quiet_for_certain(&self) -> bool {
         self.stream.idle_for_certain() == Idle::Quiet
     }
@@ -111,13 +111,15 @@ impl Connection {
         let prepared = text.is_none_or(|text| self.prepared.contains_key(text));
         match (same, prepared) {
             _ if self.have.role().is_some() && want.role().is_none() => None,
+            _ if self.have.schema().is_some() && want.schema().is_none() && !same => None,
+            // To bring it over takes more than what another one lacks.
+            _ if !self.goes_on_here() => Some(u32::from(same)),
             (true, true) if self.home.is_here() => Some(u32::MAX),
-            (true, true) => Some(4),
-            (false, true) if self.have.schema() == want.schema() => Some(3),
-            (true, false) => Some(2),
-            _ if self.have.schema().is_some() && want.schema().is_none() => None,
-            _ if self.have.schema() == want.schema() => Some(1),
-            _ => Some(0),
+            (true, true) => Some(5),
+            (false, true) if self.have.schema() == want.schema() => Some(4),
+            (true, false) => Some(3),
+            _ if self.have.schema() == want.schema() => Some(2),
+            _ => Some(1),
         }
     }
 }
@@ -133,9 +135,10 @@ impl Lease {
         tasks.spawn(|alive| async move {
             // One for which something has come is not fit, as whoever waits for it finds.
             self.stream.come_to_rest();
-            // Nobody waits for it any more: it is as good as it was.
+            // Nobody waits for it any more: it is as good as it was, and as old.
             if let Err(lease) = tell.send(self) {
-                lease.give_back(Instant::now());
+                let since = lease.idle_since;
+                lease.give_back(since);
             }
             drop(alive);
         });

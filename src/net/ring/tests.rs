@@ -485,6 +485,40 @@ fn one_that_is_left_to_itself_tells_of_what_comes() {
     }
 }
 
+/// Bugs: after something long, of which the receive was ended, it did not come to rest; and after something with the end right behind it, it did.
+#[test]
+fn one_of_which_all_was_read_comes_to_rest_unless_it_has_ended() {
+    use std::io::Write;
+    for driver in ALL {
+        on_a_worker(driver, async move {
+            for (len, ends) in [(5, false), (100_000, false), (5, true), (20_000, true)] {
+                for stays in [false, true] {
+                    let (mut ours, mut peer) = pair();
+                    assert!(poll_fn(|cx| Poll::Ready(ours.poll_readable(cx))).await.is_pending());
+                    peer.write_all(&bytes(len)).unwrap();
+                    let mut peer = Some(peer).filter(|_| !ends);
+                    let (mut came, mut buffer) = (0, Buffer::new());
+                    while came < len {
+                        came += buffer.fill(&mut ours).await.unwrap();
+                        buffer.consume(buffer.len());
+                    }
+                    timer::sleep(MOMENT).await;
+                    let rests = if stays { ours.rest_here() } else { ours.come_to_rest() };
+                    // A reactor has noted the end.
+                    let quiet = rests && ours.idle() == Idle::Quiet;
+                    assert_eq!(quiet, !ends, "{driver:?} {len} {stays}");
+                    if let Some(peer) = &mut peer {
+                        timer::sleep(MOMENT).await;
+                        assert!(ours.come_to_rest() && ours.is_at_rest(), "{driver:?} {len} {stays}");
+                        peer.write_all(b"more").unwrap();
+                        ours.read_exact(&mut [0; 4]).await.unwrap();
+                    }
+                }
+            }
+        });
+    }
+}
+
 #[test]
 fn another_thread_wakes_a_worker_that_waits() {
     for driver in ALL {

@@ -12,7 +12,7 @@ pub const PIECE_MAX: usize = 64 * 1024;
 /// Shorter pieces are not worth packing (`MIN_COMPRESS_LENGTH` of the servers).
 const PACKED_FROM: usize = 50;
 /// zlib's level, the one servers use.
-const ZLIB_LEVEL: u32 = 6;
+pub const ZLIB_LEVEL: u8 = 6;
 /// Pieces above [`PIECE_MAX`] are packed quickly, whatever was agreed upon: the thread's other clients wait meanwhile.
 const FAST_ZLIB_LEVEL: u32 = 1;
 const FAST_ZSTD_LEVEL: u8 = 1;
@@ -81,7 +81,7 @@ impl Packer {
             Algorithm::Zlib => {
                 let (zlib, level) = match piece.len() > PIECE_MAX {
                     true => (&mut library.fast_zlib, FAST_ZLIB_LEVEL),
-                    false => (&mut library.zlib, ZLIB_LEVEL),
+                    false => (&mut library.zlib, u32::from(ZLIB_LEVEL)),
                 };
                 let zlib = zlib.get_or_insert_with(|| Compress::new(Compression::new(level), true));
                 zlib.reset();
