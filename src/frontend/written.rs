@@ -82,7 +82,9 @@ impl Client {
     /// it failed, the tables that `DROP TABLE a, missing` did find. The error tells no GTID, so the
     /// server is asked. `false`: it could not be asked.
     pub(super) async fn learn_position(&mut self, lease: &mut Lease) -> bool {
-        let position = match self.session.pins.has(PinReason::SessionStatus) {
+        // What leaves a trace as it is clears the list of conditions, which the session may ask there for more than was taken of it.
+        let untraced = self.session.pins.has(PinReason::SessionStatus) && self.left.warning_count() == 0;
+        let position = match untraced {
             true => position_untraced(lease).await,
             false => {
                 let sql = match lease.flavor {
