@@ -504,6 +504,8 @@ fn one_of_which_all_was_read_comes_to_rest_unless_it_has_ended() {
                     }
                     timer::sleep(MOMENT).await;
                     let rests = if stays { ours.rest_here() } else { ours.come_to_rest() };
+                    let is_told = driver == Driver::KeepingRing && sluice_ring::is_here();
+                    assert!(!(rests && ends && is_told), "{driver:?} {len} {stays}");
                     // A reactor has noted the end.
                     let quiet = rests && ours.idle() == Idle::Quiet;
                     assert_eq!(quiet, !ends, "{driver:?} {len} {stays}");
