@@ -119,10 +119,21 @@ impl Socket {
     }
 
     /// Brings it to rest, where nothing has come: a receive that is under way is taken back, which costs a system call. Called on its thread, or when it is
-    /// at rest.
+    /// at rest. `false` when something has come, or waits to be sent.
     pub fn come_to_rest(&self) -> bool {
+        self.rest(false)
+    }
+
+    /// The same, but that a receive which keeps on is left waiting: the socket may be used on its thread alone then.
+    pub fn rest_here(&self) -> bool {
+        self.rest(self.keeps)
+    }
+
+    fn rest(&self, may_wait: bool) -> bool {
         match self.unused_receive() {
-            Ok(Standing::None) => {}
+            Ok(Standing::Waits) if may_wait => {
+                return self.here(|ring| ring.standing(self.sends.get(), None) == Standing::None).unwrap_or(false);
+            }
             Ok(Standing::Waits) => {
                 // Something may have come that it was about to bring.
                 if take_back(self.receives.get()) != Some(Standing::None) || self.look() != Seen::Quiet {
@@ -131,18 +142,9 @@ impl Socket {
                 self.receives.set(Ticket::NONE);
             }
             Ok(Standing::Done(_)) => return false,
-            Err(_) => {}
+            Ok(Standing::None) | Err(_) => {}
         }
         self.is_at_rest()
-    }
-
-    /// Leaves it to itself on its ring, where it may wait for what comes as long as its owner is asked for nothing. Called on its thread, or when it is
-    /// at rest. `false` when something has come, or waits to be sent.
-    pub fn rest_here(&self) -> bool {
-        if self.keeps && matches!(self.unused_receive(), Ok(Standing::Waits)) {
-            return self.here(|ring| ring.standing(self.sends.get(), None) == Standing::None).unwrap_or(false);
-        }
-        self.come_to_rest()
     }
 
     /// How the receive of a socket stands of which all was read: waiting, or none. One that had no buffer, or was ended, is forgotten: the next read asks

@@ -37,9 +37,6 @@ use crate::topology::{Flavor, ServerId};
 /// Connections are not idle for longer than `pool.idle_timeout` and this: see [`ServerPool::retire`].
 const RETIRED_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a thread is waited for that has an idle connection: one that has so much to do is left alone.
-const BROUGHT_WITHIN: Duration = Duration::from_secs(1);
-
 type Handed = Option<Box<Connection>>;
 
 struct Inside {
@@ -248,8 +245,7 @@ impl ServerPool {
 
     /// An idle connection, taken from the books. `None`: it was not fit and is closed, or its thread does not let go of it now and gives it back later.
     async fn hand_out(self: &Arc<Self>, connection: Box<Connection>) -> Option<Lease> {
-        let lease = Lease::of(connection, self.clone()).brought_over();
-        let mut lease = timer::timeout(BROUGHT_WITHIN, lease).await.ok()??;
+        let mut lease = Lease::of(connection, self.clone()).brought_over().await?;
         lease.is_fit().then(|| {
             lease.serial += 1;
             self.inside.lock().reused += 1;
@@ -325,8 +321,7 @@ impl ServerPool {
         let place = match handed {
             Some(connection) => {
                 // It may have been given by a thread that did not see who waits.
-                let lease = timer::timeout(BROUGHT_WITHIN, Lease::of(connection, self.clone()).brought_over());
-                let Some(mut lease) = lease.await.ok().flatten() else { return Ok(None) };
+                let Some(mut lease) = Lease::of(connection, self.clone()).brought_over().await else { return Ok(None) };
                 let suits = lease.suits(wanted.state, wanted.text).is_some() && lease.is_fit();
                 if suits {
                     self.note_wait(started);

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{Connection, PreparedText};
 use crate::backend::pool::Lease;
 use crate::net::tasks::Tasks;
-use crate::net::{Idle, Worker};
+use crate::net::{Idle, Worker, timer};
 use crate::session::state::State;
 
 /// For so long after its last use a connection is taken for as good as it was then, where looking costs a system call. A reactor's notes, which cost none,
@@ -22,6 +22,9 @@ const JUST_USED: Duration = Duration::from_millis(1);
 const LOOKED_AT_AFTER: Duration = Duration::from_secs(30);
 /// So often in a row it must have been wanted on its own thread before it leaves its receive there.
 const AT_HOME_MIN: u8 = 16;
+
+/// How long a thread is waited for that has an idle connection: one that has so much to do is left alone.
+const BROUGHT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The worker to whose ring or reactor a connection's socket belongs.
 #[derive(Debug)]
@@ -80,14 +83,6 @@ impl Connection {
         self.home.is_here() || self.stream.is_at_rest()
     }
 
-    /// Leaves it idle, for whoever wants it on this thread or, when it is `to_go`, on another. `false`: something has come, or is under way, and it must be closed.
-    pub fn come_to_rest(&mut self, to_go: bool) -> bool {
-        match to_go {
-            true => self.stream.come_to_rest(),
-            false => self.stream.rest_here(),
-        }
-    }
-
     /// Moves its socket to the ring or reactor of this thread, if it belongs to another worker.
     ///
     /// # Errors
@@ -125,7 +120,7 @@ impl Connection {
 }
 
 impl Lease {
-    /// The connection, to be used on this thread. `None`: its home has ended, and the connection with it.
+    /// The connection, to be used on this thread. `None`: its home does not let go of it now and gives it back later, or has ended with it.
     pub async fn brought_over(self) -> Option<Lease> {
         if self.goes_on_here() {
             return Some(self);
@@ -142,6 +137,6 @@ impl Lease {
             }
             drop(alive);
         });
-        told.await.ok()
+        timer::timeout(BROUGHT_WITHIN, told).await.ok()?.ok()
     }
 }

@@ -23,12 +23,18 @@ impl ServerPool {
     pub(super) fn take_back(self: Arc<Self>, mut connection: Box<Connection>, now: Instant) {
         connection.idle_since = now;
         let unfit = connection.tainted || now > connection.expires || self.aims.has(connection.thread_id);
-        // What is under way on this thread's ring cannot be waited for on another, where the next who waits may be.
-        let to_go = !unfit && self.inside.lock().next_is_elsewhere();
-        if unfit || !connection.come_to_rest(to_go) {
+        if unfit || !connection.stream.rest_here() {
             return self.discard(connection);
         }
         let mut inside = self.inside.lock();
+        // What is under way on this thread's ring cannot be waited for on another, where the next who waits may be. It is taken back outside of the lock.
+        if inside.next_is_elsewhere() && !connection.stream.is_at_rest() {
+            drop(inside);
+            if !connection.stream.come_to_rest() {
+                return self.discard(connection);
+            }
+            inside = self.inside.lock();
+        }
         // Looked at under the lock, or it might be put among the idle ones right behind their closing.
         if connection.outdated != self.outdated.load(Ordering::Acquire) {
             drop(inside);
