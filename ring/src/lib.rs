@@ -10,14 +10,18 @@
 //!
 //! Whoever uses it needs no ring to be there: without one [`Socket::new`] gives the socket back.
 //!
-//! All unsafe code of Sluice is in [`mod@ring`] and [`mod@buffers`]. What the kernel is given is kept by the ring until the kernel has let it go: descriptors (a
+//! Beside it stands [`Boxed`], memory for futures that come and go with every statement.
+//!
+//! All unsafe code of Sluice is in [`mod@ring`], [`mod@buffers`] and [`mod@boxed`]. What the kernel is given is kept by the ring until the kernel has let it go: descriptors (a
 //! number is not used again while a request names it), bytes to be sent, buffers for what comes.
 
+mod boxed;
 mod buffers;
 mod receive;
 mod request;
 mod ring;
 mod socket;
 
+pub use boxed::Boxed;
 pub use ring::{breathe, is_here, start, turn};
 pub use socket::{Seen, Socket};

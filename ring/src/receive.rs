@@ -54,7 +54,8 @@ impl Ring {
         }
         if place.stays {
             place.taken = 0;
-            let (done, bytes) = (place.done.take(), std::mem::take(&mut place.bytes));
+            let done = place.done.take();
+            let bytes = std::mem::take(&mut place.bytes);
             self.recycle(done, bytes);
             return Some((n, Taken::AllAndStays));
         }
@@ -112,13 +113,19 @@ impl Ring {
     }
 
     /// Gives back what a request had: a buffer, and bytes of its own.
-    pub(crate) fn recycle(&mut self, done: Option<(i32, u32)>, mut bytes: Vec<u8>) {
-        if bytes.capacity() > 0 && bytes.capacity() <= STOCKED_MAX && self.stock.len() < STOCK_MAX {
-            bytes.clear();
-            self.stock.push(bytes);
+    pub(crate) fn recycle(&mut self, done: Option<(i32, u32)>, bytes: Vec<u8>) {
+        if bytes.capacity() > 0 {
+            self.keep_for_later(bytes);
         }
         if let Some(id) = done.and_then(|(_, flags)| cqueue::buffer_select(flags)) {
             self.buffers.give_back(id);
+        }
+    }
+
+    fn keep_for_later(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() <= STOCKED_MAX && self.stock.len() < STOCK_MAX {
+            bytes.clear();
+            self.stock.push(bytes);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a socket has asked its ring for, and how that stands.
 
 use std::net::TcpStream;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -51,12 +52,14 @@ pub(crate) enum Standing {
     Done(i32),
 }
 
-/// A place for a request.
+/// A place for a request. Where there is none, all but its turn and descriptor is as it begins.
 #[derive(Debug, Default)]
 pub(crate) struct Place {
-    /// Which of the requests of this place it is, from 1 on.
+    /// Which of the requests of this place it is, from 1 on; the number that no ticket has yet, while there is none.
     pub(crate) turn: u64,
-    /// The descriptor stays open as long as the kernel may use its number.
+    /// Its descriptor, which stays open as long as the kernel may use its number: the [`Socket`](crate::Socket) has it, and when that is dropped, this place.
+    pub(crate) fd: RawFd,
+    /// The socket that was dropped.
     pub(crate) socket: Option<Arc<TcpStream>>,
     pub(crate) waker: Option<Waker>,
     pub(crate) done: Option<(i32, u32)>,
@@ -81,21 +84,24 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     any: AtomicBool,
-    tickets: Mutex<Vec<Ticket>>,
+    left: Mutex<Vec<Left>>,
 }
 
+/// A request, and the socket that it may still need.
+pub(crate) type Left = (Ticket, Arc<TcpStream>);
+
 impl Mailbox {
-    pub(crate) fn put(&self, ticket: Ticket) {
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+    pub(crate) fn put(&self, left: Left) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(left);
         self.any.store(true, Ordering::Release);
     }
 
     /// What was put there.
-    pub(crate) fn take(&self) -> Vec<Ticket> {
+    pub(crate) fn take(&self) -> Vec<Left> {
         if !self.any.load(Ordering::Relaxed) || !self.any.swap(false, Ordering::Acquire) {
             return Vec::new();
         }
-        std::mem::take(&mut *self.tickets.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

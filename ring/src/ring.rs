@@ -197,20 +197,24 @@ impl Ring {
     /// Has the rest of them sent when the peer takes it.
     fn send_rest(&mut self, ticket: Ticket) -> io::Result<()> {
         let Some(place) = self.find(ticket) else { return Ok(()) };
-        let (Some(rest), Some(socket)) = (place.bytes.get(place.sent..), &place.socket) else { return Ok(()) };
-        let entry = send_entry(types::Fd(socket.as_raw_fd()), rest, 0).user_data(ticket.bits());
+        let Some(rest) = place.bytes.get(place.sent..) else { return Ok(()) };
+        let entry = send_entry(types::Fd(place.fd), rest, 0).user_data(ticket.bits());
         self.push(&entry)
     }
 
+    /// A place for a request of the socket, which hands itself over with it when it is dropped ([`Ring::abandon`]).
     pub(crate) fn place(&mut self, socket: &Arc<TcpStream>, waker: Option<Waker>, bytes: Vec<u8>) -> (Ticket, types::Fd) {
         let at = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place::default());
+            self.places.push(Place { turn: 1, ..Place::default() });
             self.places.len() - 1
         });
         let place = &mut self.places[at];
-        let turn = (place.turn + 1) % TURNS;
-        *place = Place { turn: turn.max(1), socket: Some(socket.clone()), waker, bytes, ..Place::default() };
-        (Ticket::new(at, place.turn), types::Fd(socket.as_raw_fd()))
+        place.fd = socket.as_raw_fd();
+        place.bytes = bytes;
+        if waker.is_some() {
+            place.waker = waker;
+        }
+        (Ticket::new(at, place.turn), types::Fd(place.fd))
     }
 
     pub(crate) fn push_for(&mut self, ticket: Ticket, entry: Entry) -> io::Result<Ticket> {
@@ -225,8 +229,8 @@ impl Ring {
 
     pub(crate) fn push(&mut self, entry: &Entry) -> io::Result<()> {
         loop {
-            // SAFETY: what an entry points to is a descriptor and memory that its place keeps until the request is done (the reactor's descriptor
-            // lives as long as the thread's runtime), and places are not freed before.
+            // SAFETY: what an entry points to is memory that its place keeps until the request is done, and a descriptor that its socket keeps open, or
+            // once that is dropped, the place (the reactor's descriptor lives as long as the thread's runtime); places are not freed before.
             if unsafe { self.uring.0.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
@@ -238,9 +242,7 @@ impl Ring {
     }
 
     pub(crate) fn find(&mut self, ticket: Ticket) -> Option<&mut Place> {
-        self.places
-            .get_mut(ticket.place())
-            .filter(|place| ticket != Ticket::NONE && place.turn == ticket.turn() && place.socket.is_some())
+        self.places.get_mut(ticket.place()).filter(|place| place.turn == ticket.turn())
     }
 
     /// How a request stands. Who finds that it waits is woken when it is done, when it says so.
@@ -263,21 +265,21 @@ impl Ring {
     pub(crate) fn free(&mut self, ticket: Ticket) {
         let at = ticket.place();
         let Some(place) = self.find(ticket) else { return };
-        place.waker = None;
-        place.socket = None;
-        let done = place.done.take();
-        let bytes = std::mem::take(&mut place.bytes);
+        // No ticket of before is its any more.
+        let turn = ((place.turn + 1) % TURNS).max(1);
+        let Place { done, bytes, .. } = std::mem::replace(place, Place { turn, fd: place.fd, ..Place::default() });
         self.recycle(done, bytes);
         self.free.push(at);
     }
 
     /// Nobody asks for the request any more: it is forgotten, at once or when the kernel has let it go. What was to be sent is sent as far as it goes
     /// without waiting.
-    pub(crate) fn abandon(&mut self, ticket: Ticket) {
+    pub(crate) fn abandon(&mut self, ticket: Ticket, socket: Arc<TcpStream>) {
         let Some(place) = self.find(ticket) else { return };
         if place.done.is_some() && !place.stays {
             return self.free(ticket);
         }
+        place.socket = Some(socket);
         place.orphan = true;
         place.waker = None;
         if let done @ Some(_) = place.done.take() {
@@ -332,7 +334,7 @@ impl Ring {
     }
 
     fn read_mailbox(&mut self) {
-        self.home.mailbox.take().into_iter().for_each(|ticket| self.abandon(ticket));
+        self.home.mailbox.take().into_iter().for_each(|(ticket, socket)| self.abandon(ticket, socket));
     }
 
     /// Takes what is done; whether the reactor has something to tell.

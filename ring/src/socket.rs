@@ -219,7 +219,7 @@ impl Socket {
             return Poll::Ready(Ok(0));
         }
         loop {
-            if self.has_more.swap(false, Ordering::Relaxed) && self.receives.get() == Ticket::NONE {
+            if std::mem::take(self.has_more.get_mut()) && self.receives.get() == Ticket::NONE {
                 match self.receive_now(into) {
                     Ok(n) => {
                         breathe();
@@ -292,13 +292,14 @@ impl Socket {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nothing can be; that something taken over before could not be sent; those of send(2).
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        let sends = self.here(|ring| self.sent(ring, None))?;
-        match sends {
-            Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
-            Poll::Ready(sent) => sent?,
-        }
-        if bytes.len() <= COPIED_MAX && !bytes.is_empty() {
-            return self.send_later(bytes);
+        let is_copied = bytes.len() <= COPIED_MAX && !bytes.is_empty();
+        self.here(|ring| match self.sent(ring, None) {
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Poll::Ready(Ok(())) if is_copied => ring.send(&self.socket, bytes).map(|ticket| self.sends.set(ticket)),
+            Poll::Ready(sent) => sent,
+        })??;
+        if is_copied {
+            return Ok(bytes.len());
         }
         breathe();
         Ok(rustix::net::send(&*self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
@@ -405,11 +406,6 @@ impl Socket {
         }
     }
 
-    fn send_later(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.sends.set(self.here(|ring| ring.send(&self.socket, bytes))??);
-        Ok(bytes.len())
-    }
-
     /// Whether what was taken over is sent.
     fn sent(&self, ring: &mut Ring, cx: Option<&mut Context<'_>>) -> Poll<io::Result<()>> {
         let ticket = self.sends.get();
@@ -469,11 +465,12 @@ impl Drop for Socket {
             {
                 let _ = self.socket.shutdown(Shutdown::Both);
             }
-            tickets.into_iter().for_each(|ticket| ring.abandon(ticket));
+            tickets.into_iter().for_each(|ticket| ring.abandon(ticket, self.socket.clone()));
         });
         if abandoned.is_err() {
             // Its own thread lets go of it when it turns, which the end of the socket makes it do if something is under way.
-            tickets.into_iter().filter(|ticket| *ticket != Ticket::NONE).for_each(|ticket| self.home.mailbox.put(ticket));
+            let left = tickets.into_iter().filter(|ticket| *ticket != Ticket::NONE);
+            left.for_each(|ticket| self.home.mailbox.put((ticket, self.socket.clone())));
             let _ = self.socket.shutdown(Shutdown::Both);
         }
     }
