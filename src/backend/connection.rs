@@ -34,7 +34,7 @@ use crate::session::state::{Change, State};
 use crate::topology::{Flavor, ServerId};
 
 /// What makes connections interchangeable: everything that changes a reply's bytes and cannot be changed by a statement.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PoolKey {
     /// The account.
     pub user: Arc<str>,
@@ -46,6 +46,15 @@ pub struct PoolKey {
     pub client: Option<IpAddr>,
     /// The handshake's collation id where it has no name that a `SET` could restore, else 0.
     pub raw_collation: u16,
+}
+
+impl Hash for PoolKey {
+    /// Every statement looks for a connection: what is the same for nearly all is not hashed.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.generation);
+        state.write(self.user.as_bytes());
+        self.client.hash(state);
+    }
 }
 
 /// Capabilities that follow the client into the pool's key: they change replies or what statements mean.

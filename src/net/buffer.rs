@@ -102,10 +102,15 @@ impl Buffer {
     pub fn replace(&mut self, at: usize, len: usize, bytes: &[u8]) {
         let at = at.min(self.len());
         let len = len.min(self.len() - at);
-        self.reserve(self.len() - len + bytes.len());
+        let mut end = self.end - len + bytes.len();
+        if end > self.data.len() {
+            self.reserve(self.len() - len + bytes.len());
+            end = self.end - len + bytes.len();
+        }
         let from = self.start + at;
-        let end = self.end - len + bytes.len();
-        self.data.copy_within(from + len..self.end, from + bytes.len());
+        if len != bytes.len() && from + len < self.end {
+            self.data.copy_within(from + len..self.end, from + bytes.len());
+        }
         if let Some(place) = self.data.get_mut(from..from + bytes.len()) {
             place.copy_from_slice(bytes);
         }

@@ -36,15 +36,19 @@ pub struct Candidate {
     pub load: Load,
 }
 
+/// The next in the round of those that weigh something, or of all where none does: what [`pick`] does in [`ReadBalance::RoundRobin`], of which nobody's load
+/// needs to be known.
+pub fn in_turn(candidates: impl Iterator<Item = (ServerId, u32)> + Clone, turn: u64) -> Option<ServerId> {
+    let (all, weighty) = candidates.clone().fold((0, 0), |(all, weighty), (_, weight)| (all + 1, weighty + u64::from(weight > 0)));
+    let nth = turn.checked_rem(if weighty > 0 { weighty } else { all })?;
+    candidates.filter(|(_, weight)| *weight > 0 || weighty == 0).nth(nth as usize).map(|(id, _)| id)
+}
+
 /// Picks one. `turn` counts up by one with every decision of a thread that goes to a replica, which makes the round.
 pub fn pick(balance: ReadBalance, candidates: &[Candidate], turn: u64) -> Option<ServerId> {
     let weighty = candidates.iter().any(|c| c.weight > 0);
     let usable = || candidates.iter().filter(move |c| c.weight > 0 || !weighty);
-    let count = usable().count() as u64;
-    if count == 0 {
-        return None;
-    }
-    let nth = |n: u64| usable().nth(usize::try_from(n).unwrap_or(0)).map(|c| c.id);
+    usable().next()?;
     // Equals are taken in turn, or the first in the file would take every idle moment's read.
     let least = |cost: &dyn Fn(&Candidate) -> u128| {
         let lowest = usable().map(cost).min()?;
@@ -52,7 +56,7 @@ pub fn pick(balance: ReadBalance, candidates: &[Candidate], turn: u64) -> Option
         usable().filter(|c| cost(c) == lowest).nth(usize::try_from(turn % equal).unwrap_or(0)).map(|c| c.id)
     };
     match balance {
-        ReadBalance::RoundRobin => nth(turn % count),
+        ReadBalance::RoundRobin => in_turn(candidates.iter().map(|c| (c.id, c.weight)), turn),
         ReadBalance::Weighted => {
             let total: u64 = usable().map(|c| u64::from(c.weight.max(1))).sum();
             // Neighbouring turns are spread over the whole circle, so that a heavy server does not get its share in one run.
@@ -65,7 +69,7 @@ pub fn pick(balance: ReadBalance, candidates: &[Candidate], turn: u64) -> Option
                 }
                 at -= weight;
             }
-            nth(0)
+            usable().next().map(|c| c.id)
         }
         ReadBalance::LeastConnections => least(&|c| u128::from(c.load.used) * 1_000_000 / u128::from(c.weight.max(1))),
         ReadBalance::Fastest => {

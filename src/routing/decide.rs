@@ -440,13 +440,14 @@ pub const WAITING_LAG_MS_MAX: u64 = 200;
 fn choose(q: &Question<'_>, servers: &[&ServerView]) -> Option<ServerId> {
     let zone = &q.settings.zone;
     let near = !zone.is_empty() && servers.iter().any(|s| s.zone == *zone && s.weight > 0);
+    let chosen_from = servers.iter().filter(|s| !near || s.zone == *zone);
+    if q.settings.read_balance == ReadBalance::RoundRobin {
+        return balance::in_turn(chosen_from.map(|s| (s.id, s.weight)), q.turn);
+    }
     let by_load = matches!(q.settings.read_balance, ReadBalance::LeastConnections | ReadBalance::Fastest);
     let load = |id| if by_load { (q.load)(id) } else { Load::default() };
-    let candidates: SmallVec<[Candidate; FEW]> = servers
-        .iter()
-        .filter(|s| !near || s.zone == *zone)
-        .map(|s| Candidate { id: s.id, weight: s.weight, load: load(s.id) })
-        .collect();
+    let candidates: SmallVec<[Candidate; FEW]> =
+        chosen_from.map(|s| Candidate { id: s.id, weight: s.weight, load: load(s.id) }).collect();
     balance::pick(q.settings.read_balance, &candidates, q.turn)
 }
 

@@ -276,15 +276,13 @@ impl Session {
         };
         let set_back = Learned { variables: &others, state_changed, ..*learned };
         let learned = if for_one { &set_back } else { learned };
-        if let Some(status) = learned.status {
-            self.status = status;
-        }
         self.learn_insert_id(statement, learned);
         // Most statements change nothing, and all that follows would find that out.
-        if statement.plain && learned.is_plain() && !self.pending_transaction {
-            self.pins.set(PinReason::FoundRows, false);
-            self.pins.set(PinReason::Transaction, self.in_transaction());
+        if statement.plain && learned.is_plain() && self.learn_plain(learned.status) {
             return;
+        }
+        if let Some(status) = learned.status {
+            self.status = status;
         }
         self.learn_variables(statement, sql, learned);
         // A SET of a shape that is not known (SET RESOURCE GROUP) has set something.
@@ -296,6 +294,20 @@ impl Session {
         // end must have ended well.
         self.learn_effects(statement, sql, learned);
         self.pins.set(PinReason::Transaction, self.in_transaction());
+    }
+
+    /// Learns the flags of the reply to a statement without effects, which told of nothing that has changed and made no id. `false`: something was to begin
+    /// with it, and [`Session::learn`] knows more.
+    pub fn learn_plain(&mut self, status: Option<Status>) -> bool {
+        if self.pending_transaction {
+            return false;
+        }
+        if let Some(status) = status {
+            self.status = status;
+        }
+        self.pins.set(PinReason::FoundRows, false);
+        self.pins.set(PinReason::Transaction, self.in_transaction());
+        true
     }
 
     /// Whether something changed that the statement's text does not tell: a procedure, function or trigger that sets user
@@ -424,26 +436,6 @@ fn is_set_statement(statement: &Classified) -> bool {
     statement.digest_text.get(..14).is_some_and(|begin| begin.eq_ignore_ascii_case("SET STATEMENT "))
 }
 
-/// MySQL: whether it has the optimizer hint `SET_VAR` (and sets no variable otherwise).
-pub fn has_set_var(statement: &Classified, sql: &[u8]) -> bool {
-    const WORD: &[u8] = b"SET_VAR";
-    statement.effects.sets_system_variables.is_empty()
-        && sql.windows(3).any(|begin| begin == b"/*+")
-        && sql.windows(WORD.len()).any(|part| part.eq_ignore_ascii_case(WORD))
-}
-
-/// Whether a hint `SET_VAR` sets this variable: its name and `=` stand behind one somewhere.
-fn names_in_hint(sql: &[u8], variable: &[u8]) -> bool {
-    let from = sql.windows(3).position(|begin| begin == b"/*+").unwrap_or(sql.len());
-    let hint = sql.get(from..).unwrap_or_default();
-    let named = |at: usize| {
-        let (name, behind) = hint.get(at..)?.split_at_checked(variable.len())?;
-        let whole = at.checked_sub(1).and_then(|before| hint.get(before)).is_none_or(|b| !b.is_ascii_alphanumeric() && *b != b'_');
-        Some(whole && name.eq_ignore_ascii_case(variable) && behind.trim_ascii_start().first() == Some(&b'='))
-    };
-    (0..hint.len()).any(|at| named(at) == Some(true))
-}
-
 /// Whether a failed statement surely did nothing: it does not parse, or names no prepared statement.
 pub fn ran_nothing(statement: &Classified, errno: u16) -> bool {
     matches!(Errno(errno), errno::ER_PARSE_ERROR | errno::ER_UNKNOWN_STMT_HANDLER)
@@ -472,6 +464,7 @@ fn autocommit_is_off(state: &State) -> bool {
     state.system("autocommit").is_some_and(|value| is_word(value, b"OFF", b"0"))
 }
 
+mod hint;
 mod insert_id;
 mod locks;
 mod named_locks;
@@ -481,6 +474,8 @@ mod transaction;
 mod variables;
 
 use crate::protocol::errno::{self, Errno};
+pub use hint::has_set_var;
+use hint::names_in_hint;
 use locks::Locks;
 use named_locks::NamedLocks;
 use text_prepared::TextPrepared;

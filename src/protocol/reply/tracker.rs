@@ -124,7 +124,7 @@ impl ReplyTracker {
 
     /// Whether the reply has ended and all of it was passed or surfaced.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done && self.skip == 0 && !self.continued
+        matches!(self.state, State::Done) && self.skip == 0 && !self.continued
     }
 
     /// Whether anything of the reply was passed or surfaced.
@@ -227,28 +227,28 @@ impl ReplyTracker {
     /// every other packet to the caller.
     fn pass_whole(&mut self, buf: &mut [u8], mut at: usize, most: u32) -> usize {
         let Some(mut seq) = self.seq else { return at };
-        let mut own = self.own;
-        let all = buf.len();
-        let before = at;
-        let mut passed = 0;
+        // Both numbers count up together.
+        let shift = self.own.map(|own| own.wrapping_sub(seq));
+        let (all, before, mut passed) = (buf.len(), at, 0);
         while passed < most
-            && let Some([a, b, c, got, first]) = buf.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<{ HEADER_LEN + 1 }>())
+            && let Some(begin) = buf.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<{ HEADER_LEN + 1 }>())
         {
-            let len = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+            let [a, b, c, got, first] = *begin;
+            let header = u32::from_le_bytes([a, b, c, got]);
+            let len = (header & MAX_PAYLOAD as u32) as usize;
             let end = at + HEADER_LEN + len;
-            let out_of_order = *got != seq && !self.unnumbered;
-            if *first >= EOF_HEADER || out_of_order || len == 0 || len == MAX_PAYLOAD || end > all {
+            let out_of_order = got != seq && !self.unnumbered;
+            if first >= EOF_HEADER || out_of_order || len == 0 || len == MAX_PAYLOAD || end > all {
                 break;
             }
-            if let Some(own) = &mut own {
-                *got = *own;
-                *own = own.wrapping_add(1);
+            if let Some(shift) = shift {
+                begin[HEADER_LEN - 1] = seq.wrapping_add(shift);
             }
             seq = seq.wrapping_add(1);
             passed += 1;
             at = end;
         }
-        (self.seq, self.own) = (Some(seq), own);
+        (self.seq, self.own) = (Some(seq), shift.map(|shift| seq.wrapping_add(shift)));
         self.started |= at > before;
         match self.state {
             State::Columns { left } if left == passed => self.state = self.behind_columns(),

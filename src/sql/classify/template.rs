@@ -77,12 +77,22 @@ const QUOTE: u8 = 3;
 /// By what stands before the first literal.
 fn bucket(sql: &[u8]) -> usize {
     let prefix = sql.get(..PREFIX_LEN).unwrap_or(sql);
-    let kind = |at: usize| prefix.get(at).and_then(|byte| KIND.get(usize::from(*byte))).copied().unwrap_or(PLAIN);
+    let kind = |byte: &u8| KIND.get(usize::from(*byte)).copied().unwrap_or(PLAIN);
     // A digit inside a name (`sbtest1`) begins no literal.
-    let in_name = |at: usize| kind(at) == DIGIT && at.checked_sub(1).is_some_and(|before| kind(before) != PLAIN);
-    let begins = (0..prefix.len()).find(|at| kind(*at) >= DIGIT && !in_name(*at));
+    let in_name = |at: usize| {
+        let before = at.checked_sub(1).and_then(|before| prefix.get(before));
+        prefix.get(at).is_some_and(|byte| kind(byte) == DIGIT) && before.is_some_and(|before| kind(before) != PLAIN)
+    };
+    let mut at = 0;
+    let len = loop {
+        let next = prefix.get(at..).and_then(|rest| rest.iter().position(|byte| kind(byte) >= DIGIT));
+        match next.map(|next| at + next) {
+            Some(name) if in_name(name) => at = name + 1,
+            begins => break begins.unwrap_or(prefix.len()),
+        }
+    };
     let mut hasher = foldhash::fast::FixedState::default().build_hasher();
-    hasher.write(begins.and_then(|len| prefix.get(..len)).unwrap_or(prefix));
+    hasher.write(prefix.get(..len).unwrap_or_default());
     hasher.finish() as usize % BUCKETS
 }
 

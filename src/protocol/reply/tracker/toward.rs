@@ -62,7 +62,7 @@ impl ReplyTracker {
 
     /// Whether the reply goes to a client without the server's `DEPRECATE_EOF`.
     pub fn is_for_old_client(&self) -> bool {
-        self.toward != Toward::Same
+        matches!(self.toward, Toward::Old { .. })
     }
 
     /// Whether packets have other numbers for the client than for the server.
