@@ -25,7 +25,7 @@ pub(super) enum Admitted {
 }
 
 /// Whether a connection may be written to.
-enum Verdict {
+pub(super) enum Verdict {
     Yes,
     NotNow,
     /// Never again: its server is not master any more, and what is pinned to it is gone.
@@ -35,19 +35,22 @@ enum Verdict {
 impl Client {
     /// Shows the client as active on the connection, and then looks whether writes wait. Whoever replaces the master says first that they wait, and then
     /// looks who is active: so one of both sees the other.
-    pub(super) async fn admit(
+    pub(super) fn may_go(&self, job: &Job<'_>, lease: &mut Lease, decision: &Decision, started: Instant) -> Verdict {
+        self.show_active(job, lease, decision, started);
+        if lease.writes { self.may_write(lease) } else { Verdict::Yes }
+    }
+
+    /// What becomes of a statement that may not go.
+    pub(super) async fn hold_back(
         &mut self,
         job: &Job<'_>,
         mut lease: Lease,
+        verdict: Verdict,
         decision: &Decision,
         started: Instant,
         last_error: &mut Option<ClientError>,
     ) -> Result<Admitted, Gone> {
-        self.show_active(job, &mut lease, decision, started);
-        if !lease.writes {
-            return Ok(Admitted::Go(lease));
-        }
-        match self.may_write(&lease) {
+        match verdict {
             Verdict::Yes => Ok(Admitted::Go(lease)),
             Verdict::NotNow => {
                 if self.session.pins.any() {

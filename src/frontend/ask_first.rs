@@ -10,7 +10,7 @@ use crate::frontend::answers::plain_job;
 use crate::frontend::ask::packed;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::query::{Job, Payload};
-use crate::frontend::relay::Told;
+use crate::frontend::told::Told;
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::frame::{HEADER_LEN, put_packet};

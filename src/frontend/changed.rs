@@ -12,7 +12,7 @@ use crate::cache::epoch::{Need, Unnamed, Writing};
 use crate::cache::touch::{Defines, Touched, defines, touched};
 use crate::frontend::client::Client;
 use crate::frontend::query::Job;
-use crate::frontend::relay::Told;
+use crate::frontend::told::Told;
 use crate::frontend::written;
 use crate::protocol::command::Com;
 use crate::session::machine::ran_nothing;

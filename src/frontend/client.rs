@@ -16,7 +16,6 @@ use crate::auth::Credential;
 use crate::auth::attributes::Attribute;
 use crate::backend::connection::{NET_TIMEOUTS, PoolKey, PreparedText};
 use crate::backend::pool::Lease;
-use crate::frontend::boxed::boxed;
 use crate::frontend::cached::Fill;
 use crate::frontend::changed::Written;
 use crate::frontend::errors::{ClientError, Source};
@@ -26,7 +25,7 @@ use crate::frontend::shared::Shared;
 use crate::frontend::upload::{STREAMED_FROM, Upload, is_streamed};
 use crate::frontend::written::SharedWrite;
 use crate::net::tasks::consume_budget;
-use crate::net::{Buffer, Stream, timer};
+use crate::net::{Boxed, Buffer, Stream, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
 use crate::protocol::errno;
@@ -214,7 +213,15 @@ impl Client {
 
     /// Waits until the client says something. Holds no buffer while it waits.
     async fn next_bytes(&mut self) -> Result<Buffer, Gone> {
+        let mut asked = false;
         poll_fn(|cx| {
+            // Behind the last command nothing has come, most likely: that is seen without a buffer.
+            let waits = !std::mem::replace(&mut asked, true)
+                && matches!(self.stream, Stream::Plain(_))
+                && self.stream.poll_readable(cx).is_pending();
+            if waits && !self.shared.draining.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
             let mut buffer = Buffer::new();
             match buffer.poll_fill(&mut self.stream, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Gone)),
@@ -281,10 +288,10 @@ impl Client {
         // what few do: the boxes are made anew for each.
         if code == Com::Query as u8 {
             let packet = buffer.filled().get(..whole).unwrap_or(&[]);
-            boxed(|| self.query(packet)).await?;
+            Boxed::new(|| self.query(packet)).await?;
         } else if code == Com::StmtExecute as u8 {
             let packet = buffer.filled().get(..whole).unwrap_or(&[]);
-            boxed(|| self.execute(packet)).await?;
+            Boxed::new(|| self.execute(packet)).await?;
         } else {
             Box::pin(self.command(code, buffer, whole)).await?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::backend::connection::PreparedText;
 use crate::frontend::errors::ClientError;
 use crate::frontend::lost::Loss;
-use crate::frontend::relay::Told;
+use crate::frontend::told::Told;
 use crate::protocol::command::Com;
 use crate::protocol::ok_err_eof::Status;
 use crate::protocol::prepared::PrepareOk;

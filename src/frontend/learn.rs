@@ -7,8 +7,8 @@ use crate::backend::connection::Guard;
 use crate::backend::pool::Lease;
 use crate::frontend::client::Client;
 use crate::frontend::query::{Job, Payload};
-use crate::frontend::relay::Told;
 use crate::frontend::schemaless::moves;
+use crate::frontend::told::Told;
 use crate::protocol::command::Com;
 use crate::session::machine::{Learned, is_tracking};
 use crate::session::pin::PinReason;
@@ -28,6 +28,10 @@ pub(super) fn tracking_set<'a>(statement: &'a Classified, told: &'a Told) -> Vec
 impl Client {
     /// Step 9: what the reply says about the session and the server.
     pub(super) fn learn(&mut self, job: &Job<'_>, lease: &mut Lease, told: &Told) {
+        let is_read = job.statement.plain && job.statement.class == Class::Read && job.com != Com::StmtPrepare;
+        if is_read && told.is_plain() && !job.text.is_some_and(|text| text.once) && self.session.learn_plain(told.status) {
+            return;
+        }
         let ok = told.errno.is_none();
         let prepare_only = job.com == Com::StmtPrepare;
         let effects = &job.statement.effects;

@@ -15,7 +15,7 @@ use crate::frontend::errors::{ClientError, Source};
 use crate::frontend::query::{Failed, Job};
 use crate::frontend::refused::bound_to;
 use crate::frontend::registry::{ClientEntry, ClientState};
-use crate::frontend::shared::Shared;
+use crate::frontend::shared::{FrontendSettings, Shared};
 use crate::net::timer;
 use crate::protocol::command::Com;
 use crate::protocol::errno::{self, Errno};
@@ -27,6 +27,7 @@ use crate::session::LastWrite;
 use crate::session::replay::may_commit;
 use crate::sql::classify::Class;
 use crate::topology::observation::Failure;
+use crate::topology::snapshot::Snapshot;
 use crate::topology::{ServerId, State};
 
 thread_local! {
@@ -38,9 +39,11 @@ thread_local! {
 impl Client {
     /// Step 5: where does it go, and why.
     pub(super) fn decide(&self, job: &Job<'_>, failed: &[ServerId]) -> Decision {
+        self.shared.with_newest(|snapshot, settings| self.decide_by(snapshot, settings, job, failed))
+    }
+
+    fn decide_by(&self, snapshot: &Snapshot, settings: &FrontendSettings, job: &Job<'_>, failed: &[ServerId]) -> Decision {
         let shared = &self.shared;
-        let snapshot = shared.snapshot.load();
-        let settings = shared.settings.load();
         let newest;
         let written = match settings.routing.consistency {
             Consistency::None => None,
@@ -74,7 +77,7 @@ impl Client {
             defined: self.session.defined,
             set_global: self.session.globals.set,
             must_have: self.must_have(),
-            snapshot: &snapshot,
+            snapshot,
             rules: &settings.rules,
             settings: &settings.routing,
             prefer: job.prefer,
@@ -176,26 +179,31 @@ impl Client {
         server: ServerId,
         now: Instant,
     ) -> Result<Result<Lease, Failed>, Gone> {
+        match self.connection_at_once(job, server, now) {
+            Some(found) => Ok(found),
+            None => Box::pin(self.wait_for_connection(job, server)).await,
+        }
+    }
+
+    /// The same without waiting. `None`: it must be [waited for](Client::wait_for_connection).
+    pub(super) fn connection_at_once(&mut self, job: &Job<'_>, server: ServerId, now: Instant) -> Option<Result<Lease, Failed>> {
         if let Some(lease) = self.held.take() {
             // What may commit is not sent to a server that has gone: nobody could tell then what has become of it.
             let fit = match may_commit(job.statement, job.statement.class == Class::Read, self.session.in_transaction()) {
                 true => lease.is_quiet_for_certain(),
-                false => lease.is_still_fit(now),
+                false => lease.is_still_fit(|| now),
             };
             if fit {
-                return Ok(Ok(lease));
+                return Some(Ok(lease));
             }
             self.held = Some(lease);
-            return Ok(Err(Failed::HeldLost));
+            return Some(Err(Failed::HeldLost));
         }
         if let Some(lease) = self.retake(job, server) {
-            return Ok(Ok(lease));
+            return Some(Ok(lease));
         }
-        let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
-        if let Some(lease) = pool.take_idle(self.wanted(job.text)) {
-            return Ok(Ok(lease));
-        }
-        Box::pin(self.wait_for_connection(job, server)).await
+        let Some(pool) = self.shared.pools.get(server.index()) else { return Some(Err(Failed::Answered)) };
+        pool.take_idle(self.wanted(job.text)).map(Ok)
     }
 
     /// A connection for this session, best one that has `text` prepared.
@@ -212,7 +220,7 @@ impl Client {
     }
 
     /// Opens a connection, or waits until one comes back, for as long as the client stays.
-    async fn wait_for_connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
+    pub(super) async fn wait_for_connection(&mut self, job: &Job<'_>, server: ServerId) -> Result<Result<Lease, Failed>, Gone> {
         let Some(pool) = self.shared.pools.get(server.index()) else { return Ok(Err(Failed::Answered)) };
         self.show_waiting(job);
         let name = &pool.name;

@@ -8,18 +8,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::backend::pool::Lease;
-use crate::frontend::admit::Admitted;
+use crate::frontend::admit::{Admitted, Verdict};
 use crate::frontend::answers::plain_job;
 use crate::frontend::changed::Change;
 use crate::frontend::client::{Client, Gone};
 use crate::frontend::errors::{ClientError, Source};
 pub(super) use crate::frontend::job::{ANSWERED, Failed, Job, Outcome, Payload};
-use crate::frontend::learn::tracking_set;
 use crate::frontend::lost::{Loss, Losses};
 use crate::frontend::refused;
-use crate::frontend::relay::{self, End, Pending, Relay, Told, write_pending};
+use crate::frontend::relay::{self, End, Pending, Relay, write_at_once, write_pending};
 use crate::frontend::replay::Recovered;
-use crate::frontend::written;
+use crate::frontend::told::Told;
 use crate::net::{Buffer, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::command::Com;
@@ -30,12 +29,10 @@ use crate::protocol::prepared::ExecuteHeader;
 use crate::protocol::query;
 use crate::protocol::reply::Expect;
 use crate::routing::decision::{Decision, Target};
-use crate::session::machine::has_set_var;
-use crate::session::pin::PinReason;
 use crate::session::replay::Checksum;
 use crate::sql::lexer::statements;
+use crate::topology::ServerId;
 use crate::topology::observation::Failure;
-use crate::topology::{Flavor, ServerId};
 
 /// Servers a read is tried on before its error goes to the client.
 pub(super) const TRIES_MAX: usize = 4;
@@ -136,7 +133,11 @@ impl Client {
                     continue;
                 }
             };
-            let lease = match self.connection(job, server, now.take().unwrap_or_else(Instant::now)).await? {
+            let connection = match self.connection_at_once(job, server, now.take().unwrap_or_else(Instant::now)) {
+                Some(found) => found,
+                None => Box::pin(self.wait_for_connection(job, server)).await?,
+            };
+            let mut lease = match connection {
                 Ok(lease) => lease,
                 Err(failure) => {
                     match failure {
@@ -170,7 +171,11 @@ impl Client {
                 }
             };
             let decision = if lease.server == server { decision } else { self.retaken(&lease, decision) };
-            let lease = match self.admit(job, lease, &decision, started, &mut last_error).await? {
+            let admitted = match self.may_go(job, &mut lease, &decision, started) {
+                Verdict::Yes => Admitted::Go(lease),
+                verdict => Box::pin(self.hold_back(job, lease, verdict, &decision, started, &mut last_error)).await?,
+            };
+            let lease = match admitted {
                 Admitted::Go(lease) => lease,
                 Admitted::Again => continue,
                 Admitted::HeldLost => match self.held_lost(job, None).await? {
@@ -401,64 +406,9 @@ impl Client {
         }
         let ended = Instant::now();
         self.note_left(job, &told, lease.flavor);
-        let want_warnings = self.left.unasked();
         self.count(job, Some((server, sent)), decision.target, ended.duration_since(started), Some((&told, ended)));
-        let read_back = self.session.reads_back();
-        let tracking = tracking_set(job.statement, &told);
-        let ask_id = self.session.insert_id_unsure();
-        // Within an XA transaction a server answers nothing else.
-        let position_unknown =
-            !self.session.pins.has(PinReason::Xa) && written::is_to_be_asked(job, &told, self.session.in_transaction());
-        // To prepare a statement with the hint SET_VAR sets and sets back, and MySQL tells of it with the next OK, which must not be another
-        // statement's.
-        let told_more = told.state_changed || job.com == Com::StmtPrepare;
-        let hinted = told_more && lease.flavor == Flavor::MySql && has_set_var(job.statement, job.sql);
-        let to_ask = want_warnings || self.left.uncounted() || ask_id;
-        if hinted
-            || read_back
-            || unshared.is_some()
-            || position_unknown
-            || !tracking.is_empty()
-            || to_ask && !self.session.pins.any()
-        {
-            // What SHOW WARNINGS would say, counts, and the values of variables live on this connection; they are fetched before
-            // it goes to somebody else, and after the client has its reply.
-            // Whoever has the reply may look at SHOW CLIENTS: a pin that has ended is not there any more.
-            self.entry.view.lock().pins = self.session.pins;
-            // How far it has written is known before anybody can ask others for it.
-            if !position_unknown {
-                self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
-            }
-            if hinted && lease.ping().await.is_err() {
-                lease.tainted = true;
-            }
-            if want_warnings {
-                Box::pin(self.take_conditions(&mut lease, told.warnings)).await;
-            }
-            // The questions below are queries themselves.
-            if self.left.uncounted() && !read_back || position_unknown && self.session.pins.has(PinReason::FoundRows) {
-                Box::pin(self.take_found_rows(&mut lease)).await;
-            }
-            if !tracking.is_empty() && Box::pin(lease.track_again(&tracking)).await.is_err() {
-                lease.tainted = true;
-            }
-            if read_back {
-                Box::pin(self.read_back(&mut lease)).await;
-            }
-            // Behind what it would change: it is a query.
-            if position_unknown {
-                if Box::pin(self.learn_position(&mut lease)).await {
-                    self.change_learned(unnamed);
-                }
-                self.entry.view.lock().pins = self.session.pins;
-                self.write_last(&mut buffer, &mut pending, lease.net_timeouts.0).await?;
-            }
-            if ask_id && !self.session.pins.any() {
-                Box::pin(self.take_insert_id(&mut lease)).await;
-            }
-            if let Some(kept) = unshared {
-                Box::pin(self.share_kept(kept, &mut lease)).await;
-            }
+        if let Some(questions) = self.questions(job, &told, &lease, unshared) {
+            Box::pin(self.ask_behind(questions, &mut lease, (&mut buffer, &mut pending), &told, unnamed)).await?;
             self.settle(lease, ended);
             return Ok(Ok(Outcome::of(server, &told)));
         }
@@ -467,14 +417,21 @@ impl Client {
         lease.tainted |= released;
         let configured = lease.net_timeouts.0;
         self.settle(lease, ended);
-        self.write_last(&mut buffer, &mut pending, configured).await?;
+        if !write_at_once(&self.stream, &mut buffer, &mut pending)? {
+            Box::pin(self.write_last(&mut buffer, &mut pending, configured)).await?;
+        }
         if released {
             return Err(Gone);
         }
         Ok(Ok(Outcome::of(server, &told)))
     }
 
-    async fn write_last(&mut self, buffer: &mut Buffer, pending: &mut Pending, configured: Duration) -> Result<(), Gone> {
+    pub(super) async fn write_last(
+        &mut self,
+        buffer: &mut Buffer,
+        pending: &mut Pending,
+        configured: Duration,
+    ) -> Result<(), Gone> {
         let written = write_pending(&mut self.stream, (&self.session.state, configured), buffer, pending).await;
         written.inspect_err(|error| self.note_stalled(error)).map_err(Gone::from)
     }

@@ -13,6 +13,7 @@ use bytes::BytesMut;
 
 use crate::backend::connection::Connection;
 use crate::frontend::capture::Capture;
+use crate::frontend::told::Told;
 use crate::net::{Buffer, Stream, Watch, timer};
 use crate::protocol::Capabilities;
 use crate::protocol::frame::{HEADER_LEN, MAX_PAYLOAD, put_packet};
@@ -20,58 +21,12 @@ use crate::protocol::ok_err_eof::{EOF_HEADER, EofPacket, ErrPacket, OkPacket, St
 use crate::protocol::prepared::PrepareOk;
 use crate::protocol::reply::old_eof::{self, EOF_PACKET_LEN};
 use crate::protocol::reply::{Event, Expect, PacketKind, ReplyTracker};
-use crate::protocol::session_track::{self, Change as TrackedChange};
-
-use crate::session::machine::Tracked;
-use crate::session::replay::Checksum;
+use crate::protocol::session_track;
 use crate::session::state::State;
 use crate::topology::Flavor;
 
 /// A read this full makes the next one larger: a long result then costs fewer system calls.
 const LONG_REPLY_BUFFER: usize = 128 * 1024;
-/// Session changes kept of one reply; a reply that tracks more leaves the session pinned.
-pub const TRACKED_MAX: usize = 512;
-
-/// What a reply told about itself and the session.
-#[derive(Debug, Default)]
-pub struct Told {
-    /// The last ERR packet's errno; `None` when the reply ended well.
-    pub errno: Option<u16>,
-    /// Its SQLSTATE.
-    pub sqlstate: Option<[u8; 5]>,
-    /// The last status flags; meaningless after an error.
-    pub status: Option<Status>,
-    /// Warnings of the last result.
-    pub warnings: u16,
-    /// Affected rows of the last OK.
-    pub affected_rows: u64,
-    /// `last_insert_id` of the last OK that had one.
-    pub last_insert_id: u64,
-    /// Rows of all result sets.
-    pub rows: u64,
-    /// Results that have ended well.
-    pub results: usize,
-    /// Bytes read from the server.
-    pub bytes: u64,
-    /// System variables that changed: name and value.
-    pub variables: Vec<Tracked>,
-    /// The schema, when it changed.
-    pub schema: Option<Box<[u8]>>,
-    /// GTIDs of what was written: MySQL's tracker, or MariaDB's `last_gtid`.
-    pub gtid: Option<Box<[u8]>>,
-    /// The server says that the session's state changed: a variable, a temporary table, a prepared statement.
-    pub state_changed: bool,
-    /// More was tracked than is kept.
-    pub overflow: bool,
-    /// The prepared statement's OK, for `COM_STMT_PREPARE`.
-    pub prepared: Option<PrepareOk>,
-    /// Bytes of the last OK or EOF, as the client gets it, header included.
-    pub last_len: usize,
-    /// It stood behind rows.
-    pub ends_rows: bool,
-    /// Made of the whole reply, where one is wanted.
-    pub sum: Option<Checksum>,
-}
 
 /// How relaying ended.
 #[derive(Debug)]
@@ -166,9 +121,13 @@ impl Relay<'_> {
         let mut forwarded = false;
         let mut watch = Watch::default();
         loop {
-            let ready = match self.process(buffer, told, pending) {
-                Ok(ready) => ready,
-                Err(error) => return End::Server { error, forwarded },
+            // At first nothing has come yet, most likely.
+            let ready = match buffer.is_empty() && !self.tracker.is_done() {
+                true => Ready::default(),
+                false => match self.process(buffer, told, pending) {
+                    Ok(ready) => ready,
+                    Err(error) => return End::Server { error, forwarded },
+                },
             };
             if ready.done {
                 told.rows = self.tracker.rows();
@@ -417,6 +376,24 @@ fn invalid(e: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, e.to_string())
 }
 
+/// Writes of the piece what the client takes at once, and takes that out. Whether it was all: the rest is for [`write_pending`].
+///
+/// # Errors
+/// The client's.
+pub fn write_at_once(client: &Stream, buffer: &mut Buffer, pending: &mut Pending) -> io::Result<bool> {
+    let piece = pending.piece(buffer);
+    let rest = client.send_first(piece)?;
+    let sent = piece.len() - rest.map_or(0, <[u8]>::len);
+    let all = rest.is_none();
+    if pending.out.is_empty() {
+        buffer.consume(sent);
+        pending.from_buffer -= sent;
+    } else {
+        pending.out.drain(..sent);
+    }
+    Ok(all)
+}
+
 /// Writes the piece and takes it out of the buffer.
 ///
 /// # Errors
@@ -438,42 +415,4 @@ pub async fn write_pending(
         pending.out.clear();
     }
     Ok(())
-}
-
-impl Told {
-    pub(super) fn note_ok(&mut self, ok: &OkPacket<'_>) {
-        if let Some(sum) = &mut self.sum {
-            sum.ok(ok.affected_rows, ok.last_insert_id);
-        }
-        self.status = Some(ok.status);
-        self.warnings = ok.warnings;
-        self.affected_rows = ok.affected_rows;
-        if ok.last_insert_id != 0 {
-            self.last_insert_id = ok.last_insert_id;
-        }
-        if ok.session_state.is_empty() {
-            return;
-        }
-        for change in session_track::changes(ok.session_state) {
-            match change {
-                Ok(TrackedChange::SystemVariable { name, value }) => {
-                    if name == b"last_gtid" {
-                        self.gtid = Some(value.into());
-                    } else if self.variables.len() < TRACKED_MAX {
-                        self.variables.push((name.into(), value.into()));
-                    } else {
-                        self.overflow = true;
-                    }
-                }
-                Ok(TrackedChange::Schema(name)) => self.schema = Some(name.into()),
-                Ok(TrackedChange::Gtids(gtids)) => self.gtid = Some(gtids.into()),
-                Ok(TrackedChange::StateChange(changed)) => self.state_changed |= changed,
-                Ok(_) => {}
-                Err(_) => {
-                    self.overflow = true;
-                    break;
-                }
-            }
-        }
-    }
 }

@@ -83,7 +83,12 @@ impl Client {
             if !Arc::ptr_eq(&lease.have, want) {
                 lease.have = want.clone();
             }
-            return Ok(lease.stream.send_command(packet).await.map_err(|e| self.broken(lease, &e)));
+            let sent = match lease.stream.send_first(packet) {
+                Ok(None) => Ok(()),
+                Ok(Some(rest)) => Box::pin(lease.stream.send_command(rest)).await,
+                Err(e) => Err(e),
+            };
+            return Ok(sent.map_err(|e| self.broken(lease, &e)));
         }
         Box::pin(self.send_composed(job, lease, buffer, Before { wait, restore_id, clears })).await
     }
@@ -91,7 +96,7 @@ impl Client {
     /// Whether the statement must not write on this server, see [`Guard`](crate::backend::connection::Guard). Definitions are looked at without. And a read-only
     /// transaction of the client's own writes nothing by itself: who asks in it for variables is to see his own.
     fn only_reads(&self, job: &Job<'_>, lease: &Lease) -> bool {
-        if self.shared.snapshot.load().master == Some(lease.server) || job.statement.asks_definitions {
+        if self.shared.with_newest(|snapshot, _| snapshot.master == Some(lease.server)) || job.statement.asks_definitions {
             return false;
         }
         let there = self.session.state.schema().is_some_and(|schema| schema.eq_ignore_ascii_case(b"information_schema"));

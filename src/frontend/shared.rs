@@ -106,7 +106,7 @@ pub struct Shared {
     /// Reads that others wait for.
     pub flights: Arc<Flights>,
     /// Settings.
-    pub settings: ArcSwap<FrontendSettings>,
+    pub settings: Arc<ArcSwap<FrontendSettings>>,
     /// `failover.transaction_replay`, which every statement looks at.
     pub replays: AtomicBool,
     /// Counters.

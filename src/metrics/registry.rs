@@ -348,11 +348,6 @@ impl Metrics {
         self.servers.load().get(id.index()).unwrap_or(&self.none).clone()
     }
 
-    /// Counts with a server's handles, without keeping them.
-    pub fn of_server<R>(&self, id: ServerId, count: impl FnOnce(&ServerMetrics) -> R) -> R {
-        count(self.servers.load().get(id.index()).unwrap_or(&self.none))
-    }
-
     /// The handles for statements that went to no server (target `cache`, `proxy`, `deny`).
     pub fn no_server(&self) -> &ServerMetrics {
         &self.none

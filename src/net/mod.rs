@@ -15,6 +15,7 @@ pub mod watch;
 pub use buffer::Buffer;
 pub use home::Worker;
 pub use packed::Peer;
+pub use sluice_ring::Boxed;
 pub use socket::{Severer, Socket};
 pub use stream::{Idle, Stream};
 pub use watch::Watch;

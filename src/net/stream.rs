@@ -150,11 +150,8 @@ impl Stream {
     /// Those of the stream.
     pub async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         use tokio::io::AsyncWriteExt;
-        let left = self.send_at_once(bytes)?;
-        if left.is_empty() && matches!(self, Stream::Plain(_)) {
-            return Ok(());
-        }
-        self.write_all(left).await?;
+        let Some(rest) = self.send_first(bytes)? else { return Ok(()) };
+        self.write_all(rest).await?;
         self.flush().await
     }
 
@@ -164,19 +161,19 @@ impl Stream {
     /// # Errors
     /// Those of the stream, and [`io::ErrorKind::TimedOut`].
     pub async fn send_all_unless_stalled(&mut self, bytes: &[u8], limit: impl Fn() -> Duration) -> io::Result<()> {
-        let left = self.send_at_once(bytes)?;
-        if left.is_empty() && matches!(self, Stream::Plain(_)) {
-            return Ok(());
-        }
-        self.write_unless_stalled(left, limit).await
+        let Some(rest) = self.send_first(bytes)? else { return Ok(()) };
+        self.write_unless_stalled(rest, limit).await
     }
 
-    /// Sends what a plain socket takes at once; what is left.
-    fn send_at_once<'b>(&self, bytes: &'b [u8]) -> io::Result<&'b [u8]> {
-        let Stream::Plain(socket) = self else { return Ok(bytes) };
+    /// Sends what a plain socket takes at once. `None`: that was all; else what is left must be written as if nothing had been.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn send_first<'b>(&self, bytes: &'b [u8]) -> io::Result<Option<&'b [u8]>> {
+        let Stream::Plain(socket) = self else { return Ok(Some(bytes)) };
         match socket.send_now(bytes) {
-            Ok(sent) => Ok(bytes.get(sent..).unwrap_or_default()),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(bytes),
+            Ok(sent) => Ok(bytes.get(sent..).filter(|rest| !rest.is_empty())),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(Some(bytes)),
             Err(e) => Err(e),
         }
     }
@@ -358,7 +355,7 @@ fn read_tls(tls: &mut TlsStream<Socket>, cx: &mut Context<'_>, buf: &mut ReadBuf
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = match self.get_mut() {
-            Stream::Plain(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Plain(s) => return Pin::new(s).poll_read(cx, buf),
             Stream::Tls(s) => read_tls(s, cx, buf),
             Stream::Packed(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Gone => Poll::Ready(Ok(())),

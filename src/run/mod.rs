@@ -212,7 +212,7 @@ impl Proxy {
             asked: Copies::default(),
             stored,
             flights: Arc::default(),
-            settings: ArcSwap::from_pointee(resolve::frontend(&config)?),
+            settings: Arc::new(ArcSwap::from_pointee(resolve::frontend(&config)?)),
             replays: AtomicBool::new(config.failover.transaction_replay),
             metrics,
             statement_stats: Arc::new(Statements::default()),

@@ -70,12 +70,12 @@ impl Connection {
 
     /// Whether it may be handed out on this thread, where it belongs from now on. One that does not [go on here](Connection::goes_on_here) may not.
     pub fn is_fit(&mut self) -> bool {
-        self.is_still_fit(Instant::now()) && !self.is_overdue() && self.come_home().is_ok()
+        self.is_still_fit(Instant::now) && !self.is_overdue() && self.come_home().is_ok()
     }
 
-    /// Whether the session that holds it may go on with it.
-    pub fn is_still_fit(&self, now: Instant) -> bool {
-        self.stream.asks_the_system() && now.duration_since(self.idle_since) < JUST_USED || self.is_quiet()
+    /// Whether the session that holds it may go on with it. The time is asked for only where it counts.
+    pub fn is_still_fit(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.stream.asks_the_system() && now().duration_since(self.idle_since) < JUST_USED || self.is_quiet()
     }
 
     /// Whether it can be used on this thread as it is.
