@@ -55,6 +55,7 @@
 //!                   8  frontend::relay                        the reply goes through protocol::reply to the client
 //!                   9  frontend::learn, session::machine,     learned from OK: status, GTID, variables, pins; warnings and counts
 //!                      session::leftover
+//!                      frontend::questions                    what lives on the connection alone is asked for before others have it
 //!                  10  frontend::count                        metrics, statistics; connection given back or kept
 //! ```
 //! Prepared statements come in by `frontend::prepared` and take the same way, and so do long commands, which `frontend::long` judges by their

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
-/// How many layouts a thread keeps memory of: there are as many as functions that box.
+/// How many layouts a thread keeps memory of, which are those that it met first. There is one for each function that boxes: to be raised with them.
 const SHELVES_MAX: usize = 4;
 /// How much of each.
 const KEPT_MAX: usize = 64;

@@ -12,8 +12,9 @@
 //!
 //! Beside it stands [`Boxed`], memory for futures that come and go with every statement.
 //!
-//! All unsafe code of Sluice is in [`mod@ring`], [`mod@buffers`] and [`mod@boxed`]. What the kernel is given is kept by the ring until the kernel has let it go: descriptors (a
-//! number is not used again while a request names it), bytes to be sent, buffers for what comes.
+//! All unsafe code of Sluice is in [`mod@ring`], [`mod@buffers`] and [`mod@boxed`]. What the kernel is given is kept until the kernel has let it go: by the ring
+//! bytes to be sent and buffers for what comes; by the socket, and by the ring once that was dropped, its descriptor, whose number is not used again while a
+//! request names it.
 
 mod boxed;
 mod buffers;

@@ -25,10 +25,10 @@ const ASIDE_MAX: usize = 16 * 1024;
 
 impl Ring {
     /// Asks for the next bytes of a socket; when it `keeps` on, for those behind them, too, until it is taken back or cannot go on.
-    pub(crate) fn receive(&mut self, socket: &Arc<TcpStream>, waker: &Waker, keeps: bool) -> io::Result<Ticket> {
+    pub(crate) fn receive(&mut self, socket: &Arc<TcpStream>, waker: &Waker, keeps: bool, goes_first: bool) -> io::Result<Ticket> {
         let (ticket, fd) = self.place(socket, Some(waker.clone()), Vec::new());
         let place = &mut self.places[ticket.place()];
-        (place.keeps, place.stays) = (keeps, keeps);
+        (place.keeps, place.stays, place.goes_first) = (keeps, keeps, goes_first);
         // The buffer is chosen when bytes have come: tried at once, it would fail for want of one although there is nothing to be read, again and again.
         let how = if keeps { POLL_FIRST | MULTISHOT } else { POLL_FIRST };
         let entry = opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(GROUP).ioprio(how).build();
@@ -71,7 +71,7 @@ impl Ring {
         let few = self.buffers.are_few();
         let Some(place) = self.find(ticket) else { return };
         place.stays = cqueue::more(flags);
-        let waker = place.waker.take();
+        let (waker, goes_first) = (place.waker.take(), place.goes_first);
         if place.orphan {
             let ended = !place.stays;
             self.recycle(Some((result, flags)), Vec::new());
@@ -87,7 +87,7 @@ impl Ring {
             // needs not be told: whoever has read the bytes asks the socket.
             _ => {}
         }
-        self.wakers.extend(waker);
+        self.woken.note(waker, goes_first);
     }
 
     /// Bytes that came before those in front of them were read, or while buffers are few.

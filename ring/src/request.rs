@@ -57,11 +57,14 @@ pub(crate) enum Standing {
 pub(crate) struct Place {
     /// Which of the requests of this place it is, from 1 on; the number that no ticket has yet, while there is none.
     pub(crate) turn: u64,
-    /// Its descriptor, which stays open as long as the kernel may use its number: the [`Socket`](crate::Socket) has it, and when that is dropped, this place.
+    /// Its descriptor, which stays open as long as the kernel may use its number: the [`Socket`](crate::Socket) has it, and once that was dropped, this place,
+    /// or the mailbox on the way there.
     pub(crate) fd: RawFd,
     /// The socket that was dropped.
     pub(crate) socket: Option<Arc<TcpStream>>,
     pub(crate) waker: Option<Waker>,
+    /// Whoever waits for it is woken before others.
+    pub(crate) goes_first: bool,
     pub(crate) done: Option<(i32, u32)>,
     /// A receive that brings one after the other: the kernel has it as long as it `stays`.
     pub(crate) keeps: bool,
@@ -78,6 +81,23 @@ pub(crate) struct Place {
     pub(crate) goes_on: bool,
     /// Nobody asks what has come of it.
     pub(crate) orphan: bool,
+}
+
+/// Whom to wake: first who waits for sockets that [go first](crate::Socket::goes_first), then the others.
+#[derive(Debug, Default)]
+pub(crate) struct Woken {
+    pub(crate) first: Vec<Waker>,
+    pub(crate) others: Vec<Waker>,
+}
+
+impl Woken {
+    pub(crate) fn note(&mut self, waker: Option<Waker>, goes_first: bool) {
+        if goes_first { &mut self.first } else { &mut self.others }.extend(waker);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.others.is_empty()
+    }
 }
 
 /// Requests of sockets that were dropped on other threads.

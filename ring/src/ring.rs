@@ -14,7 +14,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::{IoUring, cqueue, opcode, types};
 
 use crate::buffers::Buffers;
-use crate::request::{Home, Mailbox, Place, Standing, TURNS, Ticket};
+use crate::request::{Home, Mailbox, Place, Standing, TURNS, Ticket, Woken};
 
 /// Requests that may wait to be handed over; more are handed over in between.
 const SUBMISSIONS: u32 = 1024;
@@ -55,7 +55,7 @@ pub(crate) struct Ring {
     watches_reactor: bool,
     /// Calls of [`breathe`] since it last turned.
     breaths: u32,
-    pub(crate) wakers: Vec<Waker>,
+    pub(crate) woken: Woken,
     results: Vec<(u64, i32, u32)>,
 }
 
@@ -117,14 +117,14 @@ pub fn breathe() {
 pub(crate) fn take_back(ticket: Ticket) -> Option<Standing> {
     let standing = here(|ring| ring.take_back(ticket));
     // Whoever was to be woken by what was done meanwhile.
-    wake(here(|ring| std::mem::take(&mut ring.wakers)).unwrap_or_default());
+    wake(here(|ring| std::mem::take(&mut ring.woken)).unwrap_or_default());
     standing
 }
 
-fn wake(mut wakers: Vec<Waker>) {
+fn wake(mut woken: Woken) {
     // They may ask for more: the ring is not borrowed any more.
-    wakers.drain(..).for_each(Waker::wake);
-    here(|ring| ring.wakers = wakers);
+    woken.first.drain(..).chain(woken.others.drain(..)).for_each(Waker::wake);
+    here(|ring| ring.woken = woken);
 }
 
 impl Ring {
@@ -154,7 +154,7 @@ impl Ring {
             reactor,
             watches_reactor: false,
             breaths: 0,
-            wakers: Vec::new(),
+            woken: Woken::default(),
             results: Vec::new(),
         })
     }
@@ -230,7 +230,7 @@ impl Ring {
     pub(crate) fn push(&mut self, entry: &Entry) -> io::Result<()> {
         loop {
             // SAFETY: what an entry points to is memory that its place keeps until the request is done, and a descriptor that its socket keeps open, or
-            // once that is dropped, the place (the reactor's descriptor lives as long as the thread's runtime); places are not freed before.
+            // once that was dropped, the mailbox and then the place (the reactor's descriptor lives as long as the thread's runtime); places are not freed before.
             if unsafe { self.uring.0.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
@@ -294,7 +294,7 @@ impl Ring {
         }
     }
 
-    fn turn(&mut self, may_wait: bool) -> (Vec<Waker>, bool) {
+    fn turn(&mut self, may_wait: bool) -> (Woken, bool) {
         self.breaths = 0;
         loop {
             if !self.watches_reactor {
@@ -308,11 +308,11 @@ impl Ring {
             let waits = may_wait && self.watches_reactor && !sent_soon;
             let (entered, reactor) = self.enter(waits);
             // Interrupted, or told of nothing that anybody waits for: the wait goes on.
-            let goes_on = waits && !reactor && self.wakers.is_empty();
+            let goes_on = waits && !reactor && self.woken.is_empty();
             let failed = entered.is_err_and(|e| e.kind() != io::ErrorKind::Interrupted);
             if !goes_on || failed {
                 // Where nobody watches it, it may have something at any time.
-                return (std::mem::take(&mut self.wakers), reactor || failed || !self.watches_reactor);
+                return (std::mem::take(&mut self.woken), reactor || failed || !self.watches_reactor);
             }
         }
     }
@@ -376,18 +376,18 @@ impl Ring {
         }
         let Some(place) = self.find(ticket) else { return };
         place.done = Some((result, flags));
-        let (orphan, waker) = (place.orphan, place.waker.take());
+        let (orphan, waker, goes_first) = (place.orphan, place.waker.take(), place.goes_first);
         if orphan {
             self.free(ticket);
         }
-        self.wakers.extend(waker);
+        self.woken.note(waker, goes_first);
     }
 
     /// Forgets a send that is done, and wakes whoever waits for that.
     fn finish(&mut self, ticket: Ticket) {
         let waker = self.find(ticket).and_then(|place| place.waker.take());
         self.free(ticket);
-        self.wakers.extend(waker);
+        self.woken.note(waker, false);
     }
 
     /// Sends of which nothing was told when they were handed over are done.

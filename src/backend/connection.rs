@@ -54,6 +54,7 @@ impl Hash for PoolKey {
         state.write_u64(self.generation);
         state.write(self.user.as_bytes());
         self.client.hash(state);
+        state.write_u64(u64::from(self.raw_collation));
     }
 }
 
@@ -229,9 +230,11 @@ impl Connection {
     /// A connection that has just been authenticated.
     /// It belongs to the worker whose thread this is.
     pub fn new(connected: Connected, server: ServerId, key: Arc<PoolKey>, have: Arc<State>, expires: Instant) -> Connection {
+        let mut stream = connected.stream.settled();
+        stream.goes_first();
         Connection {
             flavor: Flavor::from_version(&connected.greeting.version),
-            stream: connected.stream.settled(),
+            stream,
             server,
             thread_id: u64::from(connected.connection_id),
             capabilities: connected.capabilities,

@@ -12,10 +12,8 @@ use crate::frontend::registry::ClientState;
 use crate::routing::decision::{Decision, Reason, Target};
 use crate::sql::classify::Class;
 
-/// What becomes of a statement that has its connection.
-pub(super) enum Admitted {
-    /// It is sent.
-    Go(Lease),
+/// What becomes of a statement that was not sent on its connection.
+pub(super) enum HeldBack {
     /// It has waited for a master, and is decided anew.
     Again,
     /// The connection the session is pinned to is of no use any more.
@@ -24,20 +22,20 @@ pub(super) enum Admitted {
     Answered,
 }
 
-/// Whether a connection may be written to.
-pub(super) enum Verdict {
-    Yes,
-    NotNow,
-    /// Never again: its server is not master any more, and what is pinned to it is gone.
-    Lost,
+/// Why a connection may not be written to.
+pub(super) enum Barred {
+    /// Writes wait.
+    ForNow,
+    /// Its server is not master any more, and what is pinned to it is gone.
+    ForGood,
 }
 
 impl Client {
     /// Shows the client as active on the connection, and then looks whether writes wait. Whoever replaces the master says first that they wait, and then
     /// looks who is active: so one of both sees the other.
-    pub(super) fn may_go(&self, job: &Job<'_>, lease: &mut Lease, decision: &Decision, started: Instant) -> Verdict {
+    pub(super) fn may_go(&self, job: &Job<'_>, lease: &mut Lease, decision: &Decision, started: Instant) -> Result<(), Barred> {
         self.show_active(job, lease, decision, started);
-        if lease.writes { self.may_write(lease) } else { Verdict::Yes }
+        if lease.writes { self.may_write(lease) } else { Ok(()) }
     }
 
     /// What becomes of a statement that may not go.
@@ -45,14 +43,13 @@ impl Client {
         &mut self,
         job: &Job<'_>,
         mut lease: Lease,
-        verdict: Verdict,
+        barred: Barred,
         decision: &Decision,
         started: Instant,
         last_error: &mut Option<ClientError>,
-    ) -> Result<Admitted, Gone> {
-        match verdict {
-            Verdict::Yes => Ok(Admitted::Go(lease)),
-            Verdict::NotNow => {
+    ) -> Result<HeldBack, Gone> {
+        match barred {
+            Barred::ForNow => {
                 if self.session.pins.any() {
                     self.held = Some(lease);
                 } else {
@@ -62,31 +59,31 @@ impl Client {
                 }
                 if let Err(error) = Box::pin(self.hold(job, decision, started, last_error.take(), false)).await? {
                     self.refuse(error).await?;
-                    return Ok(Admitted::Answered);
+                    return Ok(HeldBack::Answered);
                 }
-                Ok(Admitted::Again)
+                Ok(HeldBack::Again)
             }
-            Verdict::Lost => {
+            Barred::ForGood => {
                 lease.tainted = true;
                 self.held = Some(lease);
-                Ok(Admitted::HeldLost)
+                Ok(HeldBack::HeldLost)
             }
         }
     }
 
-    fn may_write(&self, lease: &Lease) -> Verdict {
+    fn may_write(&self, lease: &Lease) -> Result<(), Barred> {
         let snapshot = self.shared.snapshot.load();
         let master = snapshot.master == Some(lease.server);
         let pins = self.session.pins;
         if !pins.any() {
-            return if master && snapshot.writer().is_some() { Verdict::Yes } else { Verdict::NotNow };
+            return if master && snapshot.writer().is_some() { Ok(()) } else { Err(Barred::ForNow) };
         }
         match (master, snapshot.hold.is_some()) {
-            (true, false) => Verdict::Yes,
+            (true, false) => Ok(()),
             // A master that hands over lets end what is open on it.
-            (true, true) if pins.holds_up() => Verdict::Yes,
-            (true, true) => Verdict::NotNow,
-            (false, _) => Verdict::Lost,
+            (true, true) if pins.holds_up() => Ok(()),
+            (true, true) => Err(Barred::ForNow),
+            (false, _) => Err(Barred::ForGood),
         }
     }
 

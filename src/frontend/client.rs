@@ -285,7 +285,7 @@ impl Client {
             return Box::pin(self.refuse(error)).await.map(|()| true);
         };
         // What a running statement needs is kept apart from what an idle client needs, and what nearly all statements need from
-        // what few do: the boxes are made anew for each.
+        // what few do.
         if code == Com::Query as u8 {
             let packet = buffer.filled().get(..whole).unwrap_or(&[]);
             Boxed::new(|| self.query(packet)).await?;

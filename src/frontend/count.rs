@@ -9,7 +9,6 @@ use crate::frontend::errors::Source;
 use crate::frontend::query::{Job, Payload};
 use crate::frontend::told::Told;
 use crate::metrics;
-use crate::metrics::ServerMetrics;
 use crate::metrics::spans::StatementSpan;
 use crate::metrics::statements::{StatementRef, StatementStats};
 use crate::protocol::Capabilities;
@@ -76,10 +75,14 @@ impl Client {
         }
         let shared = &self.shared;
         let (class, to) = (class(job.statement.class), target(to));
-        if let (Some((server, sent)), Some((_, ended))) = (ran, told) {
-            let at_server = ended.duration_since(sent);
-            shared.note_latency(server, at_server);
-            shared.metrics.overhead.observe(elapsed.saturating_sub(at_server));
+        match (ran, told) {
+            (Some((server, sent)), Some((_, ended))) => {
+                let at_server = ended.duration_since(sent);
+                shared.metrics.of_server(server, |m| m.statement(class, to, elapsed));
+                shared.note_latency(server, at_server);
+                shared.metrics.overhead.observe(elapsed.saturating_sub(at_server));
+            }
+            _ => shared.metrics.no_server().statement(class, to, elapsed),
         }
         let error = told.is_some_and(|(t, _)| t.errno.is_some());
         if error {
@@ -98,25 +101,23 @@ impl Client {
             let errno = told.and_then(|(t, _)| t.errno);
             self.trace(job, ran, to, ended.checked_sub(elapsed).unwrap_or(ended), ended, (rows, errno));
         }
-        let server = ran.map(|(server, _)| server);
+        let named = ran.map(|(server, _)| server).filter(|_| to == metrics::Target::Server);
         RECENT.with_borrow_mut(|recent| {
             let key = Known {
                 statement: job.statement,
                 user: &self.account.key.user,
                 schema: self.session.state.schema(),
                 target: to,
-                server,
+                server: named,
             };
             let look_up = || {
-                let named = server.filter(|_| to == metrics::Target::Server);
                 let stats = self.statement_stats(job, class, to, named);
                 if job.statement.cacheable.is_ok() {
                     stats.set_cacheable();
                 }
-                (stats, server.map(|server| shared.metrics.server(server)))
+                stats
             };
-            let (stats, at_server) = recent.find(key, ended, look_up);
-            at_server.unwrap_or(shared.metrics.no_server()).statement(class, to, elapsed);
+            let stats = recent.find(key, ended, look_up);
             stats.record(ended, elapsed, rows, error);
         });
     }
@@ -134,10 +135,9 @@ impl Client {
             let look_up = || {
                 let stats = self.statement_stats(job, class, target, None);
                 stats.set_cached(true);
-                (stats, None)
+                stats
             };
-            let (stats, _) = recent.find(key, ended, look_up);
-            stats.record(ended, elapsed, rows, false);
+            recent.find(key, ended, look_up).record(ended, elapsed, rows, false);
         });
     }
 
@@ -248,12 +248,8 @@ struct Found {
     target: metrics::Target,
     server: Option<ServerId>,
     stats: Arc<StatementStats>,
-    at_server: Option<Arc<ServerMetrics>>,
     until: Instant,
 }
-
-/// What is to be counted with: the statement's, and its server's where it ran on one.
-type Counted = (Arc<StatementStats>, Option<Arc<ServerMetrics>>);
 
 /// Places of [`Recent`]; some 25 KiB for each thread, and what they keep alive.
 const RECENT_LEN: usize = 256;
@@ -278,34 +274,24 @@ impl Known<'_> {
         (Arc::as_ptr(self.statement).addr() >> 5)
             ^ (Arc::as_ptr(self.user).cast::<u8>().addr() >> 4)
             ^ ((self.target as usize) << 3)
-            ^ (self.server.map_or(0, ServerId::index) << 6)
     }
 }
 
 impl Recent {
-    fn find(
-        &mut self,
-        key: Known<'_>,
-        now: Instant,
-        look_up: impl FnOnce() -> Counted,
-    ) -> (&StatementStats, Option<&ServerMetrics>) {
+    fn find(&mut self, key: Known<'_>, now: Instant, look_up: impl FnOnce() -> Arc<StatementStats>) -> &StatementStats {
         let place = &mut self.0[key.place() % RECENT_LEN];
         if !place.as_ref().is_some_and(|found| key.is(found) && now < found.until) {
             *place = None;
         }
-        let found = place.get_or_insert_with(|| {
-            let (stats, at_server) = look_up();
-            Found {
-                statement: key.statement.clone(),
-                user: key.user.clone(),
-                schema: key.schema.map(Into::into),
-                target: key.target,
-                server: key.server,
-                stats,
-                at_server,
-                until: now + RECENT_FOR,
-            }
+        let found = place.get_or_insert_with(|| Found {
+            statement: key.statement.clone(),
+            user: key.user.clone(),
+            schema: key.schema.map(Into::into),
+            target: key.target,
+            server: key.server,
+            stats: look_up(),
+            until: now + RECENT_FOR,
         });
-        (&found.stats, found.at_server.as_deref())
+        &found.stats
     }
 }

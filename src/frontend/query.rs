@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::backend::pool::Lease;
-use crate::frontend::admit::{Admitted, Verdict};
+use crate::frontend::admit::HeldBack;
 use crate::frontend::answers::plain_job;
 use crate::frontend::changed::Change;
 use crate::frontend::client::{Client, Gone};
@@ -171,19 +171,16 @@ impl Client {
                 }
             };
             let decision = if lease.server == server { decision } else { self.retaken(&lease, decision) };
-            let admitted = match self.may_go(job, &mut lease, &decision, started) {
-                Verdict::Yes => Admitted::Go(lease),
-                verdict => Box::pin(self.hold_back(job, lease, verdict, &decision, started, &mut last_error)).await?,
-            };
-            let lease = match admitted {
-                Admitted::Go(lease) => lease,
-                Admitted::Again => continue,
-                Admitted::HeldLost => match self.held_lost(job, None).await? {
-                    Recovered::Yes => continue,
-                    Recovered::No | Recovered::Told => return Ok(ANSWERED),
-                },
-                Admitted::Answered => return Ok(ANSWERED),
-            };
+            if let Err(barred) = self.may_go(job, &mut lease, &decision, started) {
+                match Box::pin(self.hold_back(job, lease, barred, &decision, started, &mut last_error)).await? {
+                    HeldBack::Again => continue,
+                    HeldBack::HeldLost => match self.held_lost(job, None).await? {
+                        Recovered::Yes => continue,
+                        Recovered::No | Recovered::Told => return Ok(ANSWERED),
+                    },
+                    HeldBack::Answered => return Ok(ANSWERED),
+                }
+            }
             match self.attempt(job, lease, &decision, started).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failed::Answered | Failed::HeldLost) => return Ok(ANSWERED),
@@ -417,7 +414,8 @@ impl Client {
         lease.tainted |= released;
         let configured = lease.net_timeouts.0;
         self.settle(lease, ended);
-        if !write_at_once(&self.stream, &mut buffer, &mut pending)? {
+        let written = write_at_once(&self.stream, &mut buffer, &mut pending);
+        if !written.inspect_err(|error| self.note_stalled(error))? {
             Box::pin(self.write_last(&mut buffer, &mut pending, configured)).await?;
         }
         if released {

@@ -416,3 +416,48 @@ pub async fn write_pending(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// A peer that takes a part at first gets the rest behind it, and nothing twice.
+    #[tokio::test]
+    async fn what_is_not_taken_at_once_is_written_behind_it() {
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n / 7) as u8).collect();
+        for (rewritten, len) in [(false, 100), (true, 100), (false, bytes.len()), (true, bytes.len())] {
+            let piece = &bytes[..len];
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut ours = Stream::from(ours);
+            let (mut buffer, mut pending) = (Buffer::new(), Pending::default());
+            match rewritten {
+                true => pending.out = piece.to_vec(),
+                false => {
+                    // Behind the piece stands what is not to be written yet.
+                    buffer.extend(piece);
+                    buffer.extend(b"more");
+                    pending.from_buffer = len;
+                }
+            }
+            let all = write_at_once(&ours, &mut buffer, &mut pending).unwrap();
+            assert_eq!(all, len == 100);
+            let reader = tokio::spawn(async move {
+                let mut read = Vec::new();
+                theirs.read_to_end(&mut read).await.unwrap();
+                read
+            });
+            if !all {
+                let state = State::at_login(None, None);
+                let session = (&state, Duration::from_secs(20));
+                write_pending(&mut ours, session, &mut buffer, &mut pending).await.unwrap();
+            }
+            drop(ours);
+            assert!(reader.await.unwrap() == piece, "rewritten {rewritten}, {len} bytes");
+            assert_eq!(buffer.filled(), if rewritten { &b""[..] } else { b"more" });
+            assert!(pending.out.is_empty() && pending.from_buffer == 0);
+        }
+    }
+}

@@ -83,6 +83,7 @@ impl Client {
             if !Arc::ptr_eq(&lease.have, want) {
                 lease.have = want.clone();
             }
+            // Of what is compressed nothing is sent first: all of it begins a piece.
             let sent = match lease.stream.send_first(packet) {
                 Ok(None) => Ok(()),
                 Ok(Some(rest)) => Box::pin(lease.stream.send_command(rest)).await,

@@ -3,14 +3,25 @@
 //! Looking a label up costs a hash and a lock; the handles here cost one atomic addition. A [`Metrics`] owns its registry:
 //! two proxies in one process (a test) do not see each other.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
 use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::tally::{self, Overhead, Tally};
 use crate::topology::{Role, ServerId, State};
+
+/// The handles of each server, by [`ServerId`].
+type Named = Vec<Arc<ServerMetrics>>;
+/// Those that a thread saw last.
+type Seen = Cache<Arc<ArcSwap<Named>>, Arc<Named>>;
+
+thread_local! {
+    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
+}
 
 /// Enums whose words are label values, with an index for tables of handles.
 macro_rules! labels {
@@ -168,7 +179,7 @@ pub struct Metrics {
     failovers: IntCounterVec,
     errors: [IntCounter; 3],
     logins: [IntCounter; 3],
-    servers: ArcSwap<Vec<Arc<ServerMetrics>>>,
+    servers: Arc<ArcSwap<Named>>,
     none: Arc<ServerMetrics>,
     /// `sluice_proxy_overhead_seconds`: a statement's time in Sluice, the server's time taken out.
     pub overhead: Overhead,
@@ -268,7 +279,7 @@ impl Metrics {
             spans_sent: spans.with_label_values(&["sent"]),
             spans_dropped: spans.with_label_values(&["dropped"]),
             none: Arc::new(server_metrics("", None)),
-            servers: ArcSwap::from_pointee(Vec::new()),
+            servers: Arc::new(ArcSwap::from_pointee(Vec::new())),
             clients_active: clients.with_label_values(&["active"]),
             clients_idle: clients.with_label_values(&["idle"]),
             clients_login: clients.with_label_values(&["login"]),
@@ -346,6 +357,18 @@ impl Metrics {
     /// The handles of a server, to be kept by whoever counts often. An id that was never named gets the handles of no server.
     pub fn server(&self, id: ServerId) -> Arc<ServerMetrics> {
         self.servers.load().get(id.index()).unwrap_or(&self.none).clone()
+    }
+
+    /// Counts with a server's handles, without keeping them; `count` asks for no others. Each thread keeps the list of all that it saw last: to hold what a reload may replace meanwhile
+    /// costs locked instructions.
+    pub fn of_server<R>(&self, id: ServerId, count: impl FnOnce(&ServerMetrics) -> R) -> R {
+        SEEN.with_borrow_mut(|seen| {
+            if !seen.as_ref().is_some_and(|seen| std::ptr::eq(seen.arc_swap(), &*self.servers)) {
+                *seen = None;
+            }
+            let seen = seen.get_or_insert_with(|| Cache::new(self.servers.clone()));
+            count(seen.load().get(id.index()).unwrap_or(&self.none))
+        })
     }
 
     /// The handles for statements that went to no server (target `cache`, `proxy`, `deny`).

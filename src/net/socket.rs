@@ -66,6 +66,13 @@ impl Socket {
         }
     }
 
+    /// See [`Stream::goes_first`](crate::net::Stream::goes_first).
+    pub(super) fn goes_first(&mut self) {
+        if let Socket::Ring(s) = self {
+            s.goes_first(true);
+        }
+    }
+
     /// See [`Stream::rest_here`](crate::net::Stream::rest_here).
     pub(super) fn rest_here(&self) -> bool {
         match self {

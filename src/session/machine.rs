@@ -296,8 +296,8 @@ impl Session {
         self.pins.set(PinReason::Transaction, self.in_transaction());
     }
 
-    /// Learns the flags of the reply to a statement without effects, which told of nothing that has changed and made no id. `false`: something was to begin
-    /// with it, and [`Session::learn`] knows more.
+    /// Learns the flags of the reply to a statement without effects, which told of nothing that has changed; an id that it made was
+    /// learned before. `false`: something was to begin with it, and [`Session::learn`] knows more.
     pub fn learn_plain(&mut self, status: Option<Status>) -> bool {
         if self.pending_transaction {
             return false;

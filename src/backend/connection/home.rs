@@ -96,6 +96,7 @@ impl Connection {
             return Ok(());
         }
         self.stream.move_here()?;
+        self.stream.goes_first();
         self.home = Home::here();
         Ok(())
     }
