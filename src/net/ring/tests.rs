@@ -522,6 +522,45 @@ fn one_of_which_all_was_read_comes_to_rest_unless_it_has_ended() {
 }
 
 #[test]
+fn who_goes_first_is_woken_before_others_of_the_same_turn() {
+    use std::io::Write;
+    use std::sync::Mutex;
+    for driver in [Driver::Ring, Driver::KeepingRing] {
+        on_a_worker(driver, async move {
+            let order = Arc::new(Mutex::new(Vec::new()));
+            let mut peers = Vec::new();
+            for n in 0..6 {
+                let (mut ours, peer) = pair();
+                // Every second one.
+                if n % 2 == 1 {
+                    ours.goes_first();
+                }
+                let order = order.clone();
+                beside(async move {
+                    while let Ok(1..) = ours.read(&mut [0]).await {
+                        order.lock().unwrap().push(n);
+                    }
+                });
+                peers.push(peer);
+            }
+            for _ in 0..3 {
+                // By then all of them wait.
+                timer::sleep(MOMENT).await;
+                // Nothing turns meanwhile, so that all is there when the ring looks.
+                peers.iter_mut().for_each(|peer| peer.write_all(b"!").unwrap());
+                while order.lock().unwrap().len() < peers.len() {
+                    timer::sleep(MOMENT / 10).await;
+                }
+                let came = std::mem::take(&mut *order.lock().unwrap());
+                if sluice_ring::is_here() {
+                    assert_eq!(came, [1, 3, 5, 0, 2, 4], "{driver:?}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
 fn another_thread_wakes_a_worker_that_waits() {
     for driver in ALL {
         on_a_worker(driver, async {
