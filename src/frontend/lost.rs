@@ -1,4 +1,4 @@
-//! A connection that was lost with a statement on it: what the client is told, and how often a read is begun anew.
+//! A connection that was lost with a statement on it: what the client is told, and how often a read is begun anew, or what acts on its connection alone.
 //!
 //! A read may be what has ended its server, or what somebody has ended there because it ran for too long. Begun anew on one server after the other
 //! it would end them all, or run as often as there are servers.
@@ -73,6 +73,10 @@ impl Client {
             )
         } else if job.statement.class == Class::Read {
             format!("lost {name} while a read ran there ({error}); it can be repeated")
+        } else if job.statement.acts_on_its_connection() {
+            format!(
+                "lost {name} while a statement ran there ({error}) whose effect would have been the session's alone; it can be repeated"
+            )
         } else {
             format!(
                 "lost {name} while a statement ran there ({error}); whether it took effect is unknown, look before you repeat it"

@@ -98,9 +98,12 @@ impl Client {
         Decision { target, server: Some(lease.server), wait_for_write: false, may_retry: false, ..decision }
     }
 
-    /// Whether running the statement once more, elsewhere, is the same to the client as running it once.
+    /// Whether running the statement once more, elsewhere, is the same to the client as running it once: a read, or what acts on nothing but a connection
+    /// (`SET NAMES`), which is gone with all that it did there.
     pub(super) fn is_repeatable(&self, job: &Job<'_>, decision: &Decision) -> bool {
-        job.statement.class == Class::Read && !self.session.in_transaction() && decision.may_retry && self.upload.is_none()
+        let is_read = job.statement.class == Class::Read && decision.may_retry;
+        let acts_there = job.statement.acts_on_its_connection() && !self.session.pins.any();
+        (is_read || acts_there) && !self.session.in_transaction() && self.upload.is_none()
     }
 
     pub(super) fn note_decision(&mut self, decision: &Decision) {

@@ -89,6 +89,11 @@ impl Classified {
         self.reason == ClassReason::PlainSelect && self.tables_complete && !self.multi && self.tables.iter().all(named)
     }
 
+    /// Whether all that it does ends with the connection it runs on: `SET` of the session's own, `USE`.
+    pub fn acts_on_its_connection(&self) -> bool {
+        self.class == Class::Session && !self.multi && !self.runs_unseen()
+    }
+
     /// Whether code may run in it that its text does not show: a procedure, a stored function, a text prepared elsewhere.
     pub fn runs_unseen(&self) -> bool {
         self.effects.opaque || self.calls_unknown || !self.unknown_functions.is_empty()

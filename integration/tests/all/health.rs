@@ -270,6 +270,35 @@ async fn who_is_told_of_a_lost_statement_finds_its_server_judged() {
     assert!(code == 1290 && message.contains("db1") && message.contains("there is no master"), "{code} {message}");
 }
 
+/// What a `SET` does is its connection's alone: lost with that, it is run again, on the next master. In a transaction it is lost with more.
+#[tokio::test]
+async fn a_set_whose_master_died_while_it_ran_is_run_again() {
+    let (cluster, proxy) = own(|proxy| proxy).await;
+    let mut conn = proxy.connect("shop").await.unwrap();
+    // It takes a second or more.
+    let many = "(SELECT COUNT(*) FROM information_schema.collations a, information_schema.collations b, information_schema.character_sets c, \
+                (SELECT 1 UNION SELECT 2 UNION SELECT 3) d)";
+    for (server, begin) in [("db1", "DO 0"), ("db2", "BEGIN")] {
+        conn.query_drop(begin).await.unwrap();
+        let set = tokio::spawn(async move { (conn.query_drop(format!("SET @many = {many}, @n = 7")).await, conn) });
+        let runs = async || {
+            let count = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SET @many%'";
+            Ok(cluster.server(server).value(count).await? == "1")
+        };
+        until_true("the SET runs at the master", Duration::from_secs(9), runs).await.unwrap();
+        cluster.server(server).kill().unwrap();
+        let (outcome, back) = tokio::time::timeout(Duration::from_secs(40), set).await.expect("no answer").unwrap();
+        conn = back;
+        match begin {
+            "BEGIN" => assert_eq!(integration::driver::server_error(&outcome.unwrap_err()).expect("an error packet").0, 1158),
+            _ => {
+                outcome.unwrap();
+                assert_eq!(conn.query_first::<i64, _>(format!("SELECT @many = {many} AND @n = 7")).await.unwrap(), Some(1));
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn sigterm_lets_open_transactions_end_and_exits_zero() {
     let (_cluster, proxy) = own(|proxy| proxy.set("proxy.drain_timeout", "\"8s\"")).await;
