@@ -54,8 +54,7 @@ impl Ring {
         }
         if place.stays {
             place.taken = 0;
-            let done = place.done.take();
-            let bytes = std::mem::take(&mut place.bytes);
+            let (done, bytes) = (place.done.take(), std::mem::take(&mut place.bytes));
             self.recycle(done, bytes);
             return Some((n, Taken::AllAndStays));
         }

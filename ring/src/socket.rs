@@ -95,10 +95,10 @@ impl Socket {
         self.keeps = keeps;
     }
 
-    /// Of all who are woken by one turn of the ring, those who read such sockets are woken first. Where some of a thread's sockets are read to do one thing and the
+    /// Of all who are woken by one turn of the ring, those who read such a socket are woken first. Where some of a thread's sockets are read to do one thing and the
     /// others to do another, each is done for all it is due for before the other: what the processor needs for it stays in its cache.
-    pub fn goes_first(&mut self, goes_first: bool) {
-        self.goes_first = goes_first;
+    pub fn goes_first(&mut self) {
+        self.goes_first = true;
     }
 
     /// Whether [`Socket::seen`] tells without asking the system: the ring waits for its bytes, or has brought some. `false` on another thread.

@@ -29,7 +29,8 @@ impl Client {
     /// Step 9: what the reply says about the session and the server.
     pub(super) fn learn(&mut self, job: &Job<'_>, lease: &mut Lease, told: &Told) {
         let is_read = job.statement.plain && job.statement.class == Class::Read && job.com != Com::StmtPrepare;
-        if is_read && told.is_plain() && !job.text.is_some_and(|text| text.once) && self.session.learn_plain(told.status) {
+        if is_read && told.tells_of_no_change() && !job.text.is_some_and(|text| text.once) && self.session.learn_plain(told.status)
+        {
             return;
         }
         let ok = told.errno.is_none();

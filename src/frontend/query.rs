@@ -133,6 +133,7 @@ impl Client {
                     continue;
                 }
             };
+            // As `connection` does, without a future where nothing is waited for.
             let connection = match self.connection_at_once(job, server, now.take().unwrap_or_else(Instant::now)) {
                 Some(found) => found,
                 None => Box::pin(self.wait_for_connection(job, server)).await?,

@@ -97,7 +97,7 @@ impl Client {
     /// Whether the statement must not write on this server, see [`Guard`](crate::backend::connection::Guard). Definitions are looked at without. And a read-only
     /// transaction of the client's own writes nothing by itself: who asks in it for variables is to see his own.
     fn only_reads(&self, job: &Job<'_>, lease: &Lease) -> bool {
-        if self.shared.with_newest(|snapshot, _| snapshot.master == Some(lease.server)) || job.statement.asks_definitions {
+        if self.shared.with_newest_snapshot(|snapshot| snapshot.master == Some(lease.server)) || job.statement.asks_definitions {
             return false;
         }
         let there = self.session.state.schema().is_some_and(|schema| schema.eq_ignore_ascii_case(b"information_schema"));

@@ -52,7 +52,7 @@ pub struct Told {
 
 impl Told {
     /// The reply ended well, and told of nothing that has changed.
-    pub fn is_plain(&self) -> bool {
+    pub fn tells_of_no_change(&self) -> bool {
         self.errno.is_none()
             && self.last_insert_id == 0
             && self.variables.is_empty()

@@ -1,10 +1,11 @@
 //! Counters, events, statement statistics: what the proxy knows of itself. Nothing here decides, nothing here is global.
 //!
 //! [`Metrics`] has every metric of `/metrics` with its labels already looked up, so that the way of a query only adds to
-//! atomics. [`events::EventLog`] is what `SHOW EVENTS` reads, [`statements::Statements`] what `SHOW STATEMENTS` reads.
+//! atomics ([`newest`] finds those of a server). [`events::EventLog`] is what `SHOW EVENTS` reads, [`statements::Statements`] what `SHOW STATEMENTS` reads.
 
 pub mod events;
 pub mod histogram;
+pub mod newest;
 pub mod otlp;
 pub mod registry;
 pub mod spans;

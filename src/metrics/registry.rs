@@ -8,19 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use arc_swap::cache::Cache;
 use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::newest::{Seen, with_newest};
 use super::tally::{self, Overhead, Tally};
 use crate::topology::{Role, ServerId, State};
 
 /// The handles of each server, by [`ServerId`].
 type Named = Vec<Arc<ServerMetrics>>;
-/// Those that a thread saw last.
-type Seen = Cache<Arc<ArcSwap<Named>>, Arc<Named>>;
 
 thread_local! {
-    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
+    static SEEN: Seen<Named> = const { RefCell::new(None) };
 }
 
 /// Enums whose words are label values, with an index for tables of handles.
@@ -359,16 +357,9 @@ impl Metrics {
         self.servers.load().get(id.index()).unwrap_or(&self.none).clone()
     }
 
-    /// Counts with a server's handles, without keeping them; `count` asks for no others. Each thread keeps the list of all that it saw last: to hold what a reload may replace meanwhile
-    /// costs locked instructions.
+    /// Counts with a server's handles, without keeping them.
     pub fn of_server<R>(&self, id: ServerId, count: impl FnOnce(&ServerMetrics) -> R) -> R {
-        SEEN.with_borrow_mut(|seen| {
-            if !seen.as_ref().is_some_and(|seen| std::ptr::eq(seen.arc_swap(), &*self.servers)) {
-                *seen = None;
-            }
-            let seen = seen.get_or_insert_with(|| Cache::new(self.servers.clone()));
-            count(seen.load().get(id.index()).unwrap_or(&self.none))
-        })
+        with_newest(&SEEN, &self.servers, |servers| count(servers.get(id.index()).unwrap_or(&self.none)))
     }
 
     /// The handles for statements that went to no server (target `cache`, `proxy`, `deny`).

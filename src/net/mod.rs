@@ -1,5 +1,5 @@
 //! One byte stream to a client or a server: TCP or unix socket, plain or in TLS, compressed or not, and the buffer to read
-//! it with. Of MySQL it knows only how streams are compressed.
+//! it with. Of MySQL it knows only how streams are compressed. [`Boxed`], memory for futures, comes with the sockets on a ring.
 
 pub mod buffer;
 pub mod home;

@@ -69,7 +69,7 @@ impl Socket {
     /// See [`Stream::goes_first`](crate::net::Stream::goes_first).
     pub(super) fn goes_first(&mut self) {
         if let Socket::Ring(s) = self {
-            s.goes_first(true);
+            s.goes_first();
         }
     }
 
